@@ -1,0 +1,134 @@
+"""From an encoded image to uint8 pixels on the host: `'inception_crop(224)|random_flip()'`.
+
+Operations take a PIL image and a NumPy generator. The first one sees a JPEG before it is decoded
+and lets the decoder shrink it by 2, 4 or 8 on the way, which is most of the speed on photographs.
+EXIF orientation is ignored, as is the custom with ImageNet.
+"""
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from data import spec as spec_lib
+
+MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # channels -> PIL's name
+
+
+def decode(item: bytes | np.ndarray, ops: Sequence, channels: int, rng=None) -> np.ndarray:
+  """`item`, an encoded image or uint8 [H, W, C], through `ops` -> uint8 [H', W', channels]."""
+  if isinstance(item, np.ndarray):
+    if not ops:
+      return item
+    image = Image.fromarray(item[..., 0] if item.shape[-1] == 1 else item)
+  else:
+    image = Image.open(io.BytesIO(item))
+  for op in ops:
+    image = op(image, rng)
+  pixels = np.asarray(image.convert(MODES[channels]))
+  return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def parse(spec: str, where: str) -> list[functools.partial]:
+  """The operations of a spec such as `'resize_shorter(256)|center_crop(224)'`."""
+  return spec_lib.parse(spec, FIXED | RANDOM, where)
+
+
+def is_random(ops: Sequence[functools.partial]) -> bool:
+  return any(op.func in RANDOM.values() for op in ops)
+
+
+def resize(image: Image.Image, rng, *, size: int) -> Image.Image:
+  """To `size` x `size`, whatever the aspect ratio."""
+  _draft(image, 2 * size / min(image.size))
+  return _resize(image, (size, size))
+
+
+def resize_shorter(image: Image.Image, rng, *, size: int) -> Image.Image:
+  """Keeps the aspect ratio; the shorter side becomes `size` pixels."""
+  scale = size / min(image.size)
+  width, height = (round(side * scale) for side in image.size)
+  _draft(image, 2 * scale)
+  return _resize(image, (width, height))
+
+
+def center_crop(image: Image.Image, rng, *, size: int) -> Image.Image:
+  """The central `size` x `size` pixels."""
+  room_x, room_y = _room(image, size)
+  return _crop(image, room_x // 2, room_y // 2, size)
+
+
+def random_crop(image: Image.Image, rng, *, size: int) -> Image.Image:
+  """`size` x `size` pixels at a uniformly drawn place."""
+  room_x, room_y = _room(image, size)
+  return _crop(image, int(rng.integers(room_x + 1)), int(rng.integers(room_y + 1)), size)
+
+
+def random_flip(image: Image.Image, rng) -> Image.Image:
+  """Left and right exchanged, half of the time."""
+  return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+
+
+def inception_crop(
+  image: Image.Image, rng, *, size: int, area: tuple = (0.08, 1.0), ratio: tuple = (3 / 4, 4 / 3)
+) -> Image.Image:
+  """A random part of the image, resized to `size` x `size`.
+
+  Its share of the image's area is uniform in `area` and the logarithm of its aspect ratio uniform
+  in that of `ratio` (Szegedy et al. 2015, "Going Deeper with Convolutions", section 6).
+  """
+  full = image.size
+  left, top, width, height = _inception_box(*full, rng, area, ratio)
+  _draft(image, size / min(width, height))
+  shrunk = image.size[0] / full[0], image.size[1] / full[1]
+  box = (left, top, left + width, top + height)
+  return _resize(image, (size, size), tuple(a * shrunk[i % 2] for i, a in enumerate(box)))
+
+
+FIXED = {'center_crop': center_crop, 'resize': resize, 'resize_shorter': resize_shorter}
+RANDOM = {
+  'inception_crop': inception_crop,
+  'random_crop': random_crop,
+  'random_flip': random_flip,
+}
+
+
+def _inception_box(full_width: int, full_height: int, rng, area, ratio):
+  """(left, top, width, height); the largest central square if ten draws do not fit."""
+  for _ in range(10):
+    share = rng.uniform(*area) * full_width * full_height
+    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    width, height = round(math.sqrt(share * aspect)), round(math.sqrt(share / aspect))
+    if 0 < width <= full_width and 0 < height <= full_height:
+      left = int(rng.integers(full_width - width + 1))
+      return left, int(rng.integers(full_height - height + 1)), width, height
+  side = min(full_width, full_height)
+  return (full_width - side) // 2, (full_height - side) // 2, side, side
+
+
+def _draft(image: Image.Image, scale: float) -> None:
+  """Has a JPEG that is not yet decoded shrink by a power of two, to no less than `scale`."""
+  if scale < 1:
+    image.draft(None, (math.ceil(image.size[0] * scale), math.ceil(image.size[1] * scale)))
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box=None) -> Image.Image:
+  """Bilinear with antialiasing. Palettes, CMYK and the like cannot be averaged: RGB first."""
+  if image.mode not in MODES.values():
+    image = image.convert('RGB')
+  return image.resize(size, Image.Resampling.BILINEAR, box=box)
+
+
+def _crop(image: Image.Image, left: int, top: int, size: int) -> Image.Image:
+  return image.crop((left, top, left + size, top + size))
+
+
+def _room(image: Image.Image, size: int) -> tuple[int, int]:
+  """How far a crop of `size` can move in x and y."""
+  width, height = image.size
+  if size > min(width, height):
+    raise ValueError(f'a crop of {size} from {width} x {height} pixels: resize_shorter() it first')
+  return width - size, height - size

@@ -1,0 +1,80 @@
+"""The small language of image operations in configs: `'random_crop(padding=4)|flip()'`.
+
+A spec is read as Python's grammar reads it (calls joined by `|`), but nothing in it is executed:
+names are looked up in a table and arguments are literals.
+"""
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+
+
+def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functools.partial]:
+  """The operations of `spec`, in order, each with its arguments bound.
+
+  Arguments are the keyword-only parameters of the table's function; without a name they are taken
+  in the order of its signature. Integers are at least 1 and floats at least 0. '' is no operation.
+
+  Raises ValueError, which opens with `where`, on anything else.
+  """
+  if not spec.strip():
+    return []
+  try:
+    tree = ast.parse(spec.strip(), mode='eval').body
+  except SyntaxError as error:
+    raise ValueError(f"{where}={spec!r}: not of the form 'name(...)|name(...)'") from error
+  return [_bind(call, table, where) for call in _calls(tree)]
+
+
+def _calls(tree: ast.expr) -> list[ast.expr]:
+  """The operands of a chain of `|`, left to right."""
+  if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
+    return _calls(tree.left) + _calls(tree.right)
+  return [tree]
+
+
+def _bind(call: ast.expr, table: Mapping[str, Callable], where: str) -> functools.partial:
+  if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+    raise ValueError(f'{where}: {ast.unparse(call)!r} is not of the form name(...)')
+  name = call.func.id
+  if name not in table:
+    raise ValueError(f'{where}: unknown operation {name!r}; choices: {", ".join(sorted(table))}')
+  parameters = {
+    key: parameter
+    for key, parameter in inspect.signature(table[name]).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+  }
+  arguments = _arguments(call, list(parameters), f'{where}: {name}')
+  for key, value in arguments.items():
+    _check(value, parameters[key].annotation, f'{where}: {name}({key}={value!r})')
+  missing = [k for k, p in parameters.items() if p.default is p.empty and k not in arguments]
+  if missing:
+    raise ValueError(f'{where}: {name}() needs {", ".join(missing)}')
+  return functools.partial(table[name], **arguments)
+
+
+def _arguments(call: ast.Call, names: list[str], where: str) -> dict:
+  """Name -> literal value."""
+  given = [*zip(names, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
+  choices = f'choices: {", ".join(names) or "none"}'
+  if len(call.args) > len(names):
+    raise ValueError(f'{where}() takes at most {len(names)} arguments; {choices}')
+  for name, _ in given:
+    if name not in names:
+      raise ValueError(f'{where}() has no argument {name!r}; {choices}')
+  if len({name for name, _ in given}) < len(given):
+    raise ValueError(f'{where}() is given an argument twice; {choices}')
+  try:
+    return {name: ast.literal_eval(value) for name, value in given}
+  except ValueError as error:
+    raise ValueError(f'{where}(): arguments are plain values, such as 4 or 0.5') from error
+
+
+def _check(value, kind: type, where: str) -> None:
+  """`kind` is int, float, bool or tuple; an int will do for a float."""
+  kinds = (int, float) if kind is float else kind
+  if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+    raise ValueError(f'{where}: must be of type {kind.__name__}')
+  if kind in (int, float) and not value >= (kind is int):
+    raise ValueError(f'{where}: must be at least {int(kind is int)}')

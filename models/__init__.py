@@ -1,0 +1,37 @@
+"""Networks, one architecture a file, by the names that configs use."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from models.alexnet import alexnet, alexnet_cifar10, alexnet_one_column
+from models.lenet import lenet, lenet5
+from models.resnet import IMAGENET_STAGES, resnet_cifar, resnet_imagenet
+
+DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+  'lenet5': lenet5,
+  'lenet': lenet,
+  'alexnet': alexnet,
+  'alexnet_one_column': alexnet_one_column,
+  'alexnet_cifar10': alexnet_cifar10,
+  **{f'resnet{n}': functools.partial(resnet_cifar, n) for n in (20, 32, 44, 56, 110)},
+  **{f'resnet{n}': functools.partial(resnet_imagenet, n) for n in IMAGENET_STAGES},
+}
+
+
+def build(name: str, **kwargs) -> nn.Module:
+  """The network of that name, e.g. `build('resnet20', num_classes=10, dtype='bfloat16')`.
+
+  `module.apply(variables, x: [B, H, W, C], train=...)` gives float32 logits `[B, num_classes]`.
+
+  Raises ValueError for an unknown name or dtype, and for values that the network refuses.
+  """
+  if name not in MODELS:
+    raise ValueError(f'model.name={name!r}: choose from {", ".join(MODELS)}')
+  dtype = kwargs.get('dtype', 'float32')
+  if dtype not in DTYPES:
+    raise ValueError(f'model.dtype={dtype!r}: choose from {", ".join(DTYPES)}')
+  return MODELS[name](**kwargs)

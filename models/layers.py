@@ -1,0 +1,284 @@
+"""The layers that the networks share, as linen modules over the formulations of `models/ops.py`.
+
+Images are `[B, H, W, C]`. Parameters are float32 and carry logical axis names; `dtype` is that of a
+layer's inputs, products and outputs.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen.initializers import lecun_normal, ones, zeros
+from jax import Array, lax
+from jax.sharding import PartitionSpec
+
+from models import ops
+
+STATISTICS = ('global', 'device')
+
+# The axes of train/mesh.py's mesh: what a batch is split over, and what holds AlexNet's columns.
+# Under pmap, whose programs see one device, 'data' is bound instead, as a named axis.
+BATCH_AXES = ('data', 'fsdp')
+COLUMN_AXIS = 'tensor'
+
+Initializer = Callable[..., Array]
+
+
+def he_normal(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
+  """N(0, 2 / fan_out) for a kernel `[h, w, in, out]`: He et al. 2015 (arXiv 1502.01852), eq. 14."""
+  fan_out = np.prod(shape) // shape[-2]
+  return np.sqrt(2 / fan_out).astype(np.float32) * jax.random.normal(key, shape, dtype)
+
+
+def parameter(module: nn.Module, name: str, init: Initializer, shape, axes) -> Array:
+  """A float32 parameter; its initial value is boxed with the logical names of its axes."""
+  init = nn.with_logical_partitioning(init, axes)
+  # Linen would constrain the value to its mesh axes, also where these do not divide it.
+  value = module.param(name, init, tuple(shape), jnp.float32, unbox=False)
+  return value.value if isinstance(value, nn.LogicallyPartitioned) else value
+
+
+def mesh_size(*axes: str) -> int:
+  """Over how many devices these axes of the current mesh split a jitted program; 1 without mesh."""
+  mesh = jax.sharding.get_abstract_mesh()
+  split = [axis for axis in axes if axis in mesh.shape and axis not in mesh.manual_axes]
+  return int(np.prod([mesh.shape[axis] for axis in split]))
+
+
+def on_channels(vector: Array, ndim: int) -> Array:
+  """`[C]` as `[1, ..., 1, C]`."""
+  return vector.reshape((1,) * (ndim - 1) + vector.shape)
+
+
+# -------- products --------
+
+
+class Dense(nn.Module):
+  """`x @ kernel + bias` on the last axis."""
+
+  features: int
+  kernel_init: Initializer = lecun_normal()
+  bias_init: Initializer = zeros
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (x.shape[-1], self.features)
+    kernel = parameter(self, 'kernel', self.kernel_init, shape, ('features_in', 'features_out'))
+    bias = parameter(self, 'bias', self.bias_init, shape[1:], ('features_out',))
+    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    return y + on_channels(bias, y.ndim).astype(self.dtype)
+
+
+class Conv(nn.Module):
+  """Convolution with a kernel `[h, w, C / groups, features]`.
+
+  out_axis: the logical name of the outputs; 'column' where they belong to AlexNet's columns, whose
+  groups then stay on their own devices on a mesh with a `tensor` axis.
+  """
+
+  features: int
+  window: tuple[int, int]
+  strides: tuple[int, int] = (1, 1)
+  padding: ops.Padding = 'SAME'
+  groups: int = 1
+  use_bias: bool = True
+  kernel_init: Initializer = lecun_normal()
+  bias_init: Initializer = zeros
+  out_axis: str = 'channels_out'
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (*self.window, x.shape[-1] // self.groups, self.features)
+    axes = (None, None, 'channels_in', self.out_axis)
+    kernel = parameter(self, 'kernel', self.kernel_init, shape, axes).astype(self.dtype)
+    conv = column_conv if self.groups > 1 and self.out_axis == 'column' else ops.conv
+    y = conv(
+      x.astype(self.dtype), kernel, strides=self.strides, padding=self.padding, groups=self.groups
+    )
+    if self.use_bias:
+      bias = parameter(self, 'bias', self.bias_init, (self.features,), (self.out_axis,))
+      y = y + on_channels(bias, y.ndim).astype(self.dtype)
+    return y
+
+
+def column_conv(x: Array, kernel: Array, *, strides, padding, groups: int) -> Array:
+  """A grouped convolution that is computed where its groups lie.
+
+  XLA's partitioner gathers both operands of a grouped convolution onto every device; as the program
+  of one device (`shard_map`), each convolves its own channels with its own filters in silence.
+  """
+  devices = mesh_size(COLUMN_AXIS)
+  conv = functools.partial(ops.conv, strides=strides, padding=padding)
+  if devices == 1 or groups % devices:
+    return conv(x, kernel, groups=groups)
+  channels = PartitionSpec(None, None, None, COLUMN_AXIS)
+  local = functools.partial(conv, groups=groups // devices)
+  return jax.shard_map(
+    local, in_specs=(channels, channels), out_specs=channels, axis_names={COLUMN_AXIS}
+  )(x, kernel)
+
+
+class LocallyConnected(nn.Module):
+  """A convolution of stride 1 that shares nothing: each position has its own filters and biases.
+
+  The kernel is `[H, W, h * w * C, features]`; outputs have the inputs' height and width.
+  """
+
+  features: int
+  window: tuple[int, int]
+  kernel_init: Initializer = lecun_normal()
+  bias_init: Initializer = zeros
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    patches = neighbourhoods(x.astype(self.dtype), self.window)
+    height, width, inputs = patches.shape[1:]
+    shape, axes = (height, width, self.features), (None, None, 'channels_out')
+    bias = parameter(self, 'bias', self.bias_init, shape, axes)
+    shape, axes = (height, width, inputs, self.features), (None, None, 'channels_in', axes[-1])
+    kernel = parameter(self, 'kernel', self.kernel_init, shape, axes)
+    y = jnp.einsum('bhwp,hwpf->bhwf', patches, kernel.astype(self.dtype))
+    return y + bias[None].astype(self.dtype)
+
+
+def neighbourhoods(x: Array, window: tuple[int, int]) -> Array:
+  """The window around each position, zeros outside: `[B, H, W, C]` to `[B, H, W, h * w * C]`."""
+  height, width = x.shape[1:3]
+  h, w = window
+  x = jnp.pad(x, ((0, 0), ((h - 1) // 2, h // 2), ((w - 1) // 2, w // 2), (0, 0)))
+  shifts = [x[:, i : i + height, j : j + width] for i in range(h) for j in range(w)]
+  return jnp.concatenate(shifts, axis=-1)
+
+
+# -------- pooling, normalisation, dropout --------
+
+
+class MaxPool(nn.Module):
+  window: tuple[int, int]
+  strides: tuple[int, int]
+  padding: ops.Padding = 'VALID'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    return ops.max_pool(x, self.window, self.strides, self.padding)
+
+
+class LocalResponseNorm(nn.Module):
+  """Krizhevsky 2012, section 3.3, among the channels of each of `columns`; computed in float32."""
+
+  size: int = 5
+  k: float = 2.0
+  alpha: float = 1e-4
+  beta: float = 0.75
+  columns: int = 1
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    columns = x.astype(jnp.float32).reshape(*x.shape[:-1], self.columns, -1)
+    y = ops.local_response_norm(columns, self.size, self.k, self.alpha, self.beta)
+    return y.reshape(x.shape).astype(x.dtype)
+
+
+class Dropout(nn.Module):
+  """Zeroes each unit with probability `rate` in training.
+
+  The paper multiplies all units by `1 - rate` at test time (Krizhevsky 2012, section 4.2);
+  `inverted` divides the kept ones by it in training instead. Both expect in training what they
+  compute at test time.
+  """
+
+  rate: float
+  inverted: bool = True
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool) -> Array:
+    keep = 1.0 - self.rate
+    if not train or self.rate == 0.0:
+      return x if self.inverted else x * keep
+    kept = jax.random.bernoulli(self.make_rng('dropout'), keep, x.shape)
+    return jnp.where(kept, x / keep if self.inverted else x, 0)
+
+
+class BatchNorm(nn.Module):
+  """Ioffe & Szegedy 2015, algorithms 1 and 2, per channel, in float32 whatever `dtype`.
+
+  statistics: whose moments normalise a batch in training.
+    'global': the whole batch's, over all devices.
+    'device': each device's part by its own, as if there were no other (He 2015 trained so).
+  Both mean the same under `jit` over a mesh, where 'device' computes the moments of as many groups
+  as the mesh splits the batch into, and under `pmap`. Running statistics are moving averages; with
+  'device' of the devices' mean, which under pmap the step takes (`pmean` of `batch_stats`).
+
+  A batch is normalised by its biased variance; the running variance averages unbiased ones, as the
+  paper's algorithm 2 (step 10) has it.
+  """
+
+  statistics: str = 'global'
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+  scale_init: Initializer = ones
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool) -> Array:
+    shape = x.shape[-1:]
+    scale = parameter(self, 'scale', self.scale_init, shape, ('channels_out',))
+    bias = parameter(self, 'bias', zeros, shape, ('channels_out',))
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
+    var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
+    affine = functools.partial(
+      normalise, scale=scale, bias=bias, epsilon=self.epsilon, dtype=self.dtype
+    )
+    if not train or self.is_initializing():
+      return affine(x, mean.value, var.value)
+    y, batch_mean, batch_var = by_batch(x, affine, self.statistics)
+    mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
+    var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
+    return y
+
+
+def normalise(x: Array, mean: Array, var: Array, *, scale, bias, epsilon: float, dtype) -> Array:
+  scale = on_channels(scale * lax.rsqrt(var + epsilon), x.ndim)
+  mean, bias = on_channels(mean, x.ndim), on_channels(bias, x.ndim)
+  return ((x.astype(jnp.float32) - mean) * scale + bias).astype(dtype)
+
+
+def by_batch(x: Array, affine: Callable[..., Array], statistics: str) -> tuple[Array, Array, Array]:
+  """`affine(x, mean, var)` by the batch's moments; mean and unbiased variance to keep, `[C]`."""
+
+  def one_group(x: Array) -> tuple[Array, Array, Array]:
+    mean, var, count = moments(x, everywhere=statistics == 'global')
+    return affine(x, mean, var), mean, var * (count / max(count - 1, 1))
+
+  groups = 1 if statistics == 'global' else mesh_size(*BATCH_AXES)
+  if groups == 1:
+    return one_group(x)
+  if x.shape[0] % groups:
+    raise ValueError(f"a batch of {x.shape[0]}: statistics='device' needs a multiple of {groups}")
+  y, mean, var = jax.vmap(one_group)(x.reshape(groups, -1, *x.shape[1:]))
+  return y.reshape(x.shape), mean.mean(0), var.mean(0)
+
+
+def moments(x: Array, *, everywhere: bool) -> tuple[Array, Array, int]:
+  """Mean, biased variance `[C]`, and of how many values; `everywhere`: on all pmap devices."""
+  mean, var = ops.batch_moments(x)
+  count = x.size // x.shape[-1]
+  if not everywhere or not (devices := bound_size('data')):
+    return mean, var, count
+  whole = lax.pmean(mean, 'data')
+  # Variance within the devices' parts, plus that of their means: no difference of large numbers.
+  return whole, lax.pmean(var + jnp.square(mean - whole), 'data'), count * devices
+
+
+def bound_size(axis: str) -> int:
+  """Devices along an axis that pmap or shard_map has bound, else 0."""
+  try:
+    return lax.axis_size(axis)
+  except NameError:
+    return 0

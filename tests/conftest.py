@@ -1,0 +1,16 @@
+"""Stricter than production: 8 simulated CPU devices, no silent broadcasting over ranks.
+
+The variables must stand before the first import of jax, so they are set here at import.
+"""
+
+import os
+import pathlib
+
+cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache / 'breakthroughs' / 'xla'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+os.environ['XLA_FLAGS'] = ' '.join(
+  [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=8']
+).strip()

@@ -1,0 +1,294 @@
+"""Configs: a section is one constructor's keyword arguments, and its signature is the schema.
+
+`load` reads a file, `override` puts in what the command line says, `complete` checks names and
+types and fills in the defaults, `build` calls the constructor. A config is a dict of JSON values
+throughout, but for tuples, which JSON turns into lists and `complete` into tuples again.
+"""
+
+import ast
+import collections.abc
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+# What a section is checked against: one constructor, or a choice of them by the section's `name`.
+Table = Callable[..., Any] | Mapping[str, Callable[..., Any]]
+
+MISSING = inspect.Parameter.empty
+
+
+class UserError(Exception):
+  """A mistake of the user's, told in one line without a traceback (exit status 2)."""
+
+
+class Text(str):
+  """A value from the command line, which `complete` reads as the type that the key has."""
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+  """Turns ValueErrors into UserErrors: for building what a config asks for, not for training it."""
+  try:
+    yield
+  except ValueError as error:
+    raise UserError(' '.join(str(error).split())) from error
+
+
+def unknown(where: str, value: str, what: str, choices: Collection[str]) -> UserError:
+  """The error for a `value` that is none of the `choices`; `what` it should have been, in words."""
+  near = difflib.get_close_matches(value, list(choices), n=1)
+  hint = f' (did you mean {near[0]}?)' if near else ''
+  return UserError(f'{where}: {what}; choose from {", ".join(choices) or "nothing"}{hint}')
+
+
+# -------- files --------
+
+
+def load(path: str) -> dict[str, Any]:
+  """The dict that `get_config()` of a .py file returns, or that a run's config.json holds."""
+  if not os.path.isfile(path):
+    raise UserError(f'{path}: no such config file')
+  if path.endswith('.json'):
+    with open(path) as file:
+      return json.load(file)
+  try:
+    spec = importlib.util.spec_from_file_location('config', path)
+    assert spec and spec.loader, 'a config file is called NAME.py'
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+  except Exception as error:
+    raise UserError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
+  return config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+
+
+def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
+  """A copy of `config` in which `key`, such as 'optimizer.learning_rate', is what `text` says.
+
+  The text is read when `complete` knows the type. A whole section may be given by its name:
+  ('model', 'resnet20') is ('model.name', 'resnet20') with the section's other keys dropped.
+  """
+  first, _, rest = key.partition('.')
+  if not rest:
+    return {**config, first: Text(text)}
+  section = config.get(first, {})
+  if isinstance(section, Text):
+    section = {'name': section}
+  if not isinstance(section, Mapping):
+    raise UserError(f'config.{key}={text}: {first} is a value ({section!r}), not a section')
+  return {**config, first: override(section, rest, text)}
+
+
+# -------- sections --------
+
+
+def complete(
+  section: Mapping[str, Any] | str, table: Table, where: str, given: Collection[str] = ()
+) -> dict[str, Any]:
+  """The section with all defaults filled in, its `name` first.
+
+  given: parameters that the code hands in when it builds, which a config cannot set.
+  Raises UserError for an unknown key, a value of another type, or a missing value.
+  """
+  section = {'name': section} if isinstance(section, str) else dict(section)
+  constructor, result = _choose(section, table, where)
+  parameters = {k: v for k, v in _parameters(constructor).items() if k not in given}
+  for key, value in section.items():
+    if key not in parameters and key not in result:
+      choices = [*result, *parameters]
+      raise unknown(f'config.{_join(where, key)}={value!r}', key, 'unknown key', choices)
+  for key, (hint, default) in parameters.items():
+    if key in section:
+      result[key] = fit(section[key], hint, f'config.{_join(where, key)}')
+    elif default is MISSING:
+      raise UserError(f'config.{_join(where, key)}: needs a value, {_describe(hint)}')
+    else:
+      result[key] = default
+  return result
+
+
+def complete_sections(
+  config: Mapping[str, Any],
+  sections: Mapping[str, tuple[Table, Collection[str]]],
+  settings: Callable[..., Any],
+) -> dict[str, Any]:
+  """The whole config completed: each of the `sections` by its (table, given), and the values that
+  stand outside all sections by the signature of `settings`.
+  """
+  outside = {key: value for key, value in config.items() if key not in sections}
+  choices = [*sections, *_parameters(settings)]
+  for key, value in outside.items():
+    if key not in choices:
+      raise unknown(f'config.{key}={value!r}', key, 'unknown key', choices)
+  result = {
+    key: complete(config.get(key, {}), table, key, given)
+    for key, (table, given) in sections.items()
+  }
+  return {**result, **complete(outside, settings, '')}
+
+
+def build(section: Mapping[str, Any], table: Table, where: str, **given: Any) -> Any:
+  """Calls the section's constructor with the section's values and what is `given`."""
+  values = complete(section, table, where, given)
+  if isinstance(table, Mapping):
+    return table[values.pop('name')](**values, **given)
+  return table(**values, **given)
+
+
+def _choose(
+  section: Mapping[str, Any], table: Table, where: str
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+  """The constructor that the section names, and {'name': ...} where there was a choice."""
+  if not isinstance(table, Mapping):
+    return table, {}
+  name = section.get('name', next(iter(table)) if len(table) == 1 else None)
+  if name not in table:
+    raise unknown(f'config.{where}.name={name!r}', str(name), 'no such name', table)
+  return table[name], {'name': str(name)}
+
+
+def _parameters(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+  """Name -> (type or MISSING, default or MISSING) of all that a config can set.
+
+  Left out: linen's own `parent` and `name`, and what no JSON value can say (a function, an array).
+  """
+  parameters = dict(inspect.signature(constructor).parameters)
+  if 'parent' in parameters:
+    del parameters['parent'], parameters['name']
+  hints, factories = _hints(constructor), _factories(constructor)
+  result = {}
+  for key, parameter in parameters.items():
+    default = factories[key]() if key in factories else parameter.default
+    variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    if not variadic and (default is MISSING or _is_json(default)):
+      guess = MISSING if default is None else type(default)
+      result[key] = (hints.get(key, MISSING if default is MISSING else guess), default)
+  return result
+
+
+def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
+  """The annotated types of a function's, a class's or a partial's parameters."""
+  function = getattr(constructor, 'func', constructor)
+  is_class = inspect.isclass(function) and not dataclasses.is_dataclass(function)
+  try:
+    return typing.get_type_hints(function.__init__ if is_class else function)
+  except NameError:  # a name that only a type checker sees
+    return {}
+
+
+def _factories(constructor: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+  """What makes the default of a dataclass's fields that have a `default_factory`."""
+  function = getattr(constructor, 'func', constructor)
+  fields = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
+  return {
+    field.name: field.default_factory
+    for field in fields
+    if field.default_factory is not dataclasses.MISSING
+  }
+
+
+def _is_json(value: Any) -> bool:
+  if isinstance(value, Mapping):
+    return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+  if isinstance(value, (list, tuple)):
+    return all(map(_is_json, value))
+  return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _join(where: str, key: str) -> str:
+  return f'{where}.{key}' if where else key
+
+
+# -------- types --------
+
+
+def fit(value: Any, hint: Any, where: str) -> Any:
+  """The value as the type `hint` wants it: text parsed, a list made a tuple, an int made a float.
+
+  Raises UserError, with `where` in front, if it is not of that type.
+  """
+  try:
+    return _fit(value, hint)
+  except (ValueError, TypeError, SyntaxError):
+    text = value if isinstance(value, Text) else repr(value)
+    if get_origin(hint) is Literal:
+      choices = [str(choice) for choice in get_args(hint)]
+      raise unknown(f'{where}={text}', str(value), 'no such choice', choices) from None
+    raise UserError(f'{where}={text}: must be {_describe(hint)}') from None
+
+
+def _fit(value: Any, hint: Any) -> Any:
+  """As `fit`, but raises ValueError, TypeError or SyntaxError without a word."""
+  origin, arguments = get_origin(hint) or hint, get_args(hint)
+  if origin in (Union, types.UnionType):
+    return _fit_union(value, arguments)
+  if origin is Literal:
+    return next(choice for choice in arguments if str(choice) == str(value))
+  if isinstance(value, Text) and origin is not str:
+    value = _read(value)
+  if origin in (tuple, list, collections.abc.Sequence):
+    return _fit_sequence(value, origin, arguments)
+  if origin is float and type(value) is int:
+    return float(value)
+  if origin is int and type(value) is float and value.is_integer():
+    return int(value)  # 1e6 steps
+  return _check(value, origin)
+
+
+def _fit_union(value: Any, hints: tuple[Any, ...]) -> Any:
+  """The first of the types that takes the value; a str, which takes any text, comes last."""
+  for hint in sorted(hints, key=lambda hint: hint is str):
+    with contextlib.suppress(ValueError, TypeError, SyntaxError):
+      return _fit(value, hint)
+  raise TypeError
+
+
+def _fit_sequence(value: Any, origin: Any, hints: tuple[Any, ...]) -> Any:
+  """A tuple, or a list if that is what is wanted; hints: of the items, as in tuple[int, ...]."""
+  if not isinstance(value, (tuple, list)):
+    raise TypeError
+  if origin is not tuple or hints[1:] == (...,):
+    hints = hints[:1] * len(value)
+  items = [_fit(v, hint) for v, hint in zip(value, hints or [MISSING] * len(value), strict=True)]
+  return items if origin is list else tuple(items)
+
+
+def _read(text: str) -> Any:
+  """The Python literal that the text is, or else the text: 0.1, (1, 2), none, true, mnist."""
+  words = {'true': True, 'false': False, 'none': None}
+  if text.lower() in words:
+    return words[text.lower()]
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return str(text)
+
+
+def _check(value: Any, hint: Any) -> Any:
+  """The value, if it is of the type (True is no int), or of any type that is no JSON scalar."""
+  kinds = (bool, int, float, str, dict, type(None))
+  if not _is_json(value) or (hint in kinds and type(value) is not hint):
+    raise TypeError
+  return str(value) if hint is str else value
+
+
+def _describe(hint: Any) -> str:
+  """What the type wants, in words: 'a float or None', 'a tuple of int'."""
+  origin, arguments = get_origin(hint) or hint, get_args(hint)
+  if origin in (Union, types.UnionType):
+    return ' or '.join(map(_describe, arguments))
+  if origin is Literal:
+    return f'one of {", ".join(map(str, arguments))}'
+  if origin in (tuple, list, collections.abc.Sequence):
+    items = ', '.join('...' if a is ... else getattr(a, '__name__', str(a)) for a in arguments)
+    return f'a {"list" if origin is list else "tuple"}{f" ({items})" if items else ""}'
+  words = {bool: 'true or false', int: 'an int', float: 'a float', str: 'text', type(None): 'none'}
+  return words.get(origin, 'a value of JSON')

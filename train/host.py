@@ -1,0 +1,116 @@
+"""How the process starts on its host: allocator, XLA's flags, compilation cache, other processes.
+
+All of it must be settled before JAX is imported, and launch.py alone asks for it.
+"""
+
+import glob
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+HUGE_PAGES = 'glibc.malloc.hugetlb'
+EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
+STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
+
+
+def tune(*, eigen_convolutions: bool) -> dict[str, Any]:
+  """Gives XLA on a CPU what it wants there; does not return where that takes a new process.
+
+  XLA:CPU allocates its temporaries anew each step, and huge pages save most of the page faults;
+  glibc reads that wish when a process starts. `eigen_convolutions` takes larger convolutions from
+  YNNPACK to Eigen: faster for some networks, slower for others, nothing on later versions.
+  Returns what was done, to be recorded with the run.
+  """
+  if accelerator():
+    return report(host_tuning=False)
+  if eigen_convolutions and importlib.metadata.version('jaxlib').startswith('0.10.'):
+    _add('XLA_FLAGS', EIGEN_CONVOLUTIONS, separator=' ')
+  if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
+    if HUGE_PAGES not in os.environ.get('GLIBC_TUNABLES', ''):
+      _add('GLIBC_TUNABLES', f'{HUGE_PAGES}=1', separator=':')
+      os.environ[STARTED_ANEW] = '1'
+      sys.stdout.flush()
+      os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  return report(host_tuning=True)
+
+
+def report(*, host_tuning: bool) -> dict[str, Any]:
+  """What of the environment bears on the speed, for run.json."""
+  names = ('GLIBC_TUNABLES', 'XLA_FLAGS')
+  return {'host_tuning': host_tuning, **{name: os.environ.get(name, '') for name in names}}
+
+
+def _add(variable: str, word: str, *, separator: str) -> None:
+  """Appends to an environment variable, unless the word stands there."""
+  words = list(filter(None, os.environ.get(variable, '').split(separator)))
+  os.environ[variable] = separator.join([*words, *([] if word in words else [word])])
+
+
+def accelerator() -> bool:
+  """Whether JAX will find a GPU or a TPU, told from files, without importing it."""
+  platforms = os.environ.get('JAX_PLATFORMS')
+  if platforms:
+    return platforms.split(',')[0] != 'cpu'
+  has_gpu = importlib.util.find_spec('jax_plugins') and glob.glob('/dev/nvidia[0-9]*')
+  return bool(has_gpu) or _has_tpu()
+
+
+def _has_tpu() -> bool:
+  devices = [*glob.glob('/dev/accel[0-9]*'), *glob.glob('/dev/vfio/[0-9]*')]
+  return bool(devices) and importlib.util.find_spec('libtpu') is not None
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs across runs, in the user's cache folder unless the user chose another."""
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(cache, 'breakthroughs', 'xla'))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+
+
+# -------- several processes --------
+
+
+def join(
+  coordinator: str | None, count: int | None, index: int | None, heartbeat_timeout: int
+) -> None:
+  """Joins the other processes of the run, if there are any, before any device is touched.
+
+  coordinator, count, index: as the flags say, None for what Slurm, Open MPI or Cloud TPU must tell.
+  heartbeat_timeout: seconds after which a silent process is taken for dead, and all others stop.
+  """
+  if count == 1 or (coordinator is None and not several()):
+    return
+  import jax
+
+  if coordinator and count is None and 'OMPI_COMM_WORLD_SIZE' in os.environ:
+    count = int(os.environ['OMPI_COMM_WORLD_SIZE'])
+    index = int(os.environ['OMPI_COMM_WORLD_RANK'])
+  jax.distributed.initialize(
+    coordinator, count, index, heartbeat_timeout_seconds=heartbeat_timeout
+  )
+
+
+def several() -> bool:
+  """Whether Slurm, Open MPI or Cloud TPU started this as one of several processes."""
+  variables = os.environ
+  if 'SLURM_STEP_NODELIST' in variables:  # a step of srun: a batch script alone is one process
+    return int(variables.get('SLURM_NTASKS', 1)) > 1
+  if 'OMPI_COMM_WORLD_SIZE' in variables:
+    return int(variables['OMPI_COMM_WORLD_SIZE']) > 1
+  if 'TPU_WORKER_HOSTNAMES' in variables:  # GKE
+    slices = int(variables.get('MEGASCALE_NUM_SLICES', 1))
+    return slices > 1 or ',' in variables['TPU_WORKER_HOSTNAMES']
+  # A TPU VM's metadata server knows; jax.distributed.initialize asks it, also if there is one VM.
+  asks = _has_tpu() and 'TPU_SKIP_MDS_QUERY' not in variables
+  return asks and variables.get('JAX_PLATFORMS', 'tpu').startswith('tpu')
+
+
+def quiet() -> None:
+  """Silences what libraries say at every start and no user can act upon."""
+  for name in ('absl', 'jax._src.xla_bridge', 'orbax'):
+    logging.getLogger(name).setLevel(logging.ERROR)
+  warnings.filterwarnings('ignore', category=DeprecationWarning)

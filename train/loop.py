@@ -1,0 +1,254 @@
+"""The training loop: one, which knows no task.
+
+The device never waits for the host: batches come prefetched, steps are dispatched ahead of the
+device, and metrics are fetched an interval late.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from train import mesh as mesh_lib
+from train.checkpoint import Checkpointer
+from train.config import UserError
+from train.metrics import MetricLog, NonFinite
+from train.preemption import Preemption
+from train.progress import Progress
+from train.step import TrainState, init_state, make_step
+from train.task import Metrics, Task
+from train.workdir import lock
+
+# Steps that the host may dispatch ahead of the device: enough to hide the host's hiccups, few
+# enough that their batches need no memory to speak of.
+AHEAD = 8
+
+
+class Halted(RuntimeError):
+  """Training stopped at a step whose loss or gradient is not finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+  """How long to train, and what to do how often; the section `train` of a config. Times in steps.
+
+  log_every: a line of metrics, averaged over the steps since the line before.
+  eval_every: evaluations, each followed by a checkpoint; 0: at the end alone.
+  checkpoint_every: checkpoints between evaluations; 0: none.
+  keep: how many of the newest checkpoints stay, beside the best one.
+  best: the metric that decides which is best, and `best_mode`: its 'min' or its 'max' is.
+  accumulate: microbatches a step, whose gradients are averaged.
+  ema_decay: of the moving average of the weights, which is then what is evaluated; 0: none.
+  """
+
+  steps: int
+  log_every: int = 100
+  eval_every: int = 0
+  checkpoint_every: int = 0
+  keep: int = 2
+  best: str = 'test/error'
+  best_mode: str = 'min'
+  accumulate: int = 1
+  ema_decay: float = 0.0
+
+  def __post_init__(self) -> None:
+    for name, least in {
+      'steps': 1,
+      'log_every': 1,
+      'eval_every': 0,
+      'checkpoint_every': 0,
+      'keep': 1,
+    }.items():
+      if getattr(self, name) < least:
+        raise UserError(f'train.{name}={getattr(self, name)}: must be at least {least}')
+    if not 0 <= self.ema_decay < 1:
+      raise UserError(f'train.ema_decay={self.ema_decay}: must be in [0, 1)')
+    if self.best_mode not in ('min', 'max'):
+      raise UserError(f'train.best_mode={self.best_mode!r}: choose from min, max')
+
+  def run(
+    self,
+    task: Task,
+    tx: optax.GradientTransformation,
+    schedule: Callable,
+    mesh: Mesh,
+    workdir: str,
+    *,
+    seed: int = 0,
+    parallel: str = 'jit',
+    profile: tuple[int, int] | None = None,
+    on_start: Callable[[int], None] = lambda step: None,
+  ) -> None:
+    """Trains, or resumes what the workdir holds; `on_start` is called with the first step.
+
+    Raises:
+      Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
+    """
+    mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
+    scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
+    with scope, lock(workdir):
+      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
+      with contextlib.closing(session):
+        on_start(session.step)
+        session.run(profile)
+
+
+class _Session:
+  """One process's part of a run, from where the workdir stands to the last step."""
+
+  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel):
+    self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
+    self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
+    self.train_step = make_step(
+      task,
+      tx,
+      self.shardings,
+      parallel=parallel,
+      accumulate=settings.accumulate,
+      ema_decay=settings.ema_decay,
+      schedule=schedule,
+    )
+    self.source = task.source('train', mesh, seed)
+    self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
+    self.evals = task.evals(mesh)
+    self.log = MetricLog(workdir, write=mesh_lib.is_main())
+    self.checkpoints = Checkpointer(
+      os.path.join(workdir, 'checkpoints'),
+      keep=settings.keep,
+      best=settings.best,
+      mode=settings.best_mode,
+    )
+    self.preemption = Preemption()
+    self.step = self.saved = self._restore()
+    self.progress = Progress(
+      settings.steps, task.batch_size, start=self.step, show=mesh_lib.is_main()
+    )
+
+  def close(self) -> None:
+    for part in (self.progress, self.log, self.checkpoints, self.preemption):
+      part.close()
+
+  # -------- the loop --------
+
+  def run(self, profile: tuple[int, int] | None) -> None:
+    settings = self.settings
+    try:
+      for step in self._steps(profile):
+        last = step == settings.steps
+        if last or step % settings.log_every == 0:
+          self.log.close_interval(step, self.progress.rates())
+        if last or _due(step, settings.eval_every):
+          self._save(step, self._evaluate(step))
+        elif _due(step, settings.checkpoint_every):
+          self._save(step)
+        if self.preemption.requested(step):
+          self._save(step)
+          self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
+          return
+    except NonFinite as error:
+      self._halt(error)
+
+  def _steps(self, profile: tuple[int, int] | None) -> Iterator[int]:
+    """Runs the steps, and yields after each how many are done."""
+    in_flight: collections.deque[Metrics] = collections.deque()
+    for step in range(self.step, self.settings.steps):
+      self._profile(step, profile)
+      self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
+      self.state, metrics = self.train_step(self.state, batch)
+      self.log.add(step + 1, metrics)
+      in_flight.append(metrics)
+      if len(in_flight) > AHEAD:
+        jax.block_until_ready(in_flight.popleft())
+      self.progress.update(step + 1)
+      yield step + 1
+
+  def _profile(self, step: int, steps: tuple[int, int] | None) -> None:
+    start, stop = steps or (-1, -1)
+    if step in (start, stop):
+      jax.block_until_ready(self.state.step)
+    if step == start:
+      jax.profiler.start_trace(os.path.join(self.workdir, 'profile'))
+    if step == stop:
+      jax.profiler.stop_trace()
+
+  def _evaluate(self, step: int) -> dict[str, float]:
+    self.log.drain()  # stops here if a step was not finite
+    with self.progress.paused():
+      variables = self.state.eval_variables
+      metrics = {
+        f'{name}/{metric}': value
+        for name, evaluation in self.evals.items()
+        for metric, value in evaluation(variables).items()
+      }
+    self.log.write(step, metrics)
+    self.progress.report(step, metrics)
+    return metrics
+
+  # -------- what outlives the process --------
+
+  def _save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
+    if step == self.saved:
+      return
+    pending = self.log.state()  # stops here if a step was not finite
+    meta = {'metrics': dict(metrics or {}), 'log': pending}
+    self.checkpoints.save(step, *_items(self.state, self.carry), meta)
+    self.saved = step
+
+  def _restore(self) -> int:
+    """Takes over what the workdir holds; returns the number of steps done."""
+    shapes = jax.tree.map(_abstract, (self.state, self.carry))
+    restored = self.checkpoints.restore(*_items(*shapes))
+    if restored is None:
+      self.log.restore(None, 0)
+      return 0
+    step, model, train, meta = restored
+    self.state = TrainState(
+      train['step'], train['key'], model['params'], model['extra'], train['opt_state'], model['ema']
+    )
+    self.carry = train['carry']
+    self.log.restore(meta['log'], step)
+    return step
+
+  def _halt(self, error: NonFinite) -> None:
+    """Saves the state before the bad step, and its batch."""
+    step, folder = error.step - 1, os.path.join(self.workdir, 'nan')
+    state = self.state.replace(step=~self.state.step)
+    with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
+      checkpoints.save(step, *_items(state, self.carry), {'metrics': {}, 'error': str(error)})
+    _, batch = self.source.next(self.carry, step, state.eval_variables)
+    if mesh_lib.is_main():
+      leaves = jax.tree_util.tree_leaves_with_path(batch)
+      local = {jax.tree_util.keystr(k, simple=True): _local(x) for k, x in leaves}
+      np.savez(os.path.join(folder, f'batch-{step}.npz'), **local)
+    raise Halted(
+      f'{error}: the state before step {error.step} and its batch are in {folder};'
+      f' the last good checkpoint is step {self.saved}'
+    )
+
+
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0
+
+
+def _items(state: TrainState, carry: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """What a checkpoint holds: the model, of use alone, and what training goes on from."""
+  model = {'params': state.params, 'extra': state.extra, 'ema': state.ema}
+  train = {'step': state.step, 'key': state.key, 'opt_state': state.opt_state, 'carry': carry}
+  return model, train
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _local(leaf: jax.Array) -> np.ndarray:
+  """The rows of a global array that this process holds."""
+  shards = {shard.index[0].start or 0: shard.data for shard in leaf.addressable_shards}
+  return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])

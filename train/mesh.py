@@ -1,0 +1,140 @@
+"""Everything about devices: the mesh, what is sharded over which axis, and several processes."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from train.config import UserError
+
+BATCH_AXES = ('data', 'fsdp')
+
+# Logical axis -> mesh axes. A parameter's dimension takes the first mesh axis that divides it and
+# that no earlier dimension of the same parameter has taken; otherwise it is replicated.
+RULES: Mapping[str, tuple[str, ...]] = {
+  'batch': BATCH_AXES,
+  'column': ('tensor',),  # AlexNet's two columns, one a device
+  'channels_in': (),
+  'channels_out': ('fsdp',),
+  'features_in': ('fsdp',),
+  'features_out': ('tensor',),
+}
+
+
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """A mesh of `data` x `fsdp` x `tensor` devices; one of them may be -1: all that remain.
+
+  Axes are Auto: linen's Dropout and logical rules raise under the Explicit axes that
+  `jax.make_mesh` would choose.
+
+  Raises:
+    UserError: the product of the sizes is not the number of devices.
+  """
+  sizes = {'data': data, 'fsdp': fsdp, 'tensor': tensor}
+  devices = jax.devices() if devices is None else devices
+  total = len(devices)
+  free = [name for name, size in sizes.items() if size == -1]
+  if bad := [f'mesh.{name}={size}' for name, size in sizes.items() if size < 1 and size != -1]:
+    raise UserError(
+      f'{bad[0]}: a mesh axis is a positive number, or -1 for all devices that remain'
+    )
+  if len(free) > 1:
+    raise UserError(f'mesh.{free[0]}=-1 and mesh.{free[1]}=-1: only one axis can take what remains')
+  fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+  if total % fixed or (not free and fixed != total):
+    wanted = ' x '.join(f'{name}={size}' for name, size in sizes.items())
+    raise UserError(f'mesh {wanted}: the product must be the number of devices, {total}')
+  if free:
+    sizes[free[0]] = total // fixed
+  auto = (AxisType.Auto,) * len(sizes)
+  return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=auto, devices=devices)
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Over how many devices a batch is split."""
+  return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+  """Raises UserError unless every device gets the same whole number of examples a microbatch."""
+  shards = batch_shards(mesh)
+  if accumulate < 1 or batch_size < 1 or batch_size % (shards * accumulate):
+    raise UserError(
+      f'data.batch_size={batch_size}: must be a positive multiple of {shards * accumulate}'
+      f' ({shards} devices on the batch axes x train.accumulate={accumulate})'
+    )
+
+
+@contextlib.contextmanager
+def activate(mesh: Mesh) -> Iterator[None]:
+  """Makes `nn.with_logical_constraint` act: outside of this it silently does nothing."""
+  with jax.set_mesh(mesh), nn.logical_axis_rules([(name, axes) for name, axes in RULES.items()]):
+    yield
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+  """The sharding of each leaf of a tree whose leaves may be boxed with logical axis names."""
+
+  def of_leaf(leaf: Any) -> NamedSharding:
+    if not isinstance(leaf, nn.LogicallyPartitioned):
+      return replicated(mesh)
+    return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh))
+
+  return jax.tree.map(of_leaf, tree, is_leaf=_is_box)
+
+
+def unbox(tree: Any) -> Any:
+  """Takes the boxes with logical axis names off the leaves."""
+  return jax.tree.map(lambda leaf: leaf.value if _is_box(leaf) else leaf, tree, is_leaf=_is_box)
+
+
+def _is_box(leaf: Any) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)
+
+
+def _spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+  taken: list[str | None] = []
+  for name, size in zip(names, shape, strict=True):
+    if name is not None and name not in RULES:
+      raise ValueError(
+        f'logical axis {name!r}: no rule in train/mesh.py; choose from {list(RULES)}'
+      )
+    fits = (
+      axis
+      for axis in RULES.get(name or '', ())
+      if axis not in taken and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
+    )
+    taken.append(next(fits, None))
+  return PartitionSpec(*taken)
+
+
+def per_device(function: Callable, mesh: Mesh) -> Callable:
+  """`function` on each device's own part of the batch, with no communication (`shard_map`).
+
+  For work with data-dependent loops, such as search: sharded by `jit` such a loop would talk to all
+  devices in each round.
+  """
+  spec = PartitionSpec(BATCH_AXES)
+  return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+
+
+# -------- several processes --------
+
+
+def is_main() -> bool:
+  """Whether this process writes logs and reports."""
+  return jax.process_index() == 0

@@ -1,0 +1,250 @@
+"""Optimisers and learning-rate schedules: what a config's section `optimizer` is built from."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from train.config import UserError, unknown
+
+Schedule = Callable[[Any], Array]
+"""Step (an int or a traced int32 scalar, 0 for the first) -> learning rate, a float32 scalar."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+  """What all optimisers share; a subclass adds its own rule, `scale`.
+
+  learning_rate: the highest one, which `schedule` (a name in SCHEDULES) multiplies.
+  warmup_steps: at the start, over which the rate rises in a straight line; with
+    `warmup_learning_rate` it stays at that rate instead (ResNet-110: He 2015, section 4.2).
+  final_learning_rate: where the schedules cosine and linear end.
+  milestones, factor: of the schedule piecewise, whose rate is multiplied by `factor` (one number,
+    or one a milestone) once the step reaches a milestone.
+  clip_norm: largest global norm of the loss's gradient, before any weight decay is added.
+  weight_decay, decay: its factor, and which parameters decay: 'kernels' (those with two axes or
+    more, but for what is called bias or scale) or 'all' (as in the AlexNet and ResNet papers).
+  """
+
+  learning_rate: float
+  schedule: str = 'constant'
+  warmup_steps: int = 0
+  warmup_learning_rate: float | None = None
+  final_learning_rate: float = 0.0
+  milestones: tuple[int, ...] = ()
+  factor: float | tuple[float, ...] = 0.1
+  clip_norm: float | None = None
+  weight_decay: float = 0.0
+  decay: str = 'kernels'
+
+  def __post_init__(self) -> None:
+    for key, choices in (('schedule', SCHEDULES), ('decay', DECAYS)):
+      value = getattr(self, key)
+      if value not in choices:
+        raise unknown(f'config.optimizer.{key}={value!r}', value, f'no such {key}', choices)
+    for key in ('learning_rate', 'warmup_steps', 'final_learning_rate', 'weight_decay'):
+      self.require(key, getattr(self, key) >= 0, 'at least 0')
+    self.require('clip_norm', self.clip_norm is None or self.clip_norm > 0, 'above 0, or none')
+    self.require('milestones', list(self.milestones) == sorted(self.milestones), 'rising steps')
+    fits = not isinstance(self.factor, tuple) or len(self.factor) == len(self.milestones)
+    self.require('factor', fits, f'one number, or {len(self.milestones)} (one a milestone)')
+
+  def require(self, key: str, holds: bool, rule: str) -> None:
+    if not holds:
+      raise UserError(f'config.optimizer.{key}={getattr(self, key)!r}: must be {rule}')
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    """Gradients to updates, weight decay included."""
+    raise NotImplementedError
+
+  def make_schedule(self, steps: int) -> Schedule:
+    """The learning rate of a training that lasts `steps`."""
+    shape = SCHEDULES[self.schedule]
+
+    def rate(step: Any) -> Array:
+      step = jnp.asarray(step, jnp.float32)
+      main = shape(self, step, steps)
+      if self.warmup_learning_rate is None:
+        early = self.learning_rate * (step + 1) / max(self.warmup_steps, 1)
+      else:
+        early = jnp.float32(self.warmup_learning_rate)
+      return jnp.where(step < self.warmup_steps, early, main)
+
+    return rate
+
+  def make(self, steps: int) -> tuple[optax.GradientTransformation, Schedule]:
+    rate = self.make_schedule(steps)
+    clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)
+    return optax.chain(clip, self.scale(rate)), rate
+
+  def add_decay(self) -> optax.GradientTransformation:
+    """Adds `weight_decay` times the parameter: to the gradient or to the update, by its place."""
+    if not self.weight_decay:
+      return optax.identity()
+    return optax.add_decayed_weights(self.weight_decay, mask=DECAYS[self.decay])
+
+
+# -------- the optimisers --------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+  """v <- momentum v + gradient + weight_decay w;  w <- w - rate v.
+
+  rate_in_momentum: the rate as it was then stays in v, v <- momentum v + rate (gradient + ...) and
+  w <- w - v, as Krizhevsky 2012, section 5, has it. The two differ after the rate has changed.
+  """
+
+  momentum: float = 0.9
+  nesterov: bool = False
+  rate_in_momentum: bool = False
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    trace = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
+    descend = optax.scale_by_learning_rate(rate)
+    last = (descend, trace) if self.rate_in_momentum else (trace, descend)
+    return optax.chain(self.add_decay(), *last)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+  """Kingma and Ba 2015, algorithm 1. Weight decay is L2 regularisation: it enters the moments."""
+
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+
+  def moments(self) -> optax.GradientTransformation:
+    return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    return optax.chain(self.add_decay(), self.moments(), optax.scale_by_learning_rate(rate))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+  """Loshchilov and Hutter 2019, algorithm 2: w shrinks by rate times weight_decay, outside Adam."""
+
+  weight_decay: float = 0.01
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    return optax.chain(self.moments(), self.add_decay(), optax.scale_by_learning_rate(rate))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LAMB(Adam):
+  """You et al. 2020, algorithm 2: AdamW whose update of each array has the norm of the array."""
+
+  eps: float = 1e-6
+  weight_decay: float = 0.01
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+      self.moments(),
+      self.add_decay(),
+      optax.scale_by_trust_ratio(),
+      optax.scale_by_learning_rate(rate),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LARS(Optimizer):
+  """You et al. 2017, algorithm 1: SGD whose rate is, in each kernel, in proportion to
+  |w| / |gradient + weight_decay w|, times `trust`; the rate enters the momentum.
+  """
+
+  momentum: float = 0.9
+  trust: float = 0.001
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+      self.add_decay(),
+      optax.masked(optax.scale_by_trust_ratio(trust_coefficient=self.trust), kernels),
+      optax.scale_by_learning_rate(rate),
+      optax.trace(self.momentum),
+    )
+
+
+OPTIMIZERS = {'sgd': SGD, 'adam': Adam, 'adamw': AdamW, 'lamb': LAMB, 'lars': LARS}
+
+
+def make_optimizer(
+  name: str, *, steps: int, **options: Any
+) -> tuple[optax.GradientTransformation, Schedule]:
+  """The transformation and the schedule of a completed section `optimizer`; build it once a run."""
+  return OPTIMIZERS[name](**options).make(steps)
+
+
+# -------- schedules, after the warm-up: (options, step, steps) -> learning rate --------
+
+
+def constant(options: Optimizer, step: Array, steps: int) -> Array:
+  return jnp.full_like(step, options.learning_rate)
+
+
+def linear(options: Optimizer, step: Array, steps: int) -> Array:
+  """In a straight line from the end of the warm-up to the end of the training."""
+  return _between(options, 1 - _progress(options, step, steps))
+
+
+def cosine(options: Optimizer, step: Array, steps: int) -> Array:
+  """Half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
+  return _between(options, 0.5 * (1 + jnp.cos(jnp.pi * _progress(options, step, steps))))
+
+
+def piecewise(options: Optimizer, step: Array, steps: int) -> Array:
+  """Constant between milestones."""
+  factors = np.broadcast_to(options.factor, len(options.milestones))
+  levels = options.learning_rate * np.cumprod([1.0, *factors])
+  passed = sum((step >= milestone).astype(int) for milestone in options.milestones)
+  return jnp.asarray(levels, jnp.float32)[passed]
+
+
+def rsqrt(options: Optimizer, step: Array, steps: int) -> Array:
+  """As 1 / sqrt(step), from `learning_rate` at the warm-up's end (Vaswani 2017, equation 3)."""
+  return options.learning_rate * jnp.sqrt(max(options.warmup_steps, 1) / (step + 1))
+
+
+SCHEDULES: dict[str, Callable[[Optimizer, Array, int], Array]] = {
+  'constant': constant,
+  'linear': linear,
+  'cosine': cosine,
+  'piecewise': piecewise,
+  'rsqrt': rsqrt,
+}
+
+
+def _progress(options: Optimizer, step: Array, steps: int) -> Array:
+  """0 at the warm-up's end, 1 at the training's."""
+  span = max(steps - options.warmup_steps, 1)
+  return jnp.clip((step - options.warmup_steps) / span, 0, 1)
+
+
+def _between(options: Optimizer, share: Array) -> Array:
+  """`learning_rate` where the share is 1, `final_learning_rate` where it is 0."""
+  final = options.final_learning_rate
+  return final + (options.learning_rate - final) * share
+
+
+# -------- which parameters decay --------
+
+
+def kernels(params: Any) -> Any:
+  """True for the leaves with two axes or more that are called neither bias nor scale."""
+
+  def is_kernel(path: Any, leaf: Any) -> bool:
+    return leaf.ndim >= 2 and jax.tree_util.keystr(path[-1:], simple=True) not in ('bias', 'scale')
+
+  return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def everything(params: Any) -> Any:
+  return jax.tree.map(lambda _: True, params)
+
+
+DECAYS = {'kernels': kernels, 'all': everything}

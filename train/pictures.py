@@ -1,0 +1,132 @@
+"""What an evaluation leaves to look at: the confusion matrix, samples, first-layer filters."""
+
+import numpy as np
+
+from train.figures import Html, element, listing, png, section
+from train.results import Folder
+
+TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
+SAMPLES = 48
+FILTERS = 128
+
+
+def evaluation(runs: list[Folder], label: str) -> Html:
+  """The mistakes of one group: confusion over its seeds, samples and filters of its first run."""
+  done = [run for run in runs if run.evaluation]
+  pictured = next((run for run in done if run.pixels), None)
+  parts = [confusion(done)] if any('confusion' in run.evaluation for run in done) else []
+  if pictured:
+    parts += [samples(pictured), filters(pictured)]
+  heading = f'Evaluation of {label}' if label else 'Evaluation'
+  return section(heading, *parts) if parts else Html('')
+
+
+def confusion(runs: list[Folder]) -> Html:
+  """Rows the true class, columns the prediction, summed over the seeds."""
+  found = [np.array(run.evaluation['confusion']) for run in runs if 'confusion' in run.evaluation]
+  counts = sum(found[1:], found[0])
+  classes = runs[0].evaluation.get('classes') or [str(i) for i in range(len(counts))]
+  shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+  # mistakes are few: their square root makes them visible
+  shade = np.where(np.eye(len(counts), dtype=bool), shares**4, np.sqrt(shares))
+  few = len(counts) <= TABLE_CLASSES
+  picture = matrix(counts, shade, classes) if few else png(heat(shade), 'confusion', class_='heat')
+  over = f', {len(found)} seeds together' if len(found) > 1 else ''
+  total = f'{counts.sum():,} examples{over}; each row is a true class, each column a prediction.'
+  left = element('div', element('p', total, class_='soft'), element('div', picture, class_='wide'))
+  beside = element('div', left, mistakes(counts, classes), class_='beside')
+  return element('h3', 'Confusion') + beside
+
+
+def matrix(counts: np.ndarray, shade: np.ndarray, classes: list[str]) -> Html:
+  """The table of counts int [K, K], shaded by `shade` in 0..1, with each row's error at its end."""
+  long = 'long' if max(map(len, classes)) > 3 else None
+  top = [element('th'), *(element('th', name, class_=long) for name in classes), element('th')]
+  rows = []
+  for i, name in enumerate(classes):
+    cells = [
+      cell(int(n), v, i == j) for j, (n, v) in enumerate(zip(counts[i], shade[i], strict=True))
+    ]
+    error = 1 - counts[i, i] / max(counts[i].sum(), 1)
+    rate = element('td', f'{100 * error:.1f} %', class_='rate', title=f'error on {name}')
+    rows.append(element('tr', element('th', name), *cells, rate))
+  body = element('tbody', *rows)
+  return element('table', element('thead', element('tr', *top)), body, class_='confusion')
+
+
+def cell(count: int, shade: float, hit: bool) -> Html:
+  kind = ' '.join(['hit'] * hit + ['deep'] * bool(shade > 0.55) + ['none'] * (count == 0))
+  style = f'--v:{shade:.2f}' if count else None
+  return element('td', count or '·', class_=kind or None, style=style)
+
+
+def mistakes(counts: np.ndarray, classes: list[str], most: int = 8) -> Html:
+  """The pairs that are confused most often."""
+  wrong = counts * (1 - np.eye(len(counts), dtype=int))
+  order = [np.unravel_index(k, wrong.shape) for k in np.argsort(-wrong, axis=None)[:most]]
+  rows = [(classes[i], classes[j], wrong[i, j]) for i, j in order if wrong[i, j]]
+  if not rows:
+    return element('p', 'No mistakes.')
+  return element('div', listing(('True', 'Taken for', 'Times'), rows, numeric=(2,)))
+
+
+def samples(run: Folder) -> Html:
+  """Test images with the prediction, its probability, and the truth where it was missed."""
+  if not {'images', 'labels', 'predictions'} <= run.pixels.keys():
+    return Html('')
+  images, labels, guesses = (run.pixels[k] for k in ('images', 'labels', 'predictions'))
+  chances = run.pixels.get('probabilities', np.full(len(images), np.nan))
+  classes = run.evaluation.get('classes') or []
+  tiles = [
+    sample(image, named(classes, true), named(classes, guess), float(chance))
+    for image, true, guess, chance in zip(images, labels, guesses, chances, strict=True)
+  ][:SAMPLES]
+  words = 'The prediction with its probability; ✗ marks a mistake, with the truth below it.'
+  heading = element('h3', 'Samples of the test set') + element('p', words, class_='soft')
+  return heading + element('div', *tiles, class_='samples')
+
+
+def named(classes: list[str], index: int) -> str:
+  return str(classes[index]) if index < len(classes) else str(index)
+
+
+def sample(image: np.ndarray, true: str, guess: str, chance: float) -> Html:
+  if image.dtype != np.uint8:  # floats in 0..1
+    image = np.uint8(np.clip(np.round(255 * image), 0, 255))
+  right = true == guess
+  small = 'small' if max(image.shape[:2]) < 80 else None
+  sure = '' if np.isnan(chance) else element('small', f' {100 * chance:.0f}\u00a0%')
+  truth = '' if right else element('div', f'is {true}')
+  caption = element('figcaption', element('b', ('✓ ' if right else '✗ ') + guess), sure, truth)
+  picture = png(image, f'{true}, predicted {guess}', class_=small)
+  return element('figure', picture, caption, class_=None if right else 'miss')
+
+
+def filters(run: Folder) -> Html:
+  """The first layer's kernels; grey is zero."""
+  if 'filters' not in run.pixels:
+    return Html('')
+  tiles = filter_tiles(run.pixels['filters'])
+  size = 64 if len(tiles) <= 32 else 44  # pixels on the page
+  drawn = [png(t, 'filter', class_='small', width=size, height=size) for t in tiles[:FILTERS]]
+  more = f', the first {FILTERS}' if len(tiles) > FILTERS else ''
+  heading = f'First layer, {len(tiles)} filters of {tiles.shape[1]} × {tiles.shape[2]}{more}'
+  return element('h3', heading) + element('div', *drawn, class_='filters')
+
+
+def filter_tiles(filters: np.ndarray) -> np.ndarray:
+  """Kernels float [h, w, c, n] -> uint8 [n, h, w, 1 or 3]; grey is zero, each filter on its own
+  range. Kernels of three channels are shown in colour, of any other number by their mean."""
+  tiles = np.moveaxis(np.asarray(filters, np.float32), -1, 0)
+  if tiles.shape[-1] != 3:
+    tiles = tiles.mean(-1, keepdims=True)
+  largest = np.abs(tiles).max(axis=(1, 2, 3), keepdims=True)
+  return np.uint8(np.round(127.5 + 127.5 * tiles / np.maximum(largest, 1e-12)))
+
+
+def heat(shares: np.ndarray) -> np.ndarray:
+  """[K, K] in 0..1 -> RGBA uint8: blue on the diagonal, red off it, clear where nothing is, so that
+  it lies on a light page and on a dark one."""
+  right = np.eye(len(shares), dtype=bool)[..., None]
+  colour = np.where(right, (37, 99, 235), (225, 60, 40))
+  return np.uint8(np.concatenate([colour, 255 * shares[..., None]], -1))

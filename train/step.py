@@ -1,0 +1,219 @@
+"""The train state and the compiled train step: the same function under `jit` and under `pmap`."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from train import mesh as mesh_lib
+from train.config import UserError
+from train.task import Batch, Metrics, Task, Variables
+
+PARALLEL = ('jit', 'pmap')
+
+
+@struct.dataclass
+class TrainState:
+  """All that a step changes.
+
+  step: int32, the number of updates done; ~step (negative) once a step was not finite.
+  key: typed PRNG key; the key of a step is fold_in(key, step), so no step depends on another's.
+  params: float32 pytree.
+  extra: the variables other than params (`batch_stats`).
+  opt_state: optax's.
+  ema: exponential moving average of params, or () if there is none.
+  """
+
+  step: Array
+  key: Array
+  params: Any
+  extra: Any
+  opt_state: Any
+  ema: Any
+
+  @property
+  def variables(self) -> Variables:
+    return {'params': self.params, **self.extra}
+
+  @property
+  def eval_variables(self) -> Variables:
+    """The variables to evaluate: with averaged weights where an average is kept."""
+    return {'params': self.ema or self.params, **self.extra}
+
+
+def init_state(
+  task: Task, tx: optax.GradientTransformation, seed: int, mesh: Mesh, *, ema: bool = False
+) -> tuple[TrainState, TrainState]:
+  """A fresh state, made in place on its devices, and the sharding of each of its leaves."""
+
+  def init(seed: Array) -> TrainState:
+    init_key, key = jax.random.split(jax.random.key(seed))
+    extra = dict(task.init(init_key))
+    params = extra.pop('params')
+    step = jnp.zeros((), jnp.int32)
+    # A copy, since donated buffers must not be shared.
+    average = jax.tree.map(jnp.copy, params) if ema else ()
+    return TrainState(step, key, params, extra, tx.init(params), average)
+
+  seed = jnp.uint32(seed)
+  shardings = mesh_lib.shardings(jax.eval_shape(init, seed), mesh)
+  state = jax.jit(lambda seed: mesh_lib.unbox(init(seed)), out_shardings=shardings)(seed)
+  return state, shardings
+
+
+def abstract_model(task: Task, mesh: Mesh, *, ema: bool = False) -> dict[str, Any]:
+  """Shapes and shardings of `params`, `extra` and `ema`, of a model that was never made."""
+  boxed = dict(jax.eval_shape(task.init, jax.random.key(0)))
+  shardings = mesh_lib.shardings(boxed, mesh)
+  extra = jax.tree.map(
+    lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    mesh_lib.unbox(boxed),
+    shardings,
+  )
+  params = extra.pop('params')
+  return {'params': params, 'extra': extra, 'ema': params if ema else ()}
+
+
+def make_step(
+  task: Task,
+  tx: optax.GradientTransformation,
+  shardings: TrainState,
+  *,
+  parallel: str = 'jit',
+  accumulate: int = 1,
+  ema_decay: float = 0.0,
+  schedule: Callable[[Array], Array] | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """The compiled step. It donates the state, and takes and returns the same layout for both kinds.
+
+  'jit' partitions one program over the mesh. 'pmap' runs a replica on each device, which sees its
+  part of the batch alone and averages gradients: the classic form; it needs a mesh of `data` only.
+  """
+  mesh = shardings.step.mesh
+
+  step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
+  if parallel == 'jit':
+    # The batch's own sharding is kept: what a source yields is sharded already.
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, mesh_lib.replicated(mesh)))
+  if parallel == 'pmap':
+    return _pmap(step, mesh)
+  raise UserError(
+    f'parallel={parallel!r}: no such way to run a step; choose from {", ".join(PARALLEL)}'
+  )
+
+
+def _pmap(step: Callable, mesh: Mesh) -> Callable:
+  devices = mesh.shape['data']
+  if devices != mesh.size:
+    raise UserError(
+      "parallel='pmap': replicates parameters, so mesh.fsdp and mesh.tensor must be 1,"
+      f' got {mesh.shape["fsdp"]} and {mesh.shape["tensor"]}'
+    )
+  split = jax.jit(
+    lambda batch: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch),
+    out_shardings=NamedSharding(mesh, PartitionSpec('data')),
+  )
+  mapped = jax.pmap(
+    lambda state, batch: step(state, batch, 'data'),
+    axis_name='data',
+    in_axes=(None, 0),
+    out_axes=None,
+    donate_argnums=0,
+    devices=list(mesh.devices.flat),
+  )
+  return lambda state, batch: mapped(state, split(batch))
+
+
+def _update(
+  task: Task,
+  tx: optax.GradientTransformation,
+  accumulate: int,
+  ema_decay: float,
+  schedule: Callable[[Array], Array] | None,
+  state: TrainState,
+  batch: Batch,
+  axis: str | None = None,
+) -> tuple[TrainState, Metrics]:
+  key = jax.random.fold_in(state.key, state.step)
+
+  def loss(params: Any, extra: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
+    value, (extra, metrics) = task.loss({'params': params, **extra}, batch, key, train=True)
+    return value, ({name: extra[name] for name in state.extra}, metrics)
+
+  loss_value, grads, extra, metrics = _gradients(loss, state.params, state.extra, batch, accumulate)
+  if axis is not None:
+    loss_value, grads, extra = lax.pmean((loss_value, grads, extra), axis)
+    metrics = lax.psum(metrics, axis)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else ()
+  grad_norm = optax.tree.norm(grads)
+  measured = {'grad_norm': grad_norm}
+  if schedule is not None:
+    measured['learning_rate'] = jnp.float32(schedule(state.step))
+  metrics = {**metrics, **{name: (value, jnp.ones(())) for name, value in measured.items()}}
+  finite = jnp.isfinite(loss_value) & jnp.isfinite(grad_norm)
+  new = state.replace(step=state.step + 1, params=params, extra=extra, opt_state=opt_state, ema=ema)
+  return _halt_unless(finite, state, new), metrics
+
+
+def _gradients(
+  loss: Callable, params: Any, extra: Any, batch: Batch, accumulate: int
+) -> tuple[Array, Any, Any, Metrics]:
+  """Loss and gradients of the batch's mean loss, in `accumulate` microbatches of equal size."""
+  value_and_grad = jax.value_and_grad(loss, has_aux=True)
+  if accumulate == 1:
+    (value, (extra, metrics)), grads = value_and_grad(params, extra, batch)
+    return value, grads, extra, metrics
+
+  def add(carry: Any, microbatch: Batch) -> tuple[Any, None]:
+    sums, extra = carry
+    (value, (extra, metrics)), grads = value_and_grad(params, extra, microbatch)
+    return (jax.tree.map(jnp.add, sums, (value, grads, metrics)), extra), None
+
+  # Examples i, i + accumulate, ... form a microbatch, so that each device keeps its own examples.
+  microbatches = jax.tree.map(
+    lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+  shapes = jax.eval_shape(value_and_grad, params, extra, jax.tree.map(lambda x: x[0], microbatches))
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0][0], shapes[1], shapes[0][1][1])
+  )
+  # XLA's CPU compiler runs a convolution's gradient a hundred times slower inside a loop.
+  unroll = accumulate if jax.default_backend() == 'cpu' else 1
+  ((value, grads, metrics), extra), _ = lax.scan(add, (zeros, extra), microbatches, unroll=unroll)
+  return value / accumulate, jax.tree.map(lambda g: g / accumulate, grads), extra, metrics
+
+
+def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:
+  """`new`, or for good `old` with its step negated, for the host to look at once it learns."""
+  going = finite & (old.step >= 0)
+  halted = old.replace(step=jnp.where(old.step >= 0, ~old.step, old.step))
+  return jax.tree.map(lambda a, b: a if a is b else jnp.where(going, a, b), new, halted)
+
+
+def make_eval(task: Task) -> Callable[[Variables, Any], dict[str, float]]:
+  """Averages the task's metrics over batches: (variables, batches) -> name -> mean."""
+
+  @jax.jit
+  def measure(variables: Variables, batch: Batch, total: Metrics | None) -> Metrics:
+    _, (_, metrics) = task.loss(variables, batch, jax.random.key(0), train=False)
+    return metrics if total is None else jax.tree.map(jnp.add, total, metrics)
+
+  def evaluate(variables: Variables, batches: Any) -> dict[str, float]:
+    total = None
+    for batch in batches:
+      total = measure(variables, batch, total)
+    return mean_metrics(jax.device_get(total))
+
+  return evaluate
+
+
+def mean_metrics(metrics: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
+  return {name: float(total) / float(weight) for name, (total, weight) in metrics.items()}

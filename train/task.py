@@ -1,0 +1,70 @@
+"""The contract between the training loop and what it trains.
+
+The loop knows nothing else about a pillar: a class with these methods, in `train/tasks/`, is all
+that a new one needs.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from jax import Array
+from jax.sharding import Mesh
+
+Variables = Mapping[str, Any]
+"""Flax's collections: `params`, and what else the model keeps, such as `batch_stats`."""
+
+Batch = Any
+"""A pytree of global arrays whose axis 0 is the batch, sharded over the mesh's batch axes."""
+
+Carry = Any
+"""What a source must remember between steps: () for a dataset, actors and replay for self-play."""
+
+Metrics = dict[str, tuple[Array, Array]]
+"""name -> (sum, weight), float32 scalars: ragged batches and microbatches average right."""
+
+
+class Source(Protocol):
+  """Where batches come from; pure but for reading files, so that a resumed run sees the same."""
+
+  def init(self, key: Array) -> Carry: ...
+
+  def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
+    """Returns the batch of `step`; must not wait for the device."""
+
+
+class Batches(Protocol):
+  """A finite set of batches in a fixed order, the last one padded; can be iterated many times."""
+
+  def __iter__(self) -> Iterator[Batch]: ...
+
+  def __len__(self) -> int: ...
+
+
+class Evaluation(Protocol):
+  """Measures variables; runs on every process and returns the same numbers on each."""
+
+  def __call__(self, variables: Variables) -> Mapping[str, float]: ...
+
+
+class Task(Protocol):
+  def init(self, key: Array) -> Variables:
+    """Fresh variables, perhaps boxed with logical axis names. Also runs under `eval_shape`."""
+
+  def loss(
+    self, variables: Variables, batch: Batch, key: Array, *, train: bool
+  ) -> tuple[Array, tuple[Variables, Metrics]]:
+    """The batch's mean loss (a scalar), the variables other than `params` after it, metrics.
+
+    `key` is one and the same on every device and in every microbatch of a step. Randomness that
+    should differ between examples folds in something of the example (its record number), which
+    makes it independent of how many devices share the batch.
+    """
+
+  def source(self, split: str, mesh: Mesh, seed: int) -> Source: ...
+
+  def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
+    """name -> evaluation; the name becomes the prefix of its metrics (`test/error`)."""
+
+  @property
+  def batch_size(self) -> int:
+    """Examples in one training batch, over all devices: the unit of the reported throughput."""

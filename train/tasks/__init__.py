@@ -1,0 +1,5 @@
+"""TASKS: one pillar a file; a new one is a class like `train.task.Task` and a line here."""
+
+from train.tasks.classify import Classify
+
+TASKS = {'classify': Classify}

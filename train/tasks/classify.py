@@ -1,0 +1,243 @@
+"""Image classification: LeNet, AlexNet, ResNet and whatever maps images to class scores."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.sharding import Mesh
+
+import models
+from data import augment as augment_lib
+from data import spec
+from data.images import ImageData
+from train import mesh as mesh_lib
+from train.config import UserError
+from train.step import make_eval
+from train.task import Batch, Metrics, Source, Variables
+
+
+def cross_entropy(logits: Array, targets: Array) -> Array:
+  """[B] from scores [B, K] and the target distribution [B, K], in nats."""
+  return optax.softmax_cross_entropy(logits, targets)
+
+
+def squared_error(logits: Array, targets: Array) -> Array:
+  """[B]: mean over the K outputs of (score - (+1 for the class, -1 for others))^2, LeCun 1998."""
+  return jnp.mean((logits - (2 * targets - 1)) ** 2, axis=-1)
+
+
+LOSSES: Mapping[str, Callable[[Array, Array], Array]] = {
+  'cross_entropy': cross_entropy,
+  'squared_error': squared_error,
+}
+
+
+def center_crop(images: Array, *, size: int) -> Array:
+  """[B, H, W, C] -> [B, 1, size, size, C]."""
+  return augment_lib.center_crop(images, size)[:, None]
+
+
+def ten_crop(images: Array, *, size: int) -> Array:
+  """[B, H, W, C] -> [B, 10, size, size, C]: corners, centre and their mirror images."""
+  return augment_lib.ten_crop(images, size)
+
+
+VIEWS: Mapping[str, Callable[..., Array]] = {'center_crop': center_crop, 'ten_crop': ten_crop}
+
+
+class Classify:
+  """The task `classify`.
+
+  mean, std: of the images as floats in [0, 1], one number or one a channel: the network sees
+    (image - mean) / std.
+  augment: functions of `data.augment` that run inside the compiled step, such as
+    'random_crop(padding=4)|flip()'.
+  view: what the network sees of a test image: '' (all of it), or a function of
+  `VIEWS`, such as 'ten_crop(size=224)': probabilities are averaged over its crops.
+  label_smoothing: the share of the target given evenly to all classes (Szegedy 2016, section 7).
+  """
+
+  def __init__(
+    self,
+    model: Mapping[str, Any],
+    data: ImageData,
+    *,
+    loss: str = 'cross_entropy',
+    label_smoothing: float = 0.0,
+    mean: float | tuple[float, ...] = 0.0,
+    std: float | tuple[float, ...] = 1.0,
+    augment: str = '',
+    view: str = '',
+  ):
+    if loss not in LOSSES:
+      raise UserError(f'task.loss={loss!r}: no such loss; choose from {", ".join(LOSSES)}')
+    if not 0 <= label_smoothing < 1:
+      raise UserError(f'task.label_smoothing={label_smoothing}: must be in [0, 1)')
+    self.data = data
+    self.model = models.build(**{**model, 'num_classes': len(data.classes)})
+    self.loss_function = LOSSES[loss]
+    self.label_smoothing = label_smoothing
+    self.mean, self.std = (_per_channel(x, data.image_shape[-1]) for x in (mean, std))
+    self.augment = augment_lib.parse(augment, 'task.augment')
+    self.view = _view(view)
+
+  @property
+  def batch_size(self) -> int:
+    return self.data.batch_size
+
+  @property
+  def input_shape(self) -> tuple[int, int, int]:
+    """[h, w, C] of what the network sees: augmentation may crop the data's images."""
+    batch = {
+      'image': jax.ShapeDtypeStruct((2, *self.data.image_shape), jnp.uint8),
+      'label': jax.ShapeDtypeStruct((2,), jnp.int32),
+      'index': jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    inputs = functools.partial(self._inputs, train=True)
+    return jax.eval_shape(inputs, batch, jax.random.key(0))[0].shape[1:]
+
+  def init(self, key: Array) -> Variables:
+    return self.model.init(key, jnp.zeros((1, *self.input_shape)), train=False)
+
+  def loss(
+    self, variables: Variables, batch: Batch, key: Array, *, train: bool
+  ) -> tuple[Array, tuple[Variables, Metrics]]:
+    images, targets = self._inputs(batch, key, train=train)
+    logits, extra = self._logits(variables, images, batch, key, train=train)
+    wrong = logits.argmax(-1) != batch['label']
+    values = {'loss': self.loss_function(logits, targets), 'error': wrong}
+    if logits.shape[-1] > 5:
+      score = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
+      values['error_top5'] = jnp.sum(logits > score, axis=-1) >= 5
+    weight = batch['mask'].sum()
+    metrics = {name: (jnp.sum(x * batch['mask']), weight) for name, x in values.items()}
+    return metrics['loss'][0] / weight, (extra, metrics)
+
+  def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    if split != 'train':
+      raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
+    return self.data.train_source(seed, mesh_lib.batch_sharding(mesh))
+
+  def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
+    batches = self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh))
+    measure = make_eval(self)
+    return {'test': lambda variables: measure(variables, batches)}
+
+  # -------- inputs and outputs of the network --------
+
+  def _inputs(self, batch: Batch, key: Array, *, train: bool) -> tuple[Array, Array]:
+    """What the network sees, [B * crops, h, w, C], and the targets [B, K]."""
+    images = batch['image']
+    if images.dtype == jnp.uint8:
+      images = images.astype(jnp.float32) / 255
+    targets = jax.nn.one_hot(batch['label'], len(self.data.classes))
+    if train:
+      targets = optax.smooth_labels(targets, self.label_smoothing)
+      # A key an example, not a batch: the same images whatever the number of devices.
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['index'])
+      images, targets = self.augment(keys, images, targets)
+    else:
+      images = self.view(images)  # [B, crops, h, w, C]
+      images = images.reshape(-1, *images.shape[2:])
+    return (images - self.mean) / self.std, targets
+
+  def _logits(
+    self, variables: Variables, images: Array, batch: Batch, key: Array, *, train: bool
+  ) -> tuple[Array, Variables]:
+    """Scores [B, K] (of several crops: log of the mean probability), collections after it."""
+    if train:
+      # The record's number again: another mask on each device and in each microbatch.
+      rngs = {'dropout': jax.random.fold_in(key, batch['index'][0])}
+      mutable = [name for name in variables if name != 'params']
+      return self.model.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
+    logits = self.model.apply(variables, images, train=False)
+    crops = images.shape[0] // batch['label'].shape[0]
+    if crops > 1:
+      scores = jax.nn.log_softmax(logits.reshape(-1, crops, logits.shape[-1]))
+      logits = jax.nn.logsumexp(scores, axis=1) - jnp.log(crops)
+    return logits, {}
+
+  # -------- the verb eval --------
+
+  def examine(
+    self, members: Sequence[Variables], mesh: Mesh
+  ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluates the mean of the members' probabilities: one network, or an ensemble.
+
+    Returns metrics, facts for `eval.json` (confusion matrix, class names) and arrays for the report
+    (sample images with predictions, first-layer filters).
+    """
+    probabilities, labels, images = self._predict(members, mesh)
+    ranks = np.sum(probabilities > probabilities[np.arange(len(labels)), labels][:, None], axis=-1)
+    metrics = {'test/error': float(np.mean(probabilities.argmax(-1) != labels))}
+    if len(self.data.classes) > 5:
+      metrics['test/error_top5'] = float(np.mean(ranks >= 5))
+    confusion = np.zeros((len(self.data.classes),) * 2, int)
+    np.add.at(confusion, (labels, probabilities.argmax(-1)), 1)
+    shown = _samples(probabilities, labels, images)
+    if filters := first_filters(members[0]['params']):
+      shown['filters'] = filters[0]
+    return metrics, {'confusion': confusion.tolist(), 'classes': list(self.data.classes)}, shown
+
+  def _predict(
+    self, members: Sequence[Variables], mesh: Mesh
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean probabilities [N, K], labels [N] and images [N, H, W, C] of the test split."""
+    everywhere = mesh_lib.replicated(mesh)
+
+    @functools.partial(jax.jit, out_shardings=everywhere)
+    def predict(members: Sequence[Variables], batch: Batch) -> tuple[Array, ...]:
+      key = jax.random.key(0)
+      images, _ = self._inputs(batch, key, train=False)
+      logits = [self._logits(v, images, batch, key, train=False)[0] for v in members]
+      mean = jnp.mean(jax.nn.softmax(jnp.stack(logits)), axis=0)
+      return mean, batch['label'], batch['image'], batch['mask']
+
+    batches = self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh))
+    parts = [jax.device_get(predict(tuple(members), batch)) for batch in batches]
+    *columns, mask = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return tuple(column[mask > 0] for column in columns)
+
+
+def _view(text: str) -> Callable[[Array], Array]:
+  """[B, H, W, C] -> [B, crops, h, w, C], as a spec such as 'ten_crop(size=224)' says."""
+  views = spec.parse(text, VIEWS, 'task.view')
+  if len(views) > 1:
+    raise UserError(f'task.view={text!r}: one view at most')
+  return views[0] if views else lambda images: images[:, None]
+
+
+def _per_channel(value: float | Sequence[float], channels: int) -> np.ndarray:
+  """[1, 1, 1, C] or [1, 1, 1, 1], to meet images [B, H, W, C]."""
+  value = np.atleast_1d(np.asarray(value, np.float32))
+  if len(value) not in (1, channels):
+    raise UserError(
+      f'task.mean or task.std has {len(value)} numbers: one, or one a channel ({channels})'
+    )
+  return value.reshape(1, 1, 1, -1)
+
+
+def _samples(
+  probabilities: np.ndarray, labels: np.ndarray, images: np.ndarray, count: int = 32
+) -> dict[str, np.ndarray]:
+  """The first wrong and the first right images, half of each where there are enough."""
+  predictions = probabilities.argmax(-1)
+  wrong, right = np.flatnonzero(predictions != labels), np.flatnonzero(predictions == labels)
+  chosen = np.concatenate([wrong[: count // 2], right[: count - len(wrong[: count // 2])]])
+  return {
+    'images': images[chosen],
+    'labels': labels[chosen],
+    'predictions': predictions[chosen],
+    'probabilities': probabilities[chosen].max(-1),
+  }
+
+
+def first_filters(params: Any) -> list[np.ndarray]:
+  """The first convolution's kernel, [h, w, C, n], in a list that is empty if there is none."""
+  kernels = [np.asarray(x) for x in jax.tree.leaves(params) if x.ndim == 4]
+  return kernels[:1]

@@ -1,0 +1,255 @@
+"""What the verbs of launch.py do, and the way into a run for a notebook: `load_run(workdir)`."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import models
+from data import SOURCES
+from train import config as config_lib
+from train import mesh as mesh_lib
+from train.checkpoint import Checkpointer
+from train.config import UserError
+from train.loop import Loop
+from train.optim import OPTIMIZERS, make_optimizer
+from train.step import abstract_model
+from train.task import Task, Variables
+from train.tasks import TASKS
+from train.workdir import write_json
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
+
+
+def paper(
+  title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
+) -> dict[str, Any]:
+  """The section `paper`: what the run reproduces; `value` is in the metric's unit."""
+  return {'title': title, 'metric': metric, 'value': value, 'note': note}
+
+
+def settings(
+  seed: int = 0, parallel: str = 'jit', cpu_eigen_convolutions: bool = False
+) -> dict[str, Any]:
+  """What stands outside of sections; the last is for launch.py (see `train.host`)."""
+  return locals()
+
+
+# section -> what its keys are checked against, and what the code hands in when it builds.
+SECTIONS = {
+  'task': (TASKS, ('model', 'data')),
+  'model': (models.MODELS, ('num_classes',)),
+  'data': (SOURCES, ()),
+  'optimizer': (OPTIMIZERS, ()),
+  'train': (Loop, ()),
+  'mesh': (mesh_lib.make_mesh, ('devices',)),
+  'paper': (paper, ()),
+}
+
+# What may differ when a run is resumed: where it runs and what it leaves, not what it computes.
+FREE = ('mesh', 'parallel', 'paper', 'cpu_eigen_convolutions', 'train.log_every', 'train.keep')
+
+
+def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The config with all defaults filled in; UserError for what no constructor takes."""
+  return config_lib.complete_sections(config, SECTIONS, settings)
+
+
+def build_task(config: Mapping[str, Any]) -> Task:
+  with config_lib.user_errors():
+    data = config_lib.build(config['data'], SOURCES, 'data')
+    return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
+
+
+# -------- a run --------
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A workdir opened: its config, its task, and the weights of one step (averaged where kept)."""
+
+  config: dict[str, Any]
+  task: Task
+  mesh: Mesh
+  step: int
+  variables: Variables
+
+
+def load_run(
+  workdir: str, step: int | str = 'best', overrides: Mapping[str, str] | None = None
+) -> Run:
+  """Opens what `train` left in a workdir; no optimiser is restored.
+
+  step: a number, 'best', or 'latest'.
+  overrides: config key -> text, such as {'task.view': 'ten_crop(size=224)'}.
+  """
+  config = read_config(workdir)
+  for key, text in (overrides or {}).items():
+    config = config_lib.override(config, key, text)
+  config = complete_config(config)
+  task, mesh = build_task(config), mesh_lib.make_mesh(**config['mesh'])
+  loop = Loop(**config['train'])
+  checkpoints = Checkpointer(
+    os.path.join(workdir, 'checkpoints'), best=loop.best, mode=loop.best_mode, read_only=True
+  )
+  model = abstract_model(task, mesh, ema=loop.ema_decay > 0)
+  restored = checkpoints.restore(model, step=None if step == 'latest' else step)
+  checkpoints.close()
+  if restored is None:
+    raise UserError(
+      f'{workdir}: holds no checkpoint; `launch.py train --workdir={workdir}` makes one'
+    )
+  step, model, _, _ = restored
+  variables = {'params': model['ema'] or model['params'], **model['extra']}
+  return Run(config, task, mesh, step, variables)
+
+
+def read_config(workdir: str) -> dict[str, Any]:
+  path = os.path.join(workdir, 'config.json')
+  if not os.path.exists(path):
+    raise UserError(f'{workdir}: no config.json there; a workdir is what `launch.py train` made')
+  return config_lib.load(path)
+
+
+# -------- the verbs --------
+
+
+def train(
+  config: Mapping[str, Any],
+  workdir: str,
+  *,
+  host: Mapping[str, Any] | None = None,
+  profile: tuple[int, int] | None = None,
+) -> None:
+  """Trains by a completed config, or resumes what the workdir holds."""
+  _check_same(config, workdir)
+  task, mesh = build_task(config), mesh_lib.make_mesh(**config['mesh'])
+  loop = Loop(**config['train'])
+  tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
+
+  def on_start(step: int) -> None:
+    if mesh_lib.is_main():
+      write_json(os.path.join(workdir, 'config.json'), config)
+      _record_start(workdir, step, config, host or {})
+
+  loop.run(
+    task,
+    tx,
+    schedule,
+    mesh,
+    workdir,
+    seed=config['seed'],
+    parallel=config['parallel'],
+    profile=profile,
+    on_start=on_start,
+  )
+
+
+def evaluate(
+  workdirs: Sequence[str], step: int | str = 'best', overrides: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+  """Evaluates a run, or the mean prediction of several; leaves `eval.json` in the first workdir."""
+  runs = [load_run(workdir, step, overrides) for workdir in workdirs]
+  first = runs[0]
+  metrics, facts, arrays = first.task.examine([run.variables for run in runs], first.mesh)
+  result = {
+    'step': first.step,
+    'checkpoint': step,
+    'workdirs': list(workdirs),
+    'overrides': dict(overrides or {}),
+    'metrics': metrics,
+    **facts,
+    **provenance(),
+  }
+  if mesh_lib.is_main():
+    write_json(os.path.join(workdirs[0], 'eval.json'), result)
+    np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **arrays)
+  return result
+
+
+def summary(config: Mapping[str, Any]) -> str:
+  """The table of the model's layers and parameters."""
+  from models import summary as summary_lib
+
+  task = build_task(config)
+  return summary_lib.table(task.model, task.input_shape)
+
+
+# -------- what a run says of itself --------
+
+
+def provenance() -> dict[str, Any]:
+  """Where a number comes from: command, commit, versions, devices."""
+  device = jax.devices()[0]
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  commit, dirty = _commit()
+  return {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'command': ' '.join(['python', *sys.argv]),
+    'commit': commit,
+    'dirty': dirty,
+    'versions': {'python': platform.python_version(), **versions},
+    'platform': device.platform,
+    'device': device.device_kind,
+    'device_count': jax.device_count(),
+    'process_count': jax.process_count(),
+  }
+
+
+def _record_start(
+  workdir: str, step: int, config: Mapping[str, Any], host: Mapping[str, Any]
+) -> None:
+  path = os.path.join(workdir, 'run.json')
+  run = {'seed': config['seed'], 'starts': []}
+  if os.path.exists(path):
+    with open(path) as file:
+      run = json.load(file)
+  run['starts'].append({'step': step, **provenance(), 'host': dict(host)})
+  write_json(path, run)
+
+
+def _commit() -> tuple[str | None, bool]:
+  """The commit of this code and whether files differ from it; (None, False) without git."""
+
+  def git(*arguments: str) -> str:
+    command = ['git', '-C', os.path.dirname(os.path.abspath(__file__)), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+  try:
+    return git('rev-parse', 'HEAD'), bool(git('status', '--porcelain', '--untracked-files=no'))
+  except (OSError, subprocess.CalledProcessError):
+    return None, False
+
+
+def _check_same(config: Mapping[str, Any], workdir: str) -> None:
+  """Raises UserError if the workdir was made by a config that computes something else."""
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    return
+  ours, theirs = _flat(config), _flat(complete_config(read_config(workdir)))
+  for key in sorted({*ours, *theirs}):
+    if key.startswith(FREE) or ours.get(key) == theirs.get(key):
+      continue
+    raise UserError(
+      f'config.{key}={ours.get(key)!r}: {workdir} was made with {theirs.get(key)!r};'
+      ' give the same value, or another --workdir'
+    )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  items: dict[str, Any] = {}
+  for key, value in config.items():
+    nested = (
+      _flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
+    )
+    items.update(nested)
+  return items

@@ -1,0 +1,53 @@
+"""The run folder: one writer at a time, and files that are there whole or not at all."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from train.config import UserError
+
+
+@contextlib.contextmanager
+def lock(workdir: str) -> Iterator[None]:
+  """Holds the workdir, made if absent, for this run; the system lets go when the process ends.
+
+  Raises:
+    UserError: another run holds it.
+  """
+  os.makedirs(workdir, exist_ok=True)
+  if jax.process_index() != 0:  # one process holds it for all of the run
+    yield
+    return
+  with open(os.path.join(workdir, '.lock'), 'a+') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise UserError(
+        f'workdir {workdir!r} is in use by {file.read() or "another process"}: one run writes to'
+        ' a workdir at a time; stop that one or choose another --workdir'
+      ) from None
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
+    yield
+
+
+def write_text(path: str, text: str) -> None:
+  """Replaces the file; a reader, or a run that was killed here, finds the old text or the new."""
+  temporary = f'{path}.tmp'
+  with open(temporary, 'w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def write_json(path: str, value: Any) -> None:
+  write_text(path, json.dumps(value, indent=2) + '\n')
