@@ -5,10 +5,10 @@ that need it, once the process has been made ready for it (`train.host`).
 """
 
 import ast
-import contextlib
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,9 +40,13 @@ flags.DEFINE_string('profile', None, 'START:STOP, the steps of which to leave a 
 flags.DEFINE_string('step', 'best', 'the checkpoint: best, latest, or the number of a step')
 flags.DEFINE_string('output', None, 'the page to write, instead of report.html in the workdir')
 flags.DEFINE_boolean(
-  'host_tuning', True, 'on a CPU: start anew with huge pages, and set the XLA flags the config wants'
+  'host_tuning',
+  True,
+  'on a CPU: start anew with huge pages, and set the XLA flags the config wants',
 )
-flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, where several train one run')
+flags.DEFINE_string(
+  'coordinator_address', None, 'HOST:PORT of process 0, where several train one run'
+)
 flags.DEFINE_integer('num_processes', None, 'how many they are; 1: this one alone', lower_bound=1)
 flags.DEFINE_integer('process_id', None, 'which of them this is, from 0', lower_bound=0)
 flags.DEFINE_integer(
@@ -77,7 +81,7 @@ def evaluate(overrides: dict[str, str]) -> None:
 
 
 def report(overrides: dict[str, str]) -> None:
-  """Writes one HTML page from one run or several: curves, samples, the paper's number and ours."""
+  """Writes one HTML page about one run or several, the paper's number beside ours."""
   no_overrides(overrides)
   workdirs = several_workdirs()
   from train import report as report_lib
@@ -129,8 +133,168 @@ def parse_override(word: str) -> tuple[str, str]:
   """'--config.a.b=c' -> ('a.b', 'c')."""
   flag, equals, text = word.lstrip('-').partition('=')
   if not flag.startswith('config.'):
-    choices = [name for name in FLAGS if FLAGS[name].module == sys.argv[0]]
+    choices = [name for name in FLAGS if name != 'h']
     raise unknown(word, flag, 'no such flag', choices)
   if not equals:
     raise UserError(f'{word}: needs a value, as in {word}=VALUE')
   return flag.removeprefix('config.'), text
+
+
+def load_config(overrides: dict[str, str]) -> dict[str, Any]:
+  """The config that --config names, or else the workdir's own, with the overrides put in."""
+  config = config_lib.load(find_config())
+  for key, text in overrides.items():
+    config = config_lib.override(config, key, text)
+  return config
+
+
+def find_config() -> str:
+  if FLAGS.config is None:
+    saved = os.path.join(workdir_of_train(), 'config.json')
+    if os.path.exists(saved):
+      return saved
+    raise UserError(f'--workdir={FLAGS.workdir[0]}: holds no config.json; give --config=FILE')
+  named = os.path.join(HERE, 'configs', f'{FLAGS.config}.py')
+  path = named if os.path.exists(named) else FLAGS.config
+  if not os.path.isfile(path):
+    name = os.path.basename(path).removesuffix('.py')
+    raise unknown(f'--config={FLAGS.config}', name, 'no such file', configs())
+  return path
+
+
+def workdir_of_train() -> str:
+  """The one workdir; runs/NAME for a config NAME.py if none is given."""
+  if len(FLAGS.workdir) == 1:
+    return FLAGS.workdir[0]
+  if FLAGS.workdir or FLAGS.config is None:
+    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
+  return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
+
+
+def several_workdirs() -> list[str]:
+  workdirs = [path for paths in FLAGS.workdir for path in paths.split(',') if path]
+  if not workdirs:
+    raise UserError('--workdir: needs a value, the folder of a run')
+  for path in workdirs:
+    if not os.path.exists(os.path.join(path, 'config.json')):
+      raise UserError(
+        f'--workdir={path}: no run there; `launch.py train --workdir={path}` makes one'
+      )
+  return workdirs
+
+
+def parse_step() -> str | int:
+  if FLAGS.step in ('best', 'latest'):
+    return FLAGS.step
+  if not FLAGS.step.isdigit():
+    raise UserError(f'--step={FLAGS.step}: must be best, latest or the number of a step')
+  return int(FLAGS.step)
+
+
+def parse_profile() -> tuple[int, int] | None:
+  if FLAGS.profile is None:
+    return None
+  match = re.fullmatch(r'(\d+):(\d+)', FLAGS.profile)
+  if not match or int(match[1]) >= int(match[2]):
+    raise UserError(f'--profile={FLAGS.profile}: must be START:STOP, steps, START below STOP')
+  return int(match[1]), int(match[2])
+
+
+def no_overrides(overrides: dict[str, str]) -> None:
+  for key, text in overrides.items():
+    raise UserError(f'--config.{key}={text}: the runs are over; only train and eval take this')
+
+
+# -------- start --------
+
+
+def start(config: dict[str, Any]) -> dict[str, Any]:
+  """Makes the process ready for JAX; returns what was done to it, for the run's record."""
+  host.use_compilation_cache()
+  host.quiet()
+  record = host.report(host_tuning=False)
+  if FLAGS.host_tuning:
+    eigen = str(config.get('cpu_eigen_convolutions')).lower() == 'true'
+    record = host.tune(eigen_convolutions=eigen)
+  host.join(
+    FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
+  )
+  return record
+
+
+# -------- help --------
+
+
+def configs() -> dict[str, str]:
+  """Name -> what it is, the first line of each config's docstring; nothing is executed."""
+  found = {}
+  for name in sorted(os.listdir(os.path.join(HERE, 'configs'))):
+    if name.endswith('.py') and name != '__init__.py':
+      with open(os.path.join(HERE, 'configs', name), encoding='utf-8') as file:
+        lines = (ast.get_docstring(ast.parse(file.read())) or '').splitlines()
+      found[name.removesuffix('.py')] = lines[0] if lines else ''
+  return found
+
+
+def overview() -> str:
+  verbs = {name: (verb.run.__doc__ or '').splitlines()[0] for name, verb in VERBS.items()}
+  return '\n'.join(
+    [
+      'usage: python launch.py VERB [--config=NAME] [--workdir=DIR] [--config.section.key=value]',
+      *('', 'verbs (VERB --help tells its flags):', *columns(verbs)),
+      *('', 'configs:', *columns(configs())),
+    ]
+  )
+
+
+def verb_help(name: str) -> str:
+  verb = VERBS[name]
+  texts = {}
+  for key in (*verb.flags, 'traceback'):
+    flag = FLAGS[key]
+    shown = f'--[no]{key}' if flag.boolean and flag.default else f'--{key}'
+    default = f' [{flag.default}]' if flag.default not in (None, [], False, True) else ''
+    texts[shown] = flag.help.partition(';    repeat')[0] + default
+  return '\n'.join([f'python launch.py {name}: {verb.run.__doc__}', '', *columns(texts)])
+
+
+def columns(rows: dict[str, str]) -> list[str]:
+  width = max(map(len, rows), default=0)
+  return [
+    textwrap.fill(
+      text, 100, initial_indent=f'  {key:{width}}  ', subsequent_indent=' ' * (width + 4)
+    )
+    for key, text in rows.items()
+  ]
+
+
+def run(argv: list[str]) -> None:
+  verb, overrides = parse(argv)
+  if verb is None and FLAGS.summary:
+    verb = 'train'
+  if verb is None:
+    print(overview())
+  elif FLAGS.help:
+    print(verb_help(verb))
+  else:
+    for name in FLAGS:
+      if FLAGS[name].present and name not in (*VERBS[verb].flags, 'traceback'):
+        raise unknown(f'--{name}', name, f'no flag of {verb}', VERBS[verb].flags)
+    (summary if FLAGS.summary else VERBS[verb].run)(overrides)
+
+
+def main(argv: list[str]) -> int:
+  try:
+    run(argv)
+  except UserError as error:
+    if FLAGS.is_parsed() and FLAGS.traceback:
+      raise
+    print(f'launch.py: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    return 130
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

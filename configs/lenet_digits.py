@@ -12,10 +12,22 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
-      task=dict(name='classify', mean=0.3, std=0.35, augment='affine(rotation=10.0, scale=0.1, shear=0.1, shift=2.0)'),
+      task=dict(
+        name='classify',
+        mean=0.3,
+        std=0.35,
+        augment='affine(rotation=10.0, scale=0.1, shear=0.1, shift=2.0)',
+      ),
       model=dict(name='lenet'),
       data=dict(name='images', dataset='digits', batch_size=64),
-      optimizer=dict(name='sgd', learning_rate=0.05, schedule='cosine', warmup_steps=50, nesterov=True, weight_decay=5e-4),
+      optimizer=dict(
+        name='sgd',
+        learning_rate=0.05,
+        schedule='cosine',
+        warmup_steps=50,
+        nesterov=True,
+        weight_decay=5e-4,
+      ),
       train=dict(steps=1500, log_every=50, eval_every=300),
     )
   )

@@ -5,20 +5,18 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from models.alexnet import alexnet, alexnet_cifar10, alexnet_one_column
-from models.lenet import lenet, lenet5
-from models.resnet import IMAGENET_STAGES, resnet_cifar, resnet_imagenet
+from models import alexnet, lenet, resnet
 
 DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-  'lenet5': lenet5,
-  'lenet': lenet,
-  'alexnet': alexnet,
-  'alexnet_one_column': alexnet_one_column,
-  'alexnet_cifar10': alexnet_cifar10,
-  **{f'resnet{n}': functools.partial(resnet_cifar, n) for n in (20, 32, 44, 56, 110)},
-  **{f'resnet{n}': functools.partial(resnet_imagenet, n) for n in IMAGENET_STAGES},
+  'lenet5': lenet.lenet5,
+  'lenet': lenet.lenet,
+  'alexnet': alexnet.alexnet,
+  'alexnet_one_column': alexnet.alexnet_one_column,
+  'alexnet_cifar10': alexnet.alexnet_cifar10,
+  **{f'resnet{n}': functools.partial(resnet.resnet_cifar, n) for n in (20, 32, 44, 56, 110)},
+  **{f'resnet{n}': functools.partial(resnet.resnet_imagenet, n) for n in resnet.IMAGENET_STAGES},
 }
 
 

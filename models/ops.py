@@ -1,26 +1,31 @@
-"""Convolution, pooling, local response normalisation and batch statistics, each in two forms that give the same numbers.
+"""Convolution, pooling, local response normalisation and batch moments, each in two forms.
 
-The plain form says what is computed, in `jax.lax`'s words, and is what accelerators want. The CPU form computes the
-same through the operations that XLA's CPU backend runs well. Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
+The plain form says what is computed in the words of `jax.lax`, and is what accelerators want. The
+CPU form computes the same numbers through the operations that XLA's CPU backend runs well; it has
+reverse-mode gradients only. Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
 """
 
 import contextlib
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+
+from models import winograd
 
 FORMULATIONS = ('cpu', 'plain')
-_forced: list[str] = []  # the innermost `use`, which overrides the platform's choice
+_forced: list[str] = []  # `use` blocks entered, innermost last
 
 Padding = str | Sequence[tuple[int, int]]
+Pair = tuple[int, int]
 
 
 def formulation() -> str:
-  """'cpu' or 'plain': which form a call traced now takes."""
+  """'cpu' or 'plain': which form is traced here and now."""
   if _forced:
     return _forced[-1]
   return 'cpu' if jax.default_backend() == 'cpu' else 'plain'
@@ -28,9 +33,9 @@ def formulation() -> str:
 
 @contextlib.contextmanager
 def use(name: str):
-  """Forces one formulation while tracing: in a test, or when compiling for a TPU on a machine that has none."""
+  """Forces a formulation while tracing: in a test, or to compile for a TPU on a machine without."""
   if name not in FORMULATIONS:
-    raise ValueError(f'formulation {name!r} is none of {", ".join(FORMULATIONS)}')
+    raise ValueError(f'formulation {name!r}: choose from {", ".join(FORMULATIONS)}')
   _forced.append(name)
   try:
     yield
@@ -38,52 +43,183 @@ def use(name: str):
     _forced.pop()
 
 
-def conv(x, kernel, *, strides=(1, 1), padding: Padding = 'SAME', groups: int = 1):
-  """Cross-correlation of `[B, H, W, C]` with `[h, w, C / groups, F]`, in the input's dtype."""
-  return _plain_conv(x, kernel, tuple(strides), _pads(x, kernel.shape[:2], strides, padding), groups)
+# -------- convolution --------
+
+
+def conv(x: Array, kernel: Array, *, strides: Pair = (1, 1), padding: Padding = 'SAME', groups=1):
+  """Cross-correlation of `[B, H, W, C]` with `[h, w, C / groups, F]`: `[B, H', W', F]`."""
+  strides = tuple(strides)
+  pads = _pads(x, kernel.shape[:2], strides, padding)
+  form = _plain_conv if formulation() == 'plain' else _cpu_conv
+  return form(x, kernel, strides, pads, groups)
 
 
 def _plain_conv(x, kernel, strides, pads, groups):
-  numbers = ('NHWC', 'HWIO', 'NHWC')
+  layout = ('NHWC', 'HWIO', 'NHWC')
   return lax.conv_general_dilated(
-    x, kernel, strides, pads, dimension_numbers=numbers, feature_group_count=groups
+    x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups
   )
 
 
-def max_pool(x, window, strides, padding: Padding = 'VALID'):
-  """The largest value of each window of `[B, H, W, C]`; of equal values, the first gets the gradient."""
-  pads = ((0, 0), *_pads(x, window, strides, padding), (0, 0))
-  return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), pads)
+def _cpu_conv(x, kernel, strides, pads, groups):
+  if groups > 1:
+    # XLA:CPU computes the kernel gradient of a grouped convolution twenty times slower than this.
+    xs, kernels = jnp.split(x, groups, -1), jnp.split(kernel, groups, -1)
+    parts = [_cpu_conv(*pair, strides, pads, 1) for pair in zip(xs, kernels, strict=True)]
+    return jnp.concatenate(parts, -1)
+  if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
+    x = x[:, :: strides[0], :: strides[1]]
+    return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+  m = _winograd_tile(x, kernel, strides, pads)
+  return winograd.conv3x3(x, kernel, pads, m) if m else _plain_conv(x, kernel, strides, pads, 1)
 
 
-def avg_pool(x, window, strides, padding: Padding = 'VALID'):
-  """The mean of each window of `[B, H, W, C]`; padding counts as zeros."""
-  pads = ((0, 0), *_pads(x, window, strides, padding), (0, 0))
-  total = lax.reduce_window(x, 0.0, lax.add, (1, *window, 1), (1, *strides, 1), pads)
-  return total / np.prod(window)
+def _winograd_tile(x, kernel, strides, pads) -> int:
+  """The m of the F(m x m, 3 x 3) that is fastest here, 0 where the plain convolution is.
+
+  Transforming x costs in proportion to tiles x channels, the kernel channels x channels, and both
+  are repaid by the products in between, tiles x channels x channels: so there must be many of both.
+  """
+  channels = min(kernel.shape[2:])
+  fits = kernel.shape[:2] == (3, 3) and strides == (1, 1) and max(map(max, pads)) <= 2
+  if not fits or channels < 32 or x.dtype != jnp.float32:
+    return 0
+  size = [n + low + high - 2 for n, (low, high) in zip(x.shape[1:3], pads, strict=True)]
+  tiles = {m: x.shape[0] * math.prod(-(-n // m) for n in size) for m in winograd.TRANSFORMS}
+  if tiles[4] >= channels:
+    return 4
+  return 2 if tiles[2] >= channels // 4 and tiles[2] >= 64 else 0
 
 
-def local_response_norm(x, size: int, k: float, alpha: float, beta: float):
-  """`x / (k + alpha * s)^beta`, s the sum of squares over `size` adjacent channels (Krizhevsky 2012, section 3.3)."""
+# -------- pooling --------
+
+
+def max_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') -> Array:
+  """The largest value of each window; the first of equal ones takes its gradient."""
+  window, strides = tuple(window), tuple(strides)
+  pads = _pads(x, window, strides, padding)
+  if formulation() == 'cpu':
+    return _max_by_slices(x, window, strides, pads)
+  return _reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
+
+
+def avg_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') -> Array:
+  """The mean of each window, in which padding counts as zeros."""
+  pads = _pads(x, window, strides, padding)
+  if formulation() == 'cpu':
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    total = functools.reduce(jnp.add, _slices(x, window, strides))
+  else:
+    total = _reduce_window(x, 0.0, lax.add, window, strides, pads)
+  return total / math.prod(window)
+
+
+def _reduce_window(x, start, function, window, strides, pads):
+  pads = ((0, 0), *pads, (0, 0))
+  return lax.reduce_window(x, start, function, (1, *window, 1), (1, *strides, 1), pads)
+
+
+def _slices(x, window, strides) -> list[Array]:
+  """The first value of every window, the second, ...: h * w arrays `[B, H', W', C]`."""
+  size = _pooled(x.shape, window, strides)
+  return [
+    x[:, i : i + (size[0] - 1) * strides[0] + 1 : strides[0], j:][
+      :, :, : (size[1] - 1) * strides[1] + 1 : strides[1]
+    ]
+    for i in range(window[0])
+    for j in range(window[1])
+  ]
+
+
+def _pooled(shape, window, strides):
+  return [(n - w) // s + 1 for n, w, s in zip(shape[1:3], window, strides, strict=True)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_by_slices(x, window, strides, pads):
+  return _max_forward(x, window, strides, pads)[0]
+
+
+def _max_forward(x, window, strides, pads):
+  """The maxima, and where in its window each was, int8."""
+  shape = x.shape
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+  best, where = None, None
+  for i, values in enumerate(_slices(x, window, strides)):
+    if i == 0:
+      best, where = values, jnp.zeros(values.shape, jnp.int8)
+    else:
+      where = jnp.where(values > best, jnp.int8(i), where)
+      best = jnp.maximum(best, values)
+  return best, (where, shape)
+
+
+def _max_backward(window, strides, pads, saved, dy):
+  """Pixel (s t + p, s u + q) collects from the windows where it is number i, j = p, q modulo s."""
+  where, shape = saved
+  tiles = [-(-(n + sum(p)) // s) for n, p, s in zip(shape[1:3], pads, strides, strict=True)]
+  phases = [[jnp.zeros((shape[0], *tiles, shape[3]), dy.dtype)] * strides[1]] * strides[0]
+  phases = [list(row) for row in phases]
+  for i, j in np.ndindex(window):
+    part = jnp.where(where == i * window[1] + j, dy, 0)
+    shifts = [(n // s, t - n // s - m) for n, s, t, m in zip((i, j), strides, tiles, dy.shape[1:3])]
+    part = jnp.pad(part, ((0, 0), *shifts, (0, 0)))
+    phases[i % strides[0]][j % strides[1]] += part
+  dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
+  dx = dx.reshape(shape[0], tiles[0] * strides[0], tiles[1] * strides[1], shape[3])
+  return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]],)
+
+
+_max_by_slices.defvjp(_max_forward, _max_backward)
+
+
+# -------- normalisation --------
+
+
+def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
+  """`x / (k + alpha * s)^beta`, s the squares' sum over `size` adjacent channels.
+
+  Krizhevsky 2012, section 3.3; channels beyond the first and last count as zeros.
+  """
   below = size // 2
-  pads = [(0, 0)] * (x.ndim - 1) + [(below, size - 1 - below)]
-  window = (1,) * (x.ndim - 1) + (size,)
-  total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
-  return x * (k + alpha * total) ** -beta
+  pair = (below, size - 1 - below)
+  if formulation() == 'cpu':
+    channels = np.arange(x.shape[-1])
+    offset = channels[:, None] - channels[None, :]  # input less output channel
+    band = ((offset >= -pair[0]) & (offset <= pair[1])).astype(x.dtype)
+    total = lax.dot_general(x * x, band, (((x.ndim - 1,), (0,)), ((), ())))
+  else:
+    pads = [(0, 0)] * (x.ndim - 1) + [pair]
+    window = (1,) * (x.ndim - 1) + (size,)
+    total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
+  return x * _power(k + alpha * total, -beta)
 
 
-def batch_moments(x):
+def _power(x, exponent: float):
+  """`x^exponent` of positive x; -3/4, the paper's, without a logarithm and an exponential."""
+  if exponent == -0.75 and formulation() == 'cpu':
+    root = lax.rsqrt(x)
+    return root * jnp.sqrt(root)
+  return x**exponent
+
+
+def batch_moments(x: Array) -> tuple[Array, Array]:
   """Mean and biased variance of `[..., C]` over all but the last axis, float32 `[C]`."""
   x = x.astype(jnp.float32)
-  axes = tuple(range(x.ndim - 1))
-  mean = x.mean(axes)
-  return mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
+  if formulation() == 'cpu':
+    rows = x.reshape(-1, x.shape[-1])
+    weights = jnp.full(rows.shape[:1], 1 / rows.shape[0], x.dtype)
+    mean, square = weights @ rows, weights @ (rows * rows)
+  else:
+    axes = tuple(range(x.ndim - 1))
+    mean, square = x.mean(axes), (x * x).mean(axes)
+  return mean, jnp.maximum(square - mean * mean, 0.0)
 
 
-def _pads(x, window, strides, padding: Padding):
+def _pads(x, window, strides, padding: Padding) -> tuple[Pair, Pair]:
   """Padding as ((low, high), (low, high)) of the two image axes."""
   if not isinstance(padding, str):
-    return tuple(tuple(pair) for pair in padding)
+    return tuple((int(low), int(high)) for low, high in padding)
   if padding not in ('SAME', 'VALID'):
-    raise ValueError(f'padding {padding!r} is none of SAME, VALID or two (low, high) pairs')
+    raise ValueError(f'padding {padding!r}: choose from SAME, VALID, two pairs (low, high)')
   return tuple(lax.padtype_to_pads(x.shape[1:3], window, strides, padding))

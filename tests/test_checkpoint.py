@@ -34,15 +34,18 @@ def place(tree, shape=None):
   if shape is None:
     return jax.device_put(tree, SingleDeviceSharding(jax.devices()[0]))
   mesh = jax.make_mesh(shape, ('a', 'b'), axis_types=(AxisType.Auto,) * 2)
-  spec = lambda x: P('a', 'b') if x.ndim == 2 else P()
-  return jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, spec(x))), tree)
+
+  def sharding(x):
+    return NamedSharding(mesh, P('a', 'b') if x.ndim == 2 else P())
+
+  return jax.tree.map(lambda x: jax.device_put(x, sharding(x)), tree)
 
 
 def state(step, shape=None):
   """(model, train), different for every step."""
   key = jax.random.fold_in(jax.random.key(0), step)
   params = {
-    'dense': {'kernel': jax.random.normal(key, (16, 8)), 'bias': jnp.ones(8, jnp.bfloat16)},
+    'dense': {'kernel': jax.random.normal(key, (32, 16)), 'bias': jnp.ones(16, jnp.bfloat16)},
     'mask': jnp.arange(5) > 2,
   }
   model = {'params': params, 'extra': {'mean': jnp.full(3, float(step))}, 'ema': ()}
@@ -55,8 +58,11 @@ def abstract(tree):
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
+def bits(x):
+  return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
 def same(a, b):
-  bits = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
   assert jax.tree.structure(a) == jax.tree.structure(b)
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     assert x.dtype == y.dtype
@@ -144,7 +150,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path, errors, mode, kept, best):
 def test_a_step_is_saved_once_and_never_before_a_later_one(copy):
   with opened(copy, keep=3) as checkpoints:
     checkpoints.save(3, *state(7), {})
-    with pytest.raises(ValueError, match='step 2: .* later step 3'):
+    with pytest.raises(ValueError, match=r'step 2: .* later step 3'):
       checkpoints.save(2, *state(2), {})
   assert restore(copy) == 3
 
@@ -190,7 +196,10 @@ def test_parameters_are_restored_without_an_optimiser(saved):
 
 def test_saved_arrays_may_be_donated_at_once_and_restored_ones_too(tmp_path):
   step = jax.jit(lambda tree: jax.tree.map(lambda x: x * 2 + 1, tree), donate_argnums=0)
-  numbers = lambda: place({'a': jnp.arange(4096.0).reshape(64, 64), 'b': jnp.float32(3)})
+
+  def numbers():
+    return place({'a': jnp.arange(4096.0).reshape(64, 64), 'b': jnp.float32(3)})
+
   with opened(tmp_path) as checkpoints:
     checkpoints.save(1, {'params': (tree := numbers())}, {'step': jnp.int32(1)}, {})
     step(step(tree))
@@ -236,12 +245,11 @@ def test_a_flipped_bit_anywhere_is_seen_or_harmless(copy):
 
 
 def test_a_flipped_bit_of_an_array_is_told_by_its_name(copy, caplog):
-  kernel = np.asarray(state(3)[0]['params']['dense']['kernel'])
-  for path in files(copy / '3'):  # uncompressed, so that orbax reads on
-    if (at := path.read_bytes().find(kernel[0].tobytes())) >= 0:
-      flip(path, 8 * at)
-  if restore(copy) == 2:
-    assert 'checksum of params/dense/kernel' in caplog.text
+  """Orbax itself reads such a file without a complaint."""
+  kernel = max(files(copy / '3' / 'params' / 'ocdbt.process_0'), key=lambda x: x.stat().st_size)
+  flip(kernel, 8 * 1000)
+  assert restore(copy, read_only=True) == 2
+  assert 'checksum of params/dense/kernel' in caplog.text
 
 
 def truncate(step):
@@ -252,7 +260,7 @@ def truncate(step):
 DAMAGE = {
   'truncated': truncate,
   'half deleted': lambda step: shutil.rmtree(step / 'train'),
-  'no metadata': lambda step: (step / 'params' / '_METADATA').unlink(),
+  'no metadata': lambda step: (step / 'train' / '_METADATA').unlink(),
   'nothing but the folder': lambda step: (shutil.rmtree(step), step.mkdir()),
   'other values': lambda step: (
     shutil.rmtree(step / 'params'),
@@ -289,7 +297,7 @@ def test_a_damaged_step_that_was_asked_for_is_an_error(copy):
   truncate(copy / '2')
   with pytest.raises(UserError, match=r'damaged: step 2 \(.*choose from 1, 3'):
     restore(copy, 2)
-  with pytest.raises(UserError, match='step 5 is not in .* choose from best, 1, 2, 3'):
+  with pytest.raises(UserError, match=r'step 5 is not in .* choose from best, 1, 2, 3'):
     restore(copy, 5)
 
 

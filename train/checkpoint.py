@@ -6,10 +6,12 @@ words, the shape of every array and its checksum. Orbax commits the folder by on
 """
 
 import contextlib
+import gc
 import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -266,15 +268,28 @@ def _target(leaf: Any) -> jax.ShapeDtypeStruct:
 def _together(read: Callable[[], Any]) -> Any:
   """What read() gives; Damaged in all processes if it fails in one, so that they go on alike."""
   result, reason = None, None
-  try:
-    result = read()
-  except _NOT_DAMAGE:
-    raise
-  except Exception as error:
-    reason = str(error).split('\n')[0][:200] or type(error).__name__
+  with _quiet_leftovers():
+    try:
+      result = read()
+    except _NOT_DAMAGE:
+      raise
+    except Exception as error:
+      reason = str(error).split('\n')[0][:200] or type(error).__name__
   if not _all_agree(reason is None):
     raise Damaged(reason or 'another process could not read it')
   return result
+
+
+@contextlib.contextmanager
+def _quiet_leftovers() -> Iterator[None]:
+  """Where one array cannot be read, orbax drops the readers of the others half way, and Python
+  would print a traceback for each when it collects them."""
+  hook, sys.unraisablehook = sys.unraisablehook, lambda leftover: None
+  try:
+    yield
+    gc.collect()
+  finally:
+    sys.unraisablehook = hook
 
 
 def _all_agree(answer: bool) -> bool:

@@ -65,7 +65,7 @@ def _has_tpu() -> bool:
 
 
 def use_compilation_cache() -> None:
-  """Keeps compiled programs across runs, in the user's cache folder unless the user chose another."""
+  """Keeps compiled programs across runs, in the user's cache folder unless told another."""
   cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(cache, 'breakthroughs', 'xla'))
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
@@ -89,9 +89,7 @@ def join(
   if coordinator and count is None and 'OMPI_COMM_WORLD_SIZE' in os.environ:
     count = int(os.environ['OMPI_COMM_WORLD_SIZE'])
     index = int(os.environ['OMPI_COMM_WORLD_RANK'])
-  jax.distributed.initialize(
-    coordinator, count, index, heartbeat_timeout_seconds=heartbeat_timeout
-  )
+  jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=heartbeat_timeout)
 
 
 def several() -> bool:

@@ -18,7 +18,8 @@ import numpy as np
 from train.config import UserError
 
 METRIC = 'test/error'  # the headline when a config names no paper
-MARKERS = '<!-- results -->', '<!-- /results -->'
+RESULTS = 'docs/results'  # beside README.md
+MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 PIXELS = 'images', 'labels', 'predictions', 'probabilities', 'filters'
 Curve = tuple[np.ndarray, np.ndarray]  # steps int [N] rising, values float [N] finite
 
@@ -267,42 +268,37 @@ def is_fraction(metric: str) -> bool:
   return any(word in metric for word in ('error', 'accuracy'))
 
 
-def table(folder: str | Path) -> str:
-  """The Markdown table of every result in `folder`, one row a JSON file, by name."""
-  head = ['Experiment', 'Paper', 'Paper’s number', 'Ours', 'Seeds', 'Device', 'Command']
-  records = [json.loads(path.read_text()) for path in sorted(Path(folder).glob('*.json'))]
-  rows = [head, ['---'] * len(head), *(_row(record, folder) for record in records)]
+def table(root: str | Path, folder: str = RESULTS) -> str:
+  """The Markdown table of every result in `root`/`folder`, one row a JSON file, by name."""
+  paths = sorted((Path(root) / folder).glob('*.json'))
+  records = [json.loads(path.read_text()) for path in paths]
+  if not records:
+    return 'No results are recorded yet.'
+  head = 'Experiment', 'Paper', 'Its number', 'Ours', 'Seeds', 'Device', 'Command'
+  rows = [head, ('---',) * len(head), *(_row(record, folder) for record in records)]
+  lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
   notes = [f'- {record["name"]}: {record["note"]}' for record in records if record['note']]
-  lines = ['| ' + ' | '.join(row) + ' |' for row in rows] + ([''] + notes if notes else [])
-  return '\n'.join(lines) if records else 'No results recorded yet.'
+  return '\n'.join(lines + [''] * bool(notes) + notes)
 
 
-def _row(record: dict, folder: str | Path) -> list[str]:
-  paper, ours = record['paper'], record['ours']
+def _row(record: dict, folder: str) -> tuple[str, ...]:
+  paper, ours, name = record['paper'], record['ours'], record['name']
   metric = paper['metric']
-  link = f'[{record["name"]}]({Path(folder).as_posix()}/{record["name"]}.json)'
-  found = f'**{shown(metric, ours["mean"], ours["std"])}** {metric}'
-  how = f'`{record["command"]}`'
-  return [
-    link,
-    paper['title'] or '–',
-    shown(metric, paper['value']),
-    found,
-    str(ours['n']),
-    record['device'],
-    how,
-  ]
+  link = f'[{name}]({folder}/{name}.json)'
+  found = f'**{shown(metric, ours["mean"], ours["std"])}** {metric.replace("/", " ")}'
+  theirs = paper['title'] or '–', shown(metric, paper['value'])
+  return link, *theirs, found, str(ours['n']), record['device'], f'`{record["command"]}`'
 
 
-def update(readme: str = 'README.md', folder: str = 'docs/results') -> bool:
-  """Puts `table(folder)` between README's markers; True if that changed the file."""
+def update(readme: str | Path = 'README.md') -> bool:
+  """Puts the table of the results beside it into README; True if that changed the file."""
   path = Path(readme)
   text = path.read_text()
   before, opening, rest = text.partition(MARKERS[0])
   _, closing, after = rest.partition(MARKERS[1])
   if not closing:
-    raise UserError(f'{readme} has no {" ... ".join(MARKERS)} to put the results between')
-  new = f'{before}{opening}\n{table(folder)}\n{closing}{after}'
+    raise UserError(f'{readme}: has no {" ... ".join(MARKERS)} to put the results between')
+  new = f'{before}{opening}\n{table(path.parent)}\n{closing}{after}'
   path.write_text(new)
   return new != text
 

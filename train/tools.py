@@ -86,7 +86,7 @@ class Run:
 
 
 def load_run(
-  workdir: str, step: int | str = 'best', overrides: Mapping[str, str] | None = None
+  workdir: str, step: int | str = 'latest', overrides: Mapping[str, str] | None = None
 ) -> Run:
   """Opens what `train` left in a workdir; no optimiser is restored.
 
@@ -156,7 +156,7 @@ def train(
 
 
 def evaluate(
-  workdirs: Sequence[str], step: int | str = 'best', overrides: Mapping[str, str] | None = None
+  workdirs: Sequence[str], step: int | str = 'latest', overrides: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
   """Evaluates a run, or the mean prediction of several; leaves `eval.json` in the first workdir."""
   runs = [load_run(workdir, step, overrides) for workdir in workdirs]

@@ -50,6 +50,9 @@ def ten_crop(images: Array, *, size: int) -> Array:
 VIEWS: Mapping[str, Callable[..., Array]] = {'center_crop': center_crop, 'ten_crop': ten_crop}
 
 
+TOP5_FROM = 20  # classes, below which the error of the best five says little
+
+
 class Classify:
   """The task `classify`.
 
@@ -111,7 +114,7 @@ class Classify:
     logits, extra = self._logits(variables, images, batch, key, train=train)
     wrong = logits.argmax(-1) != batch['label']
     values = {'loss': self.loss_function(logits, targets), 'error': wrong}
-    if logits.shape[-1] > 5:
+    if logits.shape[-1] >= TOP5_FROM:
       score = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
       values['error_top5'] = jnp.sum(logits > score, axis=-1) >= 5
     weight = batch['mask'].sum()
@@ -175,13 +178,15 @@ class Classify:
     probabilities, labels, images = self._predict(members, mesh)
     ranks = np.sum(probabilities > probabilities[np.arange(len(labels)), labels][:, None], axis=-1)
     metrics = {'test/error': float(np.mean(probabilities.argmax(-1) != labels))}
-    if len(self.data.classes) > 5:
+    if len(self.data.classes) >= TOP5_FROM:
       metrics['test/error_top5'] = float(np.mean(ranks >= 5))
     confusion = np.zeros((len(self.data.classes),) * 2, int)
     np.add.at(confusion, (labels, probabilities.argmax(-1)), 1)
     shown = _samples(probabilities, labels, images)
-    if filters := first_filters(members[0]['params']):
-      shown['filters'] = filters[0]
+    kernels = [x for x in jax.tree.leaves(members[0]['params']) if x.ndim == 4]
+    # The first layer's: the one that has as many inputs as images have channels.
+    if first := [x for x in kernels if x.shape[2] == self.input_shape[-1]]:
+      shown['filters'] = np.asarray(first[0])
     return metrics, {'confusion': confusion.tolist(), 'classes': list(self.data.classes)}, shown
 
   def _predict(
@@ -235,9 +240,3 @@ def _samples(
     'predictions': predictions[chosen],
     'probabilities': probabilities[chosen].max(-1),
   }
-
-
-def first_filters(params: Any) -> list[np.ndarray]:
-  """The first convolution's kernel, [h, w, C, n], in a list that is empty if there is none."""
-  kernels = [np.asarray(x) for x in jax.tree.leaves(params) if x.ndim == 4]
-  return kernels[:1]

@@ -1,0 +1,36 @@
+# Thin lines over plain commands. PYTHON chooses the interpreter, EXTRAS what is installed beside
+# the dependencies: `make venv EXTRAS=test,check,cuda` for a GPU.
+PYTHON ?= python3
+EXTRAS ?= test,check
+CONSTRAINTS ?= --constraint constraints.txt
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed-$(EXTRAS)
+
+.PHONY: venv demo test slow check bench
+
+venv: $(INSTALLED)
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@echo 'Installing into $(VENV): a minute or two'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) '.[$(EXTRAS)]'
+	@touch $@
+
+demo: venv
+	$(BIN)/python launch.py train --config=lenet_digits --workdir=runs/lenet_digits
+	$(BIN)/python launch.py eval --workdir=runs/lenet_digits
+	$(BIN)/python launch.py report --workdir=runs/lenet_digits
+
+test: venv
+	$(BIN)/python -m pytest
+
+slow: venv
+	$(BIN)/python -m pytest -m slow
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy launch.py train
+
+bench: venv
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,200 @@
+"""A section is one constructor's keyword arguments: what is filled in, what is refused, in which words."""
+
+import dataclasses
+import functools
+import json
+from typing import Any, Literal
+
+import pytest
+from flax import linen as nn
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train import config as config_lib
+from train.config import UserError, complete, override
+
+
+def sgd(
+  learning_rate: float,
+  momentum: float = 0.9,
+  *,
+  milestones: tuple[int, ...] = (),
+  clip_norm: float | None = None,
+  steps: int = 0,
+):
+  return ('sgd', learning_rate, momentum, milestones, clip_norm, steps)
+
+
+@dataclasses.dataclass
+class Loop:
+  steps: int = 10
+  mode: Literal['min', 'max'] = 'min'
+  hooks: list[str] = dataclasses.field(default_factory=list)
+
+
+class Net(nn.Module):
+  num_classes: int
+  stages: tuple[int, ...] = (3, 3, 3)
+  dtype: str = 'float32'
+  activation: Any = nn.relu  # no value of JSON: not for configs
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(self.num_classes)(x)
+
+
+TABLE = {'sgd': sgd, 'sgd_plain': functools.partial(sgd, momentum=0.0)}
+
+
+def error(*arguments, **keywords) -> str:
+  with pytest.raises(UserError) as caught:
+    complete(*arguments, **keywords)
+  message = str(caught.value)
+  assert '\n' not in message
+  return message
+
+
+def test_defaults_come_from_the_signature():
+  section = complete({'name': 'sgd', 'learning_rate': 1}, TABLE, 'optimizer', given=('steps',))
+  assert section == {
+    'name': 'sgd',
+    'learning_rate': 1.0,
+    'momentum': 0.9,
+    'milestones': (),
+    'clip_norm': None,
+  }
+  assert type(section['learning_rate']) is float
+  assert complete({'name': 'sgd_plain', 'learning_rate': 1}, TABLE, 'optimizer')['momentum'] == 0.0
+  assert complete({}, Loop, 'train') == {'steps': 10, 'mode': 'min', 'hooks': []}
+
+
+def test_a_linen_module_shows_its_own_fields_alone():
+  section = complete('net', {'net': Net}, 'model', given=('num_classes',))
+  assert section == {'name': 'net', 'stages': (3, 3, 3), 'dtype': 'float32'}
+  module = config_lib.build(section, {'net': Net}, 'model', num_classes=7)
+  assert (module.num_classes, module.stages) == (7, (3, 3, 3))
+
+
+def test_a_config_survives_its_json():
+  section = {'name': 'sgd', 'learning_rate': 0.1, 'milestones': (3, 5)}
+  once = complete(section, TABLE, 'optimizer')
+  assert complete(json.loads(json.dumps(once)), TABLE, 'optimizer') == once
+
+
+def test_errors_name_the_value_the_rule_and_the_choices():
+  assert error({'name': 'sgd', 'learning_rate': 1, 'momentm': 0.9}, TABLE, 'optimizer') == (
+    'config.optimizer.momentm=0.9: unknown key; choose from name, learning_rate, momentum,'
+    ' milestones, clip_norm, steps (did you mean momentum?)'
+  )
+  assert error({'name': 'adm'}, TABLE, 'optimizer') == (
+    "config.optimizer.name='adm': no such name; choose from sgd, sgd_plain"
+  )
+  assert error('sgd', TABLE, 'optimizer') == (
+    'config.optimizer.learning_rate: needs a value, a float'
+  )
+  assert error({'steps': 'many'}, Loop, 'train') == "config.train.steps='many': must be an int"
+  assert error({'mode': 'mim'}, Loop, 'train') == (
+    "config.train.mode='mim': no such choice; choose from min, max (did you mean min?)"
+  )
+  assert error({'name': 'sgd', 'learning_rate': 1, 'clip_norm': 'x'}, TABLE, 'optimizer') == (
+    "config.optimizer.clip_norm='x': must be a float or none"
+  )
+  assert 'num_classes' in error({'num_classes': 3}, Net, 'model', given=('num_classes',))
+
+
+@pytest.mark.parametrize(
+  ('value', 'hint', 'result'),
+  [
+    (3, float, 3.0),
+    (1e6, int, 1_000_000),
+    ([1, 2], tuple[int, ...], (1, 2)),
+    ([1, 2.5], tuple[float, float], (1.0, 2.5)),
+    (None, float | None, None),
+    (7, Literal['best'] | int, 7),
+    ([[1, 2]], Any, [[1, 2]]),
+    (config_lib.Text('1e-3'), float, 1e-3),
+    (config_lib.Text('1e6'), int, 1_000_000),
+    (config_lib.Text('false'), bool, False),
+    (config_lib.Text('none'), float | None, None),
+    (config_lib.Text('none'), str, 'none'),
+    (config_lib.Text('3'), str, '3'),
+    (config_lib.Text('1,2'), tuple[int, ...], (1, 2)),
+    (config_lib.Text('(0.5, 1)'), float | tuple[float, ...], (0.5, 1.0)),
+    (config_lib.Text('mnist'), Any, 'mnist'),
+  ],
+)
+def test_what_fits(value, hint, result):
+  fitted = config_lib.fit(value, hint, 'config.key')
+  assert (fitted, type(fitted)) == (result, type(result))
+
+
+@pytest.mark.parametrize(
+  ('value', 'hint'),
+  [
+    (True, int),
+    (1, bool),
+    (0.5, int),
+    ('1', int),
+    (3, str),
+    (None, str),
+    ((1, 2), tuple[int, int, int]),
+    (('a',), tuple[int, ...]),
+    (object(), Any),
+    (config_lib.Text('yes'), bool),
+    (config_lib.Text('[1'), tuple[int, ...]),
+  ],
+)
+def test_what_does_not_fit(value, hint):
+  with pytest.raises(UserError, match='config.key=.*: must be '):
+    config_lib.fit(value, hint, 'config.key')
+
+
+@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans())
+def test_text_reads_back_what_str_wrote(whole, real, words, truth):
+  for value, hint in ((whole, int), (real, float), (words, str), (truth, bool)):
+    assert config_lib.fit(config_lib.Text(value), hint, 'key') == value
+
+
+def test_override_copies_and_reaches_deep():
+  config = {'model': {'name': 'lenet', 'width': 2}, 'seed': 0}
+  assert override(config, 'model.width', '4')['model'] == {'name': 'lenet', 'width': '4'}
+  assert override(config, 'model', 'resnet20')['model'] == 'resnet20'
+  assert override(config, 'data.dataset', 'mnist')['data'] == {'dataset': 'mnist'}
+  assert config == {'model': {'name': 'lenet', 'width': 2}, 'seed': 0}
+  both = override(override(config, 'model', 'vgg'), 'model.width', '1')
+  assert both['model'] == {'name': 'vgg', 'width': '1'}
+  with pytest.raises(UserError, match=r'config\.seed\.x=1: seed is a value \(0\), not a section'):
+    override(config, 'seed.x', '1')
+
+
+def test_sections_and_what_stands_outside_of_them():
+  def settings(seed: int = 0, parallel: Literal['jit', 'pmap'] = 'jit'): ...
+
+  sections = {'optimizer': (TABLE, ('steps',)), 'train': (Loop, ())}
+  config = override({'optimizer': {'name': 'sgd', 'learning_rate': 0.1}}, 'seed', '3')
+  whole = config_lib.complete_sections(config, sections, settings)
+  assert list(whole) == ['optimizer', 'train', 'seed', 'parallel']
+  assert (whole['seed'], whole['train']['steps']) == (3, 10)
+  with pytest.raises(UserError, match=r'config\.optimzer=.*did you mean optimizer\?'):
+    config_lib.complete_sections({'optimzer': {}}, sections, settings)
+  with pytest.raises(UserError, match=r"config\.train=3: must be a section"):
+    config_lib.complete_sections({**config, 'train': 3}, sections, settings)
+
+
+def test_load(tmp_path):
+  path = tmp_path / 'small.py'
+  path.write_text(
+    'from ml_collections import ConfigDict\n\n\n'
+    'def get_config():\n  return ConfigDict(dict(train=dict(steps=3), mean=(1, 2)))\n'
+  )
+  assert config_lib.load(str(path)) == {'train': {'steps': 3}, 'mean': (1, 2)}
+  for text, message in {
+    'x = 1': "has no attribute 'get_config'",
+    'def get_config(:': 'SyntaxError',
+    'import nowhere': "No module named 'nowhere'",
+  }.items():
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+      config_lib.load(str(path))
+  with pytest.raises(UserError, match='no such config file'):
+    config_lib.load(str(tmp_path / 'absent.py'))
