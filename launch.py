@@ -58,22 +58,20 @@ flags.DEFINE_integer(
 
 def train(overrides: dict[str, str]) -> None:
   """Trains by a config, or resumes what the workdir holds."""
-  config = load_config(overrides)
+  config, workdir, profile = load_config(overrides), workdir_of_train(), parse_profile()
   record = start(config)
   from train import tools
 
-  tools.train(
-    tools.complete_config(config), workdir_of_train(), host=record, profile=parse_profile()
-  )
+  tools.train(tools.complete_config(config), workdir, host=record, profile=profile)
 
 
 def evaluate(overrides: dict[str, str]) -> None:
   """Evaluates a run's best checkpoint, or several runs' mean prediction; leaves eval.json."""
-  workdirs = several_workdirs()
+  workdirs, step = several_workdirs(), parse_step()
   start(config_lib.load(os.path.join(workdirs[0], 'config.json')))
   from train import tools
 
-  result = tools.evaluate(workdirs, step=parse_step(), overrides=overrides)
+  result = tools.evaluate(workdirs, step=step, overrides=overrides)
   width = max(map(len, result['metrics']))
   for name, value in result['metrics'].items():
     print(f'{name:{width}}  {value:.4f}')
@@ -211,14 +209,14 @@ def no_overrides(overrides: dict[str, str]) -> None:
 def start(config: dict[str, Any]) -> dict[str, Any]:
   """Makes the process ready for JAX; returns what was done to it, for the run's record."""
   host.use_compilation_cache()
-  host.quiet()
   record = host.report(host_tuning=False)
   if FLAGS.host_tuning:
     eigen = str(config.get('cpu_eigen_convolutions')).lower() == 'true'
     record = host.tune(eigen_convolutions=eigen)
-  host.join(
-    FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
-  )
+  with config_lib.user_errors():
+    host.join(
+      FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
+    )
   return record
 
 

@@ -132,8 +132,9 @@ def color_pca(
   (Krizhevsky et al. 2012, 4.1); `pca` finds those of a set that is not ImageNet.
   """
   basis = np.float32(eigenvectors) * np.float32(eigenvalues)  # [3, 3]: column i is l_i p_i
-  alpha = std * jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
-  color = jnp.sum(basis[None] * alpha[:, None, :], axis=-1)  # [B, 3]
+  alpha = std * jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)  # [B, 3]
+  # Three terms and no jnp.sum: XLA:CPU (JAX 0.10.2) fuses that wrongly in batches of this size.
+  color = sum(alpha[:, i, None] * basis[None, :, i] for i in range(3))  # [B, 3]
   return images + color[:, None, None, :], targets
 
 
@@ -189,7 +190,7 @@ def _stack2(a, b, c, d):
 
 def _product(a, b):
   """[B, 2, 2] @ [B or 1, 2, N], in float32 on every platform: these are coordinates."""
-  return jnp.sum(a[:, :, :, None] * b[:, None], axis=2)
+  return a[:, :, :1] * b[:, :1] + a[:, :, 1:] * b[:, 1:]
 
 
 def _check_window(images, size: int) -> None:

@@ -26,6 +26,8 @@ def decode(item: bytes | np.ndarray, ops: Sequence, channels: int, rng=None) -> 
     image = Image.fromarray(item[..., 0] if item.shape[-1] == 1 else item)
   else:
     image = Image.open(io.BytesIO(item))
+  if image.mode.startswith('I;16'):  # PIL would clip to 255 where it should divide by 256
+    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
   for op in ops:
     image = op(image, rng)
   pixels = np.asarray(image.convert(MODES[channels]))

@@ -56,7 +56,7 @@ class ImageData:
     self._decoded: dict = {}  # (split, spec) -> its pixels, for slices of one split to share
     self._feeders: dict = {}
     self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
-    self.image_shape = self._shape(self._whole(train_split), self._ops_train)
+    self.image_shape = records.shape_of(self._whole(train_split), self._ops_train)
 
   @property
   def classes(self) -> tuple[str, ...]:
@@ -88,11 +88,6 @@ class ImageData:
     """The split that `split` may be a slice of."""
     return self._splits[records.part(self._splits, split)[0]]
 
-  def _shape(self, source: records.Records, ops) -> tuple[int, int, int]:
-    """[H, W, C] of the first record after `ops`, which the others have to match."""
-    [(item, _)] = source.read([0])
-    return decode.decode(item, ops, source.channels, np.random.default_rng(0)).shape
-
   def _feeder(self, split: str, ops, sharding: NamedSharding) -> pipeline.Feeder:
     key = split, str(ops), sharding
     if key not in self._feeders:
@@ -101,7 +96,7 @@ class ImageData:
 
   def _new_feeder(self, split: str, ops, sharding: NamedSharding) -> pipeline.Feeder:
     source, (name, rows) = self._whole(split), records.part(self._splits, split)
-    shape = self._shape(source, ops)
+    shape = records.shape_of(source, ops)
     small = source.size * int(np.prod(shape)) <= IN_MEMORY_BYTES and not decode.is_random(ops)
     if self._in_memory == 'no' or not (small or self._in_memory == 'yes'):
       first = rows.start

@@ -62,7 +62,7 @@ def part(splits: Mapping[str, Records], split: str) -> tuple[str, range]:
   def bound(text: str | None, default: int) -> int:
     if text is None:
       return default
-    number = round(int(text[:-1]) / 100 * size) if text.endswith('%') else int(text)
+    number = round(int(text[:-1]) * size / 100) if text.endswith('%') else int(text)
     if abs(number) > size:
       raise ValueError(f'split {split!r}: {text} lies outside the {size} records of {name!r}')
     return number + size if text.startswith('-') else number
@@ -79,14 +79,27 @@ def decode_rows(records: Records, rows: Sequence[int], ops: Sequence, rngs, imag
   Raises ValueError with the set's name, the record's number and the cause.
   """
   for i, (row, (item, label)) in enumerate(zip(rows, _read(records, rows), strict=True)):
-    try:
-      image = decode.decode(item, ops, records.channels, rngs[i])
-      if image.shape != images.shape[1:]:
-        have, want = (' x '.join(map(str, shape)) for shape in (image.shape, images.shape[1:]))
-        raise ValueError(f'{have} and not {want}: resize or crop in data.decode_* to one shape')
-    except Exception as error:  # PIL raises nearly everything on damaged files
-      raise ValueError(f'{_describe(records, row)}: {error or type(error).__name__}') from error
+    image = _decode(records, row, item, ops, rngs[i])
+    if image.shape != images.shape[1:]:
+      have, want = (' x '.join(map(str, shape)) for shape in (image.shape, images.shape[1:]))
+      raise ValueError(
+        f'{_describe(records, row)}: {have} pixels and not {want}; bring all to one shape with '
+        'resize(...) or resize_shorter(...)|center_crop(...) in data.decode_*'
+      )
     images[i], labels[i] = image, label
+
+
+def shape_of(records: Records, ops: Sequence) -> tuple[int, int, int]:
+  """[H, W, C] of the first record after `ops`, which the others have to match."""
+  [(item, _)] = _read(records, [0])
+  return _decode(records, 0, item, ops, np.random.default_rng(0)).shape
+
+
+def _decode(records: Records, row: int, item, ops: Sequence, rng) -> np.ndarray:
+  try:
+    return decode.decode(item, ops, records.channels, rng)
+  except Exception as error:  # PIL raises nearly everything on damaged files
+    raise ValueError(f'{_describe(records, row)}: {error or type(error).__name__}') from error
 
 
 def _read(records: Records, rows: Sequence[int]) -> list:

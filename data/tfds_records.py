@@ -126,7 +126,7 @@ def _find(dataset: str, data_dir: str | None, others: tuple) -> pathlib.Path:
   )
   raise ValueError(
     f'data.dataset={dataset!r}: not found in {place}; choices there: {choices}. To prepare it, on '
-    f'a machine with a network, and with TensorFlow for most sets: {command}'
+    f'a machine with a network, TensorFlow and importlib_resources: {command}'
   )
 
 

@@ -109,17 +109,22 @@ class Conv(nn.Module):
 def column_conv(x: Array, kernel: Array, *, strides, padding, groups: int) -> Array:
   """A grouped convolution that is computed where its groups lie.
 
-  XLA's partitioner gathers both operands of a grouped convolution onto every device; as the program
-  of one device (`shard_map`), each convolves its own channels with its own filters in silence.
+  XLA's partitioner gathers both operands of a grouped convolution onto every device. As the program
+  of one device (`shard_map`), each convolves its own channels with its own filters, silently.
+
+  Raises ValueError where the mesh would cut through a group.
   """
   devices = mesh_size(COLUMN_AXIS)
-  conv = functools.partial(ops.conv, strides=strides, padding=padding)
-  if devices == 1 or groups % devices:
-    return conv(x, kernel, groups=groups)
+  if groups % devices:
+    raise ValueError(
+      f'mesh.{COLUMN_AXIS}={devices}: must divide the {groups} columns of the network'
+    )
+  conv = functools.partial(ops.conv, strides=strides, padding=padding, groups=groups // devices)
+  if devices == 1:
+    return conv(x, kernel)
   channels = PartitionSpec(None, None, None, COLUMN_AXIS)
-  local = functools.partial(conv, groups=groups // devices)
   return jax.shard_map(
-    local, in_specs=(channels, channels), out_specs=channels, axis_names={COLUMN_AXIS}
+    conv, in_specs=(channels, channels), out_specs=channels, axis_names={COLUMN_AXIS}
   )(x, kernel)
 
 

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from models import ops
+
 
 @dataclasses.dataclass
 class Layer:
@@ -38,7 +40,8 @@ def layers(module: nn.Module, input_shape: Sequence[int]) -> list[Layer]:
     return module.init({'params': key, 'dropout': key}, images, train=False)
 
   images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  with nn.intercept_methods(record):
+  # Shapes are all that is wanted: the plain formulation is traced sooner.
+  with nn.intercept_methods(record), ops.use('plain'):
     variables = nn.unbox(jax.eval_shape(init, jax.random.key(0), images))
   for layer, path in seen:
     measure(layer, own(variables['params'], path))

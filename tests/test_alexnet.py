@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import models
-from models import layers, summary
+from models import layers, ops, summary
 
 
 def images(*shape, seed=0):
@@ -137,11 +137,11 @@ def gradients(module):
   return run
 
 
-def compiled(mesh):
+def compiled(mesh, formulation):
   module, x = small()
   boxed = start(module, x)
   variables, shardings = on_mesh(boxed, mesh)
-  with jax.set_mesh(mesh):
+  with jax.set_mesh(mesh), ops.use(formulation):
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec(('data', 'fsdp'))))
     run = jax.jit(gradients(module), out_shardings=shardings)
     return run.lower(variables, x).compile(), variables, x
@@ -158,9 +158,9 @@ def test_each_device_holds_one_column():
       np.testing.assert_array_equal(shard.data, own)
 
 
-@pytest.mark.parametrize('shape', [(1, 1, 2), (2, 2, 2), (1, 1, 4)])
-def test_gradients_on_a_mesh_are_those_of_one_device(shape):
-  run, variables, x = compiled(one_mesh(*shape))
+@pytest.mark.parametrize('shape, formulation', [((1, 1, 2), 'cpu'), ((2, 2, 2), 'plain')])
+def test_gradients_on_a_mesh_are_those_of_one_device(shape, formulation):
+  run, variables, x = compiled(one_mesh(*shape), formulation)
   module, _ = small()
   alone = jax.jit(gradients(module))(nn.unbox(start(*small())), np.asarray(x))
   for leaf, expected in zip(
@@ -170,7 +170,7 @@ def test_gradients_on_a_mesh_are_those_of_one_device(shape):
 
 
 def test_devices_talk_only_where_the_columns_meet():
-  run, _, _ = compiled(one_mesh(1, 1, 2))
+  run, _, _ = compiled(one_mesh(1, 1, 2), 'plain')
   forward, backward = [], []
   for line in run.as_text().splitlines():
     if re.search(r' (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)', line):
@@ -184,7 +184,7 @@ def test_devices_talk_only_where_the_columns_meet():
 
 
 def test_no_device_convolves_more_than_its_column():
-  run, _, _ = compiled(one_mesh(1, 1, 2))
+  run, _, _ = compiled(one_mesh(1, 1, 2), 'plain')
   text = run.as_text()
   assert 'feature_group_count=2' not in text and 'batch_group_count=2' not in text
   forward = [
@@ -193,6 +193,11 @@ def test_no_device_convolves_more_than_its_column():
     if ' convolution(' in line and re.search(r'op_name="jit\(run\)/jvp', line)
   ]
   assert sorted(forward) == sorted(c // 2 for c in (96, 256, 384, 384, 256))
+
+
+def test_refuses_a_mesh_that_cuts_columns():
+  with pytest.raises(ValueError, match=r'mesh\.tensor=4: must divide the 2 columns of the network'):
+    compiled(one_mesh(1, 1, 4), 'plain')
 
 
 # -------- its relatives --------

@@ -126,9 +126,10 @@ def test_color_pca_adds_one_color_to_an_image_with_the_paper_s_covariance():
   out, _ = run('color_pca(std=0.1)', make_keys(4000), images, targets)
   added = out - images
   np.testing.assert_allclose(added, np.broadcast_to(added[:, :1, :1], added.shape), atol=1e-6)
-  vectors, values = (np.array(x) for x in (augment.IMAGENET_EIGENVECTORS, (0.2175, 0.0188, 0.0045)))
+  vectors = np.array(augment.IMAGENET_EIGENVECTORS)
+  values = np.array([0.2175, 0.0188, 0.0045])
   expected = vectors @ np.diag((0.1 * values) ** 2) @ vectors.T
-  np.testing.assert_allclose(np.cov(added[:, 0, 0].T), expected, atol=0.06 * expected.max())
+  np.testing.assert_allclose(np.cov(added[:, 0, 0].T), expected, atol=0.1 * expected.max())
   np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=2e-3)  # as published: 4 digits
 
 
@@ -162,6 +163,14 @@ def test_an_example_is_augmented_alike_in_any_batch_and_on_any_devices():
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   spread = jax.device_put((keys, images, targets), NamedSharding(mesh, PartitionSpec('data')))
   np.testing.assert_allclose(run(ALL, *spread)[0], whole, atol=1e-6)
+
+
+def test_a_large_batch_is_augmented_as_its_parts():
+  """A compiler may treat large arrays differently, and once did so wrongly."""
+  keys, images, targets = make_batch(256, (32, 32, 3))
+  whole, _ = run(ALL, keys, images, targets)
+  part, _ = run(ALL, *(x[-8:] for x in (keys, images, targets)))
+  np.testing.assert_allclose(whole[-8:], part, atol=1e-6)
 
 
 def test_operations_of_one_kind_draw_anew():

@@ -111,7 +111,7 @@ def files(directory):
 
 def flip(path, bit):
   data = bytearray(path.read_bytes())
-  data[bit // 8 % len(data)] ^= 1 << bit % 8
+  data[bit // 8] ^= 1 << bit % 8
   path.write_bytes(data)
 
 
@@ -235,12 +235,10 @@ def test_a_flipped_bit_anywhere_is_seen_or_harmless(copy):
   seen = set()
   for path in files(copy / '3'):
     data = path.read_bytes()
-    for bit in (5, 8 * len(data) // 2):
-      if data:
-        flip(path, bit)
-        if restore(copy, read_only=True) == 2:
-          seen.add(path.parent.name if path.parent.name == 'd' else path.name)
-        path.write_bytes(data)
+    flip(path, 8 * (len(data) // 2) + 5)
+    if restore(copy, read_only=True) == 2:
+      seen.add(path.parent.name if path.parent.name == 'd' else path.name)
+    path.write_bytes(data)
   assert {'d', 'manifest.ocdbt', '_METADATA', 'metadata'} <= seen
 
 

@@ -1,4 +1,4 @@
-"""A section is one constructor's keyword arguments: what is filled in, what is refused, in which words."""
+"""A section is one constructor's keyword arguments: what is filled in, what is refused and how."""
 
 import dataclasses
 import functools
@@ -89,6 +89,9 @@ def test_errors_name_the_value_the_rule_and_the_choices():
   assert error({'name': 'adm'}, TABLE, 'optimizer') == (
     "config.optimizer.name='adm': no such name; choose from sgd, sgd_plain"
   )
+  assert error({}, TABLE, 'optimizer') == (
+    'config.optimizer.name: needs a value; choose from sgd, sgd_plain'
+  )
   assert error('sgd', TABLE, 'optimizer') == (
     'config.optimizer.learning_rate: needs a value, a float'
   )
@@ -145,7 +148,7 @@ def test_what_fits(value, hint, result):
   ],
 )
 def test_what_does_not_fit(value, hint):
-  with pytest.raises(UserError, match='config.key=.*: must be '):
+  with pytest.raises(UserError, match=r'^config\.key=.*: must be '):
     config_lib.fit(value, hint, 'config.key')
 
 
@@ -175,9 +178,9 @@ def test_sections_and_what_stands_outside_of_them():
   whole = config_lib.complete_sections(config, sections, settings)
   assert list(whole) == ['optimizer', 'train', 'seed', 'parallel']
   assert (whole['seed'], whole['train']['steps']) == (3, 10)
-  with pytest.raises(UserError, match=r'config\.optimzer=.*did you mean optimizer\?'):
+  with pytest.raises(UserError, match=r'config\.optimzer: .*did you mean optimizer\?'):
     config_lib.complete_sections({'optimzer': {}}, sections, settings)
-  with pytest.raises(UserError, match=r"config\.train=3: must be a section"):
+  with pytest.raises(UserError, match=r'config\.train=3: must be a section'):
     config_lib.complete_sections({**config, 'train': 3}, sections, settings)
 
 

@@ -154,8 +154,8 @@ def test_writing_events_imports_no_tensorflow(tmp_path):
   ('width', 'line'),
   [
     (None, 'step 250/1000  25%  12,346 images/s  1:05 left'),
-    (79, '[#######......................] step 250/1000  25%  12,346 images/s  1:05 left'),
-    (60, '[##........] step 250/1000  25%  12,346 images/s  1:05 left'),
+    (79, '[#######.......................] step 250/1000  25%  12,346 images/s  1:05 left'),
+    (60, '[##.........] step 250/1000  25%  12,346 images/s  1:05 left'),
     (30, 'step 250/1000  25%  12,346 ima'),
   ],
 )

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import models
-from models import resnet, summary
+from models import ops, resnet, summary
 
 
 def images(*shape, seed=0):
@@ -189,16 +189,23 @@ def test_the_table_fits_a_terminal_and_sums_up():
   assert '60,192,808' in lines[-1]
 
 
-@pytest.mark.parametrize('name', models.MODELS)
+SHORT = [name for name in models.MODELS if name not in ('resnet56', 'resnet110', 'resnet152')]
+
+
+@pytest.mark.parametrize('name', SHORT)
 def test_every_network_gives_float32_logits_and_names_its_parameters_axes(name):
   module = models.build(name, num_classes=10)
-  x = jax.ShapeDtypeStruct(
-    (2, 64, 64, 3) if name.startswith('alex') else (2, 32, 32, 3), np.float32
-  )
+  size = 64 if name.startswith('alexnet') else 32
+  x = jax.ShapeDtypeStruct((2, size, size, 3), np.float32)
   keys = {'params': jax.random.key(0), 'dropout': jax.random.key(1)}
-  variables = jax.eval_shape(functools.partial(module.init, keys, train=False), x)
-  boxed = jax.tree.leaves(variables['params'], is_leaf=lambda v: isinstance(v, nn.Partitioned))
-  assert all(isinstance(leaf, nn.LogicallyPartitioned) for leaf in boxed)
-  run = functools.partial(module.apply, train=True, mutable=['batch_stats'], rngs=keys)
-  logits, _ = jax.eval_shape(run, nn.unbox(variables), x)
+
+  def run(x):
+    variables = module.init(keys, x, train=False)
+    run = functools.partial(module.apply, train=True, mutable=['batch_stats'], rngs=keys)
+    return variables['params'], run(nn.unbox(variables), x)[0]
+
+  with ops.use('plain'):
+    params, logits = jax.eval_shape(run, x)
   assert logits.shape == (2, 10) and logits.dtype == jnp.float32
+  leaves = jax.tree.leaves(params, is_leaf=lambda v: isinstance(v, nn.LogicallyPartitioned))
+  assert all(isinstance(leaf, nn.LogicallyPartitioned) for leaf in leaves)

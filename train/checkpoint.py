@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -218,7 +218,7 @@ class Checkpointer:
   def _item(self, step: int, name: str) -> epath.Path:
     return epath.Path(self._directory) / str(step) / name
 
-  def _move_aside(self, steps: Sequence[int]) -> None:
+  def _move_aside(self, steps: Collection[int]) -> None:
     if self._read_only or not steps:
       return
     folder = os.path.join(os.path.dirname(self._directory), 'damaged')
@@ -267,29 +267,35 @@ def _target(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _together(read: Callable[[], Any]) -> Any:
   """What read() gives; Damaged in all processes if it fails in one, so that they go on alike."""
-  result, reason = None, None
   with _quiet_leftovers():
-    try:
-      result = read()
-    except _NOT_DAMAGE:
-      raise
-    except Exception as error:
-      reason = str(error).split('\n')[0][:200] or type(error).__name__
-  if not _all_agree(reason is None):
+    result, reason = _attempt(read)
+    if reason:
+      gc.collect()
+  if not _all_agree(not reason):
     raise Damaged(reason or 'another process could not read it')
   return result
+
+
+def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
+  """(result, '') or (None, reason)."""
+  try:
+    return read(), ''
+  except _NOT_DAMAGE:
+    raise
+  except Exception as error:
+    return None, str(error).split('\n')[0][:200] or type(error).__name__
 
 
 @contextlib.contextmanager
 def _quiet_leftovers() -> Iterator[None]:
   """Where one array cannot be read, orbax drops the readers of the others half way, and Python
   would print a traceback for each when it collects them."""
-  hook, sys.unraisablehook = sys.unraisablehook, lambda leftover: None
+  asyncio_log, hook = logging.getLogger('asyncio'), sys.unraisablehook
+  asyncio_log.disabled, sys.unraisablehook = True, lambda leftover: None
   try:
     yield
-    gc.collect()
   finally:
-    sys.unraisablehook = hook
+    asyncio_log.disabled, sys.unraisablehook = False, hook
 
 
 def _all_agree(answer: bool) -> bool:

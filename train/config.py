@@ -23,6 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 Table = Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
 MISSING = inspect.Parameter.empty
+MISFIT = (ValueError, TypeError, KeyError)
 
 
 class UserError(Exception):
@@ -31,6 +32,8 @@ class UserError(Exception):
 
 class Text(str):
   """A value from the command line, which `complete` reads as the type that the key has."""
+
+  __repr__ = str.__str__
 
 
 @contextlib.contextmanager
@@ -98,7 +101,10 @@ def complete(
   given: parameters that the code hands in when it builds, which a config cannot set.
   Raises UserError for an unknown key, a value of another type, or a missing value.
   """
-  section = {'name': section} if isinstance(section, str) else dict(section)
+  if isinstance(section, str):
+    section = {'name': section}
+  if not isinstance(section, Mapping):
+    raise UserError(f'config.{where}={section!r}: must be a section')
   constructor, result = _choose(section, table, where)
   parameters = {k: v for k, v in _parameters(constructor).items() if k not in given}
   for key, value in section.items():
@@ -127,7 +133,8 @@ def complete_sections(
   choices = [*sections, *_parameters(settings)]
   for key, value in outside.items():
     if key not in choices:
-      raise unknown(f'config.{key}={value!r}', key, 'unknown key', choices)
+      text = '' if isinstance(value, Mapping) else f'={value!r}'
+      raise unknown(f'config.{key}{text}', key, 'unknown key', choices)
   result = {
     key: complete(config.get(key, {}), table, key, given)
     for key, (table, given) in sections.items()
@@ -150,6 +157,8 @@ def _choose(
   if not isinstance(table, Mapping):
     return table, {}
   name = section.get('name', next(iter(table)) if len(table) == 1 else None)
+  if name is None:
+    raise UserError(f'config.{where}.name: needs a value; choose from {", ".join(table)}')
   if name not in table:
     raise unknown(f'config.{where}.name={name!r}', str(name), 'no such name', table)
   return table[name], {'name': str(name)}
@@ -217,23 +226,22 @@ def fit(value: Any, hint: Any, where: str) -> Any:
   """
   try:
     return _fit(value, hint)
-  except (ValueError, TypeError, SyntaxError):
-    text = value if isinstance(value, Text) else repr(value)
+  except MISFIT:
     if get_origin(hint) is Literal:
       choices = [str(choice) for choice in get_args(hint)]
-      raise unknown(f'{where}={text}', str(value), 'no such choice', choices) from None
-    raise UserError(f'{where}={text}: must be {_describe(hint)}') from None
+      raise unknown(f'{where}={value!r}', str(value), 'no such choice', choices) from None
+    raise UserError(f'{where}={value!r}: must be {_describe(hint)}') from None
 
 
 def _fit(value: Any, hint: Any) -> Any:
-  """As `fit`, but raises ValueError, TypeError or SyntaxError without a word."""
+  """As `fit`, but raises one of MISFIT without a word."""
   origin, arguments = get_origin(hint) or hint, get_args(hint)
   if origin in (Union, types.UnionType):
     return _fit_union(value, arguments)
   if origin is Literal:
-    return next(choice for choice in arguments if str(choice) == str(value))
-  if isinstance(value, Text) and origin is not str:
-    value = _read(value)
+    return {str(choice): choice for choice in arguments}[str(value)]
+  if isinstance(value, Text):
+    value = str(value) if origin is str else _read(value)
   if origin in (tuple, list, collections.abc.Sequence):
     return _fit_sequence(value, origin, arguments)
   if origin is float and type(value) is int:
@@ -246,7 +254,7 @@ def _fit(value: Any, hint: Any) -> Any:
 def _fit_union(value: Any, hints: tuple[Any, ...]) -> Any:
   """The first of the types that takes the value; a str, which takes any text, comes last."""
   for hint in sorted(hints, key=lambda hint: hint is str):
-    with contextlib.suppress(ValueError, TypeError, SyntaxError):
+    with contextlib.suppress(*MISFIT):
       return _fit(value, hint)
   raise TypeError
 
@@ -277,7 +285,7 @@ def _check(value: Any, hint: Any) -> Any:
   kinds = (bool, int, float, str, dict, type(None))
   if not _is_json(value) or (hint in kinds and type(value) is not hint):
     raise TypeError
-  return str(value) if hint is str else value
+  return value
 
 
 def _describe(hint: Any) -> str:

@@ -44,13 +44,16 @@ def typed(command: str) -> Html:
   return element('code', join(element('span', word) + ' ' for word in command.split(' ')))
 
 
-def png(pixels: np.ndarray, alt: str, **attributes: object) -> Html:
-  """<img> of uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] with the PNG inside it."""
+def png(pixels: np.ndarray, alt: str, largest: int = 1024, **attributes: object) -> Html:
+  """<img> of uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] with the PNG inside it, made smaller
+  if a side is longer than `largest`."""
   from PIL import Image  # not at the top: `import train.report` stays cheap
 
   buffer = io.BytesIO()
   flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
-  Image.fromarray(np.ascontiguousarray(flat, np.uint8)).save(buffer, 'PNG', optimize=True)
+  image = Image.fromarray(np.ascontiguousarray(flat, np.uint8))
+  image.thumbnail((largest, largest))
+  image.save(buffer, 'PNG', optimize=True)
   source = 'data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode()
   return element('img', src=source, alt=alt, **attributes)
 
@@ -164,7 +167,8 @@ def chart(title, lines: list[Line], *, text=brief, log=False, zero=False, rule=N
   x, y = scales(lines, width, log=log, zero=zero, extra=[rule[1]] if rule else [])
   parts = [grid(x, y, text), *(curve(line, x, y) for line in lines)]
   if rule:
-    parts.append(level(*rule, x, y))
+    name, value = rule
+    parts.append(level(name, value, x, y))
   main = [line for line in lines if not line.faint]
   parts.append(element('g', *stops(main, x, y, text), class_='stops'))
   drawing = element(

@@ -6,13 +6,13 @@ All of it must be settled before JAX is imported, and launch.py alone asks for i
 import glob
 import importlib.metadata
 import importlib.util
-import logging
 import os
 import sys
-import warnings
 from typing import Any
 
-HUGE_PAGES = 'glibc.malloc.hugetlb'
+from train.config import UserError
+
+HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 
@@ -30,8 +30,9 @@ def tune(*, eigen_convolutions: bool) -> dict[str, Any]:
   if eigen_convolutions and importlib.metadata.version('jaxlib').startswith('0.10.'):
     _add('XLA_FLAGS', EIGEN_CONVOLUTIONS, separator=' ')
   if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
-    if HUGE_PAGES not in os.environ.get('GLIBC_TUNABLES', ''):
-      _add('GLIBC_TUNABLES', f'{HUGE_PAGES}=1', separator=':')
+    before = os.environ.get('GLIBC_TUNABLES', '')
+    _add('GLIBC_TUNABLES', HUGE_PAGES, separator=':')
+    if os.environ['GLIBC_TUNABLES'] != before:
       os.environ[STARTED_ANEW] = '1'
       sys.stdout.flush()
       os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -44,10 +45,12 @@ def report(*, host_tuning: bool) -> dict[str, Any]:
   return {'host_tuning': host_tuning, **{name: os.environ.get(name, '') for name in names}}
 
 
-def _add(variable: str, word: str, *, separator: str) -> None:
-  """Appends to an environment variable, unless the word stands there."""
-  words = list(filter(None, os.environ.get(variable, '').split(separator)))
-  os.environ[variable] = separator.join([*words, *([] if word in words else [word])])
+def _add(variable: str, setting: str, *, separator: str) -> None:
+  """Appends NAME=VALUE to an environment variable, unless the user has set NAME there."""
+  settings = os.environ.get(variable, '').split(separator)
+  names = [text.partition('=')[0] for text in settings]
+  if setting.partition('=')[0] not in names:
+    os.environ[variable] = separator.join(filter(None, [*settings, setting]))
 
 
 def accelerator() -> bool:
@@ -82,13 +85,18 @@ def join(
   coordinator, count, index: as the flags say, None for what Slurm, Open MPI or Cloud TPU must tell.
   heartbeat_timeout: seconds after which a silent process is taken for dead, and all others stop.
   """
-  if count == 1 or (coordinator is None and not several()):
-    return
-  import jax
-
   if coordinator and count is None and 'OMPI_COMM_WORLD_SIZE' in os.environ:
     count = int(os.environ['OMPI_COMM_WORLD_SIZE'])
     index = int(os.environ['OMPI_COMM_WORLD_RANK'])
+  if count == 1 or ((coordinator, count, index) == (None, None, None) and not several()):
+    return
+  if not several() and None in (coordinator, count, index):
+    raise UserError(
+      'several processes: neither Slurm, Open MPI nor Cloud TPU started this one, so give all of'
+      ' --coordinator_address, --num_processes and --process_id'
+    )
+  import jax
+
   jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=heartbeat_timeout)
 
 
@@ -105,10 +113,3 @@ def several() -> bool:
   # A TPU VM's metadata server knows; jax.distributed.initialize asks it, also if there is one VM.
   asks = _has_tpu() and 'TPU_SKIP_MDS_QUERY' not in variables
   return asks and variables.get('JAX_PLATFORMS', 'tpu').startswith('tpu')
-
-
-def quiet() -> None:
-  """Silences what libraries say at every start and no user can act upon."""
-  for name in ('absl', 'jax._src.xla_bridge', 'orbax'):
-    logging.getLogger(name).setLevel(logging.ERROR)
-  warnings.filterwarnings('ignore', category=DeprecationWarning)

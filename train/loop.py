@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -54,7 +54,7 @@ class Loop:
   checkpoint_every: int = 0
   keep: int = 2
   best: str = 'test/error'
-  best_mode: str = 'min'
+  best_mode: Literal['min', 'max'] = 'min'
   accumulate: int = 1
   ema_decay: float = 0.0
 

@@ -12,7 +12,7 @@ import sys
 import time
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 
@@ -48,7 +48,8 @@ class MetricLog:
     self._open: Steps = []
     self._closed: list[tuple[int, Steps, Record]] = []
     self._seconds = 0.0  # of training, before this start
-    self._file = self._events = None
+    self._file: TextIO | None = None
+    self._events: _EventFile | None = None
 
   # -------- the training steps --------
 
@@ -110,17 +111,18 @@ class MetricLog:
 
   def close(self) -> None:
     """Closes the files; what was not drained is lost, but for what a checkpoint holds."""
-    for file in (self._file, self._events):
-      if file is not None:
-        file.close()
+    if self._file is not None:
+      self._file.close()
+    if self._events is not None:
+      self._events.close()
     self._file = self._events = None
 
   def _put(self, record: Record) -> None:
-    if not self._write:
-      return
-    self._file.write(_text(record))
-    self._file.flush()
-    self._events.write(record)
+    if self._file is not None:
+      self._file.write(_text(record))
+      self._file.flush()
+    if self._events is not None:
+      self._events.write(record)
 
 
 def read(workdir: str) -> list[Record]:

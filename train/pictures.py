@@ -7,6 +7,7 @@ from train.results import Folder
 
 TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
 SAMPLES = 48
+THUMBNAIL = 160  # pixels a side of a sample, at most
 FILTERS = 128
 
 
@@ -92,13 +93,13 @@ def named(classes: list[str], index: int) -> str:
 
 def sample(image: np.ndarray, true: str, guess: str, chance: float) -> Html:
   if image.dtype != np.uint8:  # floats in 0..1
-    image = np.uint8(np.clip(np.round(255 * image), 0, 255))
+    image = np.clip(np.round(255 * image), 0, 255).astype(np.uint8)
   right = true == guess
   small = 'small' if max(image.shape[:2]) < 80 else None
   sure = '' if np.isnan(chance) else element('small', f' {100 * chance:.0f}\u00a0%')
   truth = '' if right else element('div', f'is {true}')
   caption = element('figcaption', element('b', ('✓ ' if right else '✗ ') + guess), sure, truth)
-  picture = png(image, f'{true}, predicted {guess}', class_=small)
+  picture = png(image, f'{true}, predicted {guess}', THUMBNAIL, class_=small)
   return element('figure', picture, caption, class_=None if right else 'miss')
 
 
@@ -121,7 +122,7 @@ def filter_tiles(filters: np.ndarray) -> np.ndarray:
   if tiles.shape[-1] != 3:
     tiles = tiles.mean(-1, keepdims=True)
   largest = np.abs(tiles).max(axis=(1, 2, 3), keepdims=True)
-  return np.uint8(np.round(127.5 + 127.5 * tiles / np.maximum(largest, 1e-12)))
+  return np.round(127.5 + 127.5 * tiles / np.maximum(largest, 1e-12)).astype(np.uint8)
 
 
 def heat(shares: np.ndarray) -> np.ndarray:
@@ -129,4 +130,4 @@ def heat(shares: np.ndarray) -> np.ndarray:
   it lies on a light page and on a dark one."""
   right = np.eye(len(shares), dtype=bool)[..., None]
   colour = np.where(right, (37, 99, 235), (225, 60, 40))
-  return np.uint8(np.concatenate([colour, 255 * shares[..., None]], -1))
+  return np.concatenate([colour, 255 * shares[..., None]], -1).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -17,7 +18,7 @@ class Preemption:
 
   def __init__(self) -> None:
     self._asked = False
-    self._before: dict[int, signal.Handlers] = {}
+    self._before: dict[int, Any] = {}
     if jax.process_count() == 1:
       for number in (signal.SIGTERM, signal.SIGINT):
         self._before[number] = signal.signal(number, self._handle) or signal.SIG_DFL

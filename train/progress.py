@@ -9,6 +9,8 @@ from typing import TextIO
 
 REDRAW = 0.1  # seconds between two drawings of the bar
 
+Mark = tuple[int, float]  # (step, seconds of training)
+
 
 class Progress:
   """Counts steps from `start` to `total`; `unit` is what a batch has `batch_size` of.
@@ -33,7 +35,8 @@ class Progress:
     self._step = start
     self._started = clock()
     self._paused = 0.0  # seconds
-    self._first = self._last = None  # (step, seconds): of the first step, of the last `rates`
+    self._first: Mark | None = None  # when the first step was done
+    self._last: Mark | None = None  # at the last `rates`
     self._drawn = 0.0
     self._metrics: Mapping[str, float] = {}
 
@@ -95,7 +98,7 @@ class Progress:
   def _active(self) -> float:
     return self._clock() - self._paused
 
-  def _rate(self, since: tuple[int, float] | None) -> float:
+  def _rate(self, since: Mark | None) -> float:
     """Images a second since then; 0 if nothing happened."""
     if since is None or self._step == since[0]:
       return 0.0

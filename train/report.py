@@ -57,8 +57,8 @@ def page(folders: list[Folder]) -> str:
 
 def title(groups: list[list[Folder]]) -> str:
   """'lenet5 on mnist', or how many experiments are compared."""
-  found = {subject(runs[0]) for runs in groups}
-  return found.pop() if len(found) == 1 else f'{len(groups)} experiments'
+  found = list(dict.fromkeys(subject(runs[0]) for runs in groups))
+  return ', '.join(found) if len(found) < 4 else f'{len(groups)} experiments'
 
 
 def subject(run: Folder) -> str:
@@ -160,7 +160,7 @@ def facts(runs: list[Folder]) -> Html:
     'Device': results.device(run) + (f', {processes} processes' if processes > 1 else ''),
     'Versions': ', '.join(f'{name} {value}' for name, value in results.versions(run).items()),
     'Commit': results.commit(run),
-    'Started': (run.starts[0].get('time', '') if run.starts else '')[:16].replace('T', ' '),
+    'Started': when(run.starts[0].get('time', '')) if run.starts else '',
     'Duration': ' '.join(filter(None, (duration(seconds(run)), 'a seed' * (len(runs) > 1)))),
     'Evaluated': checkpoint(run),
   }
@@ -168,12 +168,18 @@ def facts(runs: list[Folder]) -> Html:
   return element('dl', join(items), class_='facts')
 
 
+def when(time: str) -> str:
+  """'2026-01-31T10:20:30+00:00' -> '2026-01-31 10:20 UTC'."""
+  return time[:16].replace('T', ' ') + ' UTC' * time.endswith('+00:00')
+
+
 def checkpoint(run: Folder) -> str:
   """'best checkpoint, step 1,200, task.view=ten_crop(size=224)': what eval.json is of."""
   if not run.evaluation:
     return ''
   which, step = run.evaluation.get('checkpoint'), run.evaluation.get('step')
-  words = [f'{which} checkpoint'] if isinstance(which, str) else []
+  by = (run.config.get('train') or {}).get('best') if which == 'best' else None
+  words = [f'{which} checkpoint' + (f' by {by}' if by else '')] if isinstance(which, str) else []
   words += [f'step {step:,}'] if isinstance(step, int) else []
   words += [f'mean of {run.members} networks'] if run.members > 1 else []
   return ', '.join(words + [f'{k}={v}' for k, v in run.evaluation.get('overrides', {}).items()])
@@ -269,7 +275,7 @@ def settings(groups: list[list[Folder]], labels: list[str]) -> Html:
   flat, keys = [results.flatten(config) for config in configs], results.differences(configs)
   rows = [(key, *(plain(one.get(key, '–')) for one in flat)) for key in keys]
   differing = listing(('Differs', *labels), rows, row_class='differs') if rows else ''
-  shared = {key: value for key, value in flat[0].items() if key not in keys}
+  shared = {key: value for key, value in flat[0].items() if key not in (*keys, 'seed')}
   by_section: dict[str, list] = {}
   for key, value in shared.items():
     place, _, name = key.rpartition('.')
@@ -281,7 +287,7 @@ def settings(groups: list[list[Folder]], labels: list[str]) -> Html:
 def plain(value: object) -> str:
   if isinstance(value, list | tuple):
     return ', '.join(map(plain, value)) or '()'
-  return brief(value) if isinstance(value, float) else str(value)
+  return brief(value) if isinstance(value, float) else str(value) or '–'
 
 
 def config_table(place: str, pairs: list[tuple[str, str]]) -> Html:

@@ -21,6 +21,7 @@ METRIC = 'test/error'  # the headline when a config names no paper
 RESULTS = 'docs/results'  # beside README.md
 MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 PIXELS = 'images', 'labels', 'predictions', 'probabilities', 'filters'
+STEPS = {'latest': 'last step', 'best': 'best step'}  # what was evaluated, in words
 Curve = tuple[np.ndarray, np.ndarray]  # steps int [N] rising, values float [N] finite
 
 
@@ -285,7 +286,8 @@ def _row(record: dict, folder: str) -> tuple[str, ...]:
   paper, ours, name = record['paper'], record['ours'], record['name']
   metric = paper['metric']
   link = f'[{name}]({folder}/{name}.json)'
-  found = f'**{shown(metric, ours["mean"], ours["std"])}** {metric.replace("/", " ")}'
+  how = metric.replace('/', ' '), STEPS.get(record['checkpoint'], ''), *record['overrides'].values()
+  found = f'**{shown(metric, ours["mean"], ours["std"])}** {", ".join(filter(None, how))}'
   theirs = paper['title'] or '–', shown(metric, paper['value'])
   return link, *theirs, found, str(ours['n']), record['device'], f'`{record["command"]}`'
 

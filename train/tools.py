@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -39,7 +39,9 @@ def paper(
 
 
 def settings(
-  seed: int = 0, parallel: str = 'jit', cpu_eigen_convolutions: bool = False
+  seed: int = 0,
+  parallel: Literal['jit', 'pmap'] = 'jit',
+  cpu_eigen_convolutions: bool = False,
 ) -> dict[str, Any]:
   """What stands outside of sections; the last is for launch.py (see `train.host`)."""
   return locals()

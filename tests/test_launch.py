@@ -1,0 +1,165 @@
+"""The command line as a user meets it: help, one-line errors, and the three verbs in a row."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from train import host
+from train.config import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def launch(*arguments, cwd=ROOT, **environment):
+  return subprocess.run(
+    [sys.executable, str(ROOT / 'launch.py'), *map(str, arguments)],
+    cwd=cwd,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+  )
+
+
+def error(*arguments, **environment):
+  done = launch(*arguments, **environment)
+  assert (done.returncode, done.stdout) == (2, ''), done
+  assert done.stderr.startswith('launch.py: ')
+  assert done.stderr.count('\n') == 1, done.stderr
+  return done.stderr.removeprefix('launch.py: ').strip()
+
+
+def test_alone_it_lists_verbs_and_configs(tmp_path):
+  done = launch(cwd=tmp_path)
+  assert done.returncode == 0
+  lines = [line.split() for line in done.stdout.splitlines()]
+  firsts = [line[0] for line in lines if line]
+  assert {'train', 'eval', 'report'} <= set(firsts)
+  configs = {path.stem for path in (ROOT / 'configs').glob('*.py')} - {'__init__'}
+  assert configs <= set(firsts)
+  assert all(len(line) > 3 for line in lines if line and line[0] in configs), 'a line for each'
+
+
+def test_help_of_a_verb_imports_nothing_heavy():
+  code = (
+    'import sys, launch; print(launch.main(["launch.py", "train", "-h"]));'
+    'print([name for name in ("jax", "numpy", "flax", "ml_collections") if name in sys.modules])'
+  )
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+  *text, status, loaded = done.stdout.splitlines()
+  assert (status, loaded) == ('0', '[]'), done.stderr
+  assert any('--[no]host_tuning' in line for line in text)
+  assert not any('--step' in line for line in text), "--step is eval's"
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['trian'], 'trian: no such verb; choose from train, eval, report (did you mean train?)'),
+    (['train', '--confg=x'], '(did you mean config?)'),
+    (['train', '--config=lenet_digts'], '(did you mean lenet_digits?)'),
+    (['train'], '--workdir=: give --config=FILE or one --workdir=DIR'),
+    (['train', '--workdir=nowhere'], 'holds no config.json; give --config=FILE'),
+    (['train', '--step=3'], '--step: no flag of train; choose from config, '),
+    (['train', '--config.seed'], '--config.seed: needs a value, as in --config.seed=VALUE'),
+    (['train', '--config=lenet_digits', '--profile=9:3'], '--profile=9:3: must be START:STOP'),
+    (['train', '--process_id=one'], '--process_id=one'),
+    (['train', '--config=lenet_digits', '--num_processes=2'], 'give all of --coordinator_address'),
+    (['eval'], '--workdir: needs a value, the folder of a run'),
+    (['eval', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
+    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train and eval take this'),
+  ],
+)
+def test_mistakes_end_in_one_line(arguments, message):
+  assert message in error(*arguments, BREAKTHROUGHS_STARTED_ANEW='1')
+
+
+def test_a_misspelt_key_names_the_choices(tmp_path):
+  message = error(
+    'train', '--config=lenet_digits', f'--workdir={tmp_path / "run"}', '--config.train.stpes=3'
+  )
+  assert message.startswith('config.train.stpes=3: unknown key; choose from steps, ')
+  assert message.endswith('(did you mean steps?)')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_train_eval_report(tmp_path):
+  """Also from another folder, and by --workdir alone when the run is resumed."""
+  run = tmp_path / 'runs' / 'lenet_digits'
+  small = ['--config.train.steps=4', '--config.train.log_every=2']
+  done = launch('train', '--config=lenet_digits', *small, cwd=tmp_path, XLA_FLAGS='')
+  assert done.returncode == 0, done.stderr
+  for arguments in (['train'], ['eval', '--step=latest'], ['report']):
+    done = launch(*arguments, f'--workdir={run}', cwd=tmp_path, XLA_FLAGS='')
+    assert (done.returncode, 'Traceback' in done.stderr) == (0, False), done.stderr
+  starts = json.loads((run / 'run.json').read_text())['starts']
+  assert [start['step'] for start in starts] == [0, 4]
+  assert starts[0]['host']['host_tuning'] is True
+  assert json.loads((run / 'config.json').read_text())['train']['steps'] == 4
+  assert json.loads((run / 'eval.json').read_text())['step'] == 4
+  assert (run / 'report.html').exists()
+
+
+# -------- the host --------
+
+
+@pytest.fixture
+def environment(monkeypatch):
+  for name in (*os.environ,):
+    if name.startswith(('SLURM', 'OMPI', 'TPU', 'MEGASCALE', 'XLA_FLAGS', 'GLIBC', 'BREAK')):
+      monkeypatch.delenv(name)
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  return monkeypatch
+
+
+@pytest.mark.parametrize(
+  ('variables', 'several'),
+  [
+    ({}, False),
+    ({'SLURM_JOB_ID': 7, 'SLURM_NTASKS': 4}, False),  # in the batch script, outside of srun
+    ({'SLURM_STEP_NODELIST': 'n[1-4]', 'SLURM_NTASKS': 4}, True),
+    ({'SLURM_STEP_NODELIST': 'n1', 'SLURM_NTASKS': 1}, False),
+    ({'OMPI_COMM_WORLD_SIZE': 2}, True),
+    ({'TPU_WORKER_HOSTNAMES': 'localhost'}, False),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
+    ({'TPU_WORKER_HOSTNAMES': 'a', 'MEGASCALE_NUM_SLICES': 2}, True),
+  ],
+)
+def test_who_started_several_processes(environment, variables, several):
+  for name, value in variables.items():
+    environment.setenv(name, str(value))
+  assert host.several() is several
+
+
+def test_half_a_distributed_start_is_refused(environment):
+  host.join(None, 1, None, 100)
+  with pytest.raises(UserError, match='--num_processes and --process_id'):
+    host.join('localhost:1234', None, None, 100)
+
+
+def test_tuning_starts_anew_once_with_huge_pages(environment):
+  environment.setenv('GLIBC_TUNABLES', 'glibc.malloc.check=0')
+  environment.setattr(host.sys, 'platform', 'linux')
+  started = []
+  environment.setattr(host.os, 'execv', lambda *arguments: started.append(arguments))
+  environment.setattr(host.sys, 'orig_argv', ['python', '-X', 'dev', 'launch.py', 'train'])
+  record = host.tune(eigen_convolutions=False)
+  assert started == [(sys.executable, [sys.executable, '-X', 'dev', 'launch.py', 'train'])]
+  assert record['GLIBC_TUNABLES'] == 'glibc.malloc.check=0:glibc.malloc.hugetlb=1'
+  assert host.tune(eigen_convolutions=False) == record
+  assert len(started) == 1
+
+
+def test_what_the_user_has_set_stays(environment):
+  environment.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=0')
+  environment.setattr(host.importlib.metadata, 'version', lambda name: '0.10.2')
+  environment.setenv('XLA_FLAGS', '--xla_foo=1')
+  environment.setattr(host.os, 'execv', None)
+  record = host.tune(eigen_convolutions=True)
+  assert record['GLIBC_TUNABLES'] == 'glibc.malloc.hugetlb=0'
+  assert record['XLA_FLAGS'] == f'--xla_foo=1 {host.EIGEN_CONVOLUTIONS}'
+  environment.setenv('JAX_PLATFORMS', 'cuda,cpu')
+  assert host.tune(eigen_convolutions=True)['host_tuning'] is False
