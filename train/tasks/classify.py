@@ -50,6 +50,8 @@ def ten_crop(images: Array, *, size: int) -> Array:
 VIEWS: Mapping[str, Callable[..., Array]] = {'center_crop': center_crop, 'ten_crop': ten_crop}
 
 
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]  # image, label, probabilities
+SHOWN = 32  # sample images of a report
 TOP5_FROM = 20  # classes, below which the error of the best five says little
 
 
@@ -175,14 +177,15 @@ class Classify:
     Returns metrics, facts for `eval.json` (confusion matrix, class names) and arrays for the report
     (sample images with predictions, first-layer filters).
     """
-    probabilities, labels, images = self._predict(members, mesh)
-    ranks = np.sum(probabilities > probabilities[np.arange(len(labels)), labels][:, None], axis=-1)
+    probabilities, labels, right, wrong = self._predict(members, mesh)
+    best = probabilities[np.arange(len(labels)), labels]
     metrics = {'test/error': float(np.mean(probabilities.argmax(-1) != labels))}
     if len(self.data.classes) >= TOP5_FROM:
+      ranks = np.sum(probabilities > best[:, None], axis=-1)
       metrics['test/error_top5'] = float(np.mean(ranks >= 5))
     confusion = np.zeros((len(self.data.classes),) * 2, int)
     np.add.at(confusion, (labels, probabilities.argmax(-1)), 1)
-    shown = _samples(probabilities, labels, images)
+    shown = _samples((wrong[: SHOWN // 2] + right)[:SHOWN])
     kernels = [x for x in jax.tree.leaves(members[0]['params']) if x.ndim == 4]
     # The first layer's: the one that has as many inputs as images have channels.
     if first := [x for x in kernels if x.shape[2] == self.input_shape[-1]]:
@@ -191,11 +194,10 @@ class Classify:
 
   def _predict(
     self, members: Sequence[Variables], mesh: Mesh
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean probabilities [N, K], labels [N] and images [N, H, W, C] of the test split."""
-    everywhere = mesh_lib.replicated(mesh)
+  ) -> tuple[np.ndarray, np.ndarray, list[Sample], list[Sample]]:
+    """Probabilities [N, K] and labels [N] of the test split; its first right and wrong images."""
 
-    @functools.partial(jax.jit, out_shardings=everywhere)
+    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
     def predict(members: Sequence[Variables], batch: Batch) -> tuple[Array, ...]:
       key = jax.random.key(0)
       images, _ = self._inputs(batch, key, train=False)
@@ -203,10 +205,28 @@ class Classify:
       mean = jnp.mean(jax.nn.softmax(jnp.stack(logits)), axis=0)
       return mean, batch['label'], batch['image'], batch['mask']
 
-    batches = self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh))
-    parts = [jax.device_get(predict(tuple(members), batch)) for batch in batches]
-    *columns, mask = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return tuple(column[mask > 0] for column in columns)
+    probabilities, labels = [], []
+    samples: dict[bool, list[Sample]] = {True: [], False: []}
+    for batch in self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh)):
+      *columns, mask = jax.device_get(predict(tuple(members), batch))
+      p, label, image = (column[mask > 0] for column in columns)
+      for row in range(len(label)):
+        kept = samples[bool(p[row].argmax() == label[row])]
+        if len(kept) < SHOWN:
+          kept.append((image[row], label[row], p[row]))
+      probabilities.append(p)
+      labels.append(label)
+    return np.concatenate(probabilities), np.concatenate(labels), samples[True], samples[False]
+
+
+def _samples(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+  images, labels, probabilities = (np.stack(x) for x in zip(*samples, strict=True))
+  return {
+    'images': images,
+    'labels': labels,
+    'predictions': probabilities.argmax(-1),
+    'probabilities': probabilities.max(-1),
+  }
 
 
 def _view(text: str) -> Callable[[Array], Array]:
@@ -225,18 +245,3 @@ def _per_channel(value: float | Sequence[float], channels: int) -> np.ndarray:
       f'task.mean or task.std has {len(value)} numbers: one, or one a channel ({channels})'
     )
   return value.reshape(1, 1, 1, -1)
-
-
-def _samples(
-  probabilities: np.ndarray, labels: np.ndarray, images: np.ndarray, count: int = 32
-) -> dict[str, np.ndarray]:
-  """The first wrong and the first right images, half of each where there are enough."""
-  predictions = probabilities.argmax(-1)
-  wrong, right = np.flatnonzero(predictions != labels), np.flatnonzero(predictions == labels)
-  chosen = np.concatenate([wrong[: count // 2], right[: count - len(wrong[: count // 2])]])
-  return {
-    'images': images[chosen],
-    'labels': labels[chosen],
-    'predictions': predictions[chosen],
-    'probabilities': probabilities[chosen].max(-1),
-  }
