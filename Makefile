@@ -14,6 +14,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) '.[$(EXTRAS)]'
+	@rm -rf build breakthroughs.egg-info
 	@touch $@
 
 demo: venv

@@ -68,14 +68,16 @@ def train(overrides: dict[str, str]) -> None:
 def evaluate(overrides: dict[str, str]) -> None:
   """Evaluates a run's best checkpoint, or several runs' mean prediction; leaves eval.json."""
   workdirs, step = several_workdirs(), parse_step()
-  start(config_lib.load(os.path.join(workdirs[0], 'config.json')))
+  config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
+  start(config)
   from train import tools
 
   result = tools.evaluate(workdirs, step=step, overrides=overrides)
-  width = max(map(len, result['metrics']))
+  width, paper = max(map(len, result['metrics'])), config.get('paper', {})
   for name, value in result['metrics'].items():
-    print(f'{name:{width}}  {value:.4f}')
-  print(f'step {result["step"]}, in {os.path.join(workdirs[0], "eval.json")}')
+    theirs = f'  (paper: {paper["value"]})' if name == paper.get('metric') else ''
+    print(f'{name:{width}}  {value:.4f}{theirs if paper.get("value") is not None else ""}')
+  print(f'step {result["step"]}; more in {os.path.join(workdirs[0], "eval.json")}')
 
 
 def report(overrides: dict[str, str]) -> None:
@@ -84,7 +86,7 @@ def report(overrides: dict[str, str]) -> None:
   workdirs = several_workdirs()
   from train import report as report_lib
 
-  print(report_lib.write(workdirs, FLAGS.output))
+  print(f'the page: {report_lib.write(workdirs, FLAGS.output)}')
 
 
 def summary(overrides: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from models import winograd
 
@@ -43,6 +44,26 @@ def use(name: str):
     _forced.pop()
 
 
+# -------- what XLA:CPU must not fuse --------
+
+
+@jax.custom_vjp
+def _apart(x: Array) -> Array:
+  """x, computed once, in memory, before anything that uses it; likewise its gradient.
+
+  XLA:CPU fuses cheap producers into every consumer. A convolution's kernel gradient consumes its
+  operands transposed, and in ResNet-20 that computed whole stages anew, one strided pixel at a time:
+  half of the step. It drops `lax.optimization_barrier` before it fuses, but fuses nothing through a
+  call that must not be inlined.
+  """
+  with set_xla_metadata(inlineable='false'):
+    return _identity(x)
+
+
+_identity = jax.jit(lambda x: x)
+_apart.defvjp(lambda x: (_apart(x), None), lambda _, dx: (_apart(dx),))
+
+
 # -------- convolution --------
 
 
@@ -52,10 +73,7 @@ def conv(x: Array, kernel: Array, *, strides: Pair = (1, 1), padding: Padding = 
   pads = _pads(x, kernel.shape[:2], strides, padding)
   if formulation() == 'plain':
     return _plain_conv(x, kernel, strides, pads, groups)
-  # Else XLA computes what leads to x, and in the backward pass to the output's gradient, over and
-  # over again inside the gradients' transpositions: half of ResNet-20's step.
-  y = _cpu_conv(lax.optimization_barrier(x), kernel, strides, pads, groups)
-  return lax.optimization_barrier(y)
+  return _apart(_cpu_conv(_apart(x), kernel, strides, pads, groups))
 
 
 def _plain_conv(x, kernel, strides, pads, groups):

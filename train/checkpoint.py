@@ -12,6 +12,8 @@ import math
 import os
 import shutil
 import sys
+import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -270,6 +272,7 @@ def _together(read: Callable[[], Any]) -> Any:
   with _quiet_leftovers():
     result, reason = _attempt(read)
     if reason:
+      time.sleep(0.1)
       gc.collect()
   if not _all_agree(not reason):
     raise Damaged(reason or 'another process could not read it')
@@ -289,11 +292,12 @@ def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
 @contextlib.contextmanager
 def _quiet_leftovers() -> Iterator[None]:
   """Where one array cannot be read, orbax drops the readers of the others half way, and Python
-  would print a traceback for each when it collects them."""
+  would print a traceback for each as it ends or is collected."""
   asyncio_log, hook = logging.getLogger('asyncio'), sys.unraisablehook
   asyncio_log.disabled, sys.unraisablehook = True, lambda leftover: None
   try:
-    yield
+    with warnings.catch_warnings(action='ignore', category=RuntimeWarning):
+      yield
   finally:
     asyncio_log.disabled, sys.unraisablehook = False, hook
 
