@@ -70,14 +70,19 @@ def evaluate(overrides: dict[str, str]) -> None:
   workdirs, step = several_workdirs(), parse_step()
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start(config)
-  from train import tools
+  from train import mesh, tools
 
   result = tools.evaluate(workdirs, step=step, overrides=overrides)
-  width, paper = max(map(len, result['metrics'])), config.get('paper', {})
-  for name, value in result['metrics'].items():
-    theirs = f'  (paper: {paper["value"]})' if name == paper.get('metric') else ''
-    print(f'{name:{width}}  {value:.4f}{theirs if paper.get("value") is not None else ""}')
-  print(f'step {result["step"]}; more in {os.path.join(workdirs[0], "eval.json")}')
+  if mesh.is_main():
+    print_metrics(result['metrics'], config['paper'])
+    print(f'step {result["step"]}; more in {os.path.join(workdirs[0], "eval.json")}')
+
+
+def print_metrics(metrics: dict[str, float], paper: dict[str, Any]) -> None:
+  width = max(map(len, metrics))
+  for name, value in metrics.items():
+    beside = name == paper['metric'] and paper['value'] is not None
+    print(f'{name:{width}}  {value:.4f}' + (f'  (paper: {paper["value"]})' if beside else ''))
 
 
 def report(overrides: dict[str, str]) -> None:

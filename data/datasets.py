@@ -42,7 +42,8 @@ def digits(data_dir: str | None = None) -> dict[str, Records]:
 def folder(data_dir: str | None = None) -> dict[str, Records]:
   """`data_dir`/SPLIT/CLASS/IMAGE, the layout of ImageNet on disk; images of any form, in RGB.
 
-  SPLIT is 'train' and others, such as 'val'; a 'val' with no 'test' beside it is 'test' as well.
+  SPLIT is 'train' and others, such as 'val', which also goes by 'validation' and 'test' where no
+  folders have these names.
   Classes are the sorted names of the folders in 'train'. Raises ValueError on another layout.
   """
   layout = "dataset 'folder' reads data_dir/SPLIT/CLASS/IMAGE, with a SPLIT 'train'"
@@ -55,7 +56,7 @@ def folder(data_dir: str | None = None) -> dict[str, Records]:
   classes = tuple(_folders(root / 'train'))
   splits = {name: _folder_split(root / name, classes) for name in names if name[0] != '.'}
   if 'val' in splits:
-    splits.setdefault('test', splits['val'])
+    splits = {'validation': splits['val'], 'test': splits['val'], **splits}
   return splits
 
 
