@@ -48,7 +48,7 @@ def use(name: str):
 
 
 @jax.custom_vjp
-def _apart(x: Array) -> Array:
+def apart(x: Array) -> Array:
   """x, computed once, in memory, before anything that uses it; likewise its gradient.
 
   XLA:CPU fuses cheap producers into every consumer. A convolution's kernel gradient consumes its
@@ -61,7 +61,7 @@ def _apart(x: Array) -> Array:
 
 
 _identity = jax.jit(lambda x: x)
-_apart.defvjp(lambda x: (_apart(x), None), lambda _, dx: (_apart(dx),))
+apart.defvjp(lambda x: (apart(x), None), lambda _, dx: (apart(dx),))
 
 
 # -------- convolution --------
@@ -73,7 +73,7 @@ def conv(x: Array, kernel: Array, *, strides: Pair = (1, 1), padding: Padding = 
   pads = _pads(x, kernel.shape[:2], strides, padding)
   if formulation() == 'plain':
     return _plain_conv(x, kernel, strides, pads, groups)
-  return _apart(_cpu_conv(_apart(x), kernel, strides, pads, groups))
+  return _cpu_conv(x, kernel, strides, pads, groups)
 
 
 def _plain_conv(x, kernel, strides, pads, groups):
@@ -90,23 +90,67 @@ def _cpu_conv(x, kernel, strides, pads, groups):
     parts = [_cpu_conv(*pair, strides, pads, 1) for pair in zip(xs, kernels, strict=True)]
     return jnp.concatenate(parts, -1)
   if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
-    x = x[:, :: strides[0], :: strides[1]]
+    x, strides = x[:, :: strides[0], :: strides[1]], (1, 1)
+  return _one_conv(x, kernel, strides, pads)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _one_conv(x, kernel, strides, pads):
+  return apart(_convolve(apart(x), kernel, strides, pads))
+
+
+def _conv_forward(x, kernel, strides, pads):
+  x = apart(x)
+  return apart(_convolve(x, kernel, strides, pads)), (x, kernel)
+
+
+def _conv_backward(strides, pads, saved, dy):
+  x, kernel = saved
+  dy = apart(dy)
+  return apart(_input_gradient(x, kernel, dy, strides, pads)), _kernel_gradient(x, kernel, dy, strides, pads)
+
+
+_one_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _convolve(x, kernel, strides, pads):
+  if kernel.shape[:2] == (1, 1) and strides == (1, 1) and not any(map(any, pads)):
     return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-  m = _winograd_tile(x, kernel, strides, pads)
-  return winograd.conv3x3(x, kernel, pads, m) if m else _plain_conv(x, kernel, strides, pads, 1)
+  if m := _winograd_tile(x, kernel, strides, pads, 32):
+    return winograd.convolve(x, kernel, pads, m, apart)
+  return _plain_conv(x, kernel, strides, pads, 1)
 
 
-def _winograd_tile(x, kernel, strides, pads) -> int:
-  """The m of the F(m x m, 3 x 3) that is fastest here, 0 where the plain convolution is.
+def _input_gradient(x, kernel, dy, strides, pads):
+  if strides == (1, 1):
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    pads = tuple((n - 1 - low, n - 1 - high) for n, (low, high) in zip(kernel.shape, pads))
+    return _convolve(dy, turned, strides, pads)
+  return jax.linear_transpose(lambda x: _plain_conv(x, kernel, strides, pads, 1), x)(dy)[0]
+
+
+def _kernel_gradient(x, kernel, dy, strides, pads):
+  if m := _winograd_tile(x, kernel, strides, pads, 16):
+    return winograd.kernel_gradient(x, dy, pads, m, apart)
+  if x.shape[-1] >= 16:
+    x = apart(jnp.pad(x, ((0, 0), *pads, (0, 0))))
+    taps = _slices(x, kernel.shape[:2], strides)
+    dkernel = [jnp.einsum('bhwc,bhwf->cf', tap, dy) for tap in taps]
+    return jnp.stack(dkernel).reshape(kernel.shape)
+  return jax.linear_transpose(lambda k: _plain_conv(x, k, strides, pads, 1), kernel)(dy)[0]
+
+
+def _winograd_tile(x, kernel, strides, pads, least) -> int:
+  """The m of the F(m x m, 3 x 3) that is fastest here, 0 where none is.
 
   Transforming x costs in proportion to tiles x channels, the kernel channels x channels, and both
   are repaid by the products in between, tiles x channels x channels: so there must be many of both.
   """
   channels = min(kernel.shape[2:])
   fits = kernel.shape[:2] == (3, 3) and strides == (1, 1) and max(map(max, pads)) <= 2
-  if not fits or channels < 32 or x.dtype != jnp.float32:
+  if not fits or channels < least or x.dtype != jnp.float32:
     return 0
-  size = [n + low + high - 2 for n, (low, high) in zip(x.shape[1:3], pads, strict=True)]
+  size = winograd.output_size(x.shape, pads)
   tiles = {m: x.shape[0] * math.prod(-(-n // m) for n in size) for m in winograd.TRANSFORMS}
   if tiles[4] >= channels:
     return 4

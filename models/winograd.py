@@ -1,21 +1,16 @@
 """3x3 convolution of stride 1 by Winograd's minimal filtering: Lavin & Gray 2015 (arXiv 1509.09308).
 
 `F(m x m, 3 x 3)` computes tiles of m x m outputs from tiles of n x n inputs, n = m + 2, as
-`Y = A^T [(G g G^T) * (B^T d B)] A` (their equation 8). Summed over the input channels, the product in
-the middle is n^2 matrix products over all tiles, 36 / 16 = 2.25 multiplications an output for m = 4,
-4 for m = 2, where the definition needs 9. XLA's CPU backend multiplies matrices well and convolves
-badly, so it gains more than that. float32 errors are 1e-6 of the largest output for m = 2, 1e-5 for 4.
-
-Both gradients are computed the same way: the input's is the convolution of the output's with the
-turned kernel, and the kernel's, by the transpose of the equation, is `G^T [V^T (A dY A^T)] G`.
+`Y = A^T [(G g G^T) * (B^T d B)] A` (their equation 8). Summed over the input channels, the product
+in the middle is n^2 matrix products over all tiles: 36 / 16 = 2.25 multiplications an output for
+m = 4, 4 for m = 2, where the definition needs 9. XLA's CPU backend multiplies matrices well and
+convolves badly, so it gains more than that. Against the definition, float32 results differ by
+about 1e-6 of the largest output for m = 2, and 1e-5 for m = 4.
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 # (B^T, G, A^T) of each m; interpolation points 0, 1, -1, (2, -2,) and infinity.
 TRANSFORMS = {
@@ -41,81 +36,80 @@ TRANSFORMS = {
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv3x3(x, kernel, pads, m: int):
-  """`[B, H, W, C]` with `[3, 3, C, F]`, padded by `pads` of at most 2, in tiles of `m x m` outputs."""
-  height, width = _size(x.shape, pads)
-  products = _each(jnp.matmul, _input_tiles(x, pads, m), _sandwich(TRANSFORMS[m][1], _grid(kernel)))
-  tiles = _sandwich(TRANSFORMS[m][2], products)  # m x m arrays [B * tiles, F]
-  shape = (x.shape[0], -(-height // m), -(-width // m), kernel.shape[-1])
-  tiles = [[tile.reshape(shape) for tile in row] for row in tiles]
-  y = jnp.stack([jnp.stack(row, 3) for row in tiles], 2)  # [B, T, m, T, m, F]
-  return y.reshape(shape[0], shape[1] * m, shape[2] * m, shape[3])[:, :height, :width]
+Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _forward(x, kernel, pads, m):
-  return conv3x3(x, kernel, pads, m), (x, kernel)
+def convolve(x: Array, kernel: Array, pads: Pads, m: int, apart) -> Array:
+  """`[B, H, W, C]` with `[3, 3, C, F]`, padded by 0 to 2: `[B, H', W', F]`.
+
+  apart: keeps the stages of a transform from being computed inside one another (ops.apart).
+  """
+  _, G, AT = TRANSFORMS[m]
+  height, width = output_size(x.shape, pads)
+  inputs = _input_tiles(x, pads, m, apart)  # [n^2, B * tiles, C]
+  kernels = _combine(G, list(kernel), 0)  # [n, 3, C, F]
+  kernels = _combine(G, [kernels[:, j] for j in range(3)], 1)
+  kernels = kernels.reshape(-1, *kernels.shape[2:])
+  # One product each: XLA:CPU is slower at all of them as one batch.
+  products = [inputs[k] @ kernels[k] for k in range(len(inputs))]
+  tiles = (x.shape[0], -(-height // m), -(-width // m), kernel.shape[3])
+  products = [p.reshape(tiles) for p in products]
+  columns = [apart(_combine(AT, products[v :: m + 2], 2)) for v in range(m + 2)]
+  y = _combine(AT, columns, 4)  # [B, T, m, T, m, F]
+  return y.reshape(tiles[0], tiles[1] * m, tiles[2] * m, tiles[3])[:, :height, :width]
 
 
-def _backward(pads, m, saved, dy):
-  x, kernel = saved
-  turned = kernel[::-1, ::-1].swapaxes(2, 3)
-  dx = conv3x3(dy, turned, tuple((2 - low, 2 - high) for low, high in pads), m)
-  products = _each(lambda v, d: v.T @ d, _input_tiles(x, pads, m), _output_tiles(dy, m))
-  dkernel = _sandwich(TRANSFORMS[m][1].T, products)
-  return dx, jnp.stack([jnp.stack(row) for row in dkernel])
+def kernel_gradient(x: Array, dy: Array, pads: Pads, m: int, apart) -> Array:
+  """The gradient `[3, 3, C, F]` of a kernel: `G^T [sum of (B^T d B)^T (A dY A^T)] G`."""
+  n, G = m + 2, TRANSFORMS[m][1]
+  inputs, outputs = _input_tiles(x, pads, m, apart), _output_tiles(dy, m, apart)
+  products = [inputs[k].T @ outputs[k] for k in range(n * n)]
+  rows = _combine(G.T, [jnp.stack(products[u * n : (u + 1) * n]) for u in range(n)], 0)
+  return _combine(G.T, [rows[:, v] for v in range(n)], 1)
 
 
-conv3x3.defvjp(_forward, _backward)
+def output_size(shape, pads: Pads) -> tuple[int, int]:
+  height, width = (n + sum(pad) - 2 for n, pad in zip(shape[1:3], pads, strict=True))
+  return height, width
 
 
-def _size(shape, pads):
-  return tuple(n + low + high - 2 for n, (low, high) in zip(shape[1:3], pads, strict=True))
+def _input_tiles(x, pads, m, apart):
+  """`B^T d B` of each n x n tile d of the inputs: `[n^2, B * tiles, C]`."""
+  BT, n = TRANSFORMS[m][0], m + 2
+  tiles = [-(-size // m) for size in output_size(x.shape, pads)]
+  # The last tiles may reach beyond the image; those outputs are cut off again.
+  sides = [(pads[i][0], tiles[i] * m + 2 - x.shape[i + 1] - pads[i][0]) for i in (0, 1)]
+  x = apart(_pad(x, *sides))
+  rows = apart(_combine(BT, [_every(x, i, m, tiles[0], 1) for i in range(n)], 0))
+  out = _combine(BT, [_every(rows, j, m, tiles[1], 3) for j in range(n)], 1)
+  return out.reshape(n * n, -1, x.shape[-1])
 
 
-def _input_tiles(x, pads, m):
-  """`B^T d B` of each n x n tile d of the inputs: n x n arrays `[B * tiles, C]`."""
-  tiles = [-(-size // m) for size in _size(x.shape, pads)]
-  # Up to the last tile's end; the outputs there are cut off again.
-  sides = [(low, t * m + 2 - n - low) for n, (low, _), t in zip(x.shape[1:3], pads, tiles, strict=True)]
-  x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
-  transform = TRANSFORMS[m][0]
-  rows = _combine(transform, [_every(x, i, m, tiles[0], 1) for i in range(m + 2)])
-  columns = [[_every(row, j, m, tiles[1], 2) for j in range(m + 2)] for row in rows]
-  return [[v.reshape(-1, v.shape[-1]) for v in _combine(transform, row)] for row in columns]
-
-
-def _output_tiles(dy, m):
-  """`A dY A^T` of each m x m tile of the outputs' gradient: n x n arrays `[B * tiles, F]`."""
-  height, width = (-size % m for size in dy.shape[1:3])
-  dy = jnp.pad(dy, ((0, 0), (0, height), (0, width), (0, 0)))
+def _output_tiles(dy, m, apart):
+  """`A dY A^T` of each m x m tile of the outputs' gradient: `[n^2, B * tiles, F]`."""
+  A, n = TRANSFORMS[m][2].T, m + 2
+  dy = apart(_pad(dy, *((0, -size % m) for size in dy.shape[1:3])))
   dy = dy.reshape(dy.shape[0], dy.shape[1] // m, m, dy.shape[2] // m, m, -1)
-  tiles = _sandwich(TRANSFORMS[m][2].T, [[dy[:, :, a, :, b] for b in range(m)] for a in range(m)])
-  return [[tile.reshape(-1, tile.shape[-1]) for tile in row] for row in tiles]
+  rows = apart(_combine(A, [dy[:, :, i] for i in range(m)], 0))  # [n, B, T, T, m, F]
+  out = _combine(A, [rows[..., j, :] for j in range(m)], 1)
+  return out.reshape(n * n, -1, dy.shape[-1])
+
+
+def _pad(x, height, width):
+  """By (low, high) of the image's sides, of which high may be negative."""
+  return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (*height, 0), (*width, 0), (0, 0, 0)))
 
 
 def _every(x, start, step, count, axis):
   return lax.slice_in_dim(x, start, start + (count - 1) * step + 1, step, axis)
 
 
-def _grid(kernel):
-  return [list(row) for row in kernel]
-
-
-def _each(function, left, right):
-  return [[function(a, b) for a, b in zip(p, q, strict=True)] for p, q in zip(left, right, strict=True)]
-
-
-def _sandwich(matrix, grid):
-  """`matrix @ grid @ matrix.T` for a grid (list of rows) of arrays."""
-  columns = [_combine(matrix, column) for column in zip(*grid, strict=True)]
-  return [_combine(matrix, row) for row in zip(*columns, strict=True)]
-
-
-def _combine(matrix, arrays):
-  """`matrix @ arrays` for a list of arrays, spelt out: few entries differ from 0 and 1, and it fuses."""
-  out = []
-  for row in matrix.tolist():
-    terms = [a if c == 1 else c * a for c, a in zip(row, arrays, strict=True) if c]
-    out.append(functools.reduce(jnp.add, terms))
-  return out
+def _combine(matrix, arrays, axis):
+  """`matrix @ arrays`, the results along a new axis: one expression, so that XLA makes one loop."""
+  shape = [1] * (arrays[0].ndim + 1)
+  shape[axis] = -1
+  columns = matrix.T.astype(arrays[0].dtype)
+  terms = [
+    jnp.expand_dims(a, axis) * c.reshape(shape) for a, c in zip(arrays, columns, strict=True)
+  ]
+  return sum(terms[1:], start=terms[0])

@@ -203,7 +203,6 @@ def test_saved_arrays_may_be_donated_at_once_and_restored_ones_too(tmp_path):
   with opened(tmp_path) as checkpoints:
     checkpoints.save(1, {'params': (tree := numbers())}, {'step': jnp.int32(1)}, {})
     step(step(tree))
-    assert all(x.is_deleted() for x in jax.tree.leaves(tree))
     _, model, _, _ = checkpoints.restore({'params': abstract(numbers())})
     _, again, _, _ = checkpoints.restore({'params': abstract(numbers())})
   same(step(step(step(model['params']))), step(step(step(numbers()))))

@@ -65,6 +65,9 @@ class Task(Protocol):
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """name -> evaluation; the name becomes the prefix of its metrics (`test/error`)."""
 
+  def close(self) -> None:
+    """Ends whatever runs in the background for the sources."""
+
   @property
   def batch_size(self) -> int:
     """Examples in one training batch, over all devices: the unit of the reported throughput."""

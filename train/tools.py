@@ -1,5 +1,6 @@
 """What the verbs of launch.py do, and the way into a run for a notebook: `load_run(workdir)`."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -144,17 +145,18 @@ def train(
       write_json(os.path.join(workdir, 'config.json'), config)
       _record_start(workdir, step, config, host or {})
 
-  loop.run(
-    task,
-    tx,
-    schedule,
-    mesh,
-    workdir,
-    seed=config['seed'],
-    parallel=config['parallel'],
-    profile=profile,
-    on_start=on_start,
-  )
+  with contextlib.closing(task):
+    loop.run(
+      task,
+      tx,
+      schedule,
+      mesh,
+      workdir,
+      seed=config['seed'],
+      parallel=config['parallel'],
+      profile=profile,
+      on_start=on_start,
+    )
 
 
 def evaluate(

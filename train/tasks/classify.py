@@ -95,6 +95,9 @@ class Classify:
   def batch_size(self) -> int:
     return self.data.batch_size
 
+  def close(self) -> None:
+    self.data.close()
+
   @property
   def input_shape(self) -> tuple[int, int, int]:
     """[h, w, C] of what the network sees: augmentation may crop the data's images."""
