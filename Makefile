@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: venv demo test slow check bench
+.PHONY: venv demo test slow check results bench
 
 venv: $(INSTALLED)
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -32,6 +32,9 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy launch.py train
+
+results: venv
+	$(BIN)/python -m train.results
 
 bench: venv
 	$(BIN)/python -m benchmarks

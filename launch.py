@@ -37,8 +37,9 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_boolean('summary', False, "print the table of the model's layers and leave")
 flags.DEFINE_string('profile', None, 'START:STOP, the steps of which to leave a profile in workdir')
-flags.DEFINE_string('step', 'best', 'the checkpoint: best, latest, or the number of a step')
+flags.DEFINE_string('step', 'latest', 'the checkpoint: latest, best, or the number of a step')
 flags.DEFINE_string('output', None, 'the page to write, instead of report.html in the workdir')
+flags.DEFINE_string('record', None, "a JSON file of docs/results to write the runs' number to")
 flags.DEFINE_boolean(
   'host_tuning',
   True,
@@ -62,11 +63,15 @@ def train(overrides: dict[str, str]) -> None:
   record = start(config)
   from train import tools
 
-  tools.train(tools.complete_config(config), workdir, host=record, profile=profile)
+  try:
+    tools.train(tools.complete_config(config), workdir, host=record, profile=profile)
+  except tools.Halted as error:
+    print(f'launch.py: {error}', file=sys.stderr)
+    sys.exit(1)
 
 
 def evaluate(overrides: dict[str, str]) -> None:
-  """Evaluates a run's best checkpoint, or several runs' mean prediction; leaves eval.json."""
+  """Evaluates a run's last checkpoint, or several runs' mean prediction; leaves eval.json."""
   workdirs, step = several_workdirs(), parse_step()
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start(config)
@@ -92,6 +97,10 @@ def report(overrides: dict[str, str]) -> None:
   from train import report as report_lib
 
   print(f'the page: {report_lib.write(workdirs, FLAGS.output)}')
+  if FLAGS.record:
+    from train import results
+
+    print(f'the number: {results.write(workdirs, FLAGS.record)}')
 
 
 def summary(overrides: dict[str, str]) -> None:
@@ -111,7 +120,7 @@ DISTRIBUTED = ('coordinator_address', 'num_processes', 'process_id', 'heartbeat_
 VERBS = {
   'train': Verb(train, ('config', 'workdir', 'summary', 'profile', 'host_tuning', *DISTRIBUTED)),
   'eval': Verb(evaluate, ('workdir', 'step', 'host_tuning', *DISTRIBUTED)),
-  'report': Verb(report, ('workdir', 'output')),
+  'report': Verb(report, ('workdir', 'output', 'record')),
 }
 
 # -------- what the flags say --------

@@ -84,6 +84,14 @@ def _folder_split(root: pathlib.Path, classes: tuple[str, ...]) -> Records:
   return Records(f'folder {root}', classes, 3, len(files), read, tuple(files), files.__getitem__)
 
 
+# set -> its number of classes and the shape of an image, a usual one where they differ.
+PUBLISHED = {
+  'mnist': (10, (28, 28, 1)),
+  'cifar10': (10, (32, 32, 3)),
+  'cifar100': (100, (32, 32, 3)),
+  'imagenet2012': (1000, (375, 500, 3)),
+}
+
 DATASETS = {'digits': digits, 'folder': folder}
 
 

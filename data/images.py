@@ -1,5 +1,6 @@
 """Labelled images for the training loop and its evaluations."""
 
+import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,14 @@ from jax.sharding import NamedSharding
 from data import datasets, decode, pipeline, records
 
 IN_MEMORY_BYTES = 1 << 30  # decoded; the largest split that in_memory='auto' holds on the devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+  """Classes and the shape [H, W, C] of an image, of data that nobody reads."""
+
+  classes: tuple[str, ...]
+  image_shape: tuple[int, int, int]
 
 
 class ImageData:
@@ -57,6 +66,18 @@ class ImageData:
     self._feeders: dict = {}
     self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
     self.image_shape = records.shape_of(self._whole(train_split), self._ops_train)
+
+  @classmethod
+  def outline(
+    cls, dataset: str = 'digits', decode_train: str = '', **rest
+  ) -> 'Outline | ImageData':
+    """What a network has to know of the data; a published set need not be there for that."""
+    if dataset not in datasets.PUBLISHED:
+      return cls(dataset=dataset, decode_train=decode_train, **rest)
+    classes, shape = datasets.PUBLISHED[dataset]
+    ops = decode.parse(decode_train, 'data.decode_train')
+    image = decode.decode(np.zeros(shape, np.uint8), ops, shape[-1], np.random.default_rng(0))
+    return Outline(tuple(map(str, range(classes))), image.shape)
 
   @property
   def classes(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def convolve(x: Array, kernel: Array, pads: Pads, m: int, apart) -> Array:
   """
   _, G, AT = TRANSFORMS[m]
   height, width = output_size(x.shape, pads)
-  inputs = _input_tiles(x, pads, m, apart)  # [n^2, B * tiles, C]
+  inputs = _input_tiles(x, pads, m, apart)
   kernels = _combine(G, list(kernel), 0)  # [n, 3, C, F]
   kernels = _combine(G, [kernels[:, j] for j in range(3)], 1)
   kernels = kernels.reshape(-1, *kernels.shape[2:])
@@ -74,25 +74,25 @@ def output_size(shape, pads: Pads) -> tuple[int, int]:
 
 
 def _input_tiles(x, pads, m, apart):
-  """`B^T d B` of each n x n tile d of the inputs: `[n^2, B * tiles, C]`."""
+  """`B^T d B` of each n x n tile d of the inputs: n^2 arrays `[B * tiles, C]`."""
   BT, n = TRANSFORMS[m][0], m + 2
   tiles = [-(-size // m) for size in output_size(x.shape, pads)]
   # The last tiles may reach beyond the image; those outputs are cut off again.
   sides = [(pads[i][0], tiles[i] * m + 2 - x.shape[i + 1] - pads[i][0]) for i in (0, 1)]
   x = apart(_pad(x, *sides))
   rows = apart(_combine(BT, [_every(x, i, m, tiles[0], 1) for i in range(n)], 0))
-  out = _combine(BT, [_every(rows, j, m, tiles[1], 3) for j in range(n)], 1)
-  return out.reshape(n * n, -1, x.shape[-1])
+  columns = [_every(rows, j, m, tiles[1], 3) for j in range(n)]
+  return [v.reshape(-1, x.shape[-1]) for u in range(n) for v in _each(BT, [c[u] for c in columns])]
 
 
 def _output_tiles(dy, m, apart):
-  """`A dY A^T` of each m x m tile of the outputs' gradient: `[n^2, B * tiles, F]`."""
+  """`A dY A^T` of each m x m tile of the outputs' gradient: n^2 arrays `[B * tiles, F]`."""
   A, n = TRANSFORMS[m][2].T, m + 2
   dy = apart(_pad(dy, *((0, -size % m) for size in dy.shape[1:3])))
   dy = dy.reshape(dy.shape[0], dy.shape[1] // m, m, dy.shape[2] // m, m, -1)
   rows = apart(_combine(A, [dy[:, :, i] for i in range(m)], 0))  # [n, B, T, T, m, F]
-  out = _combine(A, [rows[..., j, :] for j in range(m)], 1)
-  return out.reshape(n * n, -1, dy.shape[-1])
+  columns = [rows[..., j, :] for j in range(m)]
+  return [v.reshape(-1, dy.shape[-1]) for u in range(n) for v in _each(A, [c[u] for c in columns])]
 
 
 def _pad(x, height, width):
@@ -102,6 +102,12 @@ def _pad(x, height, width):
 
 def _every(x, start, step, count, axis):
   return lax.slice_in_dim(x, start, start + (count - 1) * step + 1, step, axis)
+
+
+def _each(matrix, arrays):
+  """`matrix @ arrays`, each result an array and an expression of its own."""
+  rows = [[c * a for c, a in zip(row, arrays, strict=True) if c] for row in matrix.tolist()]
+  return [sum(terms[1:], start=terms[0]) for terms in rows]
 
 
 def _combine(matrix, arrays, axis):

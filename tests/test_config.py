@@ -83,24 +83,24 @@ def test_a_config_survives_its_json():
 
 def test_errors_name_the_value_the_rule_and_the_choices():
   assert error({'name': 'sgd', 'learning_rate': 1, 'momentm': 0.9}, TABLE, 'optimizer') == (
-    'config.optimizer.momentm=0.9: unknown key; choose from name, learning_rate, momentum,'
+    'optimizer.momentm=0.9: unknown key; choose from name, learning_rate, momentum,'
     ' milestones, clip_norm, steps (did you mean momentum?)'
   )
   assert error({'name': 'adm'}, TABLE, 'optimizer') == (
-    "config.optimizer.name='adm': no such name; choose from sgd, sgd_plain"
+    "optimizer.name='adm': no such name; choose from sgd, sgd_plain"
   )
   assert error({}, TABLE, 'optimizer') == (
-    'config.optimizer.name: needs a value; choose from sgd, sgd_plain'
+    'optimizer.name: needs a value; choose from sgd, sgd_plain'
   )
   assert error('sgd', TABLE, 'optimizer') == (
-    'config.optimizer.learning_rate: needs a value, a float'
+    'optimizer.learning_rate: needs a value, a float'
   )
-  assert error({'steps': 'many'}, Loop, 'train') == "config.train.steps='many': must be an int"
+  assert error({'steps': 'many'}, Loop, 'train') == "train.steps='many': must be an int"
   assert error({'mode': 'mim'}, Loop, 'train') == (
-    "config.train.mode='mim': no such choice; choose from min, max (did you mean min?)"
+    "train.mode='mim': no such choice; choose from min, max (did you mean min?)"
   )
   assert error({'name': 'sgd', 'learning_rate': 1, 'clip_norm': 'x'}, TABLE, 'optimizer') == (
-    "config.optimizer.clip_norm='x': must be a float or none"
+    "optimizer.clip_norm='x': must be a float or none"
   )
   assert 'num_classes' in error({'num_classes': 3}, Net, 'model', given=('num_classes',))
 
@@ -166,7 +166,7 @@ def test_override_copies_and_reaches_deep():
   assert config == {'model': {'name': 'lenet', 'width': 2}, 'seed': 0}
   both = override(override(config, 'model', 'vgg'), 'model.width', '1')
   assert both['model'] == {'name': 'vgg', 'width': '1'}
-  with pytest.raises(UserError, match=r'config\.seed\.x=1: seed is a value \(0\), not a section'):
+  with pytest.raises(UserError, match=r'seed\.x=1: seed is a value \(0\), not a section'):
     override(config, 'seed.x', '1')
 
 
@@ -178,9 +178,9 @@ def test_sections_and_what_stands_outside_of_them():
   whole = config_lib.complete_sections(config, sections, settings)
   assert list(whole) == ['optimizer', 'train', 'seed', 'parallel']
   assert (whole['seed'], whole['train']['steps']) == (3, 10)
-  with pytest.raises(UserError, match=r'config\.optimzer: .*did you mean optimizer\?'):
+  with pytest.raises(UserError, match=r'optimzer: .*did you mean optimizer\?'):
     config_lib.complete_sections({'optimzer': {}}, sections, settings)
-  with pytest.raises(UserError, match=r'config\.train=3: must be a section'):
+  with pytest.raises(UserError, match=r'train=3: must be a section'):
     config_lib.complete_sections({**config, 'train': 3}, sections, settings)
 
 

@@ -81,7 +81,7 @@ def test_a_misspelt_key_names_the_choices(tmp_path):
   message = error(
     'train', '--config=lenet_digits', f'--workdir={tmp_path / "run"}', '--config.train.stpes=3'
   )
-  assert message.startswith('config.train.stpes=3: unknown key; choose from steps, ')
+  assert message.startswith('train.stpes=3: unknown key; choose from steps, ')
   assert message.endswith('(did you mean steps?)')
   assert not (tmp_path / 'run').exists()
 

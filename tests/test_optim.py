@@ -185,5 +185,5 @@ def test_a_config_section_builds(name):
   ],
 )
 def test_impossible_values(options, message):
-  with pytest.raises(UserError, match=rf'^config\.optimizer\.{message}'):
+  with pytest.raises(UserError, match=rf'^optimizer\.{message}'):
     build({'name': 'sgd', 'learning_rate': 0.1, **options}, OPTIMIZERS, 'optimizer')

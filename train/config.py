@@ -86,7 +86,7 @@ def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
   if isinstance(section, Text):
     section = {'name': section}
   if not isinstance(section, Mapping):
-    raise UserError(f'config.{key}={text}: {first} is a value ({section!r}), not a section')
+    raise UserError(f'{key}={text}: {first} is a value ({section!r}), not a section')
   return {**config, first: override(section, rest, text)}
 
 
@@ -104,18 +104,18 @@ def complete(
   if isinstance(section, str):
     section = {'name': section}
   if not isinstance(section, Mapping):
-    raise UserError(f'config.{where}={section!r}: must be a section')
+    raise UserError(f'{where}={section!r}: must be a section')
   constructor, result = _choose(section, table, where)
   parameters = {k: v for k, v in _parameters(constructor).items() if k not in given}
   for key, value in section.items():
     if key not in parameters and key not in result:
       choices = [*result, *parameters]
-      raise unknown(f'config.{_join(where, key)}={value!r}', key, 'unknown key', choices)
+      raise unknown(f'{_join(where, key)}={value!r}', key, 'unknown key', choices)
   for key, (hint, default) in parameters.items():
     if key in section:
-      result[key] = fit(section[key], hint, f'config.{_join(where, key)}')
+      result[key] = fit(section[key], hint, f'{_join(where, key)}')
     elif default is MISSING:
-      raise UserError(f'config.{_join(where, key)}: needs a value, {_describe(hint)}')
+      raise UserError(f'{_join(where, key)}: needs a value, {_describe(hint)}')
     else:
       result[key] = default
   return result
@@ -134,7 +134,7 @@ def complete_sections(
   for key, value in outside.items():
     if key not in choices:
       text = '' if isinstance(value, Mapping) else f'={value!r}'
-      raise unknown(f'config.{key}{text}', key, 'unknown key', choices)
+      raise unknown(f'{key}{text}', key, 'unknown key', choices)
   result = {
     key: complete(config.get(key, {}), table, key, given)
     for key, (table, given) in sections.items()
@@ -158,9 +158,9 @@ def _choose(
     return table, {}
   name = section.get('name', next(iter(table)) if len(table) == 1 else None)
   if name is None:
-    raise UserError(f'config.{where}.name: needs a value; choose from {", ".join(table)}')
+    raise UserError(f'{where}.name: needs a value; choose from {", ".join(table)}')
   if name not in table:
-    raise unknown(f'config.{where}.name={name!r}', str(name), 'no such name', table)
+    raise unknown(f'{where}.name={name!r}', str(name), 'no such name', table)
   return table[name], {'name': str(name)}
 
 

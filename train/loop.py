@@ -97,6 +97,8 @@ class Loop:
       session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
       with contextlib.closing(session):
         on_start(session.step)
+        if session.step == self.steps:
+          session.progress.note(f'{workdir}: already at the last step, {self.steps}')
         session.run(profile)
 
 
@@ -209,6 +211,7 @@ class _Session:
       self.log.restore(None, 0)
       return 0
     step, model, train, meta = restored
+    assert train is not None, 'asked for above'
     self.state = TrainState(
       train['step'], train['key'], model['params'], model['extra'], train['opt_state'], model['ema']
     )
@@ -225,7 +228,7 @@ class _Session:
     _, batch = self.source.next(self.carry, step, state.eval_variables)
     if mesh_lib.is_main():
       leaves = jax.tree_util.tree_leaves_with_path(batch)
-      local = {jax.tree_util.keystr(k, simple=True): _local(x) for k, x in leaves}
+      local: dict[str, Any] = {jax.tree_util.keystr(k, simple=True): _local(x) for k, x in leaves}
       np.savez(os.path.join(folder, f'batch-{step}.npz'), **local)
     raise Halted(
       f'{error}: the state before step {error.step} and its batch are in {folder};'

@@ -46,7 +46,7 @@ class Optimizer:
     for key, choices in (('schedule', SCHEDULES), ('decay', DECAYS)):
       value = getattr(self, key)
       if value not in choices:
-        raise unknown(f'config.optimizer.{key}={value!r}', value, f'no such {key}', choices)
+        raise unknown(f'optimizer.{key}={value!r}', value, f'no such {key}', choices)
     for key in ('learning_rate', 'warmup_steps', 'final_learning_rate', 'weight_decay'):
       self.require(key, getattr(self, key) >= 0, 'at least 0')
     self.require('clip_norm', self.clip_norm is None or self.clip_norm > 0, 'above 0, or none')
@@ -56,7 +56,7 @@ class Optimizer:
 
   def require(self, key: str, holds: bool, rule: str) -> None:
     if not holds:
-      raise UserError(f'config.optimizer.{key}={getattr(self, key)!r}: must be {rule}')
+      raise UserError(f'optimizer.{key}={getattr(self, key)!r}: must be {rule}')
 
   def scale(self, rate: Schedule) -> optax.GradientTransformation:
     """Gradients to updates, weight decay included."""

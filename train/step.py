@@ -18,8 +18,7 @@ from train.task import Batch, Metrics, Task, Variables
 PARALLEL = ('jit', 'pmap')
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """All that a step changes.
 
   step: int32, the number of updates done; ~step (negative) once a step was not finite.
@@ -49,7 +48,7 @@ class TrainState:
 
 def init_state(
   task: Task, tx: optax.GradientTransformation, seed: int, mesh: Mesh, *, ema: bool = False
-) -> tuple[TrainState, TrainState]:
+) -> tuple[TrainState, Any]:
   """A fresh state, made in place on its devices, and the sharding of each of its leaves."""
 
   def init(seed: Array) -> TrainState:
@@ -83,7 +82,7 @@ def abstract_model(task: Task, mesh: Mesh, *, ema: bool = False) -> dict[str, An
 def make_step(
   task: Task,
   tx: optax.GradientTransformation,
-  shardings: TrainState,
+  shardings: Any,
   *,
   parallel: str = 'jit',
   accumulate: int = 1,

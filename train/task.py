@@ -4,9 +4,10 @@ The loop knows nothing else about a pillar: a class with these methods, in `trai
 that a new one needs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
@@ -64,6 +65,17 @@ class Task(Protocol):
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """name -> evaluation; the name becomes the prefix of its metrics (`test/error`)."""
+
+  def examine(
+    self, members: Sequence[Variables], mesh: Mesh
+  ) -> tuple[Mapping[str, float], Mapping[str, Any], Mapping[str, np.ndarray]]:
+    """The verb eval: metrics, facts for eval.json, arrays for the report.
+
+    Several members are several runs' variables, whose predictions are averaged.
+    """
+
+  def summary(self) -> str:
+    """The table of the model's layers and parameters."""
 
   def close(self) -> None:
     """Ends whatever runs in the background for the sources."""

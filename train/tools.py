@@ -22,12 +22,14 @@ from train import config as config_lib
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
 from train.config import UserError
-from train.loop import Loop
+from train.loop import Halted, Loop
 from train.optim import OPTIMIZERS, make_optimizer
 from train.step import abstract_model
 from train.task import Task, Variables
 from train.tasks import TASKS
 from train.workdir import write_json
+
+__all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'summary', 'train']
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
 
@@ -49,7 +51,7 @@ def settings(
 
 
 # section -> what its keys are checked against, and what the code hands in when it builds.
-SECTIONS = {
+SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
   'model': (models.MODELS, ('num_classes',)),
   'data': (SOURCES, ()),
@@ -177,16 +179,18 @@ def evaluate(
   }
   if mesh_lib.is_main():
     write_json(os.path.join(workdirs[0], 'eval.json'), result)
-    np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **arrays)
+    np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **dict[str, Any](arrays))
   return result
 
 
 def summary(config: Mapping[str, Any]) -> str:
   """The table of the model's layers and parameters."""
-  from models import summary as summary_lib
-
-  task = build_task(config)
-  return summary_lib.table(task.model, task.input_shape)
+  with config_lib.user_errors():
+    data = SOURCES[config['data']['name']].outline(
+      **{key: value for key, value in config['data'].items() if key != 'name'}
+    )
+    task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
+  return task.summary()
 
 
 # -------- what a run says of itself --------
@@ -244,7 +248,7 @@ def _check_same(config: Mapping[str, Any], workdir: str) -> None:
     if key.startswith(FREE) or ours.get(key) == theirs.get(key):
       continue
     raise UserError(
-      f'config.{key}={ours.get(key)!r}: {workdir} was made with {theirs.get(key)!r};'
+      f'{key}={ours.get(key)!r}: {workdir} was made with {theirs.get(key)!r};'
       ' give the same value, or another --workdir'
     )
 

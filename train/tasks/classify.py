@@ -12,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 import models
+import models.summary
 from data import augment as augment_lib
 from data import spec
 from data.images import ImageData
@@ -95,6 +96,9 @@ class Classify:
   def batch_size(self) -> int:
     return self.data.batch_size
 
+  def summary(self) -> str:
+    return models.summary.table(self.model, self.input_shape)
+
   def close(self) -> None:
     self.data.close()
 
@@ -163,7 +167,7 @@ class Classify:
       rngs = {'dropout': jax.random.fold_in(key, batch['index'][0])}
       mutable = [name for name in variables if name != 'params']
       return self.model.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
-    logits = self.model.apply(variables, images, train=False)
+    logits: Any = self.model.apply(variables, images, train=False)
     crops = images.shape[0] // batch['label'].shape[0]
     if crops > 1:
       scores = jax.nn.log_softmax(logits.reshape(-1, crops, logits.shape[-1]))
@@ -242,9 +246,9 @@ def _view(text: str) -> Callable[[Array], Array]:
 
 def _per_channel(value: float | Sequence[float], channels: int) -> np.ndarray:
   """[1, 1, 1, C] or [1, 1, 1, 1], to meet images [B, H, W, C]."""
-  value = np.atleast_1d(np.asarray(value, np.float32))
-  if len(value) not in (1, channels):
+  numbers = np.atleast_1d(np.asarray(value, np.float32))
+  if len(numbers) not in (1, channels):
     raise UserError(
-      f'task.mean or task.std has {len(value)} numbers: one, or one a channel ({channels})'
+      f'task.mean or task.std has {len(numbers)} numbers: one, or one a channel ({channels})'
     )
-  return value.reshape(1, 1, 1, -1)
+  return numbers.reshape(1, 1, 1, -1)
