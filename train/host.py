@@ -27,7 +27,7 @@ def tune(*, eigen_convolutions: bool) -> dict[str, Any]:
   """
   if accelerator():
     return report(host_tuning=False)
-  if eigen_convolutions and importlib.metadata.version('jaxlib').startswith('0.10.'):
+  if eigen_convolutions and knows_eigen_flag():
     _add('XLA_FLAGS', EIGEN_CONVOLUTIONS, separator=' ')
   if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
     before = os.environ.get('GLIBC_TUNABLES', '')
@@ -37,6 +37,11 @@ def tune(*, eigen_convolutions: bool) -> dict[str, Any]:
       sys.stdout.flush()
       os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
   return report(host_tuning=True)
+
+
+def knows_eigen_flag() -> bool:
+  """Whether the flag does anything; XLA ends the process over a flag that it does not know."""
+  return importlib.metadata.version('jaxlib').startswith('0.10.')
 
 
 def report(*, host_tuning: bool) -> dict[str, Any]:

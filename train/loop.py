@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -222,6 +223,9 @@ class _Session:
   def _halt(self, error: NonFinite) -> None:
     """Saves the state before the bad step, and its batch."""
     step, folder = error.step - 1, os.path.join(self.workdir, 'nan')
+    if mesh_lib.is_main():
+      shutil.rmtree(folder, ignore_errors=True)
+    mesh_lib.barrier('nan')
     state = self.state.replace(step=~self.state.step)
     with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
       checkpoints.save(step, *_items(state, self.carry), {'metrics': {}, 'error': str(error)})
