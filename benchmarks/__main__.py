@@ -1,8 +1,8 @@
-"""Training steps of our networks and of PyTorch's, side by side in one run: `python -m benchmarks`.
+"""Training steps of ours and of PyTorch's, side by side in one run: `python -m benchmarks`.
 
-Each engine is a process of its own; short bursts take turns, so that a machine that slows down slows
-all of them. Both sides get huge pages. The ratio is of neighbouring bursts: median, 10th to 90th
-percentile.
+Each engine is a process of its own; short bursts take turns, so that a machine that slows down
+slows all of them. Both sides get huge pages. A ratio is of neighbouring bursts: median, and 10th to
+90th percentile.
 """
 
 import argparse

@@ -20,7 +20,7 @@ class LeNet(nn.Module):
 
 
 class AlexNet(nn.Module):
-  """Two columns, as groups; response normalisation within each (by size, as torch divides alpha)."""
+  """Two columns, as groups; response normalisation over all channels (torch divides alpha by 5)."""
 
   def __init__(self, num_classes):
     super().__init__()

@@ -107,7 +107,9 @@ def _conv_forward(x, kernel, strides, pads):
 def _conv_backward(strides, pads, saved, dy):
   x, kernel = saved
   dy = apart(dy)
-  return apart(_input_gradient(x, kernel, dy, strides, pads)), _kernel_gradient(x, kernel, dy, strides, pads)
+  return apart(_input_gradient(x, kernel, dy, strides, pads)), _kernel_gradient(
+    x, kernel, dy, strides, pads
+  )
 
 
 _one_conv.defvjp(_conv_forward, _conv_backward)

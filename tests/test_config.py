@@ -92,9 +92,7 @@ def test_errors_name_the_value_the_rule_and_the_choices():
   assert error({}, TABLE, 'optimizer') == (
     'optimizer.name: needs a value; choose from sgd, sgd_plain'
   )
-  assert error('sgd', TABLE, 'optimizer') == (
-    'optimizer.learning_rate: needs a value, a float'
-  )
+  assert error('sgd', TABLE, 'optimizer') == ('optimizer.learning_rate: needs a value, a float')
   assert error({'steps': 'many'}, Loop, 'train') == "train.steps='many': must be an int"
   assert error({'mode': 'mim'}, Loop, 'train') == (
     "train.mode='mim': no such choice; choose from min, max (did you mean min?)"

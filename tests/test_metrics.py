@@ -190,17 +190,19 @@ def test_rates_leave_out_compiling_and_evaluating():
     now += 0.5
     progress.update(step)
   assert progress.rates() == {'time/seconds': 102.0, 'time/images_per_second': 20.0}
+  progress.show({})
   with progress.paused():
     now += 1000
   progress.update(6)
   now += 1
   progress.update(7)
   assert progress.rates()['time/images_per_second'] == 20.0
+  progress.show({'step': 5, 'train/loss': 0.25, 'train/error': 0.0125, 'train/grad_norm': 3.0})
   progress.report(7, {'test/error': 0.0123456})
   progress.close()
   assert stream.getvalue().splitlines() == [
     'step 5/8  62%  20 images/s  0:02 left',
-    'step 7/8  87%  20 images/s  0:00 left',
+    'step 7/8  87%  20 images/s  0:00 left  loss 0.25 error 0.0125 (step 5)',
     'step 7  test/error 0.01235',
   ]
 

@@ -147,6 +147,7 @@ class _Session:
         last = step == settings.steps
         if last or step % settings.log_every == 0:
           self.log.close_interval(step, self.progress.rates())
+          self.progress.show(self.log.latest)
         if last or _due(step, settings.eval_every):
           self._save(step, self._evaluate(step))
         elif _due(step, settings.checkpoint_every):

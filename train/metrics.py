@@ -47,6 +47,7 @@ class MetricLog:
     self._write = write
     self._open: Steps = []
     self._closed: list[tuple[int, Steps, Record]] = []
+    self.latest: Record = {}  # the newest line about training
     self._seconds = 0.0  # of training, before this start
     self._file: TextIO | None = None
     self._events: _EventFile | None = None
@@ -82,7 +83,8 @@ class MetricLog:
       step, steps, extra = self._closed[0]
       means = _means(_fetch(steps))
       self._closed.pop(0)
-      self._put({'step': step, **{f'train/{name}': x for name, x in means.items()}, **extra})
+      self.latest = {'step': step, **{f'train/{name}': x for name, x in means.items()}, **extra}
+      self._put(self.latest)
 
   # -------- stopping and resuming --------
 

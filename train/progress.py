@@ -4,9 +4,10 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
+METRICS = ('loss', 'error')  # what the line shows of the training
 REDRAW = 0.1  # seconds between two drawings of the bar
 
 Mark = tuple[int, float]  # (step, seconds of training)
@@ -38,7 +39,8 @@ class Progress:
     self._first: Mark | None = None  # when the first step was done
     self._last: Mark | None = None  # at the last `rates`
     self._drawn = 0.0
-    self._metrics: Mapping[str, float] = {}
+    self._words: tuple[str, ...] = ()  # the newest metrics
+    self._speed = 0.0  # images a second, as of the last `rates`
 
   def update(self, step: int) -> None:
     """After each step."""
@@ -51,19 +53,22 @@ class Progress:
       self._draw()
 
   def rates(self) -> dict[str, float]:
-    """Since the last call; prints a line where there is no bar.
-
-    'time/seconds' is the time since the start, with all pauses.
-    """
+    """Since the last call; 'time/seconds' is the time since the start, with all pauses."""
     record = {'time/seconds': self._clock() - self._started}
-    rate = self._rate(self._last)
-    if rate:
-      record[f'time/{self._unit}_per_second'] = rate
+    self._speed = self._rate(self._last)
+    if self._speed:
+      record[f'time/{self._unit}_per_second'] = self._speed
     if self._last is not None:
       self._last = (self._step, self._active())
-    if self._show and not self._bar:
-      self.note(self._line(rate))
     return record
+
+  def show(self, record: Mapping[str, float]) -> None:
+    """Takes the newest line of metrics there is; prints a line where there is no bar."""
+    known = [(name, record.get(f'train/{name}')) for name in METRICS]
+    words = [f'{name} {value:.4g}' for name, value in known if value is not None]
+    self._words = (*words, f'(step {record["step"]})') if words else ()
+    if self._show and not self._bar:
+      self.note(self._line(self._speed))
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
@@ -107,7 +112,9 @@ class Progress:
   def _line(self, rate: float, width: int | None = None) -> str:
     overall = self._rate(self._first)
     left = (self._total - self._step) * self._batch_size / overall if overall else None
-    return format_line(self._step, self._total, rate, left, unit=self._unit, width=width)
+    return format_line(
+      self._step, self._total, rate, left, unit=self._unit, words=self._words, width=width
+    )
 
   def _draw(self) -> None:
     width = shutil.get_terminal_size().columns - 1
@@ -126,15 +133,16 @@ def format_line(
   seconds_left: float | None,
   *,
   unit: str = 'images',
+  words: Sequence[str] = (),
   width: int | None = None,
 ) -> str:
-  """One line of progress; with a `width` in characters, a bar fills what the words leave."""
-  words = [f'step {step}/{total}', f'{100 * step // total}%']
+  """One line of progress; with a `width` in characters, a bar fills what all words leave."""
+  facts = [f'step {step}/{total}', f'{100 * step // total}%']
   if rate:
-    words.append(f'{rate:,.0f} {unit}/s' if rate >= 10 else f'{rate:.2g} {unit}/s')
+    facts.append(f'{rate:,.0f} {unit}/s' if rate >= 10 else f'{rate:.2g} {unit}/s')
   if seconds_left is not None:
-    words.append(f'{format_seconds(seconds_left)} left')
-  line = '  '.join(words)
+    facts.append(f'{format_seconds(seconds_left)} left')
+  line = '  '.join([*facts, ' '.join(words)] if words else facts)
   if width is None:
     return line
   room = min(40, width - len(line) - 3)
