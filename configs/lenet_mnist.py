@@ -2,7 +2,7 @@
 
 python launch.py train --config=lenet_mnist --workdir=runs/lenet_mnist
 python launch.py train --config=lenet_mnist --workdir=runs/lenet_mnist_distorted \
-  --config.task.augment='affine(rotation=10.0, scale=0.1, shear=0.1, shift=2.0)' \
+  --config.model=lenet --config.task.augment='affine(rotation=10.0, scale=0.1, shear=0.1, shift=2.0)' \
   --config.optimizer.weight_decay=5e-4 --config.paper.value=0.008
 
 Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition,

@@ -52,9 +52,9 @@ def apart(x: Array) -> Array:
   """x, computed once, in memory, before anything that uses it; likewise its gradient.
 
   XLA:CPU fuses cheap producers into every consumer. A convolution's kernel gradient consumes its
-  operands transposed, and in ResNet-20 that computed whole stages anew, one strided pixel at a time:
-  half of the step. It drops `lax.optimization_barrier` before it fuses, but fuses nothing through a
-  call that must not be inlined.
+  operands transposed, and in ResNet-20 that computed whole stages anew, one strided pixel at a
+  time: half of the step. It drops `lax.optimization_barrier` before it fuses, but fuses nothing
+  through a call that must not be inlined.
   """
   with set_xla_metadata(inlineable='false'):
     return _identity(x)
@@ -91,7 +91,14 @@ def _cpu_conv(x, kernel, strides, pads, groups):
     return jnp.concatenate(parts, -1)
   if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
     x, strides = x[:, :: strides[0], :: strides[1]], (1, 1)
-  return _one_conv(x, kernel, strides, pads)
+  return _one_conv(*_vary_alike(x, kernel), strides, pads)
+
+
+def _vary_alike(*arrays):
+  """All varying over the same axes of a `shard_map`, which then sums gradients outside of here."""
+  varying = [jax.typeof(a).manual_axis_type.varying for a in arrays]
+  missing = [tuple(frozenset().union(*varying) - v) for v in varying]
+  return [lax.pcast(a, m, to='varying') if m else a for a, m in zip(arrays, missing, strict=True)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -126,7 +133,9 @@ def _convolve(x, kernel, strides, pads):
 def _input_gradient(x, kernel, dy, strides, pads):
   if strides == (1, 1):
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    pads = tuple((n - 1 - low, n - 1 - high) for n, (low, high) in zip(kernel.shape, pads))
+    pads = tuple(
+      (n - 1 - low, n - 1 - high) for n, (low, high) in zip(kernel.shape[:2], pads, strict=True)
+    )
     return _convolve(dy, turned, strides, pads)
   return jax.linear_transpose(lambda x: _plain_conv(x, kernel, strides, pads, 1), x)(dy)[0]
 
@@ -230,8 +239,9 @@ def _max_backward(window, strides, pads, saved, dy):
   phases = [list(row) for row in phases]
   for i, j in np.ndindex(window):
     part = jnp.where(where == i * window[1] + j, dy, 0)
-    shifts = [(n // s, t - n // s - m) for n, s, t, m in zip((i, j), strides, tiles, dy.shape[1:3])]
-    part = jnp.pad(part, ((0, 0), *shifts, (0, 0)))
+    ahead = (i // strides[0], j // strides[1])
+    sides = [(n, tiles[d] - n - dy.shape[d + 1]) for d, n in enumerate(ahead)]
+    part = jnp.pad(part, ((0, 0), *sides, (0, 0)))
     phases[i % strides[0]][j % strides[1]] += part
   dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
   dx = dx.reshape(shape[0], tiles[0] * strides[0], tiles[1] * strides[1], shape[3])

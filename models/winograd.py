@@ -1,4 +1,4 @@
-"""3x3 convolution of stride 1 by Winograd's minimal filtering: Lavin & Gray 2015 (arXiv 1509.09308).
+"""3x3 convolution, stride 1, by Winograd's minimal filtering: Lavin & Gray 2015 (arXiv 1509.09308).
 
 `F(m x m, 3 x 3)` computes tiles of m x m outputs from tiles of n x n inputs, n = m + 2, as
 `Y = A^T [(G g G^T) * (B^T d B)] A` (their equation 8). Summed over the input channels, the product

@@ -103,6 +103,14 @@ def test_train_eval_report(tmp_path):
   assert (run / 'report.html').exists()
 
 
+def test_a_summary_counts_alexnet_s_parameters_with_no_imagenet_here(tmp_path):
+  done = launch('train', '--config=alexnet_imagenet', '--summary', cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  *_, total = done.stdout.strip().splitlines()
+  assert total.split()[:2] == ['total', '60,965,224']
+  assert list(tmp_path.iterdir()) == []
+
+
 # -------- the host --------
 
 

@@ -1,0 +1,116 @@
+"""Every config: its docstring, its whole step in shapes, and ImageNet's two on real pictures."""
+
+import ast
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from data import SOURCES
+from train import config as config_lib
+from train import tools
+from train.loop import Loop
+from train.optim import make_optimizer
+from train.tasks import TASKS
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('[a-z]*.py'))
+
+
+def load(path, **overrides):
+  config = config_lib.load(str(path))
+  for key, text in overrides.items():
+    config = config_lib.override(config, key.replace('__', '.'), text)
+  return tools.complete_config(config)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_config_opens_with_its_command_its_paper_and_the_numbers(path):
+  text = ast.get_docstring(ast.parse(path.read_text()))
+  assert f'python launch.py train --config={path.stem} ' in text
+  assert 'Paper: ' in text
+  assert '%' in text
+  assert 'Ours: ' in text
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_config_trains_in_shapes(path):
+  config = load(path)
+  section = {key: value for key, value in config['data'].items() if key != 'name'}
+  data = SOURCES[config['data']['name']].outline(**section)
+  task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
+  tx, schedule = make_optimizer(**config['optimizer'], steps=Loop(**config['train']).steps)
+  batch = {
+    'image': jax.ShapeDtypeStruct((4, *data.image_shape), np.uint8),
+    'label': jax.ShapeDtypeStruct((4,), np.int32),
+    'index': jax.ShapeDtypeStruct((4,), np.int32),
+    'mask': jax.ShapeDtypeStruct((4,), np.float32),
+  }
+
+  def step(key, batch):
+    variables = tools.mesh_lib.unbox(task.init(key))
+    params, extra = variables['params'], {k: v for k, v in variables.items() if k != 'params'}
+
+    def loss(params):
+      value, (new, _) = task.loss({'params': params, **extra}, batch, key, train=True)
+      return value, new
+
+    (value, new), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    return value, updates, new, schedule(0)
+
+  value, updates, _, rate = jax.eval_shape(step, jax.random.key(0), batch)
+  assert (value.shape, rate.shape) == ((), ())
+  assert all(x.dtype == np.float32 for x in jax.tree.leaves(updates))
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+  """A folder of real JPEGs: pieces of a temple and of a flower."""
+  root = tmp_path_factory.mktemp('photos')
+  for name, image in zip(('temple', 'flower'), load_sample_images().images, strict=True):
+    for split, count in (('train', 8), ('val', 4)):
+      folder = root / split / name
+      folder.mkdir(parents=True)
+      for i in range(count):
+        left, top = 20 * i, 10 * i
+        piece = Image.fromarray(image[top : top + 300, left : left + 400])
+        piece.save(folder / f'{i}.jpg', quality=90)
+  return root
+
+
+SMALL = {
+  'alexnet_imagenet': {
+    'model__hidden': '32',
+    'task__augment': 'random_crop_to(size=64)|flip()|color_pca()',
+    'data__decode_train': 'resize_shorter(80)|center_crop(80)',
+  },
+  'resnet_imagenet': {
+    'model': 'resnet18',
+    'data__decode_train': 'inception_crop(64)|random_flip()',
+  },
+}
+
+
+@pytest.mark.parametrize('name', list(SMALL))
+def test_the_imagenet_configs_run_on_a_folder_of_pictures(name, photos, tmp_path):
+  config = load(
+    CONFIGS[0].parent / f'{name}.py',
+    data__dataset='folder',
+    data__data_dir=str(photos),
+    data__eval_split='val',
+    data__batch_size='8',
+    data__decode_eval='resize_shorter(80)|center_crop(80)',
+    task__view='center_crop(size=64)',
+    train__steps='2',
+    train__log_every='1',
+    optimizer__milestones='()',
+    **SMALL[name],
+  )
+  tools.train(config, str(tmp_path))
+  result = tools.evaluate([str(tmp_path)], overrides={'task.view': 'ten_crop(size=64)'})
+  assert result['step'] == 2
+  assert np.sum(result['confusion']) == 8
+  assert result['classes'] == ['flower', 'temple']
