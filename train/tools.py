@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -203,7 +204,7 @@ def provenance() -> dict[str, Any]:
   commit, dirty = _commit()
   return {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'command': ' '.join(['python', *sys.argv]),
+    'command': shlex.join(['python', *sys.argv]),
     'commit': commit,
     'dirty': dirty,
     'versions': {'python': platform.python_version(), **versions},

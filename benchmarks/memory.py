@@ -1,0 +1,38 @@
+"""What the compiled step holds in memory: `python -m benchmarks.memory`.
+
+The state (parameters, momentum, running statistics) goes in and comes out in the same buffers:
+`aliased` has to be all of it, and `output` beyond that next to nothing.
+"""
+
+import argparse
+
+import jax
+
+from benchmarks.__main__ import BATCHES
+from benchmarks.jax_nets import make_step_and_state
+from benchmarks.worker import INPUTS
+
+
+def figures(net):
+  """Megabytes of one device's program."""
+  step, state, _ = make_step_and_state(net, BATCHES[net], *INPUTS[net])
+  analysis = step.memory_analysis()
+  return {
+    'parameters': sum(x.nbytes for x in jax.tree.leaves(state.params)) / 1e6,
+    'state': sum(x.nbytes for x in jax.tree.leaves(state)) / 1e6,
+    'aliased': analysis.alias_size_in_bytes / 1e6,
+    'output beyond': (analysis.output_size_in_bytes - analysis.alias_size_in_bytes) / 1e6,
+    'temporary': analysis.temp_size_in_bytes / 1e6,
+  }
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.memory')
+  parser.add_argument('--nets', default=','.join(BATCHES), help='some of %(default)s')
+  for net in parser.parse_args().nets.split(','):
+    row = '  '.join(f'{name} {size:,.3f}' for name, size in figures(net).items())
+    print(f'{net}, batch {BATCHES[net]}, MB: {row}')
+
+
+if __name__ == '__main__':
+  main()
