@@ -22,7 +22,6 @@ from train import host
 ROOT = pathlib.Path(__file__).parents[1]
 BATCHES = {'lenet': 128, 'alexnet': 8, 'resnet20': 128, 'resnet50': 8}
 GPU_BATCHES = {'lenet': 128, 'alexnet': 256, 'resnet20': 128, 'resnet50': 256}
-EIGEN = ('alexnet', 'resnet20')  # as the configs have it: cpu_eigen_convolutions
 
 
 class Worker:
@@ -30,17 +29,11 @@ class Worker:
     self.engine = engine
     command = [sys.executable, '-m', 'benchmarks.worker', engine, net, str(batch)]
     pipe = subprocess.PIPE
-    environment = self.environment(engine, net)
+    environment = {**os.environ, 'GLIBC_TUNABLES': host.HUGE_PAGES}
     self.process = subprocess.Popen(
       command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True
     )
     self.parameters = self.read()['parameters']
-
-  def environment(self, engine, net):
-    environment = {**os.environ, 'GLIBC_TUNABLES': host.HUGE_PAGES}
-    if engine.startswith('ours') and net in EIGEN and host.knows_eigen_flag():
-      environment['XLA_FLAGS'] = host.EIGEN_CONVOLUTIONS
-    return environment
 
   def read(self):
     line = self.process.stdout.readline()

@@ -58,7 +58,6 @@ def get_config() -> ConfigDict:
         checkpoint_every=2000,
         best='test/error_top5',
       ),
-      cpu_eigen_convolutions=True,
       paper=dict(title='Krizhevsky et al. 2012', metric='test/error_top5', value=0.182),
     )
   )

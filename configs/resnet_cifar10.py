@@ -34,7 +34,6 @@ def get_config() -> ConfigDict:
         decay='all',
       ),
       train=dict(steps=64_000, log_every=100, eval_every=4_000, checkpoint_every=1_000),
-      cpu_eigen_convolutions=True,
       paper=dict(title='He et al. 2015', metric='test/error', value=0.0875),
     )
   )

@@ -22,7 +22,8 @@ def tune(*, eigen_convolutions: bool) -> dict[str, Any]:
 
   XLA:CPU allocates its temporaries anew each step, and huge pages save most of the page faults;
   glibc reads that wish when a process starts. `eigen_convolutions` takes larger convolutions from
-  YNNPACK to Eigen: faster for some networks, slower for others, nothing on later versions.
+  YNNPACK to Eigen: it helps a network of plain convolutions (`ops.use('plain')`), hurts the
+  formulations of `models/ops.py`, and does nothing on later versions.
   Returns what was done, to be recorded with the run.
   """
   if accelerator():
