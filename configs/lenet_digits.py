@@ -4,7 +4,7 @@ python launch.py train --config=lenet_digits --workdir=runs/lenet_digits
 
 Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition,
 1998. Its 0.95 % are MNIST's; the 1,797 images of 8 x 8 pixels here are another set, of which 360
-are for testing. Ours: README's table, docs/results.
+are for testing. Ours: 0.11 +- 0.25 % (5 seeds: docs/results).
 """
 
 from ml_collections import ConfigDict
