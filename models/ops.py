@@ -259,26 +259,47 @@ def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float
 
   Krizhevsky 2012, section 3.3; channels beyond the first and last count as zeros.
   """
-  below = size // 2
-  pair = (below, size - 1 - below)
   if formulation() == 'cpu':
-    channels = np.arange(x.shape[-1])
-    offset = channels[:, None] - channels[None, :]  # input less output channel
-    band = ((offset >= -pair[0]) & (offset <= pair[1])).astype(x.dtype)
-    total = lax.dot_general(x * x, band, (((x.ndim - 1,), (0,)), ((), ())))
-  else:
-    pads = [(0, 0)] * (x.ndim - 1) + [pair]
-    window = (1,) * (x.ndim - 1) + (size,)
-    total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
-  return x * _power(k + alpha * total, -beta)
+    return _response_norm(x, size, k, alpha, beta)
+  pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, size - 1 - size // 2)]
+  window = (1,) * (x.ndim - 1) + (size,)
+  total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
+  return x * (k + alpha * total) ** -beta
 
 
-def _power(x, exponent: float):
-  """`x^exponent` of positive x; -3/4, the paper's, without a logarithm and an exponential."""
-  if exponent == -0.75 and formulation() == 'cpu':
-    root = lax.rsqrt(x)
-    return root * jnp.sqrt(root)
-  return x**exponent
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _response_norm(x, size, k, alpha, beta):
+  return _response_forward(x, size, k, alpha, beta)[0]
+
+
+def _response_forward(x, size, k, alpha, beta):
+  """The sum over channels as a product with a band matrix."""
+  x = apart(x)
+  base = k + alpha * ((x * x) @ _band(x, size))
+  return apart(x * _power(base, beta)), (x, base)
+
+
+def _response_backward(size, k, alpha, beta, saved, dy):
+  x, base = saved
+  dy = apart(dy)
+  direct = dy * _power(base, beta)
+  through = (direct * x / base) @ _band(x, size).T
+  return (apart(direct - (2 * alpha * beta) * x * through),)
+
+
+_response_norm.defvjp(_response_forward, _response_backward)
+
+
+def _band(x, size):
+  """`[C, C]`: which channels (rows) are summed for which (columns)."""
+  channels = np.arange(x.shape[-1])
+  offset = channels[:, None] - channels[None, :] + size // 2
+  return ((offset >= 0) & (offset < size)).astype(x.dtype)
+
+
+def _power(x, beta):
+  """`x^-beta`; of 3/4, the paper's, by two roots, each used once: so all of it becomes one loop."""
+  return lax.rsqrt(x * jnp.sqrt(x)) if beta == 0.75 else x**-beta
 
 
 def batch_moments(x: Array) -> tuple[Array, Array]:

@@ -47,11 +47,10 @@ def convolve(x: Array, kernel: Array, pads: Pads, m: int, apart) -> Array:
   _, G, AT = TRANSFORMS[m]
   height, width = output_size(x.shape, pads)
   inputs = _input_tiles(x, pads, m, apart)
-  kernels = _combine(G, list(kernel), 0)  # [n, 3, C, F]
-  kernels = _combine(G, [kernels[:, j] for j in range(3)], 1)
-  kernels = kernels.reshape(-1, *kernels.shape[2:])
+  rows = apart(_combine(G, list(kernel), 0))  # [n, 3, C, F]
+  kernels = [u for row in rows for u in _each(G, list(row))]
   # One product each: XLA:CPU is slower at all of them as one batch.
-  products = [inputs[k] @ kernels[k] for k in range(len(inputs))]
+  products = [a @ b for a, b in zip(inputs, kernels, strict=True)]
   tiles = (x.shape[0], -(-height // m), -(-width // m), kernel.shape[3])
   products = [p.reshape(tiles) for p in products]
   columns = [apart(_combine(AT, products[v :: m + 2], 2)) for v in range(m + 2)]
@@ -63,7 +62,7 @@ def kernel_gradient(x: Array, dy: Array, pads: Pads, m: int, apart) -> Array:
   """The gradient `[3, 3, C, F]` of a kernel: `G^T [sum of (B^T d B)^T (A dY A^T)] G`."""
   n, G = m + 2, TRANSFORMS[m][1]
   inputs, outputs = _input_tiles(x, pads, m, apart), _output_tiles(dy, m, apart)
-  products = [inputs[k].T @ outputs[k] for k in range(n * n)]
+  products = [a.T @ b for a, b in zip(inputs, outputs, strict=True)]
   rows = _combine(G.T, [jnp.stack(products[u * n : (u + 1) * n]) for u in range(n)], 0)
   return _combine(G.T, [rows[:, v] for v in range(n)], 1)
 
