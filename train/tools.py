@@ -204,7 +204,7 @@ def provenance() -> dict[str, Any]:
   commit, dirty = _commit()
   return {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'command': shlex.join(['python', *sys.argv]),
+    'command': shlex.join(['python', *sys.orig_argv[1:]]),
     'commit': commit,
     'dirty': dirty,
     'versions': {'python': platform.python_version(), **versions},
