@@ -227,8 +227,7 @@ def start(config: dict[str, Any]) -> dict[str, Any]:
   host.use_compilation_cache()
   record = host.report(host_tuning=False)
   if FLAGS.host_tuning:
-    eigen = str(config.get('cpu_eigen_convolutions')).lower() == 'true'
-    record = host.tune(eigen_convolutions=eigen)
+    record = host.tune()
   with config_lib.user_errors():
     host.join(
       FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout

@@ -14,6 +14,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from train import host
 
 ROOT = pathlib.Path(__file__).parents[1]
 BATCHES = {'lenet': 128, 'alexnet': 8, 'resnet20': 128, 'resnet50': 8}
+PAUSE = 0.3  # s before a burst: OpenMP's threads spin on for a while after PyTorch's last step
 GPU_BATCHES = {'lenet': 128, 'alexnet': 256, 'resnet20': 128, 'resnet50': 256}
 
 
@@ -29,9 +31,8 @@ class Worker:
     self.engine = engine
     command = [sys.executable, '-m', 'benchmarks.worker', engine, net, str(batch)]
     pipe = subprocess.PIPE
-    environment = {**os.environ, 'GLIBC_TUNABLES': host.HUGE_PAGES}
     self.process = subprocess.Popen(
-      command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True
+      command, cwd=ROOT, env=environment(), stdin=pipe, stdout=pipe, text=True
     )
     self.parameters = self.read()['parameters']
 
@@ -52,6 +53,14 @@ class Worker:
     self.process.wait()
 
 
+def environment():
+  """As `launch.py` sets it; PyTorch reads the huge pages alone."""
+  settings = {'GLIBC_TUNABLES': host.HUGE_PAGES}
+  if host.knows_eigen_flag() and not host.accelerator():
+    settings['XLA_FLAGS'] = host.EIGEN_CONVOLUTIONS
+  return {**settings, **os.environ, 'GLIBC_TUNABLES': host.HUGE_PAGES}
+
+
 def engines(gpu):
   names = ['ours', 'ours-plain']
   if importlib.util.find_spec('torch'):
@@ -70,6 +79,7 @@ def measure(net, batch, rounds, seconds, gpu):
     times = {w.engine: [] for w in workers}
     for _ in range(rounds):
       for worker in workers:
+        time.sleep(PAUSE)
         times[worker.engine].append(worker.burst(steps[worker.engine]))
   return times
 

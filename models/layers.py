@@ -69,7 +69,7 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = parameter(self, 'kernel', self.kernel_init, shape, ('features_in', 'features_out'))
     bias = parameter(self, 'bias', self.bias_init, shape[1:], ('features_out',))
-    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
     return y + on_channels(bias, y.ndim).astype(self.dtype)
 
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from models.barrier import apart
+
 # (B^T, G, A^T) of each m; interpolation points 0, 1, -1, (2, -2,) and infinity.
 TRANSFORMS = {
   2: (
@@ -39,14 +41,11 @@ TRANSFORMS = {
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def convolve(x: Array, kernel: Array, pads: Pads, m: int, apart) -> Array:
-  """`[B, H, W, C]` with `[3, 3, C, F]`, padded by 0 to 2: `[B, H', W', F]`.
-
-  apart: keeps the stages of a transform from being computed inside one another (ops.apart).
-  """
+def convolve(x: Array, kernel: Array, pads: Pads, m: int) -> Array:
+  """`[B, H, W, C]` with `[3, 3, C, F]`, padded by 0 to 2: `[B, H', W', F]`."""
   _, G, AT = TRANSFORMS[m]
   height, width = output_size(x.shape, pads)
-  inputs = _input_tiles(x, pads, m, apart)
+  inputs = _input_tiles(x, pads, m)
   rows = apart(_combine(G, list(kernel), 0))  # [n, 3, C, F]
   kernels = [u for row in rows for u in _each(G, list(row))]
   # One product each: XLA:CPU is slower at all of them as one batch.
@@ -58,43 +57,43 @@ def convolve(x: Array, kernel: Array, pads: Pads, m: int, apart) -> Array:
   return y.reshape(tiles[0], tiles[1] * m, tiles[2] * m, tiles[3])[:, :height, :width]
 
 
-def kernel_gradient(x: Array, dy: Array, pads: Pads, m: int, apart) -> Array:
+def kernel_gradient(x: Array, dy: Array, pads: Pads, m: int) -> Array:
   """The gradient `[3, 3, C, F]` of a kernel: `G^T [sum of (B^T d B)^T (A dY A^T)] G`."""
   n, G = m + 2, TRANSFORMS[m][1]
-  inputs, outputs = _input_tiles(x, pads, m, apart), _output_tiles(dy, m, apart)
+  inputs, outputs = _input_tiles(x, pads, m), _output_tiles(dy, m)
   products = [a.T @ b for a, b in zip(inputs, outputs, strict=True)]
   rows = _combine(G.T, [jnp.stack(products[u * n : (u + 1) * n]) for u in range(n)], 0)
   return _combine(G.T, [rows[:, v] for v in range(n)], 1)
 
 
-def output_size(shape, pads: Pads) -> tuple[int, int]:
-  height, width = (n + sum(pad) - 2 for n, pad in zip(shape[1:3], pads, strict=True))
+def output_size(shape, pads: Pads, window: int = 3) -> tuple[int, int]:
+  height, width = (n + sum(side) - window + 1 for n, side in zip(shape[1:3], pads, strict=True))
   return height, width
 
 
-def _input_tiles(x, pads, m, apart):
+def _input_tiles(x, pads, m):
   """`B^T d B` of each n x n tile d of the inputs: n^2 arrays `[B * tiles, C]`."""
   BT, n = TRANSFORMS[m][0], m + 2
   tiles = [-(-size // m) for size in output_size(x.shape, pads)]
   # The last tiles may reach beyond the image; those outputs are cut off again.
   sides = [(pads[i][0], tiles[i] * m + 2 - x.shape[i + 1] - pads[i][0]) for i in (0, 1)]
-  x = apart(_pad(x, *sides))
+  x = apart(pad(x, *sides))
   rows = apart(_combine(BT, [_every(x, i, m, tiles[0], 1) for i in range(n)], 0))
   columns = [_every(rows, j, m, tiles[1], 3) for j in range(n)]
   return [v.reshape(-1, x.shape[-1]) for u in range(n) for v in _each(BT, [c[u] for c in columns])]
 
 
-def _output_tiles(dy, m, apart):
+def _output_tiles(dy, m):
   """`A dY A^T` of each m x m tile of the outputs' gradient: n^2 arrays `[B * tiles, F]`."""
   A, n = TRANSFORMS[m][2].T, m + 2
-  dy = apart(_pad(dy, *((0, -size % m) for size in dy.shape[1:3])))
+  dy = apart(pad(dy, *((0, -size % m) for size in dy.shape[1:3])))
   dy = dy.reshape(dy.shape[0], dy.shape[1] // m, m, dy.shape[2] // m, m, -1)
   rows = apart(_combine(A, [dy[:, :, i] for i in range(m)], 0))  # [n, B, T, T, m, F]
   columns = [rows[..., j, :] for j in range(m)]
   return [v.reshape(-1, dy.shape[-1]) for u in range(n) for v in _each(A, [c[u] for c in columns])]
 
 
-def _pad(x, height, width):
+def pad(x, height, width):
   """By (low, high) of the image's sides, of which high may be negative."""
   return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (*height, 0), (*width, 0), (0, 0, 0)))
 

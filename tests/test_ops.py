@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from models import ops, winograd
+from models import banded, cpu, ops, winograd
 
 few = settings(max_examples=12, deadline=None, derandomize=True)
 
@@ -81,9 +81,9 @@ def test_winograd_tiles_of_any_number_and_padding(m, shape, pads):
 
   y, pullback = jax.vjp(direct, kernel)
   dy = normal(2, *y.shape)
-  ours = winograd.convolve(x, kernel, pads, m, ops.apart)
+  ours = winograd.convolve(x, kernel, pads, m)
   np.testing.assert_allclose(ours, y, atol=1e-4)
-  ours = winograd.kernel_gradient(x, dy, pads, m, ops.apart)
+  ours = winograd.kernel_gradient(x, dy, pads, m)
   np.testing.assert_allclose(ours, pullback(dy)[0], atol=3e-4)
 
 
@@ -92,6 +92,31 @@ def test_winograd_transforms_are_exact():
   for m, (BT, G, AT) in winograd.TRANSFORMS.items():
     d, g = np.arange(m + 2) ** 2 - 3, np.array([2, -1, 5])
     np.testing.assert_allclose(AT @ ((G @ g) * (BT @ d)), np.correlate(d, g))
+
+
+@few
+@given(
+  size=st.tuples(st.integers(5, 11), st.integers(5, 11)),
+  window=st.sampled_from([2, 3, 5]),
+  side=st.sampled_from([2, 3, 4]),
+  padding=st.sampled_from(['VALID', 'SAME', ((0, 2), (2, 1))]),
+)
+def test_few_channels_as_banded_products(size, window, side, padding):
+  x, kernel = normal(0, 2, *size, 3), normal(1, window, window, 3, 2)
+  pads = ops._pads(x, kernel.shape[:2], (1, 1), padding)
+  plain = functools.partial(cpu.plain_conv, strides=(1, 1), pads=pads, groups=1)
+  y, pullback = jax.vjp(plain, x, kernel)
+  ours, ours_pullback = jax.vjp(lambda x, kernel: banded.convolve(x, kernel, pads, side), x, kernel)
+  np.testing.assert_allclose(ours, y, atol=1e-4)
+  for a, b in zip(ours_pullback(y), pullback(y), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize('shape', [(2, 30, 7), (30, 5, 9), (100, 40, 3)])
+def test_dense(shape):
+  """Each order of the products that their shapes choose."""
+  rows, inputs, outputs = shape
+  assert_same(ops.dense, normal(0, rows, inputs), normal(1, inputs, outputs))
 
 
 def test_large_enough_3x3_convolutions_take_winograd():

@@ -17,18 +17,17 @@ EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolu
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 
 
-def tune(*, eigen_convolutions: bool) -> dict[str, Any]:
+def tune() -> dict[str, Any]:
   """Gives XLA on a CPU what it wants there; does not return where that takes a new process.
 
   XLA:CPU allocates its temporaries anew each step, and huge pages save most of the page faults;
-  glibc reads that wish when a process starts. `eigen_convolutions` takes larger convolutions from
-  YNNPACK to Eigen: it helps a network of plain convolutions (`ops.use('plain')`), hurts the
-  formulations of `models/ops.py`, and does nothing on later versions.
+  glibc reads that wish when a process starts. Larger convolutions go from YNNPACK to Eigen, which
+  took a third off ResNet-50's step (docs/speed.md).
   Returns what was done, to be recorded with the run.
   """
   if accelerator():
     return report(host_tuning=False)
-  if eigen_convolutions and knows_eigen_flag():
+  if knows_eigen_flag():
     _add('XLA_FLAGS', EIGEN_CONVOLUTIONS, separator=' ')
   if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
     before = os.environ.get('GLIBC_TUNABLES', '')

@@ -45,9 +45,8 @@ def paper(
 def settings(
   seed: int = 0,
   parallel: Literal['jit', 'pmap'] = 'jit',
-  cpu_eigen_convolutions: bool = False,
 ) -> dict[str, Any]:
-  """What stands outside of sections; the last is for launch.py (see `train.host`)."""
+  """What stands outside of sections."""
   return locals()
 
 
@@ -63,7 +62,7 @@ SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
 }
 
 # What may differ when a run is resumed: where it runs and what it leaves, not what it computes.
-FREE = ('mesh', 'parallel', 'paper', 'cpu_eigen_convolutions', 'train.log_every', 'train.keep')
+FREE = ('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep')
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
