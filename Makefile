@@ -38,3 +38,5 @@ results: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.go
+	$(BIN)/python -m benchmarks.search

@@ -32,8 +32,8 @@ flags.DEFINE_string(
 flags.DEFINE_multi_string(
   'workdir',
   [],
-  "a run's folder (train: runs/NAME unless given); eval and report take several, given again or"
-  ' joined by commas',
+  "a run's folder (train: runs/NAME unless given; match: for its games); eval and report take"
+  ' several, given again or joined by commas',
 )
 flags.DEFINE_boolean('summary', False, "print the table of the model's layers and leave")
 flags.DEFINE_string('profile', None, 'START:STOP, the steps of which to leave a profile in workdir')
@@ -43,7 +43,7 @@ flags.DEFINE_string('record', None, "a JSON file of docs/results to write the ru
 flags.DEFINE_boolean(
   'host_tuning',
   True,
-  'on a CPU: start anew with huge pages, and set the XLA flags the config wants',
+  'on a CPU: start anew with huge pages and the XLA flags that help there',
 )
 flags.DEFINE_string(
   'coordinator_address', None, 'HOST:PORT of process 0, where several train one run'
@@ -54,13 +54,36 @@ flags.DEFINE_integer(
   'heartbeat_timeout', 100, 'seconds after which a silent process stops all', lower_bound=1
 )
 
+flags.DEFINE_string('engine', 'rollout', 'who plays: rollout, uniform (searches) or random')
+flags.DEFINE_string(
+  'first', 'rollout', 'an engine, such as rollout:400, or the command line of a GTP program'
+)
+flags.DEFINE_string('second', 'random', 'its opponent, likewise')
+flags.DEFINE_integer('size', 9, 'of the board, until the controller says another')
+flags.DEFINE_float('komi', 7.5, "white's points for moving second")
+flags.DEFINE_enum(
+  'superko', 'positional', ['positional', 'situational', 'simple'], 'see go_rules.md'
+)
+flags.DEFINE_boolean('suicide', False, 'whether a move may remove its own chain')
+flags.DEFINE_integer('simulations', 400, 'of a search, for a move', lower_bound=1)
+flags.DEFINE_integer(
+  'leaves', 8, 'that a search evaluates at once; divides --simulations', lower_bound=1
+)
+flags.DEFINE_float('resign', 0.0, 'below which chance to win to resign, 0: never', 0.0, 1.0)
+flags.DEFINE_integer('seed', 0, 'of all that is drawn at random')
+flags.DEFINE_integer('games', 100, 'rounded up to pairs: each opening is played with both colours')
+flags.DEFINE_integer('opening', None, 'random moves that a game begins with [a third of --size]')
+flags.DEFINE_list('sprt', None, 'ELO0,ELO1: stop when this test of the first player decides')
+flags.DEFINE_string('time', '', 'a clock: 300, 60+30/5 (Canadian) or 60+3x10 (byo-yomi), seconds')
+flags.DEFINE_float('timeout', 60.0, 'seconds after which a silent program has lost')
+
 # -------- the verbs --------
 
 
 def train(overrides: dict[str, str]) -> None:
   """Trains by a config, or resumes what the workdir holds."""
   config, workdir, profile = load_config(overrides), workdir_of_train(), parse_profile()
-  record = start(config)
+  record = start()
   from train import tools
 
   try:
@@ -74,7 +97,7 @@ def evaluate(overrides: dict[str, str]) -> None:
   """Evaluates a run's last checkpoint, or several runs' mean prediction; leaves eval.json."""
   workdirs, step = several_workdirs(), parse_step()
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
-  start(config)
+  start()
   from train import mesh, tools
 
   result = tools.evaluate(workdirs, step=step, overrides=overrides)
@@ -103,9 +126,42 @@ def report(overrides: dict[str, str]) -> None:
     print(f'the number: {results.write(workdirs, FLAGS.record)}')
 
 
+def play(overrides: dict[str, str]) -> None:
+  """Plays Go by the Go Text Protocol on stdin and stdout, for any program that speaks it."""
+  no_overrides(overrides)
+  start()
+  from mcts import gtp
+
+  rules: dict[str, Any] = {
+    name: FLAGS[name].value for name in ('size', 'komi', 'superko', 'suicide')
+  }
+  with config_lib.user_errors():
+    gtp.play(FLAGS.engine, **rules, resign=FLAGS.resign, seed=FLAGS.seed, **search_options())
+
+
+def match(overrides: dict[str, str]) -> None:
+  """Plays two Go engines or programs against each other: wins by colour, Elo, SGF records."""
+  no_overrides(overrides)
+  if len(FLAGS.workdir) > 1:
+    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
+  sprt = parse_sprt()
+  start()
+  from mcts import arena
+
+  names = ('games', 'size', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')
+  terms: dict[str, Any] = {name: FLAGS[name].value for name in names}
+  with config_lib.user_errors():
+    workdir = FLAGS.workdir[0] if FLAGS.workdir else None
+    arena.match(FLAGS.first, FLAGS.second, **terms, sprt=sprt, workdir=workdir, **search_options())
+
+
+def search_options() -> dict[str, Any]:
+  return {'simulations': FLAGS.simulations, 'leaves': FLAGS.leaves}
+
+
 def summary(overrides: dict[str, str]) -> None:
   config = load_config(overrides)
-  start(config)
+  start()
   from train import tools
 
   print(tools.summary(tools.complete_config(config)))
@@ -117,10 +173,14 @@ class Verb(NamedTuple):
 
 
 DISTRIBUTED = ('coordinator_address', 'num_processes', 'process_id', 'heartbeat_timeout')
+GO = ('size', 'komi', 'superko', 'suicide', 'simulations', 'leaves', 'seed', 'host_tuning')
+MATCH = ('games', 'opening', 'sprt', 'time', 'timeout')
 VERBS = {
   'train': Verb(train, ('config', 'workdir', 'summary', 'profile', 'host_tuning', *DISTRIBUTED)),
   'eval': Verb(evaluate, ('workdir', 'step', 'host_tuning', *DISTRIBUTED)),
   'report': Verb(report, ('workdir', 'output', 'record')),
+  'play': Verb(play, ('engine', 'resign', *GO)),
+  'match': Verb(match, ('first', 'second', 'workdir', *MATCH, *GO)),
 }
 
 # -------- what the flags say --------
@@ -214,15 +274,25 @@ def parse_profile() -> tuple[int, int] | None:
   return int(match[1]), int(match[2])
 
 
+def parse_sprt() -> tuple[float, float] | None:
+  try:
+    values = tuple(map(float, FLAGS.sprt or ()))
+  except ValueError:
+    values = (0.0,)
+  if len(values) not in (0, 2):
+    raise UserError(f'--sprt={",".join(FLAGS.sprt)}: must be ELO0,ELO1, as in 0,50')
+  return (values[0], values[1]) if values else None
+
+
 def no_overrides(overrides: dict[str, str]) -> None:
   for key, text in overrides.items():
-    raise UserError(f'--config.{key}={text}: the runs are over; only train and eval take this')
+    raise UserError(f'--config.{key}={text}: only train and eval have a config')
 
 
 # -------- start --------
 
 
-def start(config: dict[str, Any]) -> dict[str, Any]:
+def start() -> dict[str, Any]:
   """Makes the process ready for JAX; returns what was done to it, for the run's record."""
   host.use_compilation_cache()
   record = host.report(host_tuning=False)
@@ -266,8 +336,8 @@ def verb_help(name: str) -> str:
   for key in (*verb.flags, 'traceback'):
     flag = FLAGS[key]
     shown = f'--[no]{key}' if flag.boolean and flag.default else f'--{key}'
-    default = f' [{flag.default}]' if flag.default not in (None, [], False, True) else ''
-    texts[shown] = flag.help.partition(';    repeat')[0] + default
+    default = f' [{flag.default}]' if flag.default not in (None, [], '', False, True) else ''
+    texts[shown] = re.split(r';\s+repeat', flag.help)[0] + default
   return '\n'.join([f'python launch.py {name}: {verb.run.__doc__}', '', *columns(texts)])
 
 

@@ -77,8 +77,8 @@ def measure(net, batch, rounds, seconds, gpu):
       raise RuntimeError(f'{net}: these are different networks: {sizes}')
     steps = {w.engine: max(1, round(seconds / w.burst(2))) for w in workers}
     times = {w.engine: [] for w in workers}
-    for _ in range(rounds):
-      for worker in workers:
+    for i in range(rounds):
+      for worker in workers[i % len(workers) :] + workers[: i % len(workers)]:
         time.sleep(PAUSE)
         times[worker.engine].append(worker.burst(steps[worker.engine]))
   return times
@@ -120,7 +120,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks')
   parser.add_argument('--nets', default=','.join(BATCHES), help='some of %(default)s')
   parser.add_argument('--rounds', type=int, default=12)
-  parser.add_argument('--seconds', type=float, default=0.5, help='of a burst, at least one step')
+  parser.add_argument('--seconds', type=float, default=0.8, help='of a burst, at least one step')
   parser.add_argument('--json', help='a file for the figures')
   options = parser.parse_args()
   host.use_compilation_cache()

@@ -1,7 +1,9 @@
 """One engine in a process of its own: `python -m benchmarks.worker ENGINE NET BATCH`.
 
-Says {"ready": ...} when it has compiled; then for each number of steps on stdin runs them and says
-how many seconds they took. Between two orders it does nothing, so engines never overlap.
+Says {"ready": ...} when it has compiled; then for each number of steps on stdin runs one and then
+these, and says how many seconds these took: a virtual machine takes back what memory an idle
+process has freed, and the first step pays for it. Between two orders it does nothing, so engines
+never overlap.
 """
 
 import json
@@ -34,6 +36,7 @@ def main(name, net, batch):
   burst(2)
   print(json.dumps({'ready': name, 'parameters': parameters}), flush=True)
   for line in sys.stdin:
+    burst(1)
     start = time.perf_counter()
     burst(int(line))
     print(json.dumps(time.perf_counter() - start), flush=True)

@@ -14,13 +14,14 @@ from train.config import UserError
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def launch(*arguments, cwd=ROOT, **environment):
+def launch(*arguments, cwd=ROOT, typed='', **environment):
   return subprocess.run(
     [sys.executable, str(ROOT / 'launch.py'), *map(str, arguments)],
     cwd=cwd,
     env={**os.environ, **environment},
     capture_output=True,
     text=True,
+    input=typed,
   )
 
 
@@ -58,7 +59,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['trian'], 'trian: no such verb; choose from train, eval, report (did you mean train?)'),
+    (['trian'], 'trian: no such verb; choose from train, eval, report, play, match (did you'),
     (['train', '--confg=x'], '(did you mean config?)'),
     (['train', '--config=lenet_digts'], '(did you mean lenet_digits?)'),
     (['train'], '--workdir=: give --config=FILE or one --workdir=DIR'),
@@ -70,7 +71,11 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['train', '--config=lenet_digits', '--num_processes=2'], 'give all of --coordinator_address'),
     (['eval'], '--workdir: needs a value, the folder of a run'),
     (['eval', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
-    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train and eval take this'),
+    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train and eval have a config'),
+    (['play', '--engine=gnugo'], "engine 'gnugo': choose from random, uniform, rollout"),
+    (['play', '--size=99'], 'size 99: must be from 2 to 25'),
+    (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
+    (['match', '--second=no-such-program'], 'no-such-program'),
   ],
 )
 def test_mistakes_end_in_one_line(arguments, message):
@@ -101,6 +106,25 @@ def test_train_eval_report(tmp_path):
   assert json.loads((run / 'config.json').read_text())['train']['steps'] == 4
   assert json.loads((run / 'eval.json').read_text())['step'] == 4
   assert (run / 'report.html').exists()
+
+
+def test_play_answers_by_the_go_text_protocol():
+  typed = '1 boardsize 5\n2 play b c3\n3 genmove w\n4 final_score\nquit\n'
+  done = launch('play', '--engine=random', typed=typed)
+  assert done.returncode == 0, done.stderr
+  answers = done.stdout.split('\n\n')
+  assert answers[:2] == ['=1', '=2'] or answers[:2] == ['=1 ', '=2 ']
+  assert answers[2].startswith('=3 ')
+  assert answers[3].startswith('=4 ')
+
+
+def test_match_counts_games_and_keeps_records(tmp_path):
+  options = ['--first=random', '--second=random', '--size=3', '--games=2', f'--workdir={tmp_path}']
+  done = launch('match', *options)
+  assert done.returncode == 0, done.stderr
+  assert 'Elo' in done.stdout
+  assert json.loads((tmp_path / 'match.json').read_text())['games'] == 2
+  assert len(list(tmp_path.rglob('*.sgf'))) == 2
 
 
 def test_a_summary_counts_alexnet_s_parameters_with_no_imagenet_here(tmp_path):

@@ -1,0 +1,78 @@
+"""What a match says of the difference in strength: Elo with its interval, and the SPRT."""
+
+import math
+from typing import NamedTuple
+
+
+class Estimate(NamedTuple):
+  """Elo by which the first player is stronger; the ends may be infinite."""
+
+  elo: float
+  low: float
+  high: float
+
+
+class Test(NamedTuple):
+  """Of a sequential test: the log-likelihood ratio, its bounds, and what it says.
+
+  decision: 'H1' (by elo1 stronger), 'H0' (by elo0) or None while it goes on.
+  """
+
+  ratio: float
+  low: float
+  high: float
+  decision: str | None
+
+
+def expected(elo: float) -> float:
+  """The share of points that a player who is stronger by so much takes: 1 / (1 + 10^(-elo/400))."""
+  return 1 / (1 + 10 ** (-elo / 400))
+
+
+def difference(share: float) -> float:
+  """The inverse of `expected`: -400 log10(1 / share - 1)."""
+  if not 0 < share < 1:
+    return math.inf if share >= 1 else -math.inf
+  return -400 * math.log10(1 / share - 1)
+
+
+def estimate(wins: int, draws: int, losses: int, z: float = 1.96) -> Estimate:
+  """Elo from the share of points s, a draw being half a point, and its interval (95 %).
+
+  The interval is Wilson's for a share of n games, carried over to Elo:
+  (s + z^2 / 2n -+ z sqrt(s (1 - s) / n + z^2 / 4n^2)) / (1 + z^2 / n). It holds where nothing or
+  all was won, too; with draws it is a little wide. Games of one opening count as independent.
+  """
+  n = wins + draws + losses
+  if n == 0:
+    return Estimate(0.0, -math.inf, math.inf)
+  share = (wins + draws / 2) / n
+  middle = share + z * z / (2 * n)
+  reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+  low, high = ((middle + sign * reach) / (1 + z * z / n) for sign in (-1, 1))
+  low, high = (0.0 if share == 0 else low), (1.0 if share == 1 else high)
+  return Estimate(difference(share), difference(low), difference(high))
+
+
+def sprt(
+  wins: int,
+  draws: int,
+  losses: int,
+  elo0: float,
+  elo1: float,
+  alpha: float = 0.05,
+  beta: float = 0.05,
+) -> Test:
+  """Wald's test of H0, stronger by elo0, against H1, by elo1; a draw is half a win and half a loss.
+
+  The ratio is (W + D/2) log(p1 / p0) + (L + D/2) log((1 - p1) / (1 - p0)) with p = `expected`; H1
+  is taken at log((1 - beta) / alpha), H0 at log(beta / (1 - alpha)).
+  """
+  if not (elo0 < elo1 and 0 < alpha < 0.5 and 0 < beta < 0.5):
+    raise ValueError(f'sprt {elo0}, {elo1}, {alpha}, {beta}: elo0 < elo1, and chances below 0.5')
+  p0, p1 = expected(elo0), expected(elo1)
+  ratio = (wins + draws / 2) * math.log(p1 / p0)
+  ratio += (losses + draws / 2) * math.log((1 - p1) / (1 - p0))
+  low, high = math.log(beta / (1 - alpha)), math.log((1 - beta) / alpha)
+  decision = 'H1' if ratio >= high else 'H0' if ratio <= low else None
+  return Test(ratio, low, high, decision)

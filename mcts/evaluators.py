@@ -1,0 +1,118 @@
+"""From a game and an evaluator to what `search` takes: its roots, and its `expand`.
+
+An evaluator is `(states, keys) -> (logits [B, A], values [B])` over a batch of states with a key
+each; values are for the player to move. Illegal actions and finished games are seen to here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mcts.game import Game
+from mcts.search import Expand, Expansion, game_keys
+from mcts.tree import Root
+
+Evaluate = Callable[[Any, Array], tuple[Array, Array]]
+
+
+def make_root(game: Game, evaluate: Evaluate) -> Callable[[Any, Array], Root]:
+  """(states, key or keys) -> roots."""
+
+  def root(states, key):
+    like = jax.tree.leaves(states)[0]
+    expansion = _assess(game, evaluate, states, game_keys(key, like))
+    return Root(
+      state=states,
+      node=expansion.node,
+      logits=expansion.logits,
+      value=expansion.value,
+      done=expansion.done,
+    )
+
+  return root
+
+
+def make_expand(game: Game, evaluate: Evaluate) -> Expand:
+  """The states of leaves from those of their parents, evaluated."""
+
+  def expand(leaf):
+    states = jax.vmap(game.unpack)(leaf.parent, leaf.root, leaf.line, leaf.length)
+    return _assess(game, evaluate, jax.vmap(game.step)(states, leaf.action), leaf.key)
+
+  return expand
+
+
+def _assess(game, evaluate, states, keys):
+  logits, values = evaluate(states, keys)
+  legal, done = jax.vmap(game.legal)(states), jax.vmap(game.done)(states)
+  return Expansion(
+    node=jax.vmap(game.pack)(states),
+    logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),
+    value=jnp.where(done, jax.vmap(game.value)(states), values.astype(jnp.float32)),
+    done=done,
+  )
+
+
+def network(game: Game, apply: Callable[[Array], tuple[Array, Array]]) -> Evaluate:
+  """From `apply`, observations `[B, H, W, C]` -> (logits `[B, A]`, values `[B]`)."""
+
+  def evaluate(states, keys):
+    del keys
+    return apply(jax.vmap(game.observe)(states))
+
+  return evaluate
+
+
+def uniform(game: Game) -> Evaluate:
+  """All legal actions alike, and every position even."""
+
+  def evaluate(states, keys):
+    del states
+    values = jnp.zeros_like(jax.random.key_data(keys)[:, 0], jnp.float32)
+    return jnp.broadcast_to(values[:, None], (*values.shape, game.num_actions)), values
+
+  return evaluate
+
+
+def rollouts(game: Game, *, number: int = 1, max_moves: int | None = None) -> Evaluate:
+  """All legal actions alike, and the mean outcome of `number` games of random legal moves.
+
+  A game that is not over after `max_moves` counts 0.
+  """
+  prior = uniform(game)
+
+  def evaluate(states, keys):
+    def outcome(key):
+      return random_outcome(game, states, key, max_moves)
+
+    parts = jax.vmap(lambda key: jax.random.split(key, number), out_axes=1)(keys)  # [number, B]
+    return prior(states, keys)[0], jax.lax.map(outcome, parts).mean(0)
+
+  return evaluate
+
+
+def random_outcome(game: Game, states, keys: Array, max_moves: int | None = None) -> Array:
+  """float32 `[B]` for the players to move in `states`, after games of random legal moves."""
+
+  def going(carry):
+    move, _, over = carry
+    return ~over.all() & (True if max_moves is None else move < max_moves)
+
+  def play(carry):
+    move, states, _ = carry
+    draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, move), (A,)))(keys)
+    legal = jax.vmap(game.legal)(states)
+    action = jnp.where(legal, draw, -1).argmax(-1).astype(jnp.int32)
+    states = jax.vmap(game.step)(states, action)
+    return move + 1, states, jax.vmap(game.done)(states)
+
+  A = game.num_actions
+  over = jax.vmap(game.done)(states)
+  zero = over[0].astype(jnp.int32) * 0
+  _, end, over = jax.lax.while_loop(going, play, (zero, states, over))
+  same = jax.vmap(game.to_play)(end) == jax.vmap(game.to_play)(states)
+  value = jax.vmap(game.value)(end)
+  return jnp.where(over, jnp.where(same, value, -value), 0.0)
