@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -33,13 +34,14 @@ PLAYERS = 'name[:key=value,...] of an engine, or the command line of a GTP progr
 def player(spec: str | Engine, **options) -> Engine | str:
   """An engine from 'rollout', 'rollout:400' or 'rollout:simulations=400,seed=1'; else a command.
 
-  options: for the engine, unless the text says otherwise.
+  options: for the engine, unless the text says otherwise. Raises ValueError for what is neither.
   """
   if not isinstance(spec, str):
     return spec
   name, _, text = spec.partition(':')
   if name not in engines.ENGINES:
-    if not spec.strip():
+    program = spec.split(maxsplit=1)[:1]
+    if not program or not shutil.which(program[0].strip('"\'')):
       raise ValueError(f'player {spec!r}: give {PLAYERS}; engines: {", ".join(engines.ENGINES)}')
     return spec
   for part in filter(None, text.split(',')):

@@ -209,9 +209,17 @@ def test_a_program_that_fails_or_cheats_loses_and_is_named(tmp_path, body, fault
   assert fault in played.text()
 
 
-def test_what_does_not_start_loses():
-  played = match('random', '/no/such/program --gtp')
+def test_what_does_not_start_loses(tmp_path):
+  broken = tmp_path / 'program'
+  broken.write_text('#!/no/such/interpreter')
+  broken.chmod(0o755)
+  played = match('random', f'{broken} --gtp')
   assert played.points(0)[0] == 2 and 'does not start' in played.games[0].fault
+
+
+def test_neither_an_engine_nor_a_program():
+  with pytest.raises(ValueError, match=r"player '/no/such/program --gtp': give .*; engines: "):
+    match('random', '/no/such/program --gtp')
 
 
 def test_resignation_and_time(tmp_path):

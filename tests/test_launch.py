@@ -75,7 +75,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['play', '--engine=gnugo'], "engine 'gnugo': choose from random, uniform, rollout"),
     (['play', '--size=99'], 'size 99: must be from 2 to 25'),
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
-    (['match', '--second=no-such-program'], 'no-such-program'),
+    (['match', '--second=gnu-go'], "player 'gnu-go': give name"),
   ],
 )
 def test_mistakes_end_in_one_line(arguments, message):
