@@ -247,10 +247,7 @@ def _value(chains, prey, attacking, legal, size: int):
   free = chains_lib.any_of(_sides(hunted, size)) & empty
   count = free.sum(dtype=jnp.int32)
   ran = jnp.where(count >= 3, ESCAPED, jnp.where(count <= 1, CAUGHT, OPEN))
-  # From an only liberty with three empty neighbours the prey will be free; that is most of all wrong
-  # attacks, seen two moves earlier.
-  reach = chains_lib.any_of(_sides(chains_lib.in_memory(free), size)) & empty & ~free
-  given = jnp.where((count <= 1) & (reach.sum(dtype=jnp.int32) < 3), OPEN, ESCAPED)
+  given = jnp.where(count <= 1, OPEN, ESCAPED)
   refused = jnp.where(attacking, ESCAPED, CAUGHT)
   return jnp.where(legal, jnp.where(attacking, given, ran), refused)
 
