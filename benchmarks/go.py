@@ -1,30 +1,25 @@
 """Random legal play of Go, ours and others' side by side in one run: `python -m benchmarks.go`.
 
 A step is one move of one game: the mask of legal moves, an action drawn from it uniformly, the
-move, the outcome, and a new game where one has ended. Each engine is a process of its own, and
-short bursts take turns, so that a machine that slows down slows all of them. Ours and pgx run in
-both ways in which a program can use a CPU's cores: XLA's threads over one batch, and one device a
-core with its part of the batch; the better one counts. Ours forbids superko in the mask, the
+move, the outcome, and a new game where one has ended. Ours and pgx run in both ways in which a
+program can use a CPU's cores: XLA's threads over one batch, and one device a core with its part of
+the batch; the better one counts. Ours forbids superko in the mask, the
 others only the simple ko. OpenSpiel's C++ is driven move by move from Python, on one core.
 """
 
 import argparse
-import contextlib
 import functools
 import importlib.util
-import json
 import os
-import pathlib
 import statistics
-import subprocess
-import sys
-import time
 
-ROOT = pathlib.Path(__file__).parents[1]
+from benchmarks import turns
+from train import host
+
 WARM = 64  # games that are played until they differ; then copied to fill a batch
 
 
-# -------- engines: seconds = burst(steps) --------
+# -------- engines --------
 
 
 def ours(size):
@@ -147,101 +142,78 @@ def openspiel(size):
 
 def work(engine, size, batch):
   burst, steps, nbytes = make_burst(engine, size, batch)
-  burst(1)
-  print(json.dumps({'steps': steps, 'bytes': nbytes}), flush=True)
-  for line in sys.stdin:
-    start = time.perf_counter()
-    burst(int(line))
-    print(json.dumps(time.perf_counter() - start), flush=True)
+  turns.serve(burst, steps=steps, bytes=nbytes)
 
 
-class Worker:
-  def __init__(self, engine, size, batch):
-    self.engine = engine
-    environment = dict(os.environ)
-    if engine.endswith('-devices'):
-      flags = f'--xla_force_host_platform_device_count={os.cpu_count()}'
-      environment['XLA_FLAGS'] = f'{environment.get("XLA_FLAGS", "")} {flags}'
-    command = [sys.executable, '-m', 'benchmarks.go', '--worker', engine, str(size), str(batch)]
-    pipe = subprocess.PIPE
-    self.process = subprocess.Popen(
-      command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True
-    )
-    about = self.read()
-    self.steps, self.bytes = about['steps'], about['bytes']
-
-  def read(self):
-    line = self.process.stdout.readline()
-    if not line:
-      raise RuntimeError(f'{self.engine}: ended with status {self.process.wait()}')
-    return json.loads(line)
-
-  def rate(self, calls):
-    """Steps a second."""
-    self.process.stdin.write(f'{calls}\n')
-    self.process.stdin.flush()
-    return self.steps * calls / self.read()
-
-  def close(self):
-    self.process.stdin.close()
-    self.process.wait()
+def start(engine, size, batch):
+  environment = {}
+  if engine.endswith('-devices'):
+    flags = os.environ.get('XLA_FLAGS', '')
+    environment['XLA_FLAGS'] = f'{flags} --xla_force_host_platform_device_count={os.cpu_count()}'
+  return turns.Worker(engine, 'benchmarks.go', ('--worker', engine, size, batch), **environment)
 
 
-def engines(accelerator):
-  forms = ['threads'] if accelerator else ['threads', 'devices']
+def engines():
+  forms = ['threads'] if host.accelerator() else ['threads', 'devices']
   names = ['ours'] + ['pgx'] * bool(importlib.util.find_spec('pgx'))
-  return [f'{n}-{f}' for n in names for f in forms] + ['openspiel'] * bool(
-    importlib.util.find_spec('pyspiel')
-  )
+  found = [f'{name}-{form}' for name in names for form in forms]
+  return found + ['openspiel'] * bool(importlib.util.find_spec('pyspiel'))
 
 
-def measure(size, batch, rounds, seconds, accelerator):
-  """Engine -> steps a second of each round; engine -> bytes a state."""
-  with contextlib.ExitStack() as stack:
-    workers = [
-      stack.enter_context(contextlib.closing(Worker(e, size, batch))) for e in engines(accelerator)
-    ]
-    calls = {w.engine: max(1, round(seconds * w.rate(1) / w.steps)) for w in workers}
-    rates = {w.engine: [] for w in workers}
-    for _ in range(rounds):
-      for worker in workers:
-        rates[worker.engine].append(worker.rate(calls[worker.engine]))
-  return rates, {w.engine: w.bytes for w in workers}
-
-
-def report(size, batch, rates, nbytes):
-  best = {
-    name: max((e for e in rates if e.startswith(name)), key=lambda e: statistics.median(rates[e]))
-    for name in ('ours', 'pgx', 'openspiel')
-    if any(e.startswith(name) for e in rates)
-  }
-  for engine, values in rates.items():
-    pairs = sorted(a / b for a, b in zip(rates[best['ours']], values, strict=True))
-    low, high = pairs[len(pairs) // 10], pairs[-1 - len(pairs) // 10]
-    ratio = f'{statistics.median(pairs):.2f} ({low:.2f} to {high:.2f})'
-    mark = '*' if engine in best.values() else ' '
-    row = f'{statistics.median(values):12,.0f} | {nbytes[engine] or "":>6} | {ratio}'
-    print(f'| {size}x{size} | {batch:5} | {engine:13}{mark} | {row} |', flush=True)
+def measure(size, batch, rounds, seconds):
+  """Rows of the table, of which ratios are ours to theirs in steps a second."""
+  workers = [start(engine, size, batch) for engine in engines()]
+  times, rows = turns.measure(workers, rounds, seconds), []
+  ours = turns.fastest(times, 'ours')
+  best = [turns.fastest(times, name) for name in ('ours', 'pgx', 'openspiel')]
+  for worker in workers:
+    calls, (steps, nbytes) = times[worker.engine], worker.about.values()
+    # A call of one engine may be more steps than a call of another.
+    each = [t / steps for t in calls]
+    mine = [t / workers[0].about['steps'] for t in times[ours]]
+    rows.append(
+      {
+        'engine': worker.engine,
+        'best': worker.engine in best,
+        'steps_per_second': 1 / statistics.median(each),
+        'bytes': nbytes,
+        **turns.ratios(each, mine),
+      }
+    )
+  return rows
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.go')
   parser.add_argument('--sizes', type=int, nargs='+', default=[9, 19], help='9 and 19 with pgx')
   parser.add_argument('--batches', type=int, nargs='+', default=[64, 1024])
-  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--seconds', type=float, default=0.7, help='of a burst, about')
-  parser.add_argument('--accelerator', action='store_true', help='JAX runs on a GPU or TPU')
+  parser.add_argument('--json', help='a file for the figures')
   parser.add_argument('--worker', nargs=3, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.worker:
     engine, size, batch = options.worker
     return work(engine, int(size), int(batch))
-  print('| board | batch | engine | steps/s | bytes a state | ours to it, median (10 % to 90 %) |')
-  print('|---|---|---|---|---|---|')
+  host.use_compilation_cache()
+  results = []
   for size in options.sizes:
     for batch in options.batches:
-      rates, nbytes = measure(size, batch, options.rounds, options.seconds, options.accelerator)
-      report(size, batch, rates, nbytes)
+      rows = measure(size, batch, options.rounds, options.seconds)
+      results.append({'size': size, 'batch': batch, 'rows': rows})
+      show(size, batch, rows)
+  turns.save(options.json, rounds=options.rounds, cases=results)
+
+
+def show(size, batch, rows):
+  print(f'\n{size}x{size}, batch {batch}: ours to each, of * the better form')
+  for row in rows:
+    name = row['engine'] + '*' * row['best']
+    bytes_ = f'{row["bytes"]:,} bytes a state' if row['bytes'] else ''
+    print(
+      f'  {name:16} {row["steps_per_second"]:12,.0f} steps/s {turns.show(row):>24}  {bytes_}',
+      flush=True,
+    )
 
 
 if __name__ == '__main__':

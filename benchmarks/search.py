@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import turns
 from mcts.rules import Gumbel, Puct
 from mcts.search import Expansion, search
 from mcts.tree import Root
-from train import host
 
 # Of the same rule as mctx's default, so that the trees are the same; and of ours.
 RULES = {
@@ -101,7 +101,7 @@ def seconds(program, *args):
   return time.perf_counter() - start
 
 
-def turns(program, args, enough):
+def turn(program, args, enough):
   """The mean over as many runs as take `enough` seconds, at least one."""
   spent = [seconds(program, *args)]
   while sum(spent) < enough:
@@ -116,42 +116,53 @@ def compare(name, rounds, enough):
   ours, our_temporary, our_tree = compiled(our_search(*case), *key)
   theirs, their_temporary, their_tree = compiled(mctx_search(*case), *key)
   times = np.array(
-    [[turns(program, key, enough) for program in (ours, theirs)] for _ in range(rounds)]
+    [[turn(program, key, enough) for program in (ours, theirs)] for _ in range(rounds)]
   )
   simulations = case[1] * case[3]
   rate = simulations / np.median(times, 0)
-  low, ratio, high = np.percentile(times[:, 1] / times[:, 0], [10, 50, 90])
+  found = turns.ratios(times[:, 1], times[:, 0])
   print(
     f'{name:20} ours {rate[0]:9,.0f} sims/s, tree {our_tree:5.1f} MB, temporaries '
     f'{our_temporary:6.2f} MB; mctx {rate[1]:9,.0f}, {their_tree:6.1f}, {their_temporary:6.1f}; '
-    f'ratio {ratio:6.1f} [{low:.1f}, {high:.1f}]',
+    f'ratio {turns.show(found)}',
     flush=True,
   )
+  return {
+    'case': name,
+    'ours_per_second': rate[0],
+    'mctx_per_second': rate[1],
+    'temporaries_mb': our_temporary,
+    'mctx_temporaries_mb': their_temporary,
+    **found,
+  }
 
 
 def scaling(enough):
-  """Microseconds a simulation of the batch, and nanoseconds a simulation of a game."""
-  for simulations in (16, 32, 64, 128, 256, 512, 1024, 2048):
-    report(f'32 games, {simulations:5} simulations', 32, simulations, enough)
-  for games in (1, 4, 16, 64, 256, 1024):
-    report(f'{games:5} games, 128 simulations', games, 128, enough)
-  for leaves in (1, 4, 16, 64):
-    report(f'1 game, 1,024 simulations, {leaves:2} leaves', 1, 1024, enough, leaves=leaves)
+  """Our own cost, the batch's and each game's, by simulations, by games and by leaves at once."""
+  cases = [(32, simulations, 1) for simulations in (16, 32, 64, 128, 256, 512, 1024, 2048)]
+  cases += [(games, 128, 1) for games in (1, 4, 16, 64, 256, 1024)]
+  cases += [(1, 1024, leaves) for leaves in (1, 4, 16, 64)]
+  return [
+    report(*case, kind, enough)
+    for case in cases
+    for kind in ('uniform', 'line')
+    if kind == 'uniform' or case[0] * case[1] <= 2**15  # a line is as deep as there are simulations
+  ]
 
 
-def report(label, games, simulations, enough, **options):
-  for kind in ('uniform', 'line'):
-    if kind == 'line' and games * simulations > 2**15:
-      continue  # a line is as deep as there are simulations
-    run = our_search('puct of AlphaZero', games, 82, simulations, kind, **options)
-    program, temporary, tree = compiled(run, jax.random.key(0))
-    spent = turns(program, (jax.random.key(0),), enough)
-    print(
-      f'{label:40} {kind:8} {1e6 * spent / simulations:8.1f} us a simulation of the batch, '
-      f'{games * simulations / spent:10,.0f} sims/s, tree {tree:7.1f} MB, '
-      f'temporaries {temporary:6.2f} MB',
-      flush=True,
-    )
+def report(games, simulations, leaves, kind, enough):
+  run = our_search('puct of AlphaZero', games, 82, simulations, kind, leaves=leaves)
+  program, temporary, tree = compiled(run, jax.random.key(0))
+  spent = turn(program, (jax.random.key(0),), enough)
+  rate = games * simulations / spent
+  print(
+    f'{games:5} games, {simulations:5} simulations, {leaves:2} leaves, {kind:8}'
+    f'{1e6 * spent / simulations:8.1f} us a simulation of the batch, {rate:10,.0f} sims/s, '
+    f'tree {tree:7.1f} MB, temporaries {temporary:6.2f} MB',
+    flush=True,
+  )
+  case = {'games': games, 'simulations': simulations, 'leaves': leaves, 'priors': kind}
+  return {**case, 'per_second': rate, 'tree_mb': tree, 'temporaries_mb': temporary}
 
 
 # -------- with a network --------
@@ -219,12 +230,12 @@ def with_network(rounds, *, size=9, batch=32, simulations=128):
     ]
   )
   rates = batch * simulations / np.median(times, 0)
-  low, share, high = np.percentile(times[:, 1] / times[:, 0], [10, 50, 90])
+  share = turns.ratios(times[:, 1], times[:, 0])
   print(
     f'Go {size}x{size}, batch {batch}, {simulations} simulations: {rates[0]:,.0f} sims/s, the '
-    f'network alone {rates[1]:,.0f}: {100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}], '
-    f'temporaries {temporary:.1f} MB'
+    f'network alone {rates[1]:,.0f}: share {turns.show(share)}, temporaries {temporary:.1f} MB'
   )
+  return {'ours_per_second': rates[0], 'network_per_second': rates[1], **share}
 
 
 def main():
@@ -232,16 +243,17 @@ def main():
   parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s, or none')
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--seconds', type=float, default=0.2, help='of a turn, at least one search')
-  parser.add_argument('--scaling', action='store_true')
-  parser.add_argument('--net', action='store_true')
+  parser.add_argument('--scaling', action='store_true', help='ours alone, by simulations and games')
+  parser.add_argument('--net', action='store_true', help='Go, beside the network alone')
+  parser.add_argument('--json', help='a file for the figures')
   options = parser.parse_args()
-  host.use_compilation_cache()
-  for name in filter(None, options.cases.split(',')):
+  cases = [
     compare(name, options.rounds, options.seconds)
-  if options.scaling:
-    scaling(options.seconds)
-  if options.net:
-    with_network(options.rounds)
+    for name in filter(None, options.cases.split(','))
+  ]
+  grown = scaling(options.seconds) if options.scaling else None
+  share = with_network(options.rounds) if options.net else None
+  turns.save(options.json, rounds=options.rounds, cases=cases, scaling=grown, network=share)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,8 @@
-"""One engine in a process of its own: `python -m benchmarks.worker ENGINE NET BATCH`.
+"""One engine of `python -m benchmarks`: `python -m benchmarks.worker ENGINE NET BATCH`."""
 
-Says {"ready": ...} when it has compiled; then for each number of steps on stdin runs one and then
-these, and says how many seconds these took: a virtual machine takes back what memory an idle
-process has freed, and the first step pays for it. Between two orders it does nothing, so engines
-never overlap.
-"""
-
-import json
 import sys
-import time
+
+from benchmarks import turns
 
 # net -> image [H, W, C], classes
 INPUTS = {
@@ -33,13 +27,7 @@ def engine(name, net, batch):
 
 def main(name, net, batch):
   burst, parameters = engine(name, net, int(batch))
-  burst(2)
-  print(json.dumps({'ready': name, 'parameters': parameters}), flush=True)
-  for line in sys.stdin:
-    burst(1)
-    start = time.perf_counter()
-    burst(int(line))
-    print(json.dumps(time.perf_counter() - start), flush=True)
+  turns.serve(burst, parameters=parameters)
 
 
 if __name__ == '__main__':

@@ -27,11 +27,12 @@ def tune() -> dict[str, Any]:
   """
   if accelerator():
     return report(host_tuning=False)
-  if knows_eigen_flag():
-    _add('XLA_FLAGS', EIGEN_CONVOLUTIONS, separator=' ')
+  wanted = settings()
+  if flag := wanted.get('XLA_FLAGS'):
+    _add('XLA_FLAGS', flag, separator=' ')
   if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
     before = os.environ.get('GLIBC_TUNABLES', '')
-    _add('GLIBC_TUNABLES', HUGE_PAGES, separator=':')
+    _add('GLIBC_TUNABLES', wanted['GLIBC_TUNABLES'], separator=':')
     if os.environ['GLIBC_TUNABLES'] != before:
       os.environ[STARTED_ANEW] = '1'
       sys.stdout.flush()
@@ -39,9 +40,16 @@ def tune() -> dict[str, Any]:
   return report(host_tuning=True)
 
 
-def knows_eigen_flag() -> bool:
-  """Whether the flag does anything; XLA ends the process over a flag that it does not know."""
-  return importlib.metadata.version('jaxlib').startswith('0.10.')
+def settings() -> dict[str, str]:
+  """Environment variable -> what a CPU wants there.
+
+  XLA's flag does something in jaxlib 0.10 alone, and XLA ends the process over one that it does not
+  know.
+  """
+  found = {'GLIBC_TUNABLES': HUGE_PAGES}
+  if importlib.metadata.version('jaxlib').startswith('0.10.'):
+    found['XLA_FLAGS'] = EIGEN_CONVOLUTIONS
+  return found
 
 
 def report(*, host_tuning: bool) -> dict[str, Any]:
