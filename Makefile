@@ -23,7 +23,7 @@ demo: venv
 	$(BIN)/python launch.py report --workdir=runs/lenet_digits
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 
 slow: venv
 	$(BIN)/python -m pytest -m slow

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -145,12 +146,8 @@ def _read_cache(path: pathlib.Path) -> Collection | None:
     with np.load(path, allow_pickle=False) as arrays:
       fields = dict(arrays)
     return Collection(**fields | {'broken': tuple(map(str, fields['broken']))})
-  except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent or damaged: read again
-    return None
-  except Exception as error:
-    if type(error).__name__ == 'BadZipFile':
-      return None
-    raise
+  except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    return None  # absent or damaged: read again
 
 
 def _write_cache(path: pathlib.Path, games: Collection) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcts.engines import Report
-from mcts.position import BLACK, COLUMNS, WHITE, Position, from_vertex, to_vertex
+from mcts.notation import PLAYERS, from_vertex, to_vertex
+from mcts.position import Position
 
 GOGUI = (
   'plist/Legal moves/all_legal %c',
@@ -16,7 +17,6 @@ GOGUI = (
   'dboard/Area/area',
   'gfx/Principal variation/principal_variation',
 )
-_PLAYERS = {'b': BLACK, 'black': BLACK, 'w': WHITE, 'white': WHITE}
 _NUMBERS = ('interval', 'minmoves', 'maxmoves')
 _SWITCHES = (
   'rootinfo',
@@ -44,7 +44,7 @@ def parse(words: Sequence[str], position: Position) -> Wish:
   KataGo's switches are taken and left unanswered. ValueError for anything else.
   """
   words = [word.lower() for word in words]
-  wish = Wish(_PLAYERS[words.pop(0)] if words and words[0] in _PLAYERS else position.to_play)
+  wish = Wish(PLAYERS[words.pop(0)] if words and words[0] in PLAYERS else position.to_play)
   if words and words[0].isascii() and words[0].isdigit():
     wish.interval = _integer(words.pop(0)) / 100
   while words:
@@ -72,10 +72,10 @@ def _integer(text):
 def _restrict(wish, key, words, position):
   """Only moves at the root are left out, however many turns (words[2]) were asked for."""
   player, vertices, _ = words[0], words[1].split(','), _integer(words[2])
-  if player not in _PLAYERS:
+  if player not in PLAYERS:
     raise ValueError(f'analysis: {player!r} is no player')
   actions = [from_vertex(text, position.size) for text in vertices]
-  if _PLAYERS[player] != wish.player:
+  if PLAYERS[player] != wish.player:
     return
   named = np.isin(np.arange(position.pass_action + 1), actions)
   before = np.ones_like(named) if wish.allowed is None else wish.allowed
@@ -137,18 +137,3 @@ def variation(report: Report, size: int, player: int) -> str:
   moves = [f'{"bw"[(player + i) % 2]} {to_vertex(a, size)}' for i, a in enumerate(line)]
   text = '' if report.value is None else f'\nTEXT {chance(report.value):.1%}'
   return f'VAR {" ".join(moves)}{text}'
-
-
-def board_text(position: Position) -> str:
-  """The board with coordinates, X black and O white, the last move in brackets."""
-  size, letters = position.size, COLUMNS[: position.size]
-  last = position.turns[-1].action if position.turns else None
-  rows = ['   ' + ' '.join(letters)]
-  for row in range(size):
-    text = ' '.join('.XO'[position.board[row, column]] for column in range(size))
-    text = f'{size - row:2} {text} {size - row}'
-    if last is not None and last != position.pass_action and last // size == row:
-      at = 2 * (last % size) + 2
-      text = f'{text[:at]}({text[at + 1]}){text[at + 3 :]}'
-    rows.append(text)
-  return '\n'.join(['', *rows, rows[0]])

@@ -7,25 +7,23 @@ a legal one, is silent, dies or runs out of time loses that game and is named.
 """
 
 import dataclasses
-import functools
+import glob
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mcts import clock, elo, engines, playouts, referee
+from mcts import clock, elo, engines, lockstep, referee
 from mcts.engines import Engine
-from mcts.go import Go
-from mcts.position import BLACK, rules
+from mcts.notation import BLACK
 from mcts.referee import Game, Terms
 
 PLAYERS = 'name[:key=value,...] of an engine, or the command line of a GTP program'
+QUIET = 10.0  # s without a word about games that are all played at once
 
 
 # -------- who plays --------
@@ -70,80 +68,6 @@ def program_name(command: str) -> str:
   return os.path.basename(command.split()[0])
 
 
-# -------- all games at once --------
-
-
-def openings(terms: Terms, pairs: Sequence[int]):
-  """The states after the pairs' random openings `[P, ...]`, and int32 `[T, P]` the actions."""
-  game = rules(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  init = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(pairs), *x.shape)), game.init(terms.komi))
-
-  play = _programs(game).opening
-  states, actions = init, []
-  for turn in range(terms.opening):
-    states, action = play(states, _keys(terms.seed, turn, pairs))
-    actions.append(np.asarray(action))
-  return states, np.array(actions, np.int32).reshape(-1, len(pairs))
-
-
-def _keys(seed: int, turn: int, numbers: Sequence[int]):
-  """Keys `[P]`, of a seed, a turn, and each game's number: the same in any company."""
-  key = jax.random.fold_in(jax.random.key(seed), turn)
-  return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(numbers, jnp.uint32))
-
-
-def play_batch(players: tuple[Engine, Engine], terms: Terms, pairs: Sequence[int]) -> list[Game]:
-  """Both games of each pair, all in lockstep; a turn is one call of each engine."""
-  game = rules(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  acts = [engine.act(game) for engine in players]
-  begin, actions = openings(terms, pairs)
-  step, score = _programs(game).step, _programs(game).score
-  groups = [begin, begin]  # the first player is black in the first group, white in the second
-  record = [[np.stack([row, row]) for row in actions], []]
-  alive = np.ones((2, len(pairs)), bool)
-  turn, moves, living = len(actions), record[0], [alive] * len(actions)
-  while alive.any():
-    chosen = []
-    for black in (0, 1):
-      mover = black ^ (turn % 2)
-      numbers = [2 * pair + black for pair in pairs]
-      action = acts[mover](groups[black], _keys(terms.seed + 1, turn, numbers))
-      groups[black], over = step(groups[black], action)
-      chosen.append((np.asarray(action), ~np.asarray(over)))
-    moves.append(np.stack([action for action, _ in chosen]))
-    living.append(alive)
-    alive = np.stack([going for _, going in chosen])
-    turn += 1
-  scores = [np.asarray(score(states)) for states in groups]
-  moves, living = np.array(moves), np.array(living)  # [T, 2, P]
-  return [
-    Game.scored(
-      2 * pair + black, black, moves[living[:, black, p], black, p], scores[black][p], terms
-    )
-    for p, pair in enumerate(pairs)
-    for black in (0, 1)
-  ]
-
-
-class _Programs(NamedTuple):
-  opening: Callable[..., Any]  # (states, keys) -> states, actions
-  step: Callable[..., Any]  # (states, actions) -> states, whether they are over
-  score: Callable[..., Any]
-
-
-@functools.cache
-def _programs(game: Go) -> _Programs:
-  def opening(states, keys):
-    action = playouts.random_moves(game, states, keys)
-    return jax.vmap(game.step)(states, action), action
-
-  def step(states, actions):
-    states = jax.vmap(game.step)(states, actions)
-    return states, jax.vmap(game.done)(states)
-
-  return _Programs(*map(jax.jit, (opening, step, jax.vmap(game.score))))
-
-
 # -------- one game after the other --------
 
 
@@ -151,7 +75,7 @@ def play_in_turn(players: Sequence[Engine | str], terms: Terms, pairs, done) -> 
   """Both games of each pair; `done(game)` is told of each."""
   called, games = names(players), []
   seats = [referee.seat(spec, name, terms) for spec, name in zip(players, called, strict=True)]
-  _, actions = openings(terms, pairs)
+  _, actions = lockstep.openings(terms, pairs)
   try:
     for p, pair in enumerate(pairs):
       for black in (0, 1):
@@ -247,10 +171,12 @@ def match(
   batch: games at once, if both are ours: all unless told, or 64 under `sprt`.
   time: a clock for games with a program, as `clock.parse` reads it; timeout: seconds an answer.
   tidy: against a program our engine passes only when no dead stone is left to take.
-  workdir: where `match.json` and one SGF file a game go.
+  workdir: where `match.json` and one SGF file a game go; not one that holds those of another match.
   """
   if games < 1:
     raise ValueError(f'games {games}: must be at least 1')
+  if workdir and glob.glob(os.path.join(glob.escape(workdir), '*.sgf')):
+    raise ValueError(f'workdir {workdir}: holds the games of another match; give a new one')
   cap = 2 * size * size if max_moves is None else max_moves
   plies = size // 3 if opening is None else opening
   if not 0 <= plies < cap:
@@ -274,14 +200,15 @@ class _Play:
   say: Callable[[str], None]
 
   def run(self) -> Match:
-    self.names, self.began, self.games = names(self.players), time.monotonic(), []
+    self.names, self.games = names(self.players), []
+    self.began = self.told = time.monotonic()
     ours = not any(isinstance(x, str) for x in self.players)
     at_once = max(1, (self.batch or (64 if self.sprt else 2 * self.pairs)) // 2) if ours else 1
     for start in range(0, self.pairs, at_once):
       # A last round of fewer games would be compiled anew, so it is filled up and cut.
       numbers = list(range(start, start + at_once))
       if ours:
-        for game in play_batch(self.players, self.terms, numbers):
+        for game in lockstep.play(self.players, self.terms, numbers, self._tell):
           if game.number < 2 * self.pairs:
             self._done(game)
       else:
@@ -298,6 +225,11 @@ class _Play:
     match = Match(self.names, self.terms, self.games, time.monotonic() - self.began)
     test = elo.sprt(*match.points(0), *self.sprt) if self.sprt else None
     return dataclasses.replace(match, test=test)
+
+  def _tell(self, turn, living):
+    if living and time.monotonic() - self.told > QUIET:
+      self.told = time.monotonic()
+      self.say(f'turn {turn}: {living} games under way')
 
   def _done(self, game):
     self.games.append(game)

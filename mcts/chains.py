@@ -167,6 +167,21 @@ def label(stones: Array, size: int) -> Array:
   return name * colour
 
 
+def eyes(view: Array, size: int) -> Array:
+  """bool `[N^2]`: empty points whose neighbours are all own (positive), and safe.
+
+  Safe if the opponent has at most one of the diagonal neighbours, at the edge none.
+  """
+  board = jnp.pad(jnp.sign(view).reshape(size, size), 1, constant_values=2)  # 2: beyond the edge
+  at = lambda y, x: board[1 + y : 1 + y + size, 1 + x : 1 + x + size]  # noqa: E731
+  around = [at(y, x) for y, x in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+  corners = [at(y, x) for y in (-1, 1) for x in (-1, 1)]
+  hostile = sum((corner == -1).astype(jnp.int32) for corner in corners)
+  edge = any_of([corner == 2 for corner in corners])
+  surrounded = functools.reduce(jnp.logical_and, [side > 0 for side in around])
+  return ((at(0, 0) == 0) & surrounded & (hostile <= jnp.where(edge, 0, 1))).reshape(-1)
+
+
 # -------- rows of bits --------
 
 

@@ -1,4 +1,4 @@
-"""A Go board as text, as SVG and as PNG, with visit shares, ownership and a line of play.
+"""A Go board as SVG and as PNG, with visit shares, ownership and a line of play.
 
 `diagram` says what is to be seen as shapes, `mcts.shapes` writes them as `svg` or `png`.
 `python -m mcts.draw GAME.sgf --move=36 --output=board.png` draws the board after 36 moves.
@@ -11,26 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mcts import notation
+from mcts.notation import COLUMNS
 from mcts.shapes import INK, Box, Disc, Label, Line, Picture, save
 
-LETTERS = 'ABCDEFGHJKLMNOPQRSTUVWXYZ'
 CELL = 40.0  # units between two lines of the board
 WOOD, WHITE, RED, BLUE = '#e6bd72', '#fbfaf6', '#c8321e', '#1f5fa8'
 COLOURS = {1: (INK, WHITE), -1: (WHITE, INK)}  # of a stone, and of what is written on it
-
-
-def text(stones, last: int | None = None) -> str:
-  """The board `[N, N]` (1 black, -1 white) as lines of text, `last` (an action) in parentheses."""
-  size = len(stones)
-  letters = '   ' + ' '.join(LETTERS[:size])
-  lines = [letters]
-  for row in range(size):
-    line = ' ' + ' '.join('.XO'[int(np.sign(x))] for x in stones[row]) + ' '
-    if last is not None and last < size * size and last // size == row:
-      at = 2 * (last % size)
-      line = line[:at] + f'({line[at + 1]})' + line[at + 3 :]
-    lines.append(f'{size - row:2}{line}{size - row}')
-  return '\n'.join([*lines, letters]) + '\n'
 
 
 # -------- the picture --------
@@ -74,8 +61,8 @@ def diagram(
 
 def _check(stones, visits, ownership) -> int:
   size = len(stones)
-  if stones.shape != (size, size) or not 2 <= size <= len(LETTERS):
-    raise ValueError(f'a board of shape {stones.shape}: must be N x N, N from 2 to {len(LETTERS)}')
+  if stones.shape != (size, size) or not 2 <= size <= len(COLUMNS):
+    raise ValueError(f'a board of shape {stones.shape}: must be N x N, N from 2 to {len(COLUMNS)}')
   if visits is not None and np.shape(visits) != (size * size + 1,):
     raise ValueError(f'visits of shape {np.shape(visits)}: must be [{size * size + 1}]')
   if ownership is not None and np.shape(ownership) != (size, size):
@@ -99,7 +86,7 @@ def _board(size: int):
     yield Line(low - width / 2, at, high + width / 2, at, width=width)
     yield Line(at, low - width / 2, at, high + width / 2, width=width)
     for edge in (0.42 * CELL, (size + 1.58) * CELL):
-      yield Label(at, edge, LETTERS[i], 0.4 * CELL)
+      yield Label(at, edge, COLUMNS[i], 0.4 * CELL)
       yield Label(edge, at, str(size - i), 0.4 * CELL)
   for row, column in star_points(size):
     yield Disc((column + 1.5) * CELL, (row + 1.5) * CELL, 0.1 * CELL, INK)
@@ -222,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       raise ValueError(f'--move={count}: the game has {len(record.moves)} moves')
     stones, last = sgf.stones(record, count), record.moves[count - 1][1] if count else None
     if options.output is None:
-      print(text(stones, last), end='')
+      print(notation.board(stones, last), end='')
       return
     title = _title(record, count) if options.title is None else options.title
     save(diagram(stones, last=last, title=title), options.output)

@@ -86,7 +86,8 @@ def rollouts(game: Game, *, number: int = 1, max_moves: int | None = None) -> Ev
 
   def evaluate(states, keys):
     def outcome(key):
-      return random_outcome(game, states, key, max_moves)
+      end = play_out(game, random_moves, states, key, max_moves)
+      return _outcome(game, states, end)
 
     parts = jax.vmap(lambda key: jax.random.split(key, number), out_axes=1)(keys)  # [number, B]
     return prior(states, keys)[0], jax.lax.map(outcome, parts).mean(0)
@@ -94,8 +95,21 @@ def rollouts(game: Game, *, number: int = 1, max_moves: int | None = None) -> Ev
   return evaluate
 
 
-def random_outcome(game: Game, states, keys: Array, max_moves: int | None = None) -> Array:
-  """float32 `[B]` for the players to move in `states`, after games of random legal moves."""
+def random_moves(game: Game, states, keys: Array) -> Array:
+  """int32 `[B]`: of each position's legal actions any."""
+  return jax.vmap(lambda state, key: draw(game.legal(state), key))(states, keys)
+
+
+def draw(mask: Array, key: Array) -> Array:
+  """int32 `[]`: where the mask `[A]` is true, anywhere with equal chances."""
+  return jnp.where(mask, jax.random.uniform(key, mask.shape), -1).argmax().astype(jnp.int32)
+
+
+def play_out(game: Game, choose, states, keys: Array, max_moves: int | None = None):
+  """The states at the ends of games that go on with `choose(game, states, keys)`, actions `[B]`.
+
+  keys: one a game. At the latest they end `max_moves` moves from here.
+  """
 
   def going(carry):
     move, _, over = carry
@@ -103,16 +117,16 @@ def random_outcome(game: Game, states, keys: Array, max_moves: int | None = None
 
   def play(carry):
     move, states, _ = carry
-    draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, move), (A,)))(keys)
-    legal = jax.vmap(game.legal)(states)
-    action = jnp.where(legal, draw, -1).argmax(-1).astype(jnp.int32)
-    states = jax.vmap(game.step)(states, action)
+    move_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, move)
+    states = jax.vmap(game.step)(states, choose(game, states, move_keys))
     return move + 1, states, jax.vmap(game.done)(states)
 
-  A = game.num_actions
   over = jax.vmap(game.done)(states)
-  zero = over[0].astype(jnp.int32) * 0
-  _, end, over = jax.lax.while_loop(going, play, (zero, states, over))
+  return jax.lax.while_loop(going, play, (over[0].astype(jnp.int32) * 0, states, over))[1]
+
+
+def _outcome(game, states, end):
+  """float32 `[B]`: of games that ended in `end`, for the players to move in `states`."""
   same = jax.vmap(game.to_play)(end) == jax.vmap(game.to_play)(states)
   value = jax.vmap(game.value)(end)
-  return jnp.where(over, jnp.where(same, value, -value), 0.0)
+  return jnp.where(jax.vmap(game.done)(end), jnp.where(same, value, -value), 0.0)

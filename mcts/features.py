@@ -90,7 +90,7 @@ def _facts(game, state) -> Facts:
     _eight(atari),
     _eight(jnp.where(legal, move.liberties, zero)),
   )
-  after = ((legal & ~eyes(view, size))[:, None], ~ones)
+  after = ((legal & ~chains_lib.eyes(view, size))[:, None], ~ones)
   prey, escapes = _questions(view, legal, groups, move, reply, size)
   return Facts(chains, player, before, after, prey, escapes)
 
@@ -109,19 +109,6 @@ def turns_since(game, state) -> Array:
   points = game.size * game.size
   place = jnp.where(stands, point, points)
   return jnp.zeros_like(point, shape=(points + 1,)).at[place].set(jnp.where(stands, age, 0))[:-1]
-
-
-def eyes(view: Array, size: int) -> Array:
-  """bool `[N^2]`: empty points whose neighbours are all own (positive), and that stay so: of the
-  diagonal points the opponent has one at most, and none at the edge.
-  """
-  inside = jnp.ones_like(view)
-  near = sum(n.astype(jnp.int32) for n in chains_lib.neighbours((view > 0).astype(jnp.int32), size))
-  sides = sum(chains_lib.neighbours(inside, size))
-  other = (view < 0).astype(jnp.int32)
-  above, below, _, _ = chains_lib.neighbours(other, size)
-  corners = sum(sum(chains_lib.neighbours(x, size)[2:]) for x in (above, below))
-  return (view == 0) & (near == sides) & (corners + (sides < 4) < 2)
 
 
 # -------- chains as rows of bits --------

@@ -102,7 +102,7 @@ def from_position(rules: Rules, board, to_play=0, komi=7.5) -> State:
   no liberty or the stones fill the record, unless `board` is traced.
   """
   if not isinstance(board, jax.core.Tracer):
-    _check_position(rules, np.asarray(board))
+    check_position(rules, np.asarray(board))
   stones = jnp.asarray(board).reshape(-1)
   order = jnp.argsort(jnp.select([stones > 0, stones < 0], [0, 1], 2), stable=True)
   turns = rules.max_moves
@@ -124,7 +124,7 @@ def from_position(rules: Rules, board, to_play=0, komi=7.5) -> State:
   )
 
 
-def _check_position(rules: Rules, board: np.ndarray):
+def check_position(rules: Rules, board: np.ndarray):
   if board.shape != (rules.size, rules.size):
     raise ValueError(f'a board of shape {board.shape}: must be {rules.size} x {rules.size}')
   if np.count_nonzero(board) >= rules.max_moves:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from mcts import analysis, clock, engines, handicap
+from mcts import analysis, clock, engines, handicap, notation
 from mcts.engines import Engine
 from mcts.go import SIZES
 from mcts.gtp_words import Command, Refusal, action_of, integer_of, number_of, player_of
-from mcts.position import COLOURS, WHITE, Illegal, Position, result, to_vertex
+from mcts.notation import COLOURS, WHITE, result, to_vertex
+from mcts.position import Illegal, Position
 
 VERSION = '1'
 
@@ -141,7 +142,8 @@ class Session:
     return COLOURS[position.to_play]
 
   def showboard(self):
-    return analysis.board_text(self.position)
+    turns = self.position.turns
+    return '\n' + notation.board(self.position.board, turns[-1].action if turns else None)
 
   # ---- handicap ----
 
@@ -208,7 +210,7 @@ class Session:
     return vertex
 
   def _vertex(self, report):
-    hopeless = report.value is not None and (report.value + 1) / 2 < self.resign
+    hopeless = report.value is not None and analysis.chance(report.value) < self.resign
     return 'resign' if hopeless else to_vertex(report.move, self.position.size)
 
   def all_legal(self, player):

@@ -4,9 +4,7 @@ import math
 import re
 from typing import NamedTuple
 
-from mcts.position import BLACK, WHITE, from_vertex
-
-PLAYERS = {'b': BLACK, 'black': BLACK, 'w': WHITE, 'white': WHITE}
+from mcts.notation import PLAYERS, from_vertex
 
 
 class Refusal(Exception):

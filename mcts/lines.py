@@ -1,10 +1,14 @@
 """What games of stones in a row share: tic-tac-toe and Connect Four."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from mcts.game import Game
 
 
 class State(NamedTuple):
@@ -17,8 +21,43 @@ class State(NamedTuple):
   moves: Array
 
 
-def init(rows: int, columns: int) -> State:
-  return State(jnp.zeros((rows, columns), jnp.int8), jnp.zeros((), jnp.int32))
+def make_game(
+  name: str,
+  shape: tuple[int, int],
+  *,
+  in_a_row: int,
+  num_actions: int,
+  free: Callable[[Array], Array],
+  cell: Callable[[Array, Array], tuple[Array, Array]],
+) -> Game:
+  """The game on a board of that shape in which `in_a_row` stones win.
+
+  free: board -> bool `[A]`, which actions have a cell. cell: (board, action) -> its row and column.
+  """
+  lines = all_lines(*shape, in_a_row)
+
+  def done(state):
+    return won(state, lines) | (state.moves == state.board.size)
+
+  def step(state, action):
+    row, column = cell(state.board, action)
+    stone = (1 - 2 * to_play(state)).astype(jnp.int8)
+    placed = State(state.board.at[row, column].set(stone), state.moves + 1)
+    over = done(state)
+    return jax.tree.map(lambda old, new: jnp.where(over, old, new), state, placed)
+
+  return Game(
+    name=name,
+    num_actions=num_actions,
+    init=lambda: State(jnp.zeros(shape, jnp.int8), jnp.zeros((), jnp.int32)),
+    step=step,
+    legal=lambda state: free(state.board) & ~done(state),
+    done=done,
+    # It was not the player to move who made the line.
+    value=lambda state: jnp.where(won(state, lines), -1.0, 0.0),
+    observe=observe,
+    to_play=to_play,
+  )
 
 
 def all_lines(rows: int, columns: int, in_a_row: int) -> np.ndarray:
@@ -39,24 +78,6 @@ def won(state: State, lines: np.ndarray) -> Array:
   """bool `[]`: whether a line is full of one player's stones."""
   sums = state.board.reshape(-1)[lines].astype(jnp.int32).sum(-1)
   return (jnp.abs(sums) == lines.shape[1]).any()
-
-
-def done(state: State, lines: np.ndarray) -> Array:
-  return won(state, lines) | (state.moves == state.board.size)
-
-
-def value(state: State, lines: np.ndarray) -> Array:
-  """float32 `[]`: -1 if there is a line, for it was not the player to move who made it."""
-  return jnp.where(won(state, lines), -1.0, 0.0)
-
-
-def place(state: State, row: Array, column: Array) -> State:
-  stone = (1 - 2 * to_play(state)).astype(jnp.int8)
-  return State(state.board.at[row, column].set(stone), state.moves + 1)
-
-
-def keep_finished(over: Array, old: State, new: State) -> State:
-  return State(jnp.where(over, old.board, new.board), jnp.where(over, old.moves, new.moves))
 
 
 def to_play(state: State) -> Array:

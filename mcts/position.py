@@ -1,4 +1,4 @@
-"""A game of Go under way on the host: its turns, what the rules say of it, and vertices as text.
+"""A game of Go under way on the host: its turns and what the rules say of it.
 
 The rules are `mcts.go`'s, compiled once for each size: what is legal here is what its mask allows.
 """
@@ -12,39 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcts.go import SIZES, Go, State
-from mcts.go import _check_position as check_position
-
-COLUMNS = 'ABCDEFGHJKLMNOPQRSTUVWXYZ'  # GTP has no I
-BLACK, WHITE = 0, 1
-COLOURS = ('black', 'white')
+from mcts.go import SIZES, Go, State, check_position
+from mcts.notation import BLACK, COLOURS, to_vertex
 
 
 class Illegal(ValueError):
   """A move that the rules forbid."""
-
-
-# -------- vertices --------
-
-
-def to_vertex(action: int, size: int) -> str:
-  """'D4' or 'pass'."""
-  if action == size * size:
-    return 'pass'
-  row, column = divmod(action, size)
-  return f'{COLUMNS[column]}{size - row}'
-
-
-def from_vertex(text: str, size: int) -> int:
-  """The action of 'd4' or 'PASS'; ValueError for what is no point of the board."""
-  if text.lower() == 'pass':
-    return size * size
-  column, row = COLUMNS.find(text[:1].upper()), text[1:]
-  if not (row.isascii() and row.isdigit() and len(row) < 4):
-    raise ValueError(f'vertex {text!r}: must be a letter and a number, or pass')
-  if not (text and 0 <= column < size and 1 <= int(row) <= size):
-    raise ValueError(f'vertex {text!r}: not on a board of size {size}')
-  return (size - int(row)) * size + column
 
 
 # -------- the rules, compiled --------
@@ -216,8 +189,3 @@ class Position:
   def set_komi(self, komi: float) -> None:
     self.komi = float(komi)
     self._states = [state._replace(komi=np.float32(komi)) for state in self._states]
-
-
-def result(score: float) -> str:
-  """'B+3.5', 'W+7.5' or '0', as GTP and SGF write it."""
-  return '0' if score == 0 else f'{"B" if score > 0 else "W"}+{abs(score):g}'

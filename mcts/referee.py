@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from mcts import clock, engines
 from mcts.clock import Clock, Settings
 from mcts.engines import Engine
-from mcts.position import COLOURS, Position, from_vertex, result, to_vertex
+from mcts.notation import COLOURS, from_vertex, result, to_vertex
+from mcts.position import Position
 from mcts.program import Program, ProgramError, Refused
 
 START_TIMEOUT = 60.0  # seconds a program may take for its first answers
@@ -83,8 +84,7 @@ class EngineSeat:
 
   def genmove(self, position: Position, player: int, own: Clock) -> str:
     seconds = own.budget(clock.moves_left(position.size, len(position.turns)))
-    tidy = {'tidy': self.terms.tidy}
-    report = engines.choose(self.engine, position, player, seconds, **tidy)
+    report = engines.choose(self.engine, position, player, seconds, tidy=self.terms.tidy)
     return to_vertex(report.move, position.size)
 
   def told(self, position: Position, player: int, action: int) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mcts.tree import Tree, varying_like
+from mcts.tree import Tree, count_and_mean, varying_like
 
 FIRST_PLAY = ('loss', 'parent', 'mixed', 'lowest')
 
@@ -53,11 +53,8 @@ class Decision(NamedTuple):
 
 
 def root_edges(tree: Tree) -> Edges:
-  visits = tree.visits[:, 0].astype(jnp.float32)
-  total = tree.total[:, 0]
-  count = 1 + visits.sum(-1)
-  value = (tree.raw[:, 0] + total.sum(-1)) / count
-  return Edges(tree.prior[:, 0], visits, total, tree.raw[:, 0], count, value)
+  visits, total, raw = tree.visits[:, 0].astype(jnp.float32), tree.total[:, 0], tree.raw[:, 0]
+  return Edges(tree.prior[:, 0], visits, total, raw, *count_and_mean(raw, visits, total))
 
 
 def mixed_value(edges: Edges, probabilities: Array) -> Array:

@@ -9,7 +9,7 @@ and games enter as one function, `expand`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -120,18 +120,19 @@ def extend(
 # -------- by the clock --------
 
 
-def timed(tree: Tree, chunk: Callable[[Tree, int], Tree], seconds: float) -> tuple[Tree, int]:
-  """Extends until another chunk would not end in time: the tree, and how many chunks there were.
+def timed(tree: Tree, chunk: Callable[[Tree], Tree], deadline: float) -> Iterator[Tree]:
+  """Yields the tree after each chunk, until another one would not end by the deadline.
 
-  `chunk(tree, number)` is a compiled `extend`; there is always one, and the next one is expected
-  to take as long as the slowest so far.
+  `chunk` is a compiled `extend`; `deadline` is a time of `time.monotonic`. There is always one
+  chunk, and the next is expected to take as long as the slowest so far, with all that was done
+  about it before the next was asked for.
   """
-  began, slowest, number = time.monotonic(), 0.0, 0
-  while number == 0 or time.monotonic() - began + slowest < seconds:
-    before = time.monotonic()
-    tree = jax.block_until_ready(chunk(tree, number))
-    slowest, number = max(slowest, time.monotonic() - before), number + 1
-  return tree, number
+  slowest, before = 0.0, time.monotonic()
+  while slowest == 0.0 or before + slowest < deadline:
+    tree = jax.block_until_ready(chunk(tree))
+    yield tree
+    now = time.monotonic()
+    slowest, before = max(slowest, now - before), now
 
 
 __all__ = [

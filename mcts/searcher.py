@@ -6,6 +6,7 @@ tree that still holds; several leaves are evaluated at once, as one game makes s
 
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -100,25 +101,22 @@ class Search:
   # ---- one game ----
 
   def consider(self, position, player, seconds=None, *, tidy=False, allowed=None):
-    began, slowest = time.monotonic(), 0.0
-    tree = self._tree(position, player, allowed)
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+
+    def extend(tree):
+      self._memory = None  # the tree's arrays are handed on
+      return self._programs(position.rules).extend(tree, self._keys())
+
+    trees = search_lib.timed(self._tree(position, player, allowed), extend, deadline)
     chunks = self.simulations // self.chunk if seconds is None else None
-    while True:
-      before = time.monotonic()
-      tree = self._programs(position.rules).extend(tree, self._keys())
+    for tree in itertools.islice(trees, chunks):
       report = self._report(position, player, tree, tidy)
       if allowed is None:
         turns = tuple(position.turns)
         self._memory = Memory(position.start, position.komi, turns, player, tree)
       yield report
-      now = time.monotonic()
-      slowest = max(slowest, now - before)
-      if chunks is not None:
-        chunks -= 1
-      late = seconds is not None and now - began + slowest > seconds
-      if chunks == 0 or late or report.visits >= MOST_VISITS:
+      if report.visits >= MOST_VISITS:
         return
-      self._memory = None  # the tree's arrays are handed on
 
   def _tree(self, position, player, allowed):
     """The tree that holds what is known of the position, or a new one."""

@@ -190,8 +190,8 @@ def _edges(tree, row, A, count, value):
 
 def _root_edges(tree, first, A):
   edges = _edges(tree, first, A, None, None)
-  count = 1 + edges.visits.sum(-1)
-  return edges._replace(count=count, value=(edges.raw + edges.total.sum(-1)) / count)
+  count, value = tree_lib.count_and_mean(edges.raw, edges.visits, edges.total)
+  return edges._replace(count=count, value=value)
 
 
 def _first_highest(score):

@@ -5,23 +5,11 @@ from mcts.game import Game
 
 
 def TicTacToe() -> Game:
-  rows = lines.all_lines(3, 3, 3)
-
-  def legal(state):
-    return (state.board.reshape(-1) == 0) & ~lines.done(state, rows)
-
-  def step(state, action):
-    placed = lines.place(state, action // 3, action % 3)
-    return lines.keep_finished(lines.done(state, rows), state, placed)
-
-  return Game(
-    name='tictactoe',
+  return lines.make_game(
+    'tictactoe',
+    (3, 3),
+    in_a_row=3,
     num_actions=9,
-    init=lambda: lines.init(3, 3),
-    step=step,
-    legal=legal,
-    done=lambda state: lines.done(state, rows),
-    value=lambda state: lines.value(state, rows),
-    observe=lines.observe,
-    to_play=lines.to_play,
+    free=lambda board: board.reshape(-1) == 0,
+    cell=lambda board, action: (action // 3, action % 3),
   )

@@ -85,8 +85,16 @@ class Tree:
   @property
   def value(self) -> Array:
     """float32 `[B]`: the mean over the root's own evaluation and all simulations."""
-    count = 1 + self.root_visits.sum(-1)
-    return (self.raw[:, 0] + self.total[:, 0].sum(-1)) / count.astype(jnp.float32)
+    return count_and_mean(self.raw[:, 0], self.visits[:, 0], self.total[:, 0])[1]
+
+
+def count_and_mean(raw: Array, visits: Array, total: Array) -> tuple[Array, Array]:
+  """float32 `[B]` twice: a node's visits, its own evaluation among them, and the mean of them all.
+
+  raw: `[B]`; visits, total: `[B, A]` of its edges.
+  """
+  count = 1 + visits.astype(jnp.float32).sum(-1)
+  return count, (raw + total.sum(-1)) / count
 
 
 def varying_like(x, like: Array):

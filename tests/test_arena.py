@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from mcts import arena, elo, engines
-from mcts.position import Position, result
+from mcts.notation import result
+from mcts.position import Position
 
 GNU_GO = '/usr/games/gnugo'
 GNU_GO_COMMAND = (
@@ -151,6 +153,15 @@ def test_what_a_match_leaves_behind(tmp_path):
       if point:
         board.play(*point, colour)
     assert result(board.area_score() - 7.5) == game.result
+  with pytest.raises(ValueError, match='holds the games of another match'):
+    match('random', 'random', games=2, workdir=str(tmp_path))
+
+
+def test_a_batch_says_how_it_goes(monkeypatch):
+  monkeypatch.setattr(arena, 'QUIET', -1.0)
+  lines = []
+  match('random', 'random', games=4, say=lines.append)
+  assert re.fullmatch(r'turn \d+: [1-4] games under way', lines[0])
 
 
 @pytest.mark.parametrize(

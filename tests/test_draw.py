@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from data import sgf
-from mcts import draw, shapes
+from mcts import draw, notation, shapes
 
 BOARD = np.zeros((5, 5), np.int8)
 BOARD[0, 1], BOARD[3, 4], BOARD[3, 3] = 1, -1, 1
 
 
 def test_text():
-  assert draw.text(BOARD, last=19) == (
+  assert notation.board(BOARD, last=19) == (
     '   A B C D E\n'
     ' 5 . X . . . 5\n'
     ' 4 . . . . . 4\n'
@@ -25,11 +25,11 @@ def test_text():
     ' 1 . . . . . 1\n'
     '   A B C D E\n'
   )
-  assert '(' not in draw.text(BOARD) and '(' not in draw.text(BOARD, last=25)
+  assert '(' not in notation.board(BOARD) and '(' not in notation.board(BOARD, last=25)
 
 
 def test_text_has_no_letter_i_and_lines_up_on_large_boards():
-  lines = draw.text(np.zeros((25, 25), int), last=0).splitlines()
+  lines = notation.board(np.zeros((25, 25), int), last=0).splitlines()
   assert lines[0].split() == list('ABCDEFGHJKLMNOPQRSTUVWXYZ')
   assert lines[1].startswith('25(.). ') and lines[-2].startswith(' 1 . ')
   assert {line.index('.') for line in lines[1:-1]} == {3}

@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests.test_go import played
+from mcts.notation import COLOURS, to_vertex
+from tests.go_play import played
 
-COLUMNS = 'ABCDEFGHJKLMNOPQRST'
 SIZES = (3, 5, 9, 19)
 GNUGO = shutil.which('gnugo') or shutil.which('/usr/games/gnugo')
 
@@ -82,13 +82,12 @@ def test_gnu_go_with_positional_superko(size):
   program = GnuGo()
   program.ask(f'boardsize {size}')
   program.ask('clear_board')
-  name = lambda a: f'{COLUMNS[a % size]}{size - a // size}'  # noqa: E731
   for t, action in enumerate(actions):
     if facts['done'][t]:
       break
-    colour = ('black', 'white')[facts['to_play'][t]]
-    legal = {name(a) for a in np.flatnonzero(facts['legal'][t][:-1])}
+    colour = COLOURS[facts['to_play'][t]]
+    legal = {to_vertex(a, size) for a in np.flatnonzero(facts['legal'][t][:-1])}
     assert set(program.ask(f'all_legal {colour}')) == legal
-    program.ask(f'play {colour} {"pass" if action == size * size else name(action)}')
+    program.ask(f'play {colour} {to_vertex(action, size)}')
   program.ask('quit')
   program.process.communicate(timeout=10)

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from mcts.go import Go
+from mcts.notation import COLOURS, from_vertex
 from tests.go_referee import Referee
 
 DOCUMENT = pathlib.Path(__file__).parents[1] / 'docs' / 'go_rules.md'
 SIGN = {'X': 1, 'O': -1, '.': 0, '-': 0}
-COLUMNS = 'ABCDEFGHJKLMNOPQRSTUVWXYZ'
-PLAYERS = ('black', 'white')
 
 
 def positions():
@@ -32,12 +31,6 @@ def read_board(lines):
   while lines and re.fullmatch(r'[XO.-]( [XO.-])*', lines[0]):
     rows.append([SIGN[x] for x in lines.pop(0).split()])
   return rows
-
-
-def action_of(name, size):
-  if name == 'pass':
-    return size * size
-  return (size - int(name[1:])) * size + COLUMNS.index(name[0])
 
 
 @functools.cache
@@ -57,7 +50,7 @@ class Position:
     options = dict(pair.split('=') for pair in fields.get('rules', '').split())
     options['suicide'] = bool(options.get('suicide'))
     game, self.step, self.legal, self.ownership, self.score = compiled(self.size, **options)
-    first = PLAYERS.index(fields.get('to play', 'black'))
+    first = COLOURS.index(fields.get('to play', 'black'))
     self.game, self.state = game, game.from_position(np.array(board), to_play=first, komi=0)
     stones = {(r, c): int(x < 0) for r, row in enumerate(board) for c, x in enumerate(row) if x}
     self.referee = Referee(self.size, **options, stones=stones, first=first)
@@ -69,7 +62,7 @@ class Position:
       getattr(self, f'check_{key.replace(" ", "_")}')(value.strip())
 
   def check_to_play(self, value):
-    assert value in PLAYERS
+    assert value in COLOURS
 
   def check_rules(self, value):
     assert value
@@ -77,7 +70,7 @@ class Position:
   def check_moves(self, value):
     for name in value.split():
       self.check_legal(name)
-      action = action_of(name, self.size)
+      action = from_vertex(name, self.size)
       self.state = self.step(self.state, jnp.int32(action))
       self.referee.play(action)
 
@@ -85,7 +78,7 @@ class Position:
     mask = self.legal(self.state)
     assert mask.tolist() == self.referee.mask()
     for name in value.split():
-      assert mask[action_of(name, self.size)] == expected, name
+      assert mask[from_vertex(name, self.size)] == expected, name
 
   def check_illegal(self, value):
     self.check_legal(value, expected=False)

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import time
 
 import jax
 import jax.numpy as jnp
@@ -131,11 +132,13 @@ def test_chunks_are_the_whole():
 
 def test_timed_search_stops_in_time_and_searches_at_least_once():
   root, expand, _ = synthetic.make(2, 9)
-  chunk = jax.jit(lambda tree, _: extend(tree, expand, jax.random.key(0), num_simulations=4))
-  tree, number = search_lib.timed(start(root, capacity=500), chunk, 0.0)
-  assert number == 1 and tree.root_visits.sum(1).tolist() == [4, 4]
-  tree, number = search_lib.timed(start(root, capacity=500), chunk, 0.2)
-  assert tree.root_visits.sum(1).tolist() == [4 * number] * 2
+  chunk = jax.jit(lambda tree: extend(tree, expand, jax.random.key(0), num_simulations=4))
+  (tree,) = search_lib.timed(start(root, capacity=500), chunk, time.monotonic())
+  assert tree.root_visits.sum(1).tolist() == [4, 4]
+  deadline = time.monotonic() + 0.2
+  for number, tree in enumerate(search_lib.timed(start(root, capacity=500), chunk, deadline), 1):
+    assert tree.root_visits.sum(1).tolist() == [4 * number] * 2
+  assert number > 1
 
 
 def test_the_line_holds_all_positions_above_a_leaf():

@@ -1,0 +1,47 @@
+"""Go in words: vertices such as D4, colours, results, and a board as text."""
+
+import numpy as np
+
+COLUMNS = 'ABCDEFGHJKLMNOPQRSTUVWXYZ'  # GTP has no I
+BLACK, WHITE = 0, 1
+COLOURS = ('black', 'white')
+PLAYERS = {'b': BLACK, 'black': BLACK, 'w': WHITE, 'white': WHITE}
+
+
+def to_vertex(action: int, size: int) -> str:
+  """'D4' or 'pass'."""
+  if action == size * size:
+    return 'pass'
+  row, column = divmod(action, size)
+  return f'{COLUMNS[column]}{size - row}'
+
+
+def from_vertex(text: str, size: int) -> int:
+  """The action of 'd4' or 'PASS'; ValueError for what is no point of the board."""
+  if text.lower() == 'pass':
+    return size * size
+  column, row = COLUMNS.find(text[:1].upper()), text[1:]
+  if not (row.isascii() and row.isdigit() and len(row) < 4):
+    raise ValueError(f'vertex {text!r}: must be a letter and a number, or pass')
+  if not (text and 0 <= column < size and 1 <= int(row) <= size):
+    raise ValueError(f'vertex {text!r}: not on a board of size {size}')
+  return (size - int(row)) * size + column
+
+
+def result(score: float) -> str:
+  """'B+3.5', 'W+7.5' or '0', as GTP and SGF write it."""
+  return '0' if score == 0 else f'{"B" if score > 0 else "W"}+{abs(score):g}'
+
+
+def board(stones, last: int | None = None) -> str:
+  """The board `[N, N]` (1 black, -1 white) as lines of text, `last` (an action) in parentheses."""
+  size = len(stones)
+  letters = '   ' + ' '.join(COLUMNS[:size])
+  lines = [letters]
+  for row in range(size):
+    line = ' ' + ' '.join('.XO'[int(np.sign(x))] for x in stones[row]) + ' '
+    if last is not None and last < size * size and last // size == row:
+      at = 2 * (last % size)
+      line = line[:at] + f'({line[at + 1]})' + line[at + 3 :]
+    lines.append(f'{size - row:2}{line}{size - row}')
+  return '\n'.join([*lines, letters]) + '\n'
