@@ -25,3 +25,12 @@ def apart(x: Any) -> Any:
 
 _identity = jax.jit(lambda x: x)
 apart.defvjp(lambda x: (apart(x), None), lambda _, dx: (apart(dx),))
+
+
+def in_turn(first: Any, then: Any) -> tuple[Any, Any]:
+  """Both as they are, but on a CPU nothing uses `then` before `first` is computed.
+
+  Of two updates in place, one of which reads the old value of the other's array, the reader must
+  come first; XLA's CPU backend copies the array where nothing says so.
+  """
+  return apart((first, then)) if jax.default_backend() == 'cpu' else (first, then)

@@ -19,6 +19,8 @@ Pads = tuple[Pair, Pair]
 
 # -------- products --------
 
+FEW_ROWS = 16  # of x: `x^T dy` is faster as so many outer products, one loop that XLA fuses
+
 
 def dense(x: Array, kernel: Array) -> Array:
   """`x @ kernel`, `[B, C]` with `[C, F]`."""
@@ -34,6 +36,9 @@ def _dense_backward(saved, dy):
   x, kernel = saved
   # Of two matrices that share their last axis XLA:CPU transposes one in memory: not the larger.
   dx = apart(kernel @ dy.T).T if x.shape[0] < x.shape[1] else dy @ kernel.T
+  if x.shape[0] <= FEW_ROWS and x.dtype == jnp.float32:
+    dx, x, dy = apart((dx, x, dy))  # dx first, from the old kernel
+    return dx, sum(x[i][:, None] * dy[i][None] for i in range(x.shape[0]))
   return apart((dx, _rows_product(x, dy)))
 
 
@@ -57,6 +62,8 @@ def _vary_alike(*arrays):
 
 # -------- convolution --------
 
+TILES = {3: (4, 2), 5: (4, 2)}  # side of a kernel -> the m of F(m x m, side x side)
+
 
 def plain_conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) -> Array:
   layout = ('NHWC', 'HWIO', 'NHWC')
@@ -73,6 +80,8 @@ def conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) -> Arr
     return jnp.concatenate(parts, -1)
   if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
     x, strides = x[:, :: strides[0], :: strides[1]], (1, 1)
+  if strides[0] == strides[1] > 1 and (blocks := _blocks(x, kernel, strides[0], pads)):
+    return conv(*blocks, (1, 1), ((0, 0), (0, 0)), 1)
   if strides == (1, 1) and (side := _tile_side(kernel)):
     return banded.convolve(x, kernel, pads, side)
   return _one_conv(*_vary_alike(x, kernel), strides, pads)
@@ -126,7 +135,7 @@ def _input_gradient(x, kernel, dy, strides, pads):
 
 def _kernel_gradient(x, kernel, dy, strides, pads):
   if m := _winograd_tile(x, kernel, strides, pads):
-    return winograd.kernel_gradient(x, dy, pads, m)
+    return winograd.kernel_gradient(x, dy, pads, m, kernel.shape[0])
   if x.shape[-1] >= 32:  # below, the products are too thin
     x = apart(jnp.pad(x, ((0, 0), *pads, (0, 0))))
     taps = slices(x, kernel.shape[:2], strides)
@@ -135,18 +144,38 @@ def _kernel_gradient(x, kernel, dy, strides, pads):
   return jax.linear_transpose(lambda k: plain_conv(x, k, strides, pads, 1), kernel)(dy)[0]
 
 
+def _blocks(x, kernel, s, pads):
+  """x and kernel of the same convolution with stride 1: blocks of s x s pixels become channels.
+
+  None where that does not make it one for Winograd's filtering. AlexNet's first, 11 x 11 of 3
+  channels and stride 4, becomes 3 x 3 of 48.
+  """
+  (h, w, C, _), side = kernel.shape, -(-kernel.shape[0] // s)
+  if h != w or side not in TILES or s * s * C < 32:
+    return None
+  rows, columns = ((n - 1) // s + side for n in winograd.output_size(x.shape, pads, h))
+  wanted = zip(pads, (rows, columns), x.shape[1:3], strict=True)
+  sides = [(low, n * s - size - low) for (low, _), n, size in wanted]
+  x = winograd.pad(x, *sides).reshape(x.shape[0], rows, s, columns, s, C)
+  more = side * s - h
+  kernel = jnp.pad(kernel, ((0, more), (0, more), (0, 0), (0, 0)))
+  kernel = kernel.reshape(side, s, side, s, C, -1).transpose(0, 2, 1, 3, 4, 5)
+  x = x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, s * s * C)
+  return x, kernel.reshape(side, side, s * s * C, -1)
+
+
 def _winograd_tile(x, kernel, strides, pads) -> int:
-  """The m of the F(m x m, 3 x 3) that is fastest here, 0 where none is.
+  """The m of the F(m x m, r x r) that is fastest here, 0 where none is.
 
   Transforming x costs in proportion to tiles x channels, the kernel channels x channels, and both
   are repaid by the products in between, tiles x channels x channels: so there must be many of both.
   """
-  channels = min(kernel.shape[2:])
-  fits = kernel.shape[:2] == (3, 3) and strides == (1, 1) and max(map(max, pads)) <= 2
-  if not fits or channels < 32 or x.dtype != jnp.float32:
+  channels, r = min(kernel.shape[2:]), kernel.shape[0]
+  square = kernel.shape[1] == r and strides == (1, 1) and max(map(max, pads)) < r
+  if not (square and r in TILES) or channels < 32 or x.dtype != jnp.float32:
     return 0
-  size = winograd.output_size(x.shape, pads)
-  tiles = {m: x.shape[0] * math.prod(-(-n // m) for n in size) for m in winograd.TRANSFORMS}
+  size = winograd.output_size(x.shape, pads, r)
+  tiles = {m: x.shape[0] * math.prod(-(-n // m) for n in size) for m in TILES[r]}
   if tiles[4] >= channels:
     return 4
   return 2 if tiles[2] >= channels // 4 and tiles[2] >= 64 else 0
@@ -193,17 +222,21 @@ def _max_forward(x, window, strides, pads):
 def _max_backward(window, strides, pads, saved, dy):
   """Pixel (s t + p, s u + q) collects from the windows where it is number i, j = p, q modulo s."""
   where, shape = saved
+  h, w = strides
   tiles = [-(-(n + sum(p)) // s) for n, p, s in zip(shape[1:3], pads, strides, strict=True)]
-  phases = [[jnp.zeros((shape[0], *tiles, shape[3]), dy.dtype)] * strides[1]] * strides[0]
-  phases = [list(row) for row in phases]
-  for i, j in np.ndindex(window):
-    part = jnp.where(where == i * window[1] + j, dy, 0)
-    ahead = (i // strides[0], j // strides[1])
-    sides = [(n, tiles[d] - n - dy.shape[d + 1]) for d, n in enumerate(ahead)]
-    part = jnp.pad(part, ((0, 0), *sides, (0, 0)))
-    phases[i % strides[0]][j % strides[1]] += part
+  # Windows that begin so many tiles above a pixel still hold it.
+  above = [(n - 1) // s for n, s in zip(window, strides, strict=True)]
+  sides = [(a, n - size) for a, n, size in zip(above, tiles, dy.shape[1:3], strict=True)]
+  padded = [winograd.pad(x, *sides) for x in (dy, where)]
+  dy, where = apart(padded)
+  phases = [[jnp.zeros((shape[0], *tiles, shape[3]), dy.dtype)] * w for _ in range(h)]
+  for number, (i, j) in enumerate(np.ndindex(window)):
+    top, left = above[0] - i // h, above[1] - j // w
+    here = lambda x: x[:, top : top + tiles[0], left : left + tiles[1]]  # noqa: B023, E731
+    phases[i % h][j % w] += jnp.where(here(where) == number, here(dy), 0)
+  phases = apart(phases)
   dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
-  dx = dx.reshape(shape[0], tiles[0] * strides[0], tiles[1] * strides[1], shape[3])
+  dx = dx.reshape(shape[0], tiles[0] * h, tiles[1] * w, shape[3])
   return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]],)
 
 

@@ -69,11 +69,12 @@ def test_conv(window, strides, padding, groups, channels):
   assert_same(conv, x, kernel)
 
 
-@pytest.mark.parametrize('m', [2, 4])
-@pytest.mark.parametrize('shape', [(2, 8, 8), (1, 7, 10), (3, 5, 3), (1, 1, 2)])
-@pytest.mark.parametrize('pads', [((1, 1), (1, 1)), ((0, 2), (2, 1))])
-def test_winograd_tiles_of_any_number_and_padding(m, shape, pads):
-  x, kernel = normal(0, *shape, 3), normal(1, 3, 3, 3, 5)
+@pytest.mark.parametrize(('m', 'r'), [(2, 3), (4, 3), (2, 5), (4, 5)])
+@pytest.mark.parametrize('shape', [(2, 8, 8), (1, 7, 10), (3, 5, 3), (1, 2, 3)])
+@pytest.mark.parametrize('pads', [((1, 2), (2, 1)), ((0, 4), (4, 1))])
+def test_winograd_tiles_of_any_number_and_padding(m, r, shape, pads):
+  pads = [(min(low, r - 1), min(high, r - 1)) for low, high in pads]
+  x, kernel = normal(0, *shape, 3), normal(1, r, r, 3, 5)
 
   def direct(kernel):
     layout = ('NHWC', 'HWIO', 'NHWC')
@@ -82,16 +83,18 @@ def test_winograd_tiles_of_any_number_and_padding(m, shape, pads):
   y, pullback = jax.vjp(direct, kernel)
   dy = normal(2, *y.shape)
   ours = winograd.convolve(x, kernel, pads, m)
-  np.testing.assert_allclose(ours, y, atol=1e-4)
-  ours = winograd.kernel_gradient(x, dy, pads, m)
-  np.testing.assert_allclose(ours, pullback(dy)[0], atol=3e-4)
+  np.testing.assert_allclose(ours, y, rtol=0, atol=2e-5 * abs(y).max())
+  ours, expected = winograd.kernel_gradient(x, dy, pads, m, r), pullback(dy)[0]
+  np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5 * abs(expected).max())
 
 
 def test_winograd_transforms_are_exact():
-  """F(m, 3) of integers: `A^T [(G g) * (B^T d)]` is the correlation of d with g."""
-  for m, (BT, G, AT) in winograd.TRANSFORMS.items():
-    d, g = np.arange(m + 2) ** 2 - 3, np.array([2, -1, 5])
+  """`A^T [(G g) * (B^T d)]` is the correlation of d with g; and B^T for F(4, 3) is the paper's."""
+  for m, r in [(2, 3), (4, 3), (2, 5), (4, 5)]:
+    BT, G, AT = winograd.transforms(m, r)
+    d, g = np.arange(m + r - 1) ** 2 - 3, np.arange(r) ** 3 - 5
     np.testing.assert_allclose(AT @ ((G @ g) * (BT @ d)), np.correlate(d, g))
+  assert winograd.transforms(4, 3)[0][[0, 5]].tolist() == [[4, 0, -5, 0, 1, 0], [0, 4, 0, -5, 0, 1]]
 
 
 @few
@@ -119,12 +122,18 @@ def test_dense(shape):
   assert_same(ops.dense, normal(0, rows, inputs), normal(1, inputs, outputs))
 
 
-def test_large_enough_3x3_convolutions_take_winograd():
+@pytest.mark.parametrize(
+  ('image', 'window', 'channels', 'stride', 'padding'),
+  [(12, 3, 32, 1, 'SAME'), (16, 5, 32, 1, 'SAME'), (67, 11, 3, 4, 'VALID'), (65, 11, 3, 4, 'SAME')],
+)
+def test_large_enough_convolutions_take_winograd(image, window, channels, stride, padding):
   """Products alone in the program, no convolution; and still the plain one's numbers."""
-  x, kernel = normal(0, 4, 12, 12, 32), normal(1, 3, 3, 32, 32)
-  assert 'stablehlo.convolution' not in jax.jit(ops.conv).lower(x, kernel).as_text()
-  assert 'stablehlo.convolution' in jax.jit(ops.conv).lower(x[:1, :4, :4], kernel).as_text()
-  assert_same(ops.conv, x, kernel, tolerance=5e-5)
+  x, kernel = normal(0, 2, image, image, channels), normal(1, window, window, channels, 32)
+  conv = functools.partial(ops.conv, strides=(stride, stride), padding=padding)
+  assert 'stablehlo.convolution' not in jax.jit(conv).lower(x, kernel).as_text()
+  small = x[:1, :window, :window]
+  assert 'stablehlo.convolution' in jax.jit(conv).lower(small, kernel).as_text()
+  assert_same(conv, x, kernel, tolerance=1e-4)
 
 
 def test_conv_under_vmap_and_on_a_mesh():

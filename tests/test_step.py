@@ -1,6 +1,7 @@
 """The compiled step: what it computes, on any layout of devices, and what it leaves alone."""
 
 import contextlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,22 @@ def test_pmap_computes_what_jit_does(single):
   state, history = run((8, 1, 1), parallel='pmap')
   close((state.params, state.extra), (single[0].params, single[0].extra))
   close(history, single[1], 1e-5)
+
+
+def test_the_state_is_updated_in_place():
+  """No array of it is copied, averaged weights and momentum included."""
+  task, tx, mesh = (
+    Toy(),
+    optax.sgd(0.1, momentum=0.9),
+    mesh_lib.make_mesh(devices=jax.devices()[:1]),
+  )
+  with mesh_lib.activate(mesh):
+    state, shardings = init_state(task, tx, 0, mesh, ema=True)
+    step = make_step(task, tx, shardings, ema_decay=0.9)
+    _, batch = task.source('train', mesh, 0).next((), 0, None)
+    program = step.lower(state, batch).compile().as_text()
+  assert 'state_opt_state' in program
+  assert re.findall(r'copy\(%?state_\w+', program) == []
 
 
 def test_pmap_refuses_a_mesh_that_shards_parameters():

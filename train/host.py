@@ -12,7 +12,12 @@ from typing import Any
 
 from train.config import UserError
 
-HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+ALLOCATOR = (  # glibc's: huge pages, and no memory goes back to the system
+  'glibc.malloc.hugetlb=1',
+  'glibc.malloc.mmap_threshold=34359738368',
+  'glibc.malloc.trim_threshold=34359738368',
+  'glibc.malloc.arena_max=1',  # the arenas of threads would give it back
+)
 EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 
@@ -20,9 +25,9 @@ STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 def tune() -> dict[str, Any]:
   """Gives XLA on a CPU what it wants there; does not return where that takes a new process.
 
-  XLA:CPU allocates its temporaries anew each step, and huge pages save most of the page faults;
-  glibc reads that wish when a process starts. Larger convolutions go from YNNPACK to Eigen, which
-  took a third off ResNet-50's step (docs/speed.md).
+  XLA:CPU allocates its temporaries anew each step, of AlexNet 377 MB: in huge pages that stay with
+  the process they cost no page faults. glibc reads such wishes when a process starts. Larger
+  convolutions go from YNNPACK to Eigen (docs/speed.md).
   Returns what was done, to be recorded with the run.
   """
   if accelerator():
@@ -32,7 +37,8 @@ def tune() -> dict[str, Any]:
     _add('XLA_FLAGS', flag, separator=' ')
   if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
     before = os.environ.get('GLIBC_TUNABLES', '')
-    _add('GLIBC_TUNABLES', wanted['GLIBC_TUNABLES'], separator=':')
+    for setting in ALLOCATOR:
+      _add('GLIBC_TUNABLES', setting, separator=':')
     if os.environ['GLIBC_TUNABLES'] != before:
       os.environ[STARTED_ANEW] = '1'
       sys.stdout.flush()
@@ -46,7 +52,7 @@ def settings() -> dict[str, str]:
   XLA's flag does something in jaxlib 0.10 alone, and XLA ends the process over one that it does not
   know.
   """
-  found = {'GLIBC_TUNABLES': HUGE_PAGES}
+  found = {'GLIBC_TUNABLES': ':'.join(ALLOCATOR)}
   if importlib.metadata.version('jaxlib').startswith('0.10.'):
     found['XLA_FLAGS'] = EIGEN_CONVOLUTIONS
   return found

@@ -11,6 +11,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from models.barrier import in_turn
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.task import Batch, Metrics, Task, Variables
@@ -194,6 +195,11 @@ def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:
   """`new`, or for good `old` with its step negated, for the host to look at once it learns."""
   going = finite & (old.step >= 0)
   halted = old.replace(step=jnp.where(old.step >= 0, ~old.step, old.step))
+  # Averaged weights are computed from the old weights, and those from the optimiser's old state.
+  for name in ('ema', 'params'):
+    part = jax.tree.map(functools.partial(jnp.where, going), getattr(new, name), getattr(old, name))
+    part, going = in_turn(part, going)
+    new, halted = new.replace(**{name: part}), halted.replace(**{name: part})
   return jax.tree.map(lambda a, b: a if a is b else jnp.where(going, a, b), new, halted)
 
 
