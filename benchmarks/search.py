@@ -18,6 +18,7 @@ from benchmarks import turns
 from mcts.rules import Gumbel, Puct
 from mcts.search import Expansion, search
 from mcts.tree import Root
+from train import host
 
 # Of the same rule as mctx's default, so that the trees are the same; and of ours.
 RULES = {
@@ -247,6 +248,7 @@ def main():
   parser.add_argument('--net', action='store_true', help='Go, beside the network alone')
   parser.add_argument('--json', help='a file for the figures')
   options = parser.parse_args()
+  host.tune()  # may start this process anew, as launch.py does; both sides live in it
   cases = [
     compare(name, options.rounds, options.seconds)
     for name in filter(None, options.cases.split(','))

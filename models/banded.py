@@ -2,7 +2,7 @@
 
 A convolution such as LeNet's, from 1 channel to 6, is too thin for XLA's CPU backend to run well.
 With s x s pixels taken as one it has `s^2 C` channels in and `s^2 F` out, and a matrix of weights
-of which some are zeros: more multiplications, done many times faster.
+of which some are zeros: more multiplications, in a form that runs well.
 """
 
 import jax.numpy as jnp
