@@ -145,14 +145,16 @@ class Puct:
     elif self.first_play == 'mixed':
       first = mixed_value(edges, prior)[:, None]
     if self.first_play == 'lowest' or self.rescale:
-      lowest = jnp.where(seen, jnp.minimum(q, node), node).min(-1, keepdims=True)
+      known = jnp.where(seen, q, node)
+      # One reduction of twice the size is faster than two.
+      lowest, highest = jnp.split(jnp.stack([-known, known], 1).max(-1), 2, 1)
+      lowest, highest = jnp.minimum(-lowest, node), jnp.maximum(highest, node)
     if self.first_play == 'lowest':
       first = lowest
     q = jnp.where(seen, q, first)
     if not self.rescale:
       return q
-    lowest = jnp.minimum(lowest, first)
-    highest = jnp.maximum(q.max(-1, keepdims=True), node)
+    lowest, highest = jnp.minimum(lowest, first), jnp.maximum(highest, first)
     return (q - lowest) / jnp.maximum(highest - lowest, 1e-8)
 
   def decide(self, tree: Tree, keys: Array, temperature=1.0) -> Decision:
