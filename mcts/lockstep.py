@@ -47,26 +47,27 @@ def play(
   game = rules(terms.size, terms.superko, terms.suicide, terms.max_moves)
   acts = [engine.act(game) for engine in players]
   begin, actions = openings(terms, pairs)
-  step, score = _programs(game).step, _programs(game).score
   groups = [begin, begin]  # the first player is black in the first group, white in the second
-  record = [[np.stack([row, row]) for row in actions], []]
   alive = np.ones((2, len(pairs)), bool)
-  turn, moves, living = len(actions), record[0], [alive] * len(actions)
+  moves = [np.stack([row, row]) for row in actions]  # [2, P] a turn
+  living = [alive] * len(moves)
   while alive.any():
-    chosen = []
+    turn, chosen = len(moves), []
     for black in (0, 1):
-      mover = black ^ (turn % 2)
       numbers = [2 * pair + black for pair in pairs]
-      action = acts[mover](groups[black], _keys(terms.seed + 1, turn, numbers))
-      groups[black], over = step(groups[black], action)
+      action = acts[black ^ (turn % 2)](groups[black], _keys(terms.seed + 1, turn, numbers))
+      groups[black], over = _programs(game).step(groups[black], action)
       chosen.append((np.asarray(action), ~np.asarray(over)))
     moves.append(np.stack([action for action, _ in chosen]))
     living.append(alive)
     alive = np.stack([going for _, going in chosen])
-    turn += 1
-    tell(turn, int(alive.sum()))
-  scores = [np.asarray(score(states)) for states in groups]
-  moves, living = np.array(moves), np.array(living)  # [T, 2, P]
+    tell(turn + 1, int(alive.sum()))
+  scores = [np.asarray(_programs(game).score(states)) for states in groups]
+  return _games(np.array(moves), np.array(living), scores, terms, pairs)
+
+
+def _games(moves, living, scores, terms, pairs):
+  """From moves and whether they were made, `[T, 2, P]`, and scores `[2][P]`."""
   return [
     Game.scored(
       2 * pair + black, black, moves[living[:, black, p], black, p], scores[black][p], terms
