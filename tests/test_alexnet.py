@@ -163,10 +163,11 @@ def test_gradients_on_a_mesh_are_those_of_one_device(shape, formulation):
   run, variables, x = compiled(one_mesh(*shape), formulation)
   module, _ = small()
   alone = jax.jit(gradients(module))(nn.unbox(start(*small())), np.asarray(x))
+  tolerance = {'cpu': 1e-5, 'plain': 3e-6}[formulation]  # Winograd's transforms round more
   for leaf, expected in zip(
     jax.tree.leaves(run(variables, x)), jax.tree.leaves(alone), strict=True
   ):
-    np.testing.assert_allclose(leaf, expected, atol=3e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(leaf, expected, atol=tolerance * np.abs(expected).max())
 
 
 def test_devices_talk_only_where_the_columns_meet():
