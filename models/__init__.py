@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from models import alexnet, lenet, resnet
+from models import alexnet, gpt, lenet, resnet
 
 DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
 
@@ -17,6 +17,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   'alexnet_cifar10': alexnet.alexnet_cifar10,
   **{f'resnet{n}': functools.partial(resnet.resnet_cifar, n) for n in (20, 32, 44, 56, 110)},
   **{f'resnet{n}': functools.partial(resnet.resnet_imagenet, n) for n in resnet.IMAGENET_STAGES},
+  'gpt': gpt.GPT,
+  **{name: functools.partial(gpt.GPT, **size) for name, size in gpt.SIZES.items()},
 }
 
 

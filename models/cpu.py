@@ -24,7 +24,7 @@ FEW_ROWS = 16  # of x: `x^T dy` is faster as so many outer products, one loop th
 
 def dense(x: Array, kernel: Array) -> Array:
   """`x @ kernel`, `[B, C]` with `[C, F]`."""
-  return _dense(*_vary_alike(x, kernel))
+  return _dense(*vary_alike(x, kernel))
 
 
 @jax.custom_vjp
@@ -53,7 +53,7 @@ def _rows_product(x, dy):
   return apart(dy.T @ x).T if rows * C > rows * F + C * F else x.T @ dy
 
 
-def _vary_alike(*arrays):
+def vary_alike(*arrays):
   """All varying over the same axes of a `shard_map`, which then sums gradients outside of here."""
   varying = [jax.typeof(a).manual_axis_type.varying for a in arrays]
   missing = [tuple(frozenset().union(*varying) - v) for v in varying]
@@ -84,7 +84,7 @@ def conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) -> Arr
     return conv(*blocks, (1, 1), ((0, 0), (0, 0)), 1)
   if strides == (1, 1) and (side := _tile_side(kernel)):
     return banded.convolve(x, kernel, pads, side)
-  return _one_conv(*_vary_alike(x, kernel), strides, pads)
+  return _one_conv(*vary_alike(x, kernel), strides, pads)
 
 
 def _tile_side(kernel) -> int:

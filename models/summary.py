@@ -80,6 +80,19 @@ def table(module: nn.Module, input_shape: Sequence[int]) -> str:
   return '\n'.join([text[0], rule, *text[1:-1], rule, text[-1]])
 
 
+def parameter_table(params: Any) -> str:
+  """The arrays of a pytree, or their shapes, as text: path, shape, number of values."""
+  paths, _ = jax.tree_util.tree_flatten_with_path(params)
+  rows = [(jax.tree_util.keystr(p, simple=True, separator='/'), x.shape) for p, x in paths]
+  lines = [('parameter', 'shape', 'values')]
+  lines += [(path, by(shape), f'{math.prod(shape):,}') for path, shape in rows]
+  lines.append(('total', '', f'{sum(math.prod(shape) for _, shape in rows):,}'))
+  widths = [max(len(line[i]) for line in lines) for i in range(3)]
+  text = [f'{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}' for a, b, c in lines]
+  rule = '-' * len(text[0])
+  return '\n'.join([text[0], rule, *text[1:-1], rule, text[-1]])
+
+
 FIELDS = ('parameters', 'multiply_adds')
 
 

@@ -41,6 +41,7 @@ class Toy:
 
   def __init__(self, batch_size=32, dropout=0.0, poison=None, signal=(None, 0), only=0, pause=0):
     self.batch_size, self.poison = batch_size, poison
+    self.throughput = ('images', batch_size)
     self.signal, self.only, self.pause = tuple(signal), only, pause
     self.network = Network(dropout)
 

@@ -130,8 +130,9 @@ class _Session:
     )
     self.preemption = Preemption()
     self.step = self.saved = self._restore()
+    unit, number = task.throughput
     self.progress = Progress(
-      settings.steps, task.batch_size, start=self.step, show=mesh_lib.is_main()
+      settings.steps, number, unit=unit, start=self.step, show=mesh_lib.is_main()
     )
 
   def close(self) -> None:

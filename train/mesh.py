@@ -23,6 +23,15 @@ RULES: Mapping[str, tuple[str, ...]] = {
   'channels_out': ('fsdp',),
   'features_in': ('fsdp',),
   'features_out': ('tensor',),
+  # Transformers: a device of `tensor` has some heads, some of the MLP and some of the vocabulary.
+  'layers': (),
+  'position': (),
+  'width': ('fsdp',),
+  'heads': ('tensor',),
+  'kv_heads': ('tensor',),
+  'head_dim': (),
+  'mlp': ('tensor',),
+  'vocab': ('tensor',),
 }
 
 

@@ -82,4 +82,8 @@ class Task(Protocol):
 
   @property
   def batch_size(self) -> int:
-    """Examples in one training batch, over all devices: the unit of the reported throughput."""
+    """Examples in one training batch, over all devices."""
+
+  @property
+  def throughput(self) -> tuple[str, int]:
+    """What the reported rates count, and how many of it a batch has: `('images', 128)`."""

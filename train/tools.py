@@ -53,7 +53,7 @@ def settings(
 # section -> what its keys are checked against, and what the code hands in when it builds.
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
-  'model': (models.MODELS, ('num_classes',)),
+  'model': (models.MODELS, ('num_classes', 'vocab_size')),
   'data': (SOURCES, ()),
   'optimizer': (OPTIMIZERS, ()),
   'train': (Loop, ()),

@@ -1,5 +1,6 @@
 """TASKS: one pillar a file; a new one is a class like `train.task.Task` and a line here."""
 
 from train.tasks.classify import Classify
+from train.tasks.language import Language
 
-TASKS = {'classify': Classify}
+TASKS = {'classify': Classify, 'language': Language}

@@ -96,6 +96,10 @@ class Classify:
   def batch_size(self) -> int:
     return self.data.batch_size
 
+  @property
+  def throughput(self) -> tuple[str, int]:
+    return 'images', self.data.batch_size
+
   def summary(self) -> str:
     return models.summary.table(self.model, self.input_shape)
 

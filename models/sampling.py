@@ -1,0 +1,154 @@
+"""How the next token is chosen: temperature, top-k, top-p, min-p, a penalty on what was said."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+
+class Rules(NamedTuple):
+  """What of a `Sampling` is compiled in: which rules are on, and how many logits top-k keeps."""
+
+  greedy: bool
+  repetition: bool
+  top_k: int
+  top_p: bool
+  min_p: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How a token is chosen. The rules are applied in this order, each to what the last has left.
+
+  repetition: > 0. Logits of tokens that the sequence holds, its prompt included, are divided by it,
+    negative ones multiplied: above 1 they become less likely, whatever their sign. Keskar et al.
+    2019 (arXiv 1909.05858), section 4.1, which divides both and recommends 1.2.
+  top_k: >= 0. The k largest are kept, of equal ones the lowest ids; 0 keeps all.
+    Fan et al. 2018 (arXiv 1805.04833), section 5.4.
+  temperature: >= 0. Logits are divided by it; at 0 the largest is taken, the lowest id of equals.
+  top_p: in (0, 1]. The most likely are kept, as few as have this mass together.
+    Holtzman et al. 2020 (arXiv 1904.09751), section 3.1.
+  min_p: in [0, 1]. Kept is what has at least this share of the most likely one's probability.
+    Nguyen et al. 2024 (arXiv 2407.01082), section 3.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+  repetition: float = 1.0
+
+  def __post_init__(self):
+    for name, holds, rule in (
+      ('temperature', 0 <= self.temperature < np.inf, 'must be a number >= 0; 0 is greedy'),
+      ('top_k', self.top_k >= 0 and self.top_k == int(self.top_k), 'must be an integer >= 0'),
+      ('top_p', 0 < self.top_p <= 1, 'must be in (0, 1]; 1 keeps all'),
+      ('min_p', 0 <= self.min_p <= 1, 'must be in [0, 1]; 0 keeps all'),
+      ('repetition', 0 < self.repetition < np.inf, 'must be a number > 0; 1 changes nothing'),
+    ):
+      if not holds:
+        raise ValueError(f'sampling.{name}={getattr(self, name)!r}: {rule}')
+
+  @property
+  def rules(self) -> Rules:
+    on = (self.top_p < 1, self.min_p > 0)
+    return Rules(self.temperature == 0, self.repetition != 1, int(self.top_k), *on)
+
+  @property
+  def numbers(self) -> dict[str, np.float32]:
+    """What may change without a new compilation."""
+    names = ('temperature', 'top_p', 'min_p', 'repetition')
+    return {name: np.float32(getattr(self, name)) for name in names}
+
+
+def filter_logits(logits: Array, sampling: Sampling, seen: Array | None = None) -> Array:
+  """Logits `[B, V]` whose softmax a token is drawn from: -inf where dropped, else up to a constant.
+
+  seen: bool `[B, V]`, the tokens that each sequence holds; wanted for `repetition` only.
+  """
+  return _filter(logits, sampling.rules, sampling.numbers, seen)
+
+
+def _filter(logits, rules: Rules, numbers, seen):
+  if rules.repetition:
+    logits = jnp.where(seen, _penalised(logits, numbers['repetition']), logits)
+  top_k = 1 if rules.greedy else rules.top_k
+  if 0 < top_k < logits.shape[-1]:
+    logits = _keep(logits, _most_likely(logits, top_k))
+  if rules.greedy:
+    return logits
+  # Less the largest, so that no temperature overflows; rounding may make equals of what was not.
+  logits = (logits - logits.max(-1, keepdims=True)) / numbers['temperature']
+  if rules.top_p:
+    logits = _keep(logits, _nucleus(jnp.exp(logits), numbers['top_p']))
+  if rules.min_p:
+    logits = _keep(logits, logits >= jnp.log(numbers['min_p']))
+  return logits
+
+
+def _keep(logits, kept):
+  return jnp.where(kept, logits, -jnp.inf)
+
+
+def _penalised(logits, penalty):
+  return jnp.where(logits > 0, logits / penalty, logits * penalty)
+
+
+def _most_likely(logits, k: int):
+  """bool `[B, V]`: the k largest of each row. Never a sort, which takes XLA:CPU 70 times longer."""
+  _, ids = lax.top_k(logits, k)  # lower ids first among equals
+  rows = jnp.arange(logits.shape[0])[:, None]
+  return jnp.zeros(logits.shape, bool).at[rows, ids].set(True)
+
+
+def _nucleus(weights, share):
+  """bool `[B, V]`: the fewest, largest first, that have `share` of the weights `[B, V]` >= 0.
+
+  The least weight that is kept is found bit by bit, from its highest: as integers, the bits of
+  floats >= 0 are in their order. Of the weights equal to it the lowest ids are kept, as needed.
+  """
+  wanted = share * weights.sum(-1, keepdims=True)
+  order = lax.bitcast_convert_type(weights, jnp.int32)
+
+  def add_bit(i, least):
+    higher = least | (jnp.int32(1) << (30 - i))
+    mass = jnp.where(order >= higher, weights, 0.0).sum(-1, keepdims=True)
+    return jnp.where(mass >= wanted, higher, least)
+
+  least = lax.fori_loop(0, 31, add_bit, jnp.zeros((weights.shape[0], 1), jnp.int32))
+  above = jnp.where(order > least, weights, 0.0).sum(-1, keepdims=True)
+  equal = order == least
+  needed = (wanted - above) / lax.bitcast_convert_type(least, jnp.float32)
+  rank = jnp.cumsum(equal, -1, dtype=jnp.int32).astype(jnp.float32)
+  return (order > least) | (equal & (rank < needed + 1))
+
+
+def _draw(key, weights):
+  """An index of `weights` `[V]` >= 0 with a probability in proportion to its weight.
+
+  A group of neighbours first, then one of the group: two uniform numbers, where Gumbel's trick
+  takes V of them and as many logarithms.
+  """
+  size = int(np.ceil(np.sqrt(weights.shape[0])))
+  groups = jnp.pad(weights, (0, size * size - weights.shape[0])).reshape(size, size)
+  first, second = jax.random.uniform(key, (2,))
+  group = _below(first, groups.sum(-1))
+  return group * size + _below(second, groups[group])
+
+
+def _below(uniform, weights):
+  """The first index whose cumulative weight exceeds `uniform` in [0, 1) times the sum of all."""
+  total = jnp.cumsum(weights)
+  return jnp.argmax(total > uniform * total[-1]).astype(jnp.int32)
+
+
+def choose(logits, keys, rules: Rules, numbers, seen):
+  """int32 `[B]`: a token for each row of float32 logits `[B, V]`."""
+  if rules.greedy:
+    if rules.repetition:
+      logits = jnp.where(seen, _penalised(logits, numbers['repetition']), logits)
+    return lax.top_k(logits, 1)[1][:, 0]
+  return jax.vmap(_draw)(keys, jnp.exp(_filter(logits, rules, numbers, seen)))

@@ -1,0 +1,550 @@
+"""Text as batches of tokens: what is in a set, in the cache, in a row, in a batch."""
+
+import gzip
+import os
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from tensorflow_datasets.core import registered
+
+from data import pipeline, text_rows, text_sets, text_shards, tokenizers
+from data.text import Outline, TextData
+
+EOT = 256  # of the tokenizer `bytes`
+STORY = ''.join(f'{i} sheep, ' for i in range(120))  # 1,210 characters
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  return tmp_path / 'cache' / 'breakthroughs' / 'data'
+
+
+@pytest.fixture
+def story(tmp_path) -> str:
+  path = tmp_path / 'story.txt'
+  path.write_text(STORY)
+  return str(path)
+
+
+@pytest.fixture
+def library(tmp_path) -> str:
+  """Twenty documents of 0 to 190 characters, three of them elsewhere."""
+  root = tmp_path / 'library'
+  for i in range(20):
+    path = root / ('deep' if i in (3, 4, 13) else '') / f'{i:02}.txt'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(chr(97 + i) * (10 * i))
+  return str(root)
+
+
+def sharding(devices: int = 1) -> NamedSharding:
+  auto = (AxisType.Auto,)
+  mesh = jax.make_mesh((devices,), ('data',), axis_types=auto, devices=jax.devices()[:devices])
+  return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def steps(source, wanted) -> list[dict]:
+  return [jax.tree.map(np.asarray, source.next((), step)[1]) for step in wanted]
+
+
+def joined(batches) -> dict[str, np.ndarray]:
+  batches = [jax.tree.map(np.asarray, batch) for batch in batches]
+  return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def documents(texts: text_sets.Texts) -> list[str]:
+  return list(texts.read(range(texts.size)))
+
+
+# -------- sets --------
+
+
+def test_a_file_is_cut_by_characters(story):
+  splits = text_sets.load(story)
+  [train], [held_out] = documents(splits['train']), documents(splits['validation'])
+  assert train + held_out == STORY and len(train) == int(len(STORY) * 0.9)
+  [part] = documents(text_sets.load(story, val_fraction=0.5)['train'])
+  assert part == STORY[: len(STORY) // 2]
+
+
+def test_the_files_of_a_folder_are_spread_over_the_splits(library, tmp_path):
+  splits = text_sets.load(library)
+  held_out = [pathlib.Path(x).stem for x in splits['validation'].files]
+  assert held_out == ['11', '13']  # the tenth and the last, which is in the folder within
+  names = [name for split in splits.values() for name in split.files]
+  assert len(names) == len(set(names)) == 20
+  assert documents(splits['validation']) == ['l' * 110, 'n' * 130]
+  assert splits['train'].size == 18 and len(documents(splits['train'])) == 17  # one is empty
+  (tmp_path / 'library' / '.hidden').write_text('x')
+  assert text_sets.load(library)['train'].files == splits['train'].files
+  deep = text_sets.load(library, pattern='deep/*.txt', val_fraction=0.5)
+  assert [documents(x) for x in deep.values()] == [['d' * 30, 'n' * 130], ['e' * 40]]
+
+
+@pytest.mark.parametrize('share', [0.001, 0.3, 0.999])
+def test_each_split_of_a_folder_has_a_file(library, share):
+  sizes = [split.size for split in text_sets.load(library, val_fraction=share).values()]
+  assert sum(sizes) == 20 and min(sizes) >= 1
+  assert sizes[1] == pytest.approx(20 * share, abs=1)
+
+
+def test_a_packed_file_in_documents(tmp_path):
+  path = tmp_path / 'several.txt.gz'
+  path.write_bytes(gzip.compress('one\n\ntwo é\n\n\n\nthree\r\n'.encode()))
+  splits = text_sets.load(str(path), separator='\n\n', val_fraction=0.2)
+  assert documents(splits['train']) == ['one', 'two é', 'th']
+  assert documents(splits['validation']) == ['ree\r\n']
+
+
+def test_the_source_of_the_interpreter():
+  splits = text_sets.load('python')
+  train, held_out = (set(splits[name].files) for name in ('train', 'validation'))
+  assert not train & held_out
+  assert len(held_out) == (len(train) + len(held_out)) // 10
+  assert os.path.realpath(gzip.__file__) in map(os.path.realpath, train | held_out)
+  assert not any('/test' in name.partition('lib')[2] for name in train | held_out)
+  if sys.version_info[:3] == (3, 11, 7):  # the size that is stated
+    sizes = [os.path.getsize(name) for name in train | held_out]
+    assert (len(sizes), sum(sizes)) == (608, 9_946_901)
+
+
+@pytest.mark.parametrize(
+  ('dataset', 'message'),
+  [
+    ('nowhere.txt', "'nowhere.txt': no such file or folder; choices: python, a file, a folder"),
+    ('./nowhere', 'no such file or folder'),
+    ('nowhere', 'not found in .*; choices there: python, a file, a folder'),
+    ('no where', "write 'NAME', 'NAME/CONFIG'"),
+  ],
+)
+def test_a_set_that_is_not_there(dataset, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    TextData(dataset, str(tmp_path))
+
+
+def test_files_that_are_no_text(tmp_path):
+  path = tmp_path / 'a.txt'
+  for content, message in [
+    (b'ab\xff', 'a.txt: byte 0xff at 2 is not UTF-8'),
+    (b'', 'holds no text'),
+  ]:
+    path.write_bytes(content)
+    for tokenizer in ('bytes', 'characters'):
+      with pytest.raises(ValueError, match=message):
+        TextData(str(path), tokenizer=tokenizer)
+  (tmp_path / 'b.gz').write_bytes(gzip.compress(b'text' * 99)[:20])
+  with pytest.raises(ValueError, match=r'b.gz: cannot be read'):
+    TextData(str(tmp_path / 'b.gz'))
+  with pytest.raises(ValueError, match=r"has no files like '\*.md'"):
+    TextData(str(tmp_path), pattern='*.md')
+
+
+# -------- TFDS --------
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory) -> str:
+  """'tales' with a text and a title, 'pairs' with two texts that are not named text."""
+  root = tmp_path_factory.mktemp('tfds')
+
+  def write(set_name, names):
+    class Builder(tfds.core.GeneratorBasedBuilder):
+      VERSION = tfds.core.Version('1.0.0')
+      name = set_name
+      url_infos = {}  # nothing is downloaded
+
+      def _info(self):
+        features = tfds.features.FeaturesDict({x: tfds.features.Text() for x in names})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+      def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples(20), 'test': self._generate_examples(4)}
+
+      def _generate_examples(self, count):
+        for i in range(count):
+          yield i, {x: f'{x} {i} of {count} é' for x in names}
+
+    Builder(data_dir=root, file_format='array_record').download_and_prepare()
+
+  with registered.skip_registration():
+    write('tales', ['title', 'text'])
+    write('pairs', ['source', 'target'])
+  return str(root)
+
+
+def test_a_tfds_set_by_name(prepared):
+  splits = text_sets.load('tales', prepared)
+  assert sorted(documents(splits['test'])) == [f'text {i} of 4 é' for i in range(4)]
+  data = TextData('tales', prepared, eval_split='train[90%:]+test', block_size=8)
+  assert data.tokens('train').counts['documents'] == 20
+  both = [*list(splits['train'].read(range(18, 20))), *documents(splits['test'])]
+  assert data.tokens('train[90%:]+test').counts['characters'] == len(''.join(both))
+  ids = data.tokens('train[90%:]+test').stream
+  assert data.tokenizer.decode(ids) == ''.join(both)
+
+
+def test_what_tfds_cannot_give_is_said(prepared):
+  with pytest.raises(ValueError, match="split 'validation': not in this set; choices: test, train"):
+    TextData('tales', prepared)
+  with pytest.raises(ValueError, match=r'its features are source: Text, target: Text'):
+    TextData('pairs', prepared)
+
+
+# -------- tokens and their cache --------
+
+
+def test_documents_stand_between_ends(library):
+  data = TextData(library, block_size=8, eval_split='train[:5]')
+  tokens = data.tokens('train[:5]')  # the first of them is empty
+  texts = ['b' * 10, 'c' * 20, 'f' * 50, 'g' * 60]
+  assert tokens.stream.tolist() == [EOT, *(x for t in texts for x in [*t.encode(), EOT])]
+  assert tokens.stream.dtype == np.uint16 and isinstance(tokens.stream, np.memmap)
+  for text, first, stop in zip(texts, *tokens.spans, strict=True):
+    assert tokens.stream[first:stop].tolist() == [EOT, *text.encode(), EOT]
+  counts = {'documents': 4, 'characters': 140, 'bytes': 140, 'words': 4, 'tokens': 140}
+  assert tokens.counts == counts
+
+
+def test_characters_follow_each_other(library):
+  data = TextData(library, tokenizer='characters', block_size=8)
+  assert data.vocab_size == 19 and 'a' not in data.tokenizer.characters
+  tokens = data.tokens('validation')
+  assert data.tokenizer.decode(tokens.stream) == 'l' * 110 + 'n' * 130
+  for text, first, stop in zip(['l' * 110, 'n' * 130], *tokens.spans, strict=True):
+    assert data.tokenizer.decode(tokens.stream[first:stop]) == text
+
+
+def test_a_large_vocabulary_takes_four_bytes_a_token(tmp_path):
+  path = tmp_path / 'all.txt'
+  path.write_text(''.join(chr(x) for x in range(0x20, 0x12000) if not 0xD800 <= x < 0xE000))
+  data = TextData(str(path), tokenizer='characters')
+  assert data.tokens('train').stream.dtype == np.uint32
+  assert data.tokens('train').stream[0xD000] == 0xD000
+
+
+def test_a_bpe_is_learnt_from_the_training_split_alone(library):
+  data = TextData(library, tokenizer='bpe:300', block_size=8)
+  assert data.tokenizer.name == 'bpe' and {'tt', 'tttt'} <= data.tokenizer.vocab.keys()
+  assert 'll' not in data.tokenizer.vocab and 'nn' not in data.tokenizer.vocab
+  assert data.tokenizer.decode(data.tokens('validation').stream).count('l') == 110
+
+
+@pytest.mark.parametrize('tokenizer', ['bytes', 'characters', 'bpe:270'])
+def test_texts_are_encoded_once_until_they_change(story, monkeypatch, tokenizer):
+  first = TextData(story, tokenizer=tokenizer)
+  with monkeypatch.context() as patch:
+    patch.setattr(text_sets, '_read', lambda path: pytest.fail('the text is read again'))
+    again = TextData(story, tokenizer=tokenizer)
+    assert again.tokenizer == first.tokenizer
+    np.testing.assert_array_equal(again.tokens('train').stream, first.tokens('train').stream)
+    assert again.tokens('train').counts == first.tokens('train').counts
+  pathlib.Path(story).write_text(STORY.replace('sheep', 'goats'))
+  changed = TextData(story, tokenizer=tokenizer)
+  assert 'goats' in changed.tokenizer.decode(changed.tokens('train').stream)
+  half = TextData(story, tokenizer=tokenizer, val_fraction=0.5, block_size=16)
+  assert half.tokens('train').counts['words'] < first.tokens('train').counts['words'] - 80
+
+
+@pytest.mark.parametrize('name', ['tokens.bin', 'begins.npy', 'tokens.json', 'tokenizer_kind.json'])
+@pytest.mark.parametrize('damage', ['gone', 'short', 'junk'])
+def test_a_damaged_cache_is_made_again(story, cache, name, damage):
+  expected = np.array(TextData(story, tokenizer='characters').tokens('train').stream)
+  files = list(cache.glob(f'*/{name}'))
+  assert files
+  for path in files:
+    content = path.read_bytes()
+    path.write_bytes(b'?' if damage == 'junk' else content[: len(content) // 4 * 2])
+    if damage == 'gone':
+      path.unlink()
+  again = TextData(story, tokenizer='characters').tokens('train').stream
+  np.testing.assert_array_equal(again, expected)
+  assert not list(cache.glob('unfinished*'))
+  assert all(path.stat().st_size > 1 for path in cache.glob(f'*/{name}'))
+
+
+def test_no_cache_is_no_harm(story, tmp_path, monkeypatch):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+  data = TextData(story, tokenizer='characters')
+  assert data.tokenizer.decode(data.tokens('train').stream) == STORY[: int(len(STORY) * 0.9)]
+
+
+def test_an_error_leaves_nothing_half_done_behind(story, cache, monkeypatch):
+  monkeypatch.setattr(text_shards, '_together', lambda texts: iter([['a', 5]]))
+  with pytest.raises(AttributeError):
+    TextData(story)
+  assert not list(cache.iterdir())
+
+
+def test_a_new_set_is_a_function_and_a_line(monkeypatch):
+  def rhymes(val_fraction):
+    def read(rows):
+      return (f'rhyme {row}' for row in rows)
+
+    return {name: text_sets.Texts(f'rhymes {name}', 9, read) for name in ('train', 'validation')}
+
+  monkeypatch.setitem(text_sets.TEXTS, 'rhymes', rhymes)
+  data = TextData('rhymes', tokenizer='characters', block_size=16)
+  assert data.tokens('train').counts['documents'] == 9 and data.vocab_size == 15
+
+
+# -------- rows --------
+
+
+def numbered(lengths: list[int], ends: bool) -> text_shards.Tokens:
+  """Documents whose tokens are all different: token i is i."""
+  begins = np.cumsum([0, *(length + ends for length in lengths)])
+  return text_shards.Tokens(np.arange(begins[-1] + ends, dtype=np.uint32), begins, {})
+
+
+def predicted(rows: dict[str, np.ndarray]) -> list[int]:
+  return sorted(rows['tokens'][:, 1:][rows['mask'] > 0].tolist())
+
+
+@settings(max_examples=100, deadline=None)
+@given(size=st.integers(2, 200), block=st.integers(2, 40), seed=st.integers(0, 99))
+def test_an_epoch_of_windows_predicts_every_token_once(size, block, seed):
+  windows = text_rows.Windows(numbered([size], ends=False), block)
+  order = text_rows.ShiftedOrder(seed, windows, size)
+  for epoch in range(2):
+    rows = windows.read(order.rows(epoch, windows.size))
+    assert predicted(rows) == list(range(1, size))
+    assert (rows['mask'].sum(1) > 0).all()
+    before, after = rows['tokens'][:, :-1], rows['tokens'][:, 1:]
+    assert ((after - before == 1) | (rows['mask'] == 0)).all()
+
+
+def test_windows_begin_elsewhere_in_every_epoch():
+  windows = text_rows.Windows(numbered([1000], ends=False), 10)
+  order = text_rows.ShiftedOrder(0, windows, 1000)
+  starts = [windows.read(order.rows(epoch, 100))['tokens'][:, 0] % 10 for epoch in range(8)]
+  assert all(len(set(x.tolist())) == 1 for x in starts) and len({x[0] for x in starts}) > 3
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+  lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30),
+  block=st.integers(2, 20),
+  ends=st.booleans(),
+)
+def test_packing_loses_no_token_and_keeps_documents_apart(lengths, block, ends):
+  tokens = numbered(lengths, ends)
+  packed = text_rows.Packed(tokens, block)
+  rows = packed.read(np.arange(packed.size))
+  starts = set() if ends else set(tokens.begins[:-1].tolist())
+  assert predicted(rows) == sorted(set(range(1, len(tokens.stream))) - starts)
+  assert set(rows['tokens'][rows['segments'] > 0].tolist()) == set(tokens.stream.tolist())
+
+  document = np.searchsorted(tokens.begins, tokens.stream, side='right') - 1
+  first, stop = tokens.spans
+  whole = 0
+  for ids, segments in zip(rows['tokens'], rows['segments'], strict=True):
+    used = int((segments > 0).sum())
+    assert (segments[:used] > 0).all() and not ids[used:].any()  # padding comes last
+    for segment in range(1, segments.max() + 1):
+      part = ids[segments == segment]
+      np.testing.assert_array_equal(part, np.arange(part[0], part[0] + len(part)))
+      owner = document[part[0]] if part[0] < tokens.begins[-1] else len(lengths) - 1
+      assert first[owner] <= part[0] and part[-1] < stop[owner]
+      whole += part[0] == first[owner] and len(part) == stop[owner] - first[owner]
+  assert whole == (stop - first <= block + 1).sum()  # what fits into a row is not cut
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 32), min_size=1, max_size=60))
+def test_best_fit_fills_rows_without_overflow(lengths):
+  rows = text_rows.best_fit(np.array(lengths), 32)
+  filled = np.bincount(rows, weights=lengths)
+  assert filled.max() <= 32 and (filled > 0).all()
+  ideal = -(-sum(lengths) // 32)
+  assert len(filled) <= np.ceil(11 / 9 * ideal + 6 / 9) + sum(x > 16 for x in lengths)
+  assert np.sum(np.sort(filled)[:2]) > 32 or len(filled) == 1  # two rows never would fit into one
+
+
+def test_best_fit_chooses_the_fullest_row_that_has_room():
+  assert text_rows.best_fit(np.array([2, 7, 5, 3, 5]), 10).tolist() == [2, 0, 1, 0, 1]
+
+
+# -------- batches --------
+
+
+@pytest.mark.parametrize('packing', ['stream', 'documents'])
+def test_a_batch_depends_on_seed_and_step_alone(library, packing):
+  """After a restart, backwards, twice, on another number of devices: always the same."""
+  data = TextData(library, block_size=16, batch_size=8, packing=packing)
+  batches = steps(data.train_source(5, sharding(1)), range(30))
+  again = TextData(library, block_size=16, batch_size=8, packing=packing)
+  source = again.train_source(5, sharding(8))
+  for step, batch in zip((17, 4, 4, 29), steps(source, (17, 4, 4, 29)), strict=True):
+    assert_equal(batch, batches[step])
+  other = steps(data.train_source(6, sharding(1)), [0])[0]
+  assert (other['tokens'] != batches[0]['tokens']).any()
+  assert (batches[0]['tokens'] != batches[1]['tokens']).any()
+  data.close()
+
+
+@pytest.mark.parametrize('packing', ['stream', 'documents'])
+def test_what_a_batch_is_made_of(library, packing):
+  data = TextData(library, block_size=16, batch_size=8, packing=packing)
+  _, batch = data.train_source(0, where := sharding(8)).next((), 0)
+  forms = {key: (x.shape, x.dtype.name) for key, x in batch.items()}
+  expected = {'tokens': ((8, 17), 'int32'), 'mask': ((8, 16), 'float32'), 'index': ((8,), 'int32')}
+  if packing == 'documents':
+    expected['segments'] = ((8, 17), 'int32')
+  assert forms == expected
+  assert all(x.sharding.is_equivalent_to(where, x.ndim) for x in batch.values())
+
+
+def test_an_epoch_is_every_row_once_however_it_is_batched(story):
+  data = TextData(story, block_size=16, batch_size=8)
+  source = data.train_source(1, sharding())
+  size = data._rows_of('train').size
+  rows = joined(steps(source, range(-(-3 * size // 8))))
+  for epoch in range(3):
+    here = slice(epoch * size, (epoch + 1) * size)
+    assert sorted(rows['index'][here]) == list(range(size))
+    counted = np.bincount(rows['tokens'][here, 1:][rows['mask'][here] > 0], minlength=257)
+    stream = data.tokens('train').stream
+    np.testing.assert_array_equal(counted, np.bincount(stream[1:], minlength=257))
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+@pytest.mark.parametrize('block', [16, 27, 5000])
+def test_an_evaluation_reads_the_split_in_order_and_once(story, devices, block):
+  data = TextData(story, block_size=16, eval_batch_size=8)
+  data.block_size = block
+  batches = data.eval_batches('validation', sharding(devices))
+  assert len(batches) == len(list(batches)) == len(list(batches))  # again
+  rows = joined(batches)
+  stream = data.tokens('validation').stream
+  real = rows['index'] >= 0
+  assert rows['index'][real].tolist() == list(range(real.sum()))
+  np.testing.assert_array_equal(rows['tokens'][:, 1:][rows['mask'] > 0], stream[1:])
+  np.testing.assert_array_equal(rows['tokens'][:, :-1][rows['mask'] > 0], stream[:-1])
+  assert not rows['mask'][~real].any() and (rows['mask'][real].sum(1) > 0).all()
+
+
+def test_an_evaluation_of_documents(library):
+  data = TextData(library, block_size=16, batch_size=8, packing='documents')
+  rows = joined(data.eval_batches('validation', sharding()))
+  counted = np.bincount(rows['tokens'][:, 1:][rows['mask'] > 0], minlength=257)
+  assert (counted[ord('l')], counted[ord('n')], counted[EOT]) == (110, 130, 2)
+
+
+# -------- several processes, as far as one can tell in one --------
+
+
+class HalfOf:
+  """A sharding as a process sees it that has only some of the devices."""
+
+  def __init__(self, whole: NamedSharding, devices):
+    self.whole, self.devices = whole, set(devices)
+
+  def addressable_devices_indices_map(self, shape):
+    parts = self.whole.devices_indices_map(shape)
+    return {device: part for device, part in parts.items() if device in self.devices}
+
+
+class Spy:
+  size = 100
+
+  def __init__(self):
+    self.seen = []
+
+  def read(self, rows):
+    self.seen += rows.tolist()
+    return {
+      'tokens': np.zeros((len(rows), 3), np.int32),
+      'mask': np.ones((len(rows), 2), np.float32),
+    }
+
+
+def test_processes_read_disjoint_rows_that_make_up_the_whole():
+  spies, wanted = [Spy(), Spy()], np.random.default_rng(0).permutation(100)[:16]
+  with pipeline.ThreadPoolExecutor(1) as pool:
+    for i, spy in enumerate(spies):
+      half = HalfOf(sharding(8), jax.devices()[4 * i : 4 * i + 4])
+      text_rows.Reader(spy, half, pool).start(wanted, (0, 0))
+  assert len(spies[0].seen) == len(spies[1].seen) == 8
+  assert spies[0].seen + spies[1].seen == wanted.tolist()
+
+
+# -------- what goes wrong, and what need not be there --------
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'block_size': 1}, 'data.block_size=1: must be at least 2'),
+    ({'batch_size': 0}, 'data.batch_size=0: must be at least 1'),
+    ({'eval_batch_size': -1}, 'data.eval_batch_size=-1: must be at least 0'),
+    ({'prefetch': -1}, 'data.prefetch=-1: must be at least 0'),
+    ({'val_fraction': 0.0}, 'data.val_fraction=0.0: must be between 0 and 1'),
+    ({'packing': 'tight'}, "data.packing='tight': unknown; choices: stream, documents"),
+    ({'tokenizer': 'words'}, "data.tokenizer='words': unknown; choices: characters, bytes, gpt2:"),
+    ({'tokenizer': 'bpe:20'}, "data.tokenizer='bpe:20': unknown; .*a SIZE of at least 257"),
+    ({'tokenizer': 'gpt2'}, "data.tokenizer='gpt2': write 'gpt2:FOLDER', or set GPT2_BPE_DIR"),
+    ({'tokenizer': 'gpt2:/nowhere'}, '/nowhere: holds no GPT-2 tokenizer'),
+    ({'eval_split': 'test'}, "split 'test': not in this set; choices: train, validation"),
+    (
+      {'block_size': 2000},
+      "data.block_size=2000: the split 'train' has only 1091 tokens, so it must be at most 1090",
+    ),
+  ],
+)
+def test_mistakes_are_named(story, options, message, monkeypatch):
+  monkeypatch.delenv('GPT2_BPE_DIR', raising=False)
+  with pytest.raises(ValueError, match=message):
+    TextData(story, **options)
+
+
+def test_batches_that_devices_cannot_share_are_refused(story):
+  data = TextData(story, block_size=8, batch_size=12, eval_batch_size=4)
+  with pytest.raises(ValueError, match=r'data.batch_size=12: .* the 8 parts .*nearest: 8 or 16'):
+    data.train_source(0, sharding(8))
+  with pytest.raises(ValueError, match=r'data.eval_batch_size=4: .*nearest: 8$'):
+    data.eval_batches('validation', sharding(8))
+  with pytest.raises(ValueError, match='seed=-1: must be at least 0'):
+    data.train_source(-1, sharding())
+
+
+def test_an_outline_needs_no_text(story, monkeypatch):
+  monkeypatch.delenv('GPT2_BPE_DIR', raising=False)
+  for tokenizer, size in [
+    ('bytes', 257),
+    ('gpt2', 50257),
+    ('gpt2:/nowhere', 50257),
+    ('bpe:999', 999),
+  ]:
+    assert TextData.outline('not_there', tokenizer) == Outline(size, 256)
+  assert TextData.outline('tiny_shakespeare', 'characters', 64, batch_size=2) == Outline(65, 64)
+  known = TextData.outline(story, 'characters', 64)
+  assert (known.vocab_size, known.block_size) == (len(set(STORY)), 64)
+  with pytest.raises(ValueError, match=r"data.tokenizer='words': unknown"):
+    TextData.outline('not_there', 'words')
+
+
+# -------- the published vocabulary, where it is --------
+
+
+@pytest.mark.skipif('GPT2_BPE_DIR' not in os.environ, reason='GPT2_BPE_DIR is not set')
+def test_shakespeare_in_the_tokens_of_gpt2():
+  path = pathlib.Path(os.environ['GPT2_BPE_DIR']).parent / 'tiny_shakespeare.txt'
+  if not path.exists():
+    pytest.skip('tiny_shakespeare.txt does not lie beside the vocabulary')
+  data = TextData(str(path), tokenizer='gpt2', block_size=1024)
+  counts = [data.tokens(split).counts['tokens'] for split in ('train', 'validation')]
+  assert counts == [301966, 36059] and data.vocab_size == 50257
+  assert data.tokenizer == tokenizers.gpt2(os.environ['GPT2_BPE_DIR'])
