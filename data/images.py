@@ -88,7 +88,7 @@ class ImageData:
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Shuffled batches without end, as global arrays of `sharding`, which cuts axis 0."""
-    _check_divisible('batch_size', self.batch_size, sharding)
+    pipeline.check_divisible('batch_size', self.batch_size, sharding)
     if seed < 0:
       raise ValueError(f'seed={seed}: must be at least 0')
     feeder = self._feeder(self.train_split, self._ops_train, sharding)
@@ -97,7 +97,7 @@ class ImageData:
 
   def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
     """Every record of `split` once, in order; can be iterated again."""
-    _check_divisible('eval_batch_size', self.eval_batch_size, sharding)
+    pipeline.check_divisible('eval_batch_size', self.eval_batch_size, sharding)
     feeder = self._feeder(split, self._ops_eval, sharding)
     return pipeline.EvalBatches(feeder, self.num_examples(split), self.eval_batch_size)
 
@@ -132,14 +132,3 @@ class ImageData:
 def _cores() -> int:
   """Those that this process may use, where the system tells."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def _check_divisible(name: str, batch_size: int, sharding: NamedSharding) -> None:
-  shards = pipeline.num_shards(sharding)
-  if batch_size % shards:
-    below = batch_size // shards * shards
-    nearest = [str(n) for n in (below, below + shards) if n]
-    raise ValueError(
-      f'data.{name}={batch_size}: must be divisible by the {shards} parts that the mesh cuts a '
-      f'batch into; nearest: {" or ".join(nearest)}'
-    )

@@ -204,3 +204,15 @@ def num_shards(sharding: NamedSharding) -> int:
   axes = sharding.spec[0] if sharding.spec else None
   names = axes if isinstance(axes, tuple) else (axes,) if axes else ()
   return int(np.prod([sharding.mesh.shape[name] for name in names], dtype=int))
+
+
+def check_divisible(name: str, batch_size: int, sharding: NamedSharding) -> None:
+  """Raises ValueError where the setting `data.NAME` does not share out evenly."""
+  shards = num_shards(sharding)
+  if batch_size % shards:
+    below = batch_size // shards * shards
+    nearest = [str(n) for n in (below, below + shards) if n]
+    raise ValueError(
+      f'data.{name}={batch_size}: must be divisible by the {shards} parts that the mesh cuts a '
+      f'batch into; nearest: {" or ".join(nearest)}'
+    )

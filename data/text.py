@@ -111,7 +111,7 @@ class TextData:
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Shuffled batches without end; that of a step depends on `seed` and the step alone."""
-    _check_divisible('batch_size', self.batch_size, sharding)
+    pipeline.check_divisible('batch_size', self.batch_size, sharding)
     if seed < 0:
       raise ValueError(f'seed={seed}: must be at least 0')
     rows = self._rows_of(self.train_split)
@@ -123,7 +123,7 @@ class TextData:
 
   def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
     """Every row of `split` once, in order; can be iterated again."""
-    _check_divisible('eval_batch_size', self.eval_batch_size, sharding)
+    pipeline.check_divisible('eval_batch_size', self.eval_batch_size, sharding)
     rows = self._rows_of(split)
     size = rows.size_in_order if isinstance(rows, Windows) else rows.size
     feeder = Reader(rows, sharding, self._pool, self.prefetch)
@@ -163,15 +163,4 @@ def _check_length(tokens: Tokens, split: str, block_size: int) -> None:
     raise ValueError(
       f'data.block_size={block_size}: the split {split!r} has only {len(tokens.stream)} tokens, so '
       f'it must be at most {len(tokens.stream) - 1}'
-    )
-
-
-def _check_divisible(name: str, batch_size: int, sharding: NamedSharding) -> None:
-  shards = pipeline.num_shards(sharding)
-  if batch_size % shards:
-    below = batch_size // shards * shards
-    nearest = [str(n) for n in (below, below + shards) if n]
-    raise ValueError(
-      f'data.{name}={batch_size}: must be divisible by the {shards} parts that the mesh cuts a '
-      f'batch into; nearest: {" or ".join(nearest)}'
     )

@@ -11,8 +11,6 @@ import sysconfig
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from absl import logging
-
 from data import tfds_records
 
 # Of the standard library: tests and generated tables, and what is installed beside it.
@@ -161,25 +159,9 @@ def _hidden(path: pathlib.Path, root: pathlib.Path) -> bool:
 
 def from_tfds(dataset: str, data_dir: str | None = None) -> dict[str, Texts]:
   """The set 'NAME', 'NAME/CONFIG' or either with ':VERSION', read from ArrayRecord."""
-  builder = _open(dataset, data_dir)
+  builder = tfds_records.open_set(dataset, data_dir, (*TEXTS, 'a file', 'a folder'))
   key = _text_feature(dataset, builder.info)
   return {split: _from_split(dataset, split, builder, key) for split in builder.info.splits}
-
-
-def _open(dataset: str, data_dir: str | None):
-  """The set's builder; ValueError where it is not there or in a form that only TensorFlow reads."""
-  folder = tfds_records._find(dataset, data_dir, (*TEXTS, 'a file', 'a folder'))
-  import tensorflow_datasets as tfds  # half a second
-
-  try:
-    builder = tfds.builder_from_directory(folder)
-    form = builder.info.file_format
-  except Exception as error:
-    raise ValueError(f'{folder}: TFDS cannot read it: {error}') from error
-  if form != tfds.core.FileFormat.ARRAY_RECORD:
-    raise ValueError(tfds_records._wrong_format(folder, form.value))
-  logging.get_absl_logger().addFilter(tfds_records._not_about_groups)
-  return builder
 
 
 def _from_split(dataset: str, split: str, builder, key: str) -> Texts:

@@ -17,7 +17,14 @@ from data.records import Records
 
 
 def load(dataset: str, data_dir: str | None = None, others: tuple = ()) -> dict[str, Records]:
-  """{split: Records} of the TFDS set 'NAME', 'NAME/CONFIG' or either with ':VERSION'.
+  """{split: Records} of a set, which is found and refused as by `open_set`."""
+  builder = open_set(dataset, data_dir, others)
+  image, label = _keys(dataset, builder.info)
+  return {split: _records(dataset, split, builder, image, label) for split in builder.info.splits}
+
+
+def open_set(dataset: str, data_dir: str | None = None, others: tuple = ()):
+  """TFDS's builder of the set 'NAME', 'NAME/CONFIG' or either with ':VERSION'.
 
   It is looked for in `data_dir`, else $TFDS_DATA_DIR, else where TFDS itself puts sets. Raises
   ValueError, with what to do, on a set that is not there or that cannot be read here; `others`
@@ -28,14 +35,13 @@ def load(dataset: str, data_dir: str | None = None, others: tuple = ()) -> dict[
 
   try:
     builder = tfds.builder_from_directory(folder)
-    info = builder.info
+    form = builder.info.file_format
   except Exception as error:
     raise ValueError(f'{folder}: TFDS cannot read it: {error}') from error
-  if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-    raise ValueError(_wrong_format(folder, info.file_format.value))
-  image, label = _keys(dataset, info)
+  if form != tfds.core.FileFormat.ARRAY_RECORD:
+    raise ValueError(_wrong_format(folder, form.value))
   logging.get_absl_logger().addFilter(_not_about_groups)
-  return {split: _records(dataset, split, builder, image, label) for split in info.splits}
+  return builder
 
 
 def _records(dataset: str, split: str, builder, image: str, label: str) -> Records:
