@@ -77,35 +77,12 @@ def uniform(game: Game) -> Evaluate:
   return evaluate
 
 
-def rollouts(game: Game, *, number: int = 1, max_moves: int | None = None) -> Evaluate:
-  """All legal actions alike, and the mean outcome of `number` games of random legal moves.
-
-  A game that is not over after `max_moves` counts 0.
-  """
-  prior = uniform(game)
-
-  def evaluate(states, keys):
-    def outcome(key):
-      end = play_out(game, random_moves, states, key, max_moves)
-      return _outcome(game, states, end)
-
-    parts = jax.vmap(lambda key: jax.random.split(key, number), out_axes=1)(keys)  # [number, B]
-    return prior(states, keys)[0], jax.lax.map(outcome, parts).mean(0)
-
-  return evaluate
-
-
-def random_moves(game: Game, states, keys: Array) -> Array:
-  """int32 `[B]`: of each position's legal actions any."""
-  return jax.vmap(lambda state, key: draw(game.legal(state), key))(states, keys)
-
-
 def draw(mask: Array, key: Array) -> Array:
   """int32 `[]`: where the mask `[A]` is true, anywhere with equal chances."""
   return jnp.where(mask, jax.random.uniform(key, mask.shape), -1).argmax().astype(jnp.int32)
 
 
-def play_out(game: Game, choose, states, keys: Array, max_moves: int | None = None):
+def play_out(game: Game, choose, states, keys: Array, max_moves: int):
   """The states at the ends of games that go on with `choose(game, states, keys)`, actions `[B]`.
 
   keys: one a game. At the latest they end `max_moves` moves from here.
@@ -113,7 +90,7 @@ def play_out(game: Game, choose, states, keys: Array, max_moves: int | None = No
 
   def going(carry):
     move, _, over = carry
-    return ~over.all() & (True if max_moves is None else move < max_moves)
+    return ~over.all() & (move < max_moves)
 
   def play(carry):
     move, states, _ = carry
@@ -123,10 +100,3 @@ def play_out(game: Game, choose, states, keys: Array, max_moves: int | None = No
 
   over = jax.vmap(game.done)(states)
   return jax.lax.while_loop(going, play, (over[0].astype(jnp.int32) * 0, states, over))[1]
-
-
-def _outcome(game, states, end):
-  """float32 `[B]`: of games that ended in `end`, for the players to move in `states`."""
-  same = jax.vmap(game.to_play)(end) == jax.vmap(game.to_play)(states)
-  value = jax.vmap(game.value)(end)
-  return jnp.where(jax.vmap(game.done)(end), jnp.where(same, value, -value), 0.0)

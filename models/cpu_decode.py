@@ -2,8 +2,8 @@
 
 A step reads every weight once for a handful of rows, and what bounds it is how fast they are read.
 Three things that `GPT.decode` leaves to XLA are settled once, before the loop: each layer has
-weights of its own instead of slices that are copied; they are transposed, since XLA reads those up
-to 1.4 times as fast; and each has its own part of the cache, in the order in which it is read, so
+weights of its own instead of slices that are copied; they are transposed, since XLA reads those
+faster; and each has its own part of the cache, in the order in which it is read, so
 that it is written in place.
 """
 
@@ -129,8 +129,8 @@ def _dense(x, weights):
 def _product(x, kernel):
   """`x @ kernel.T`: `[B, n]` with `[m, n]`, as `kernel @ x.T`.
 
-  The barriers keep XLA from moving the transpositions into the product, which it then computes 3
-  times (without the first) or 7 times (without the second) as slowly for 8 rows.
+  The barriers keep XLA from moving the transpositions into the product, which it then computes
+  several times as slowly.
   """
   if x.shape[0] == 1:  # a product with a vector, whose transposition is nothing
     return lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))

@@ -24,7 +24,6 @@ from jax import Array, lax
 
 from models import cpu_decode, gpt
 from models.sampling import Rules, Sampling, choose
-from models.sampling import filter_logits as filter_logits
 
 PLAIN = Sampling()
 NOTHING = -1  # in place of tokens, behind a sequence's stop

@@ -73,8 +73,7 @@ def filter_logits(logits: Array, sampling: Sampling, seen: Array | None = None) 
 
 
 def _filter(logits, rules: Rules, numbers, seen):
-  if rules.repetition:
-    logits = jnp.where(seen, _penalised(logits, numbers['repetition']), logits)
+  logits = _penalised(logits, rules, numbers, seen)
   top_k = 1 if rules.greedy else rules.top_k
   if 0 < top_k < logits.shape[-1]:
     logits = _keep(logits, _most_likely(logits, top_k))
@@ -93,12 +92,15 @@ def _keep(logits, kept):
   return jnp.where(kept, logits, -jnp.inf)
 
 
-def _penalised(logits, penalty):
-  return jnp.where(logits > 0, logits / penalty, logits * penalty)
+def _penalised(logits, rules: Rules, numbers, seen):
+  if not rules.repetition:
+    return logits
+  penalty = numbers['repetition']
+  return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def _most_likely(logits, k: int):
-  """bool `[B, V]`: the k largest of each row. Never a sort, which takes XLA:CPU 70 times longer."""
+  """bool `[B, V]`: the k largest of each row, without a sort, which XLA:CPU is slow at."""
   _, ids = lax.top_k(logits, k)  # lower ids first among equals
   rows = jnp.arange(logits.shape[0])[:, None]
   return jnp.zeros(logits.shape, bool).at[rows, ids].set(True)
@@ -148,7 +150,5 @@ def _below(uniform, weights):
 def choose(logits, keys, rules: Rules, numbers, seen):
   """int32 `[B]`: a token for each row of float32 logits `[B, V]`."""
   if rules.greedy:
-    if rules.repetition:
-      logits = jnp.where(seen, _penalised(logits, numbers['repetition']), logits)
-    return lax.top_k(logits, 1)[1][:, 0]
+    return lax.top_k(_penalised(logits, rules, numbers, seen), 1)[1][:, 0]
   return jax.vmap(_draw)(keys, jnp.exp(_filter(logits, rules, numbers, seen)))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from models import cpu_decode, ops
 from models import generate as lib
 from models import sampling as sampling_lib
-from models.generate import Sampling, filter_logits, generate
+from models.generate import generate
 from models.gpt import GPT, init_cache
+from models.sampling import Sampling, filter_logits
 
 GREEDY = Sampling(temperature=0.0)
 

@@ -29,7 +29,6 @@ RULES: Mapping[str, tuple[str, ...]] = {
   'width': ('fsdp',),
   'heads': ('tensor',),
   'kv_heads': ('tensor',),
-  'head_dim': (),
   'mlp': ('tensor',),
   'vocab': ('tensor',),
 }

@@ -21,6 +21,11 @@ from train.task import Batch, Metrics, Source, Variables
 Evaluation = Callable[[Variables], Mapping[str, float]]
 
 
+def exponential(x: float) -> float:
+  """Infinite where floats end, as for words of a text that has no spaces."""
+  return math.exp(x) if x < 709 else math.inf
+
+
 class Language:
   """The task `language`: the mean cross-entropy of a text's tokens, in nats.
 
@@ -102,8 +107,8 @@ class Language:
     nats = loss * counts['tokens']
     metrics = {
       'val/loss': loss,
-      'val/perplexity': math.exp(loss),
-      'val/word_perplexity': math.exp(nats / max(counts['words'], 1)),
+      'val/perplexity': exponential(loss),
+      'val/word_perplexity': exponential(nats / max(counts['words'], 1)),
       'val/bits_per_byte': nats / max(counts['bytes'], 1) / math.log(2),
     }
     return metrics, {'text': counts, 'tokenizer': self.data.tokenizer.name}, {}
