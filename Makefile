@@ -21,6 +21,10 @@ demo: venv
 	$(BIN)/python launch.py train --config=lenet_digits --workdir=runs/lenet_digits
 	$(BIN)/python launch.py eval --workdir=runs/lenet_digits
 	$(BIN)/python launch.py report --workdir=runs/lenet_digits
+	$(BIN)/python launch.py train --config=gpt_python_cpu --workdir=runs/gpt_python_cpu
+	$(BIN)/python launch.py eval --workdir=runs/gpt_python_cpu
+	$(BIN)/python launch.py report --workdir=runs/gpt_python_cpu
+	$(BIN)/python launch.py sample --workdir=runs/gpt_python_cpu --prompt='def ' --temperature=0.8
 
 test: venv
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
@@ -40,3 +44,4 @@ bench: venv
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.go
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.gpt

@@ -4,21 +4,18 @@ Flags are defined here and nowhere else, and nothing imports this file. JAX is i
 that need it, once the process has been made ready for it (`train.host`).
 """
 
-import ast
 import os
-import re
 import sys
-import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from absl import flags
 
+from train import arguments, host, usage
 from train import config as config_lib
-from train import host
 from train.config import UserError, unknown
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'configs')
 FLAGS = flags.FLAGS
 
 flags.DEFINE_boolean('help', False, 'print this and leave', short_name='h')
@@ -54,6 +51,23 @@ flags.DEFINE_integer(
   'heartbeat_timeout', 100, 'seconds after which a silent process stops all', lower_bound=1
 )
 
+flags.DEFINE_string('text', None, 'a file: its perplexity, instead of the evaluation split')
+flags.DEFINE_integer(
+  'stride', 0, 'tokens that a window moves by [half a block; all, of the evaluation split]'
+)
+flags.DEFINE_string('choices', None, 'a JSON-lines file of context, choices and answer')
+flags.DEFINE_multi_string('prompt', [], 'what a text begins with; given again, one text for each')
+flags.DEFINE_integer('samples', 1, 'how many for each prompt', lower_bound=1)
+flags.DEFINE_integer('tokens', 500, 'the most that are added to a prompt', lower_bound=1)
+flags.DEFINE_float('temperature', 1.0, '0: always the most likely token')
+flags.DEFINE_integer('top_k', 0, 'only the k most likely tokens, 0: all')
+flags.DEFINE_float('top_p', 1.0, 'only the most likely tokens that have this chance together')
+flags.DEFINE_float('min_p', 0.0, "only tokens of this share of the most likely one's chance")
+flags.DEFINE_float('repetition', 1.0, 'above 1: tokens that were there become less likely')
+flags.DEFINE_multi_string('stop', [], 'a text ends before this')
+flags.DEFINE_string('from_hf', None, 'a folder of GPT-2 weights to make the workdir from')
+flags.DEFINE_string('to_hf', None, "a folder to write the workdir's weights to, for transformers")
+
 flags.DEFINE_string('engine', 'rollout', 'who plays: rollout, uniform (searches) or random')
 flags.DEFINE_string(
   'first', 'rollout', 'an engine, such as rollout:400, or the command line of a GTP program'
@@ -82,7 +96,8 @@ flags.DEFINE_float('timeout', 60.0, 'seconds after which a silent program has lo
 
 def train(overrides: dict[str, str]) -> None:
   """Trains by a config, or resumes what the workdir holds."""
-  config, workdir, profile = load_config(overrides), workdir_of_train(), parse_profile()
+  config, workdir = load_config(overrides), workdir_of_train()
+  profile = arguments.steps(FLAGS.profile)
   record = start()
   from train import tools
 
@@ -95,15 +110,17 @@ def train(overrides: dict[str, str]) -> None:
 
 def evaluate(overrides: dict[str, str]) -> None:
   """Evaluates a run's last checkpoint, or several runs' mean prediction; leaves eval.json."""
-  workdirs, step = several_workdirs(), parse_step()
+  workdirs, options = several_workdirs(), given(TEXTS)
+  step = arguments.checkpoint(FLAGS.step)
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start()
   from train import mesh, tools
 
-  result = tools.evaluate(workdirs, step=step, overrides=overrides)
+  with config_lib.user_errors():
+    result = tools.evaluate(workdirs, step=step, overrides=overrides, options=options)
   if mesh.is_main():
     print_metrics(result['metrics'], config['paper'])
-    print(f'step {result["step"]}; more in {os.path.join(workdirs[0], "eval.json")}')
+    print(f'step {result["step"]}; more in {result["file"]}')
 
 
 def print_metrics(metrics: dict[str, float], paper: dict[str, Any]) -> None:
@@ -126,6 +143,33 @@ def report(overrides: dict[str, str]) -> None:
     print(f'the number: {results.write(workdirs, FLAGS.record)}')
 
 
+def sample(overrides: dict[str, str]) -> None:
+  """Draws from a trained model: text to stdout as it comes, and all into the workdir's samples/."""
+  workdir, step = one_workdir(), arguments.checkpoint(FLAGS.step)
+  options = given((*DRAWING, 'seed'))
+  start()
+  from train import tools
+
+  with config_lib.user_errors():
+    tools.sample(workdir, step=step, overrides=overrides, options=options)
+
+
+def convert(overrides: dict[str, str]) -> None:
+  """Makes a workdir of GPT-2 weights in Hugging Face's layout, or such a folder of a workdir."""
+  no_overrides(overrides)
+  if (FLAGS.from_hf is None) == (FLAGS.to_hf is None):
+    raise UserError('convert: give either --from_hf=DIR, to read from, or --to_hf=DIR, to write to')
+  step = arguments.checkpoint(FLAGS.step)
+  start()
+  from train import convert as convert_lib
+
+  with config_lib.user_errors():
+    if FLAGS.from_hf:
+      convert_lib.import_hf(FLAGS.from_hf, new_workdir())
+    else:
+      convert_lib.export_hf(one_workdir(), FLAGS.to_hf, step)
+
+
 def play(overrides: dict[str, str]) -> None:
   """Plays Go by the Go Text Protocol on stdin and stdout, for any program that speaks it."""
   no_overrides(overrides)
@@ -144,7 +188,7 @@ def match(overrides: dict[str, str]) -> None:
   no_overrides(overrides)
   if len(FLAGS.workdir) > 1:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
-  sprt = parse_sprt()
+  sprt = arguments.elo_bounds(FLAGS.sprt)
   start()
   from mcts import arena
 
@@ -172,13 +216,20 @@ class Verb(NamedTuple):
   flags: tuple[str, ...]
 
 
+TEXTS = ('text', 'stride', 'choices')
+DRAWING = (
+  *('prompt', 'samples', 'tokens', 'stop'),
+  *('temperature', 'top_k', 'top_p', 'min_p', 'repetition'),
+)
 DISTRIBUTED = ('coordinator_address', 'num_processes', 'process_id', 'heartbeat_timeout')
 GO = ('size', 'komi', 'superko', 'suicide', 'simulations', 'leaves', 'seed', 'host_tuning')
 MATCH = ('games', 'opening', 'sprt', 'time', 'timeout')
 VERBS = {
   'train': Verb(train, ('config', 'workdir', 'summary', 'profile', 'host_tuning', *DISTRIBUTED)),
-  'eval': Verb(evaluate, ('workdir', 'step', 'host_tuning', *DISTRIBUTED)),
+  'eval': Verb(evaluate, ('workdir', 'step', *TEXTS, 'host_tuning', *DISTRIBUTED)),
   'report': Verb(report, ('workdir', 'output', 'record')),
+  'sample': Verb(sample, ('workdir', 'step', *DRAWING, 'seed', 'host_tuning')),
+  'convert': Verb(convert, ('from_hf', 'to_hf', 'workdir', 'step')),
   'play': Verb(play, ('engine', 'resign', *GO)),
   'match': Verb(match, ('first', 'second', 'workdir', *MATCH, *GO)),
 }
@@ -228,11 +279,11 @@ def find_config() -> str:
     if os.path.exists(saved):
       return saved
     raise UserError(f'--workdir={FLAGS.workdir[0]}: holds no config.json; give --config=FILE')
-  named = os.path.join(HERE, 'configs', f'{FLAGS.config}.py')
+  named = os.path.join(CONFIGS, f'{FLAGS.config}.py')
   path = named if os.path.exists(named) else FLAGS.config
   if not os.path.isfile(path):
     name = os.path.basename(path).removesuffix('.py')
-    raise unknown(f'--config={FLAGS.config}', name, 'no such file', configs())
+    raise unknown(f'--config={FLAGS.config}', name, 'no such file', usage.configs(CONFIGS))
   return path
 
 
@@ -243,6 +294,20 @@ def workdir_of_train() -> str:
   if FLAGS.workdir or FLAGS.config is None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
   return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
+
+
+def one_workdir() -> str:
+  """The one workdir of a run that is there."""
+  workdirs = several_workdirs()
+  if len(workdirs) > 1:
+    raise UserError(f'--workdir={",".join(workdirs)}: one at a time')
+  return workdirs[0]
+
+
+def new_workdir() -> str:
+  if len(FLAGS.workdir) != 1:
+    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: needs one folder, which will be made')
+  return FLAGS.workdir[0]
 
 
 def several_workdirs() -> list[str]:
@@ -257,36 +322,14 @@ def several_workdirs() -> list[str]:
   return workdirs
 
 
-def parse_step() -> str | int:
-  if FLAGS.step in ('best', 'latest'):
-    return FLAGS.step
-  if not FLAGS.step.isdigit():
-    raise UserError(f'--step={FLAGS.step}: must be best, latest or the number of a step')
-  return int(FLAGS.step)
-
-
-def parse_profile() -> tuple[int, int] | None:
-  if FLAGS.profile is None:
-    return None
-  match = re.fullmatch(r'(\d+):(\d+)', FLAGS.profile)
-  if not match or int(match[1]) >= int(match[2]):
-    raise UserError(f'--profile={FLAGS.profile}: must be START:STOP, steps, START below STOP')
-  return int(match[1]), int(match[2])
-
-
-def parse_sprt() -> tuple[float, float] | None:
-  try:
-    values = tuple(map(float, FLAGS.sprt or ()))
-  except ValueError:
-    values = (0.0,)
-  if len(values) not in (0, 2):
-    raise UserError(f'--sprt={",".join(FLAGS.sprt)}: must be ELO0,ELO1, as in 0,50')
-  return (values[0], values[1]) if values else None
+def given(names: Iterable[str]) -> dict[str, Any]:
+  """Those of the flags that the command has, for a task that says itself which it takes."""
+  return {name: FLAGS[name].value for name in names if FLAGS[name].present}
 
 
 def no_overrides(overrides: dict[str, str]) -> None:
   for key, text in overrides.items():
-    raise UserError(f'--config.{key}={text}: only train and eval have a config')
+    raise UserError(f'--config.{key}={text}: only train, eval and sample have a config')
 
 
 # -------- start --------
@@ -305,50 +348,7 @@ def start() -> dict[str, Any]:
   return record
 
 
-# -------- help --------
-
-
-def configs() -> dict[str, str]:
-  """Name -> what it is, the first line of each config's docstring; nothing is executed."""
-  found = {}
-  for name in sorted(os.listdir(os.path.join(HERE, 'configs'))):
-    if name.endswith('.py') and name != '__init__.py':
-      with open(os.path.join(HERE, 'configs', name), encoding='utf-8') as file:
-        lines = (ast.get_docstring(ast.parse(file.read())) or '').splitlines()
-      found[name.removesuffix('.py')] = lines[0] if lines else ''
-  return found
-
-
-def overview() -> str:
-  verbs = {name: (verb.run.__doc__ or '').splitlines()[0] for name, verb in VERBS.items()}
-  return '\n'.join(
-    [
-      'usage: python launch.py VERB [--config=NAME] [--workdir=DIR] [--config.section.key=value]',
-      *('', 'verbs (VERB --help tells its flags):', *columns(verbs)),
-      *('', 'configs:', *columns(configs())),
-    ]
-  )
-
-
-def verb_help(name: str) -> str:
-  verb = VERBS[name]
-  texts = {}
-  for key in (*verb.flags, 'traceback'):
-    flag = FLAGS[key]
-    shown = f'--[no]{key}' if flag.boolean and flag.default else f'--{key}'
-    default = f' [{flag.default}]' if flag.default not in (None, [], '', False, True) else ''
-    texts[shown] = re.split(r';\s+repeat', flag.help)[0] + default
-  return '\n'.join([f'python launch.py {name}: {verb.run.__doc__}', '', *columns(texts)])
-
-
-def columns(rows: dict[str, str]) -> list[str]:
-  width = max(map(len, rows), default=0)
-  return [
-    textwrap.fill(
-      text, 100, initial_indent=f'  {key:{width}}  ', subsequent_indent=' ' * (width + 4)
-    )
-    for key, text in rows.items()
-  ]
+# -------- the one entry --------
 
 
 def run(argv: list[str]) -> None:
@@ -356,9 +356,9 @@ def run(argv: list[str]) -> None:
   if verb is None and FLAGS.summary:
     verb = 'train'
   if verb is None:
-    print(overview())
+    print(usage.overview(VERBS, CONFIGS))
   elif FLAGS.help:
-    print(verb_help(verb))
+    print(usage.of_verb(verb, VERBS[verb], FLAGS))
   else:
     for name in FLAGS:
       if FLAGS[name].present and name not in (*VERBS[verb].flags, 'traceback'):
@@ -376,6 +376,8 @@ def main(argv: list[str]) -> int:
     return 2
   except KeyboardInterrupt:
     return 130
+  except BrokenPipeError:  # whoever reads has enough, as in `sample | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 0
 
 

@@ -3,9 +3,13 @@
 python launch.py train --config=gpt_shakespeare_cpu --config.data.dataset=tiny_shakespeare.txt
 
 Paper: none; nanoGPT's README (github.com/karpathy/nanoGPT) has 1.88 nats a character for its CPU
-example, estimated on 20 random batches. Ours: 1.911 nats (seed 0), over the whole validation split
-in windows of 64 characters. The text is char-rnn's, 1,115,394 characters, whose last tenth is held
-out; its file or TFDS's set of that name will do.
+example, estimated on 20 random batches; over the whole validation split, in windows of 64
+characters, as here, its code reaches 1.898. Network, batches, steps and optimiser are its own but
+for one number: the learning rate rises to 4e-3, not to 1e-3. Ours: 1.767 +- 0.007 nats (seeds 0 to
+2); with 1e-3 1.911 (seed 0). gpt_shakespeare_modern has the same size and batches, and later ideas.
+
+The text is char-rnn's, 1,115,394 characters, whose last tenth is held out; its file or TFDS's set
+of that name will do.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +30,7 @@ def get_config() -> ConfigDict:
       ),
       optimizer=dict(
         name='adamw',
-        learning_rate=1e-3,
+        learning_rate=4e-3,
         final_learning_rate=1e-4,
         schedule='cosine',
         warmup_steps=100,

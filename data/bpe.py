@@ -68,6 +68,28 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> 'BPE':
   return BPE(model['vocab'], tuple(_merge(pair) for pair in model['merges']), (added,))
 
 
+def of_bytes() -> 'BPE':
+  """A token for each byte, of the byte's number, none for several, and 256 ends a document."""
+  return BPE(alphabet(), (), (_added(256, EOT),))
+
+
+def save_characters(characters: str, folder: str | pathlib.Path) -> None:
+  """Files for transformers: a token for each of the `characters`, in their order.
+
+  Where a text has others, transformers leaves them out without a word.
+  """
+  from tokenizers import Tokenizer as Library
+  from tokenizers import decoders, models
+
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  library = Library(models.BPE({character: i for i, character in enumerate(characters)}, []))
+  library.decoder = decoders.Fuse()
+  library.save(str(folder / 'tokenizer.json'))
+  config = {'tokenizer_class': 'PreTrainedTokenizerFast', 'clean_up_tokenization_spaces': False}
+  (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
+
+
 def _added(number: int, content: str, how: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """A token that is found in a text before all else; `how` is as Hugging Face's files have it."""
   flags = ('single_word', 'lstrip', 'rstrip', 'normalized')

@@ -1,14 +1,17 @@
 """Text for the training loop of a language model, and for its evaluations."""
 
 import dataclasses
+import functools
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from jax.sharding import NamedSharding
 
-from data import pipeline, text_sets, text_shards
+from data import pipeline, text_sets, text_shards, tokenizers
 from data.text_rows import Packed, Reader, Rows, ShiftedOrder, Windows
 from data.text_shards import Tokens
+from data.tokens import Tokenizer
 
 PACKINGS = ('stream', 'documents')
 
@@ -31,11 +34,14 @@ class TextData:
   `dataset` is 'python' (the interpreter's own library), a file, a folder or a TFDS name; files and
   the library have the splits 'train' and 'validation', divided by `val_fraction`, `separator` and
   `pattern` as `text_sets.load` says; splits are sliced and joined as in TFDS, 'train[:90%]'.
-  `tokenizer` is 'characters', 'bytes', 'gpt2:FOLDER', 'gpt2' (its folder in $GPT2_BPE_DIR) or
-  'bpe:SIZE', learnt from `train_split`. `block_size` tokens are predicted a row, `packing` is
-  'stream' (windows) or 'documents' (whole ones, side by side, kept apart by segments).
-  `eval_batch_size` 0 is `batch_size`, `prefetch` counts batches. Raises ValueError on what does not
-  fit together or is not there.
+  `tokenizer` is 'characters', 'bytes', 'gpt2:FOLDER', 'gpt2' (its folder in $GPT2_BPE_DIR),
+  'bpe:SIZE', learnt from `train_split`, or 'numbers:SIZE' (a text of token numbers). `block_size`
+  tokens are predicted a row, `packing` is 'stream' (windows) or 'documents' (whole ones, side by
+  side, kept apart by segments). `eval_batch_size` 0 is `batch_size`, `prefetch` counts batches.
+  Raises ValueError on what does not fit together or is not there.
+
+  `folder` is the run's own, where the tokenizer is kept once training begins. One that is there is
+  the one that is used; with `read=False` nothing of the dataset is then read until it is needed.
 
   Texts are encoded once and kept in the cache. Batches are global arrays, sharded over axis 0:
 
@@ -59,23 +65,30 @@ class TextData:
     pattern: str = '**/*',
     packing: str = 'stream',
     prefetch: int = 2,
+    *,
+    folder: str | None = None,
+    read: bool = True,
   ):
     _check_numbers(block_size, batch_size, eval_batch_size, val_fraction, prefetch)
     if packing not in PACKINGS:
       raise ValueError(f'data.packing={packing!r}: unknown; choices: {", ".join(PACKINGS)}')
-    text_shards.without_text(tokenizer)  # a misspelt one should fail before anything is read
+    self._dataset, self._folder = dataset, folder
+    self._kept = text_shards.kept(tokenizer, folder)
+    if self._kept is None:
+      text_shards.without_text(tokenizer)  # a misspelt one should fail before anything is read
     self.block_size, self.packing, self.prefetch = block_size, packing, prefetch
     self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
     self.train_split, self.eval_split = train_split, eval_split
-    self._splits = text_sets.load(
-      dataset, data_dir, val_fraction=val_fraction, separator=separator, pattern=pattern
-    )
-    train, held_out = (text_shards.parts(self._splits, x) for x in (train_split, eval_split))
-    self.tokenizer = text_shards.tokenizer(tokenizer, train, held_out)
+    cut = {'val_fraction': val_fraction, 'separator': separator, 'pattern': pattern}
+    self._load = functools.partial(text_sets.load, dataset, data_dir, **cut)
+    self.tokenizer = self._kept or self._make(tokenizer)
     self._pool = ThreadPoolExecutor(1, 'tokens')
     self._tokens: dict[str, Tokens] = {}
     self._rows: dict[str, Rows] = {}
-    _check_length(self.tokens(train_split), train_split, block_size)
+    if read or self._kept is None:
+      self._check_length()
+    if read and self._kept is not None:
+      self.tokens(eval_split)  # which may hold what the tokenizer does not know
 
   @classmethod
   def outline(
@@ -106,7 +119,15 @@ class TextData:
     """All of a split in one stream, and how much text it is; encoded at the first call."""
     if split not in self._tokens:
       used = text_shards.parts(self._splits, split)
-      self._tokens[split] = text_shards.encode(used, self.tokenizer)
+      try:
+        self._tokens[split] = text_shards.encode(used, self.tokenizer)
+      except tokenizers.Unknown as error:
+        if self._kept is None:
+          raise
+        raise ValueError(
+          f'data.dataset={self._dataset!r}: {error} that this run began with (it keeps them in'
+          f' {self._folder}); another text wants another --workdir'
+        ) from error
     return self._tokens[split]
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
@@ -114,6 +135,9 @@ class TextData:
     pipeline.check_divisible('batch_size', self.batch_size, sharding)
     if seed < 0:
       raise ValueError(f'seed={seed}: must be at least 0')
+    self._check_length()
+    if self._folder is not None:
+      text_shards.keep(self.tokenizer, self._folder)
     rows = self._rows_of(self.train_split)
     order = pipeline.Order(seed, rows.size)
     if isinstance(rows, Windows):
@@ -132,6 +156,25 @@ class TextData:
   def close(self) -> None:
     """Drops what was read ahead; the batches handed out stay good."""
     self._pool.shutdown(wait=True, cancel_futures=True)
+
+  @functools.cached_property
+  def _splits(self) -> Mapping[str, text_sets.Texts]:
+    return self._load()
+
+  def _make(self, tokenizer: str) -> Tokenizer:
+    train, held_out = (
+      text_shards.parts(self._splits, split) for split in (self.train_split, self.eval_split)
+    )
+    return text_shards.tokenizer(tokenizer, train, held_out)
+
+  def _check_length(self) -> None:
+    """Raises ValueError if there is not one row to train on."""
+    size, split = len(self.tokens(self.train_split).stream), self.train_split
+    if size <= self.block_size:
+      raise ValueError(
+        f'data.block_size={self.block_size}: the split {split!r} has only {size} tokens, so it must'
+        f' be at most {size - 1}'
+      )
 
   def _rows_of(self, split: str) -> Rows:
     if split not in self._rows:
@@ -156,11 +199,3 @@ def _check_numbers(
       raise ValueError(f'data.{name}={value}: must be at least {lowest}')
   if not 0 < val_fraction < 1:
     raise ValueError(f'data.val_fraction={val_fraction}: must be between 0 and 1')
-
-
-def _check_length(tokens: Tokens, split: str, block_size: int) -> None:
-  if len(tokens.stream) <= block_size:
-    raise ValueError(
-      f'data.block_size={block_size}: the split {split!r} has only {len(tokens.stream)} tokens, so '
-      f'it must be at most {len(tokens.stream) - 1}'
-    )

@@ -39,12 +39,32 @@ class Windows:
     self.size_in_order = max(1, -(-(len(tokens.stream) - 1) // block_size))  # without a shift
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    rows = rows.astype(np.int64)  # 32 bits do not count the tokens of a large set
     length, shift = len(self._stream), rows // self.size
     steps = (rows % self.size * self._block)[:, None] + np.arange(self._block + 1)[None]
     places = (shift[:, None] + steps) % length  # [b, T + 1]
     mask = (steps <= length) & (places != 0)
     tokens = self._stream[places].astype(np.int32)
     return {'tokens': tokens, 'mask': mask[:, 1:].astype(np.float32)}
+
+
+class Strided:
+  """Windows of T targets that move on by `stride`; the last `stride` of each are to be predicted.
+
+  In the first window all are. So a token has at least T - stride + 1 tokens before it wherever the
+  stream has as many, and `stride` = T lays the windows side by side.
+  """
+
+  def __init__(self, stream: np.ndarray, block_size: int, stride: int):
+    self._stream, self._block, self._stride = stream, block_size, stride
+    self.size = 1 + max(0, -(-(len(stream) - 1 - block_size) // stride))
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    places = rows.astype(np.int64)[:, None] * self._stride + np.arange(self._block + 1)[None]
+    inside = places < len(self._stream)
+    tokens = np.where(inside, self._stream[np.where(inside, places, 0)], 0).astype(np.int32)
+    new = (rows == 0)[:, None] | (np.arange(self._block) >= self._block - self._stride)[None]
+    return {'tokens': tokens, 'mask': (inside[:, 1:] & new).astype(np.float32)}
 
 
 class ShiftedOrder(pipeline.Order):

@@ -104,7 +104,7 @@ def _by_file(
   def texts(split: str, mine: Sequence[pathlib.Path]) -> Texts:
     def read(rows: range) -> Iterator[str]:
       for row in rows:
-        yield from _documents(_read(mine[row]), separator)
+        yield from _documents(read_file(mine[row]), separator)
 
     files = tuple(map(str, mine))
     return Texts(f'{name} {split}', len(mine), read, files, (split, separator))
@@ -117,7 +117,7 @@ def _by_characters(path: pathlib.Path, val_fraction: float, separator: str) -> d
 
   def texts(split: str) -> Texts:
     def read(rows: range) -> Iterator[str]:
-      text = _read(path) if rows else ''
+      text = read_file(path) if rows else ''
       cut = int(len(text) * (1 - val_fraction))
       yield from _documents(text[:cut] if split == 'train' else text[cut:], separator)
 
@@ -131,7 +131,7 @@ def _documents(text: str, separator: str) -> list[str]:
   return [part for part in (text.split(separator) if separator else [text]) if part]
 
 
-def _read(path: pathlib.Path) -> str:
+def read_file(path: pathlib.Path) -> str:
   """The whole of a file of UTF-8, unpacked if it ends with .gz; line breaks stay as they are."""
   try:
     raw = path.read_bytes()
@@ -145,7 +145,7 @@ def _read(path: pathlib.Path) -> str:
 
 def _is_utf8(path: pathlib.Path) -> bool:
   try:
-    return bool(_read(path))
+    return bool(read_file(path))
   except ValueError:
     return False
 

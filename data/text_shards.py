@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -58,7 +59,7 @@ def parts(splits, split: str) -> Parts:
 
 
 def tokenizer(spec: str, train: Parts, evaluation: Parts) -> Tokenizer:
-  """The tokenizer that `spec` names: 'characters', 'bytes', 'gpt2', 'gpt2:FOLDER' or 'bpe:SIZE'.
+  """The tokenizer that `spec` names; see `TextData`.
 
   Characters are those of all parts, for others could not be encoded; a BPE is learnt from `train`
   alone. Both are kept in the cache. Raises ValueError on another spec.
@@ -78,6 +79,8 @@ def without_text(spec: str) -> Tokenizer | None:
   kind, _, argument = spec.partition(':')
   if spec == 'bytes':
     return tokenizers.bytes_()
+  if kind == 'numbers' and argument.isdecimal() and int(argument):
+    return tokenizers.Numbers(int(argument))
   if kind == 'gpt2' and (folder := argument or os.environ.get('GPT2_BPE_DIR')):
     return tokenizers.gpt2(folder)
   if spec == 'gpt2':
@@ -89,8 +92,35 @@ def without_text(spec: str) -> Tokenizer | None:
     return None
   raise ValueError(
     f'data.tokenizer={spec!r}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a SIZE '
-    'of at least 257)'
+    'of at least 257), numbers:SIZE'
   )
+
+
+def kept(spec: str, folder: str | None) -> Tokenizer | None:
+  """The tokenizer that a run keeps in `folder`, or None; ValueError unless it is of spec's kind."""
+  if folder is None or not tokenizers.is_there(folder):
+    return None
+  found = tokenizers.load(folder)
+  kind, _, size = spec.partition(':')
+  name = 'bpe' if found.name == 'gpt2' else found.name
+  sizes = {'bpe': range(int(size) + 1), 'numbers': [int(size)]} if size.isdecimal() else {}
+  fits = found.vocab_size in sizes.get(kind, [found.vocab_size])  # a BPE may have stopped early
+  if name != {'gpt2': 'bpe'}.get(kind, kind) or not fits:
+    raise ValueError(
+      f'data.tokenizer={spec!r}: {folder} keeps another one, {found.name} of {found.vocab_size}'
+      ' tokens, with which this run began; another tokenizer wants another --workdir'
+    )
+  return found
+
+
+def keep(by: Tokenizer, folder: str) -> None:
+  """Saves it in `folder`, whole or not at all, if that holds none; of several processes, one."""
+  if jax.process_index() != 0 or tokenizers.is_there(folder):
+    return
+  unfinished = f'{folder}.tmp'
+  shutil.rmtree(unfinished, ignore_errors=True)
+  by.save(unfinished)
+  os.replace(unfinished, folder)
 
 
 def _learn(spec: str, used: Parts) -> Tokenizer:

@@ -1,6 +1,7 @@
 """From text to token numbers and back: characters, bytes, GPT-2's BPE, and a BPE of one's own text.
 
-Every tokenizer gives back the text that it was given; `Stream` does so as the tokens come.
+Every tokenizer gives back the text that it was given; `Stream` does so as the tokens come. Where no
+tokenizer is known, `Numbers` takes and gives the tokens themselves.
 """
 
 import dataclasses
@@ -8,25 +9,38 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from data.bpe import BPE, gpt2, train_bpe
-from data.tokens import KIND, Stream, Tokenizer, checked, unknown
+from data.bpe import BPE, gpt2, of_bytes, save_characters, train_bpe
+from data.tokens import KIND, Stream, Tokenizer, Unknown, checked, unknown
+
+# What a folder that holds a tokenizer has at least one of.
+FILES = (KIND, 'tokenizer.json', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe')
 
 __all__ = [
   'BPE',
   'Bytes',
   'Characters',
+  'Numbers',
   'Stream',
   'Tokenizer',
+  'Unknown',
   'bytes_',
   'characters',
   'fingerprint',
   'gpt2',
+  'is_there',
   'load',
+  'save_for_transformers',
   'train_bpe',
 ]
+
+
+def is_there(folder: str | pathlib.Path) -> bool:
+  """Whether a folder holds a tokenizer, or a part of one."""
+  return any((pathlib.Path(folder) / name).exists() for name in FILES)
 
 
 def load(folder: str | pathlib.Path) -> Tokenizer:
@@ -36,9 +50,23 @@ def load(folder: str | pathlib.Path) -> Tokenizer:
     return gpt2(folder)
   try:
     saved = json.loads(path.read_text('utf-8'))
-    return {'characters': Characters, 'bytes': Bytes}[saved.pop('kind')](**saved)
+    kinds = {'characters': Characters, 'bytes': Bytes, 'numbers': Numbers}
+    return kinds[saved.pop('kind')](**saved)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{path}: not what save writes: {error}') from error
+
+
+def save_for_transformers(tokenizer: Tokenizer, folder: str | pathlib.Path) -> bool:
+  """Saves it so that both `load` and transformers' AutoTokenizer load it; False if only `load`.
+
+  Bytes become a BPE without merges, and so do characters.
+  """
+  if isinstance(tokenizer, Bytes):
+    of_bytes().save(folder)
+  if isinstance(tokenizer, Characters):
+    save_characters(tokenizer.characters, folder)
+  tokenizer.save(folder)
+  return not isinstance(tokenizer, Numbers)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
@@ -113,12 +141,44 @@ def bytes_() -> Bytes:
   return Bytes()
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbers(Tokenizer):
+  """Tokens as they are: the text is their numbers, with a space or a line break between.
+
+  What comes back has a space behind each.
+  """
+
+  vocab_size: int
+  name = 'numbers'
+  eot = None
+
+  def __post_init__(self):
+    if not isinstance(self.vocab_size, int) or self.vocab_size < 1:
+      raise ValueError(f'vocab_size={self.vocab_size!r}: must be a whole number of at least 1')
+
+  def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [self._encode(text.split()) for text in texts]
+
+  def _encode(self, words: Sequence[str]) -> np.ndarray:
+    for where, word in enumerate(words):
+      if not (word.isascii() and word.isdecimal() and int(word) < self.vocab_size):
+        known = f'the numbers from 0 to {self.vocab_size - 1}'
+        raise Unknown(f'{word!r}, word {where} of the text: not among {known}')
+    return np.array(list(map(int, words)), np.uint32)
+
+  def to_bytes(self, ids: Iterable[int]) -> bytes:
+    return b''.join(b'%d ' % i for i in checked(ids, self.vocab_size))
+
+  def save(self, folder: str | pathlib.Path) -> None:
+    _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size})
+
+
 def _code_points(text: str) -> np.ndarray:
   """uint32 [characters]."""
   return np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)
 
 
-def _write_kind(folder: str | pathlib.Path, facts: dict[str, str]) -> None:
+def _write_kind(folder: str | pathlib.Path, facts: dict[str, Any]) -> None:
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   (folder / KIND).write_text(json.dumps(facts) + '\n', 'utf-8')

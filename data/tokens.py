@@ -11,7 +11,7 @@ KIND = 'tokenizer_kind.json'  # what `save` writes where Hugging Face has no fil
 
 
 class Tokenizer(Protocol):
-  """name: 'characters', 'bytes', 'gpt2' or 'bpe'. eot: the token that ends a document, or None."""
+  """name: characters, bytes, gpt2, bpe or numbers. eot: the token that ends a document, or None."""
 
   name: str
   vocab_size: int
@@ -54,9 +54,13 @@ class Stream:
     return self._decoder.decode(b'', final=True)
 
 
-def unknown(text: str, where: int, known: str) -> ValueError:
+class Unknown(ValueError):
+  """A text holds something that no token stands for."""
+
+
+def unknown(text: str, where: int, known: str) -> Unknown:
   character = text[where]
-  return ValueError(
+  return Unknown(
     f'character {character!r} (U+{ord(character):04X}) at {where} of the text: not among {known}'
   )
 

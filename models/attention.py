@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models import ops
+from models import cpu_text, ops
 
 FORMS = ('auto', 'explicit', 'fused')
 MASKED = -1e30  # the score of what must not be seen; finite, since inf - inf is not a number
 ROPE_BASE = 10_000.0
-BLOCKS, SMALLEST_BLOCK = 4, 32  # of queries, on a CPU
 
 Drop = Callable[[Array], Array] | None
 
@@ -41,20 +40,8 @@ def causal(
     return fused(q, k, v, segments)
   mask = causal_mask(q.shape[1], segments)
   if ops.formulation() == 'cpu' and drop is None:
-    return in_blocks(q, k, v, mask)
+    return cpu_text.attend(q, k, v, mask)
   return explicit(q, k, v, mask, drop)
-
-
-def in_blocks(q: Array, k: Array, v: Array, mask: Array) -> Array:
-  """`explicit`, a block of queries at a time against what the last of them sees.
-
-  Four blocks compute 5/8 of the scores. It is for a CPU: accelerators prefer one large product.
-  """
-  length = q.shape[1]
-  size = -(-length // BLOCKS) if length >= BLOCKS * SMALLEST_BLOCK else length
-  ends = [(begin, min(begin + size, length)) for begin in range(0, length, size)]
-  outs = [explicit(q[:, a:b], k[:, :b], v[:, :b], mask[:, a:b, :b]) for a, b in ends]
-  return jnp.concatenate(outs, axis=1)
 
 
 def causal_mask(length: int, segments: Array | None = None) -> Array:

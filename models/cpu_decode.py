@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from models import attention, ops
@@ -39,17 +40,21 @@ def takes(model: Any) -> bool:
   return isinstance(model, GPT) and ops.formulation() == 'cpu'
 
 
-@functools.partial(jax.jit, static_argnames='model')
 def prepare(model: GPT, variables: Any) -> dict[str, Any]:
   """What `step` reads: copies of the layers' weights, and the other variables as they are."""
-  params = variables['params']
+  params = jax.tree.map(jnp.asarray, variables['params'])
   rest = {name: group for name, group in params.items() if name != 'blocks'}
-  layers = [_transposed(own, model.dtype) for own in parts.unstack(params['blocks'], model.layers)]
+  layers = [_transposed(params['blocks'], np.int32(i), model.dtype) for i in range(model.layers)]
   return {'rest': rest, 'layers': layers}
 
 
-def _transposed(weights, dtype: str):
-  """Kernels as `[out, in]`, those of queries, keys and values joined; norms as they are."""
+@functools.partial(jax.jit, static_argnames='dtype')
+def _transposed(blocks, layer: Array, dtype: str):
+  """One layer's kernels as `[out, in]`, queries', keys' and values' joined; norms as they are.
+
+  The layer's number is no part of what is compiled: one program does for all.
+  """
+  weights = jax.tree.map(lambda x: x[layer], blocks)
   joined = [weights[name] for name in ('query', 'key', 'value')]
   joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, -1), *joined)
   others = {name: own for name, own in weights.items() if name not in ('query', 'key', 'value')}
@@ -83,7 +88,7 @@ def step(model: GPT, prepared: Any, token: Array, cache: LayerCache) -> tuple[Ar
     x = x + _feed(model, weights, x)
   x = parts.NORMS[model.norm](x, embeds['final_norm'])
   head = embeds['token_embed' if model.tied else 'head']['embedding']
-  logits = _product(x, head.astype(x.dtype)).astype(jnp.float32)
+  logits = _product(x, head.astype(x.dtype)).astype(jnp.float32)[:, : model.vocab_size]
   logits = model.softcap * jnp.tanh(logits / model.softcap) if model.softcap else logits
   return logits, LayerCache(keys, values, cache.start, cache.end + 1)
 

@@ -1,25 +1,151 @@
-"""What XLA's CPU backend runs well of a language model; each equals a plain form elsewhere."""
+"""What XLA's CPU backend runs well of a language model; each equals a plain form elsewhere.
 
-import math
+They compute in float32, which this backend is fast at, and have reverse-mode gradients only.
+"""
+
+import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-SLOPE, CUBE = math.sqrt(2 / math.pi), 0.044715
+from models.cpu import vary_alike
+
+EPSILON = 1e-5
+BLOCKS, SMALLEST_BLOCK = 4, 32  # of queries
+LANES = 16  # float32 numbers of a vector register
+
+# -------- along the last axis, which XLA:CPU sums one number after another --------
+
+
+def row_means(x: Array) -> Array:
+  """`[..., C]` to `[..., 1]`, as a product."""
+  return _row_products(x, jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype))
+
+
+def row_sums(x: Array) -> Array:
+  return _row_products(x, jnp.ones(x.shape[-1], x.dtype))
+
+
+def _row_products(x, vector):
+  return lax.dot_general(x, vector, (((x.ndim - 1,), (0,)), ((), ())))[..., None]
+
+
+def row_maxima(x: Array) -> Array:
+  """`[..., C]` to `[..., 1]`, a register's width at a time."""
+  if x.shape[-1] % LANES:
+    return x.max(-1, keepdims=True)
+  return x.reshape(*x.shape[:-1], -1, LANES).max(-2).max(-1, keepdims=True)
+
+
+# -------- norms --------
+
+
+def norm(x: Array, scale: Array, *, centred: bool) -> Array:
+  """LayerNorm without a bias, or RMSNorm if not `centred`: `[..., C]`, scale `[C]`."""
+  return _norm(centred, *vary_alike(x, scale))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _norm(centred, x, scale):
+  return _norm_forward(centred, x, scale)[0]
+
+
+def _norm_forward(centred, x, scale):
+  x = x - row_means(x) if centred else x
+  rate = lax.rsqrt(row_means(x * x) + EPSILON)
+  x = x * rate
+  return x * scale.reshape((1,) * (x.ndim - 1) + scale.shape), (x, rate, scale)
+
+
+def _norm_backward(centred, saved, dy):
+  x, rate, scale = saved
+  dx = dy * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+  across = x * row_means(dx * x)
+  across = across + row_means(dx) if centred else across
+  rows = (dy * x).reshape(-1, x.shape[-1])
+  return rate * (dx - across), (jnp.ones((1, rows.shape[0]), rows.dtype) @ rows)[0]
+
+
+_norm.defvjp(_norm_forward, _norm_backward)
+
+
+# -------- attention --------
+
+
+def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
+  """`attention.explicit`, `[B, T, H, d]`, of a mask `[1 or B, T, T]` without a view of what comes.
+
+  A block of queries at a time against what the last of them sees: four blocks compute 5/8 of the
+  scores. Their exponentials are kept, and divided by their sums only behind the product with the
+  values, which is narrower.
+  """
+  groups = q.shape[2] // k.shape[2]
+  if groups > 1:
+    k, v = jnp.repeat(k, groups, 2), jnp.repeat(v, groups, 2)
+  y = _attend(*vary_alike(*(x.astype(jnp.float32) for x in (q, k, v))), mask[:, None])
+  return y.astype(q.dtype)
 
 
 @jax.custom_vjp
-def gelu(x: Array) -> Array:
-  """`jax.nn.gelu(x, approximate=True)`; its slope is kept, so that tanh is computed once."""
-  return _gelu_forward(x)[0]
+def _attend(q, k, v, mask):
+  return _attend_forward(q, k, v, mask)[0]
 
 
-def _gelu_forward(x):
-  t = jnp.tanh(SLOPE * (x + CUBE * x * x * x))
-  half = 0.5 * (1 + t)
-  slope = half + 0.5 * x * (1 - t * t) * SLOPE * (1 + 3 * CUBE * x * x)
-  return x * half, slope
+def _attend_forward(q, k, v, mask):
+  queries, keys, values = _scaled(q), _turned(k), _by_head(v)
+  outs, exponentials, rates = [], [], []
+  for a, b in _blocks(q.shape[1]):
+    scores = _product(queries[:, :, a:b], keys[..., :b], 3, 2)  # [B, H, t, S]
+    scores = jnp.where(mask[:, :, a:b, :b], scores, -jnp.inf)  # each row's largest is finite
+    exponentials.append(jnp.exp(scores - row_maxima(scores)))
+    rates.append(1 / row_sums(exponentials[-1]))
+    outs.append(_product(exponentials[-1], values[:, :, :b], 3, 2) * rates[-1])
+  out = jnp.concatenate(outs, 2)
+  saved = q, k, v, out, exponentials, jnp.concatenate(rates, 2)
+  return _by_head(out), saved
 
 
-gelu.defvjp(_gelu_forward, lambda slope, dy: (slope * dy,))
+def _attend_backward(saved, dy):
+  q, k, v, out, exponentials, rates = saved
+  queries, keys, values = _scaled(q), _by_head(k), _turned(v)
+  dy = _by_head(dy) * rates
+  through = row_sums(dy * out)  # what the softmax's gradient subtracts
+  dqueries, dkeys, dvalues = [], 0.0, 0.0
+  for (a, b), weights in zip(_blocks(q.shape[1]), exponentials, strict=True):
+    dout = dy[:, :, a:b]
+    dscores = weights * (_product(dout, values[..., :b], 3, 2) - through[:, :, a:b])
+    dqueries.append(_product(dscores, keys[:, :, :b], 3, 2))
+    # As [B, H, d, S]: the other way round XLA would turn the scores.
+    unseen = [(0, 0)] * 3 + [(0, q.shape[1] - b)]
+    dkeys += jnp.pad(_product(queries[:, :, a:b], dscores, 2, 2), unseen)
+    dvalues += jnp.pad(_product(dout, weights, 2, 2), unseen)
+  dq = _by_head(jnp.concatenate(dqueries, 2)) * q.shape[-1] ** -0.5
+  return dq, jnp.moveaxis(dkeys, 3, 1), jnp.moveaxis(dvalues, 3, 1), None
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int]]:
+  size = -(-length // BLOCKS) if length >= BLOCKS * SMALLEST_BLOCK else length
+  return ((begin, min(begin + size, length)) for begin in range(0, length, size))
+
+
+def _product(a, b, axis, axis_b):
+  return lax.dot_general(a, b, (((axis,), (axis_b,)), ((0, 1), (0, 1))))
+
+
+def _scaled(q):
+  return _by_head(q * q.shape[-1] ** -0.5)
+
+
+def _by_head(x):
+  """`[B, T, H, d]` as `[B, H, T, d]`, or back."""
+  return x.swapaxes(1, 2)
+
+
+def _turned(x):
+  """`[B, T, H, d]` as `[B, H, d, T]`."""
+  return x.transpose(0, 2, 3, 1)

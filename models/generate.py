@@ -155,6 +155,7 @@ def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk)
       cache = None  # let go of before the next one is made
       windows = [_slide(window, model.block_size) for window in windows]
       cache, room = _read(model, variables, windows, slots)
+      state = _beside(state, cache.end)
     limit = np.int32(min(chunk, max_tokens, room))
     cache, state, out, made = _run(
       model, weights, cache, state, keys, stops, numbers, limit, rules=rules, chunk=chunk
@@ -175,6 +176,12 @@ def _start(model, prompts, rules: Rules) -> State:
       row[prompt] = True
   last = np.asarray([prompt[-1] for prompt in prompts], np.int32)
   return jax.device_put(State(last, np.int32(0), np.zeros(len(prompts), bool), seen))
+
+
+@jax.jit
+def _beside(state: State, end: Array) -> State:
+  """The state, placed as the cache is, since `_run` compiles anew for what was put elsewhere."""
+  return dataclasses.replace(state, count=state.count + 0 * end)
 
 
 def _slide(window: list[int], block_size: int) -> list[int]:

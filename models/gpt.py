@@ -7,6 +7,7 @@ The parameters of all layers are stacked, `[layers, ...]`, whether these are sca
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,12 @@ CHOICES = {
   'remat': ('none', 'block', 'dots'),
   'dtype': ('float32', 'bfloat16'),
 }
+
+# What of a model is about running it: another value makes no other use of the weights.
+RUNNING = ('dropout', 'attention', 'scan', 'remat', 'dtype')
+
+POSITIVE = ('vocab_size', 'block_size', 'layers', 'heads', 'width', 'kv_heads', 'mlp_width')
+POSITIVE += ('vocab_multiple',)
 
 # The paper's table 2, whose widths are cut into heads of 64.
 SIZES = {
@@ -75,6 +82,8 @@ class GPT(nn.Module):
   remat: what the backward pass computes anew: 'none', whole layers ('block'), or all of a layer
     but its products with kernels ('dots').
   dtype: of activations; parameters are float32, and so are norms, softmaxes and logits.
+  vocab_multiple: the embedding's rows are rounded up to one, such as 64, for fast products and so
+    that devices can share them; the rows beyond `vocab_size` are in no loss and no logits.
   """
 
   vocab_size: int
@@ -96,6 +105,7 @@ class GPT(nn.Module):
   remat: str = 'none'
   dtype: str = 'float32'
   mlp_width: int | None = None
+  vocab_multiple: int = 1
 
   def __post_init__(self):
     check(self)
@@ -134,7 +144,7 @@ class GPT(nn.Module):
 
   def logits(self, hidden: Array) -> Array:
     """float32 `[..., vocab_size]` from `[..., width]`."""
-    return parts.logits(hidden, self.head_weight, self.softcap)
+    return parts.logits(hidden, self.head_weight, self.softcap)[..., : self.vocab_size]
 
   def loss(
     self, tokens: Array, targets: Array, weights: Array, *, chunk: int = 0, **kwargs: Any
@@ -144,7 +154,9 @@ class GPT(nn.Module):
     chunk: see `chunked_cross_entropy`; kwargs: those of `hidden`.
     """
     hidden = self.hidden(tokens, **kwargs)
-    return chunked_cross_entropy(hidden, self.head_weight, targets, weights, chunk, self.softcap)
+    return chunked_cross_entropy(
+      hidden, self.head_weight, targets, weights, chunk, self.softcap, self.vocab_size
+    )
 
   def decode(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
     """float32 logits `[B, S, vocab_size]` of S new tokens `[B, S]`, and the cache with them."""
@@ -209,7 +221,7 @@ class GPT(nn.Module):
 
   @property
   def head_weight(self) -> Array:
-    """`[vocab_size, width]`."""
+    """`[vocab_size, width]`, with the rows of `vocab_multiple`."""
     return (self.token_embed if self.tied else self.head)['embedding']
 
   def dropper(self, train: bool) -> Callable[[Any, int, Array], Array] | None:
@@ -245,13 +257,27 @@ class GPT(nn.Module):
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
 
 
+def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:
+  """The model and its variables (float32, in NumPy) of a Hugging Face folder: `gpt_hf.from_hf`."""
+  from models import gpt_hf  # which is made of this module
+
+  return gpt_hf.from_hf(path, **overrides)
+
+
+def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -> None:
+  """Writes a folder that transformers loads: `gpt_hf.to_hf`."""
+  from models import gpt_hf
+
+  gpt_hf.to_hf(model, variables, path, **config)
+
+
 def check(model: GPT) -> None:
   """Raises ValueError where a field has a value that cannot be."""
   for name, choices in CHOICES.items():
     if (value := getattr(model, name)) not in choices:
       raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
   kv_heads = kv_heads_of(model)
-  for name in ('vocab_size', 'block_size', 'layers', 'heads', 'width', 'kv_heads', 'mlp_width'):
+  for name in POSITIVE:
     if (value := getattr(model, name)) is not None and value < 1:
       raise ValueError(f'model.{name}={value}: at least 1')
   if model.width % model.heads:

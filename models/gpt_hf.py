@@ -4,21 +4,22 @@ Kernels lie there as `[in, out]`, as here; queries, keys and values share one, s
 torch nor transformers is needed.
 """
 
-import functools
+import dataclasses
 import json
+import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from models.gpt import GPT
+from models.gpt import GPT, RUNNING
 from models.gpt_parameters import parameters, unboxed
-from models.safetensors import read_tensors, write_tensors
-
-# What of a model is about running it, and so may be chosen at import.
-OVERRIDES = ('dropout', 'attention', 'scan', 'remat', 'dtype')
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {
@@ -57,8 +58,8 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
   """
   folder = pathlib.Path(path)
   config = read_json(folder / 'config.json')
-  if wrong := [name for name in overrides if name not in OVERRIDES]:
-    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(OVERRIDES)}')
+  if wrong := [name for name in overrides if name not in RUNNING]:
+    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNNING)}')
   check_settings(folder, config)
   tensors = read_folder(folder)
   fields = fields_of(folder, config, tied=is_tied(config, tensors))
@@ -69,17 +70,21 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
 def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -> None:
   """Writes config.json and model.safetensors (float32), which transformers loads.
 
-  config: more of config.json, such as `eos_token_id`.
+  config: more of config.json, such as `eos_token_id`. Of variables that are float32 in the host's
+  memory a quarter of the layers is copied on the way, queries, keys and values; nothing else.
 
   Raises ValueError where GPT-2's layout cannot say what the model is.
   """
   check_exportable(model)
   folder = pathlib.Path(path)
   folder.mkdir(parents=True, exist_ok=True)
-  makers, shapes = to_theirs(model, unboxed(variables['params']))
-  write_tensors(folder / 'model.safetensors', makers, shapes)
+  tensors = to_theirs(model, unboxed(variables['params']))
   text = json.dumps({**config_of(model), **config}, indent=2)
   (folder / 'config.json').write_text(f'{text}\n')
+  unfinished = folder / 'model.safetensors.tmp'
+  save_file(tensors, unfinished, metadata={'format': 'pt'})
+  shutil.copymode(folder / 'config.json', unfinished)  # the library lets only its owner read it
+  os.replace(unfinished, folder / 'model.safetensors')
 
 
 # -------- config.json --------
@@ -124,6 +129,7 @@ def fields_of(folder: pathlib.Path, config: Mapping[str, Any], *, tied: bool) ->
     said = ', '.join(f'{name}={rate}' for name, rate in rates.items())
     raise ValueError(f'{folder}/config.json: {said} are not supported, only equal ones')
   inner = config.get('n_inner')
+  inner = None if inner == 4 * fields['width'] else inner
   return {**fields, 'dropout': rates['resid_pdrop'], 'mlp_width': inner, 'tied': tied}
 
 
@@ -159,8 +165,28 @@ def config_of(model: GPT) -> dict[str, Any]:
 # -------- tensors --------
 
 
-def read_folder(folder: pathlib.Path) -> dict[str, np.ndarray]:
-  """name -> tensor, mapped from the files, of the one file or of the index's shards."""
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """One tensor of a file, which is read when an array is made of it."""
+
+  path: pathlib.Path
+  file: Any
+  name: str
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return tuple(self.file.get_slice(self.name).get_shape())
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    try:
+      found = self.file.get_tensor(self.name)
+    except (SafetensorError, TypeError, KeyError) as error:  # a dtype that NumPy has not
+      raise ValueError(f'{self.path}: {self.name} cannot be read ({error})') from None
+    return found if dtype is None else found.astype(dtype, copy=False)
+
+
+def read_folder(folder: pathlib.Path) -> dict[str, Tensor]:
+  """The tensors by name, of the one file or of the index's shards."""
   single, index = folder / 'model.safetensors', folder / 'model.safetensors.index.json'
   if single.is_file():
     found = read_tensors(single)
@@ -178,7 +204,18 @@ def read_folder(folder: pathlib.Path) -> dict[str, np.ndarray]:
   return {name: x for name, x in bare.items() if not BUFFERS.fullmatch(name)}
 
 
-def is_tied(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bool:
+def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
+  """The tensors of one file by name; none of them is read yet."""
+  if not path.is_file():
+    raise ValueError(f'{path}: no such file')
+  try:
+    file = safe_open(path, 'np')
+  except (SafetensorError, OSError) as error:
+    raise ValueError(f'{path}: cut short, or not a safetensors file ({error})') from None
+  return {name: Tensor(path, file, name) for name in file.offset_keys()}
+
+
+def is_tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
   """As config.json says, unless the files hold a head that differs from the embedding."""
   head, embedding = tensors.get('lm_head.weight'), tensors.get('wte.weight')
   if not config.get('tie_word_embeddings', True):
@@ -204,7 +241,7 @@ def layout(model: GPT) -> dict[str, tuple[list[Path], tuple[int, ...]]]:
       outer[f'h.{{}}.{theirs}.{LEAF_NAMES[leaf]}'] = [('blocks', ours, leaf)]
   for leaf in ('kernel', 'bias'):
     outer[f'h.{{}}.attn.c_attn.{LEAF_NAMES[leaf]}'] = [('blocks', name, leaf) for name in QKV]
-  table = parameters(model.clone(bias=True))
+  table = parameters(model.clone(bias=True, vocab_multiple=1))
   return {name: (paths, shape_of(table, paths)) for name, paths in outer.items()}
 
 
@@ -223,7 +260,7 @@ def look_up(tree: Any, path: Path) -> Any:
   return tree
 
 
-def to_ours(model: GPT, tensors: dict[str, np.ndarray], folder: pathlib.Path) -> dict[str, Any]:
+def to_ours(model: GPT, tensors: dict[str, Tensor], folder: pathlib.Path) -> dict[str, Any]:
   """The tree of parameters, float32, each layer's tensors read as they are stacked."""
   if model.tied:
     tensors = {name: x for name, x in tensors.items() if name != 'lm_head.weight'}
@@ -248,7 +285,7 @@ def put(tree: dict[str, Any], path: Path, leaf: Any) -> None:
   tree[path[-1]] = leaf
 
 
-def check_tensors(folder, tensors: Mapping[str, np.ndarray], layers: int, known: Any) -> None:
+def check_tensors(folder, tensors: Mapping[str, Tensor], layers: int, known: Any) -> None:
   """Raises ValueError for the first tensor that is missing, unknown, or not of its shape."""
   shapes = {
     name.format(i): shape
@@ -269,22 +306,22 @@ def some(names: Sequence[str]) -> str:
   return ', '.join(names[:3]) + more
 
 
-def to_theirs(model: GPT, params: Any) -> tuple[dict[str, Callable], dict[str, tuple[int, ...]]]:
-  """name -> what makes the tensor when it is written; name -> its shape."""
-  makers, shapes = {}, {}
+def to_theirs(model: GPT, params: Any) -> dict[str, np.ndarray]:
+  """Their tensors by name, float32; views of the parameters where these lie in memory as there."""
+  params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+  tensors = {}
   for name, (paths, shape) in layout(model).items():
     for i in range(model.layers) if '{}' in name else (None,):
       prefix = '' if name == 'lm_head.weight' else 'transformer.'
-      theirs = prefix + name.format(i)
-      makers[theirs] = functools.partial(join, params, paths, i, shape)
-      shapes[theirs] = shape
-  return makers, shapes
+      tensors[prefix + name.format(i)] = joined(params, paths, i, shape)
+  return tensors
 
 
-def join(params: Any, paths: Sequence[Path], layer: int | None, shape: tuple[int, ...]) -> Any:
+def joined(params: Any, paths: Sequence[Path], layer: int | None, shape: tuple[int, ...]) -> Any:
   """Of one layer, side by side; zeros for biases that the model is without."""
   found = [look_up(params, path) for path in paths]
   if found[0] is None:
     return np.zeros(shape, np.float32)
-  own = [np.asarray(x if layer is None else x[layer], np.float32) for x in found]
-  return np.concatenate(own, axis=-1)
+  own = [x if layer is None else x[layer] for x in found]
+  whole = own[0] if len(own) == 1 else np.concatenate(own, axis=-1)
+  return np.ascontiguousarray(whole[: shape[0]])  # without rows that fill up the vocabulary

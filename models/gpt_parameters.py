@@ -18,7 +18,7 @@ STD = 0.02
 
 def parameters(model: Any) -> dict[str, Any]:
   """All that a GPT has, as its tree of parameters, with a Spec for each leaf."""
-  width, vocab = model.width, model.vocab_size
+  width, vocab = model.width, vocab_rows(model)
   groups: dict[str, Any] = {'token_embed': embedding(vocab, width, 'vocab')}
   if model.positions == 'learned':
     groups['position_embed'] = embedding(model.block_size, width, 'position')
@@ -79,6 +79,11 @@ def is_spec(leaf: Any) -> bool:
 
 def kv_heads_of(model: Any) -> int:
   return model.heads if model.kv_heads is None else model.kv_heads
+
+
+def vocab_rows(model: Any) -> int:
+  """Of the embedding: the vocabulary, and what fills it up to `vocab_multiple`."""
+  return -(-model.vocab_size // model.vocab_multiple) * model.vocab_multiple
 
 
 def mlp_width_of(model: Any) -> int:

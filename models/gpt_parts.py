@@ -11,7 +11,6 @@ from jax import Array, lax
 from models import cpu, cpu_text, ops
 from models.layers import mesh_size, on_channels
 
-EPSILON = 1e-5
 FUSED_ROWS = 64  # from how many rows on one product for several kernels pays their joining
 
 
@@ -49,10 +48,7 @@ def dense_each(x: Array, weights: Sequence[Any]) -> list[Array]:
 
 def layer_norm(x: Array, weights: Any) -> Array:
   """Ba et al. 2016 (arXiv 1607.06450), over the last axis; the bias may be missing."""
-  y = x.astype(jnp.float32)
-  y = y - y.mean(-1, keepdims=True)
-  y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPSILON)
-  y = y * on_channels(weights['scale'], y.ndim)
+  y = _norm(x.astype(jnp.float32), weights['scale'], centred=True)
   if 'bias' in weights:
     y = y + on_channels(weights['bias'], y.ndim)
   return y.astype(x.dtype)
@@ -60,9 +56,15 @@ def layer_norm(x: Array, weights: Any) -> Array:
 
 def rms_norm(x: Array, weights: Any) -> Array:
   """Zhang & Sennrich 2019, eq. 4, over the last axis."""
-  y = x.astype(jnp.float32)
-  y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPSILON)
-  return (y * on_channels(weights['scale'], y.ndim)).astype(x.dtype)
+  return _norm(x.astype(jnp.float32), weights['scale'], centred=False).astype(x.dtype)
+
+
+def _norm(x, scale, *, centred: bool):
+  if ops.formulation() == 'cpu':
+    return cpu_text.norm(x, scale, centred=centred)
+  x = x - x.mean(-1, keepdims=True) if centred else x
+  x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + cpu_text.EPSILON)
+  return x * on_channels(scale, x.ndim)
 
 
 NORMS = {'layer': layer_norm, 'rms': rms_norm}
@@ -70,7 +72,7 @@ NORMS = {'layer': layer_norm, 'rms': rms_norm}
 
 def gelu(x: Array) -> Array:
   """Hendrycks & Gimpel 2016 (arXiv 1606.08415), the approximation by tanh, as GPT-2 has it."""
-  return cpu_text.gelu(x) if ops.formulation() == 'cpu' else jax.nn.gelu(x, approximate=True)
+  return jax.nn.gelu(x, approximate=True)
 
 
 def dropout(x: Array, rate: float, key: Array) -> Array:
@@ -99,6 +101,7 @@ def chunked_cross_entropy(
   weights: Array,
   chunk: int = 0,
   softcap: float = 0.0,
+  vocab: int | None = None,
 ) -> tuple[Array, Array]:
   """The sum of weighted nats of `targets` `[B, T]`, and the sum of `weights` `[B, T]`, float32.
 
@@ -106,6 +109,7 @@ def chunked_cross_entropy(
   that logits are neither kept nor computed twice.
   chunk: at how many positions of each row logits exist at once, `[B, chunk, V]`; 0: at all. Whole
     rows' chunks leave a batch on the devices that hold it.
+  vocab: how many of the head's V rows are tokens; None: all. The others have no probability.
   """
   weights = weights.astype(jnp.float32)
   length = targets.shape[1]
@@ -114,7 +118,8 @@ def chunked_cross_entropy(
   chunk = min(chunk, length) or length
   head, hidden, weights = cpu.vary_alike(head, hidden, lax.stop_gradient(weights))
   chunks = [in_chunks(x, chunk) for x in (hidden, targets, weights)]
-  return _cross_entropy(softcap, head, *chunks), weights.sum()
+  vocab = None if vocab == head.shape[0] else vocab
+  return _cross_entropy((softcap, vocab), head, *chunks), weights.sum()
 
 
 def in_chunks(x: Array, chunk: int) -> Array:
@@ -125,12 +130,12 @@ def in_chunks(x: Array, chunk: int) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _cross_entropy(softcap, head, *chunks):
-  return _over_chunks(functools.partial(_nats, softcap, head), chunks)[0]
+def _cross_entropy(form, head, *chunks):
+  return _over_chunks(functools.partial(_nats, form, head), chunks)[0]
 
 
-def _cross_entropy_forward(softcap, head, *chunks):
-  function = functools.partial(_nats_and_gradients, softcap, head)
+def _cross_entropy_forward(form, head, *chunks):
+  function = functools.partial(_nats_and_gradients, form, head)
   (nats, dhead), dhidden = _over_chunks(function, chunks)
   return nats, (dhead, dhidden, chunks[2])
 
@@ -159,9 +164,18 @@ def _over_chunks(function, chunks):
   return sums, jax.tree.map(lambda *parts: jnp.concatenate(parts), outs, others)
 
 
-def _nats(softcap, head, hidden, targets, weights):
-  scores = logits(hidden, head, softcap)
+def _nats(form, head, hidden, targets, weights):
+  softcap, vocab = form
+  scores = _of_tokens(logits(hidden, head, softcap), vocab)
   return _weighted_nats(scores, targets, weights)[0], ()
+
+
+def _of_tokens(scores, vocab):
+  """Scores `[..., V]` that leave no probability to rows of the head that stand for no token."""
+  if vocab is None:
+    return scores
+  row = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+  return jnp.where(row < vocab, scores, -jnp.inf)
 
 
 def _weighted_nats(scores, targets, weights):
@@ -171,14 +185,16 @@ def _weighted_nats(scores, targets, weights):
   return (weights * (log_sum - at_target)[..., 0]).sum(), log_sum
 
 
-def _nats_and_gradients(softcap, head, hidden, targets, weights):
+def _nats_and_gradients(form, head, hidden, targets, weights):
   """((nats, d nats / d head), d nats / d hidden), products in the dtype of hidden."""
-  scores = logits(hidden, head, softcap)
+  softcap, vocab = form
+  capped = logits(hidden, head, softcap)
+  scores = _of_tokens(capped, vocab)
   nats, log_sum = _weighted_nats(scores, targets, weights)
   is_target = targets[..., None] == lax.broadcasted_iota(jnp.int32, scores.shape, 2)
   dscores = weights[..., None] * (jnp.exp(scores - log_sum) - is_target)
   if softcap:
-    dscores = dscores * (1 - jnp.square(scores / softcap))
+    dscores = dscores * (1 - jnp.square(capped / softcap))
   d = dscores.astype(hidden.dtype)
   dhead = jnp.einsum('btv,btd->vd', d, hidden, preferred_element_type=jnp.float32)
   return (nats, dhead), jnp.einsum('btv,vd->btd', d, head.astype(d.dtype))

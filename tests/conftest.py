@@ -6,6 +6,8 @@ The variables must stand before the first import of jax, so they are set here at
 import os
 import pathlib
 
+import pytest
+
 cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache / 'breakthroughs' / 'xla'))
@@ -14,3 +16,12 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ['XLA_FLAGS'] = ' '.join(
   [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=8']
 ).strip()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """A worker that kept all that it compiles would need many gigabytes."""
+  yield
+  import jax
+
+  jax.clear_caches()

@@ -130,3 +130,28 @@ def test_the_imagenet_configs_run_on_a_folder_of_pictures(name, photos, tmp_path
   assert result['step'] == 2
   assert np.sum(result['confusion']) == 8
   assert result['classes'] == ['flower', 'temple']
+
+
+@pytest.mark.parametrize('name', ['gpt_python_cpu', 'gpt_shakespeare_modern', 'gpt_scaling'])
+def test_a_text_config_runs_on_a_file_of_ones_own(name, tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  (tmp_path / 'text.txt').write_text('def f(x):\n  return x + 1\n\n' * 200)
+  config = load(
+    CONFIGS[0].parent / f'{name}.py',
+    data__dataset=str(tmp_path / 'text.txt'),
+    data__tokenizer='bytes',
+    data__eval_split='validation',
+    data__block_size='16',
+    data__batch_size='8',
+    data__eval_batch_size='8',
+    model__layers='1',
+    model__width='32',
+    model__heads='2',
+    task__sample_tokens='0',
+    train__steps='4',
+    train__log_every='2',
+  )
+  tools.train(config, str(tmp_path / 'run'))
+  metrics = tools.evaluate([str(tmp_path / 'run')])['metrics']
+  assert config['paper']['metric'] in metrics
+  assert metrics['val/loss'] < np.log(257)  # less than knowing nothing

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from models import gpt_hf, safetensors
+from models import gpt, gpt_hf
 from models.gpt import GPT
 
 SIZES = {'vocab_size': 37, 'n_positions': 16, 'n_embd': 12, 'n_layer': 2, 'n_head': 3}
@@ -44,14 +45,9 @@ def edit_config(folder, **settings):
 def rewrite(folder, edit):
   """Writes model.safetensors anew with the tensors as `edit(dict)` leaves them."""
   path = folder / 'model.safetensors'
-  tensors = {name: np.array(x) for name, x in safetensors.read_tensors(path).items()}
+  tensors = load_file(path)
   edit(tensors)
-  write(path, tensors)
-
-
-def write(path, tensors):
-  makers = {name: lambda x=x: x for name, x in tensors.items()}
-  safetensors.write_tensors(path, makers, {name: x.shape for name, x in tensors.items()})
+  save_file(tensors, path)
 
 
 def assert_same(one, other):
@@ -130,6 +126,7 @@ def test_export_and_import_give_back_the_same(folder):
   model, variables = gpt_hf.from_hf(folder)
   assert model == MODEL.clone(mlp_width=None)
   assert_same(variables, start(MODEL))
+  assert (folder / 'model.safetensors').stat().st_mode == (folder / 'config.json').stat().st_mode
   again = folder / 'again'
   gpt_hf.to_hf(model, jax.tree.map(jnp.asarray, variables), again)
   for name in ('config.json', 'model.safetensors'):
@@ -166,11 +163,11 @@ def test_a_head_that_differs_from_the_embedding_makes_the_model_untied(folder):
 
 
 def test_shards_are_read_by_their_index(folder):
-  tensors = safetensors.read_tensors(folder / 'model.safetensors')
+  tensors = load_file(folder / 'model.safetensors')
   names = sorted(tensors)
   shards = {'a.safetensors': names[::2], 'b.safetensors': names[1::2]}
   for shard, own in shards.items():
-    write(folder / shard, {name: np.array(tensors[name]) for name in own})
+    save_file({name: tensors[name] for name in own}, folder / shard)
   (folder / 'model.safetensors').unlink()
   index = {'weight_map': {name: shard for shard, own in shards.items() for name in own}}
   (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
@@ -265,14 +262,13 @@ def test_files_that_are_cut_short_are_refused(size, folder):
     gpt_hf.from_hf(folder)
 
 
-def test_files_of_something_else_are_refused(tmp_path):
-  path = tmp_path / 'x.safetensors'
-  path.write_bytes(b'version https://somewhere\noid 1234')
-  with pytest.raises(ValueError, match=r'not a safetensors file'):
-    safetensors.read_tensors(path)
-  path.write_bytes((4).to_bytes(8, 'little') + b'[1]]')
-  with pytest.raises(ValueError, match=r'not a safetensors file'):
-    safetensors.read_tensors(path)
+@pytest.mark.parametrize(
+  'content', [b'version https://somewhere\noid 1234', (4).to_bytes(8, 'little') + b'[1]]']
+)
+def test_files_of_something_else_are_refused(content, folder):
+  (folder / 'model.safetensors').write_bytes(content)
+  with pytest.raises(ValueError, match=r'model.safetensors: .*not a safetensors file'):
+    gpt_hf.from_hf(folder)
 
 
 @pytest.mark.parametrize(
@@ -296,24 +292,46 @@ def test_models_that_gpt2_files_cannot_say_are_refused(kwargs, message, tmp_path
 # -------- files of tensors --------
 
 
-def test_tensor_files_are_those_of_the_safetensors_library(tmp_path):
-  library = pytest.importorskip('safetensors.numpy')
-  tensors = {'a': np.arange(6, dtype=np.float32).reshape(2, 3), 'b.c': np.float32([7])}
-  write(tmp_path / 'ours', tensors)
-  assert_same(library.load_file(tmp_path / 'ours'), tensors)
-  kinds = (np.float64, np.float16, np.int64, np.int32, np.int8, np.uint8, np.bool_)
-  others = {kind.__name__: np.array([[0, 1]], kind) for kind in kinds}
-  library.save_file(others, tmp_path / 'theirs')
-  found = safetensors.read_tensors(tmp_path / 'theirs')
-  assert_same(found, others)
-  assert all(found[name].dtype == x.dtype for name, x in others.items())
+def test_tensors_are_read_one_by_one(folder, monkeypatch):
+  """Their shapes are known before, and a file of no use costs no memory."""
+  read = []
+  array = gpt_hf.Tensor.__array__
+
+  def counted(self, *args, **kwargs):
+    read.append(self.name)
+    return array(self, *args, **kwargs)
+
+  monkeypatch.setattr(gpt_hf.Tensor, '__array__', counted)
+  tensors = gpt_hf.read_folder(folder)
+  assert tensors['wte.weight'].shape == (37, 12) and not read
+  gpt_hf.from_hf(folder)
+  assert sorted(read) == sorted(f'transformer.{name}' for name in tensors)
 
 
-def test_bfloat16_is_read_as_it_is(tmp_path):
-  values = np.array([1.5, -2.0, 0.0078125], ml_dtypes.bfloat16)
-  header = json.dumps({'x': {'dtype': 'BF16', 'shape': [3], 'data_offsets': [0, 6]}}).encode()
-  path = tmp_path / 'x.safetensors'
-  path.write_bytes(len(header).to_bytes(8, 'little') + header + values.tobytes())
-  found = safetensors.read_tensors(path)['x']
-  assert found.dtype == ml_dtypes.bfloat16
-  np.testing.assert_array_equal(found, values)
+def test_half_precision_is_converted_exactly(folder):
+  def edit(tensors):
+    for name, x in tensors.items():
+      tensors[name] = x.astype(ml_dtypes.bfloat16)
+
+  rewrite(folder, edit)
+  _, variables = gpt_hf.from_hf(folder)
+  halves = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16).astype('f4'), start(MODEL))
+  assert_same(variables, halves)
+
+
+def test_an_export_copies_little(folder, monkeypatch):
+  """Every tensor but the joined queries, keys and values is a view of a parameter."""
+  params = start(MODEL)['params']
+  tensors = gpt_hf.to_theirs(MODEL, params)
+  leaves = jax.tree.leaves(params)
+  copied = [n for n, x in tensors.items() if not any(np.shares_memory(x, p) for p in leaves)]
+  assert all('c_attn' in name for name in copied) and len(copied) == 4
+
+
+def test_the_calls_are_found_beside_the_model(folder):
+  model, variables = gpt.from_hf(folder, dropout=0.0)
+  assert model == MODEL.clone(dropout=0.0)
+  assert_same(variables, start(MODEL))
+  gpt.to_hf(MODEL, variables, folder / 'again', eos_token_id=3)
+  assert json.loads((folder / 'again' / 'config.json').read_text())['eos_token_id'] == 3
+  assert_same(gpt.from_hf(folder / 'again')[1], variables)

@@ -59,7 +59,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['trian'], 'trian: no such verb; choose from train, eval, report, play, match (did you'),
+    (['trian'], 'trian: no such verb; choose from train, eval, report, sample, '),
     (['train', '--confg=x'], '(did you mean config?)'),
     (['train', '--config=lenet_digts'], '(did you mean lenet_digits?)'),
     (['train'], '--workdir=: give --config=FILE or one --workdir=DIR'),
@@ -71,7 +71,15 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['train', '--config=lenet_digits', '--num_processes=2'], 'give all of --coordinator_address'),
     (['eval'], '--workdir: needs a value, the folder of a run'),
     (['eval', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
-    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train and eval have a config'),
+    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train, eval and sample have'),
+    (['sample'], '--workdir: needs a value, the folder of a run'),
+    (['sample', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
+    (
+      ['convert', '--workdir=x'],
+      'convert: give either --from_hf=DIR, to read from, or --to_hf=DIR',
+    ),
+    (['convert', '--from_hf=nowhere'], '--workdir=: needs one folder, which will be made'),
+    (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),
     (['play', '--engine=gnugo'], "engine 'gnugo': choose from random, uniform, rollout"),
     (['play', '--size=99'], 'size 99: must be from 2 to 25'),
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
@@ -100,6 +108,8 @@ def test_train_eval_report(tmp_path):
   for arguments in (['train'], ['eval', '--step=latest'], ['report']):
     done = launch(*arguments, f'--workdir={run}', cwd=tmp_path, XLA_FLAGS='')
     assert (done.returncode, 'Traceback' in done.stderr) == (0, False), done.stderr
+  assert 'task classify: knows no sample' in error('sample', f'--workdir={run}')
+  assert '--text=x: no flag of the task classify' in error('eval', '--text=x', f'--workdir={run}')
   starts = json.loads((run / 'run.json').read_text())['starts']
   assert [start['step'] for start in starts] == [0, 4]
   assert starts[0]['host']['host_tuning'] is True

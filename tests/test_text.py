@@ -245,7 +245,7 @@ def test_a_bpe_is_learnt_from_the_training_split_alone(library):
 def test_texts_are_encoded_once_until_they_change(story, monkeypatch, tokenizer):
   first = TextData(story, tokenizer=tokenizer)
   with monkeypatch.context() as patch:
-    patch.setattr(text_sets, '_read', lambda path: pytest.fail('the text is read again'))
+    patch.setattr(text_sets, 'read_file', lambda path: pytest.fail('the text is read again'))
     again = TextData(story, tokenizer=tokenizer)
     assert again.tokenizer == first.tokenizer
     np.testing.assert_array_equal(again.tokens('train').stream, first.tokens('train').stream)

@@ -149,7 +149,8 @@ class Checkpointer:
     to have, on any devices; parts of the model that are not named are not read. A damaged step is
     passed over with a warning, unless it was asked for by its number; the steps passed over on the
     way from the newest go to the folder `damaged` beside ours: training will write them anew.
-    None: there are no steps.
+    Of a step that was saved without `train` (weights that came from elsewhere) `train` and `ema`
+    come back as None. None: there are no steps.
 
     Raises:
       UserError: no such step, none is whole, or it holds another model or optimiser.
@@ -167,8 +168,7 @@ class Checkpointer:
         continue
       if step is None:
         self._move_aside(damaged)
-      restored_train = None if train is None else items.pop('train')
-      return candidate, items, restored_train, meta
+      return candidate, items, items.pop('train', None), meta
     if damaged:
       raise UserError(self._nothing_whole(damaged))
     return None
@@ -197,13 +197,16 @@ class Checkpointer:
 
   def _restore(self, step: int, wanted: Mapping[str, Tree]) -> tuple[dict[str, Tree], dict]:
     record = _together(lambda: self._read_record(step))
+    alone = not any(path.startswith('train/') for path in record['leaves'])
+    missing = {'train', 'ema'} & wanted.keys() if alone else set()
+    wanted = {name: tree for name, tree in wanted.items() if name not in missing}
     try:
       check_structure(record['leaves'], wanted)
     except ValueError as error:
       raise UserError(f'step {step} in {self._directory} holds another network: {error}') from None
     items = _together(lambda: dict(self._read_items(step, wanted)))
     check_values(record['leaves'], items)
-    return items, record['meta']
+    return {**items, **dict.fromkeys(missing)}, record['meta']
 
   def _read_record(self, step: int) -> dict[str, Any]:
     with contextlib.closing(ocp.JsonCheckpointHandler()) as handler:

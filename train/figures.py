@@ -89,6 +89,8 @@ class Line:
   colour: int = 0
   dashed: bool = False
   faint: bool = False  # a single seed behind the mean: no legend, no answer to the pointer
+  aside: bool = False  # as faint, but as strong as the others
+  marks: bool = False  # a dot at each of its points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,20 +161,35 @@ def thin(line: Line) -> Line:
   return dataclasses.replace(line, steps=steps, values=values)
 
 
-def chart(title, lines: list[Line], *, text=brief, log=False, zero=False, rule=None, width=WIDTH):
+def chart(
+  title,
+  lines: list[Line],
+  *,
+  text=brief,
+  log=False,
+  zero=False,
+  rule=None,
+  width=WIDTH,
+  over='step',
+  log_over=False,
+):
   """A figure of curves over steps. `text` writes a value; `log` asks for a logarithmic axis where
   the values span more than a factor of 20; `zero` starts the axis at zero; `rule` is a
-  (name, value) to draw a level line at."""
+  (name, value) to draw a level line at; `over` is what `steps` are, if something else, and
+  `log_over` makes its axis logarithmic."""
   lines = [thin(line) for line in lines if len(line.steps)]
   x, y = scales(lines, width, log=log, zero=zero, extra=[rule[1]] if rule else [])
-  parts = [grid(x, y, text), *(curve(line, x, y) for line in lines)]
+  if log_over:
+    steps = np.concatenate([line.steps for line in lines])
+    x = Scale(float(steps.min()) / 1.15, float(steps.max()) * 1.15, x.start, x.stop, log=True)
+  parts = [grid(x, y, text, over), *(curve(line, x, y) for line in lines)]
   if rule:
     name, value = rule
     parts.append(level(name, value, x, y))
-  main = [line for line in lines if not line.faint]
-  parts.append(element('g', *stops(main, x, y, text), class_='stops'))
+  main = [line for line in lines if not line.faint and not line.aside]
+  parts.append(element('g', *stops(main, x, y, text, over), class_='stops'))
   drawing = element(
-    'svg', *parts, viewBox=f'0 0 {width} {HEIGHT}', role='img', aria_label=f'{title} over steps'
+    'svg', *parts, viewBox=f'0 0 {width} {HEIGHT}', role='img', aria_label=f'{title} over {over}s'
   )
   caption = element('figcaption', element('b', title), ' ', legend(main) if len(main) > 1 else '')
   return element('figure', caption, drawing, class_='chart')
@@ -197,7 +214,7 @@ def _room(values: np.ndarray, zero: bool) -> tuple[float, float]:
   return (min(low, 0.0) if zero else low - air), high + air
 
 
-def grid(x: Scale, y: Scale, text) -> Html:
+def grid(x: Scale, y: Scale, text, over: str) -> Html:
   """Level lines with their values, and the steps below."""
   parts = []
   for value in y.ticks():
@@ -206,7 +223,7 @@ def grid(x: Scale, y: Scale, text) -> Html:
   for value in x.ticks():
     near = 'end' if x(value) > x.stop - 12 else 'middle'
     parts.append(element('text', brief(value), x=x(value), y=HEIGHT - 8, text_anchor=near))
-  parts.append(element('text', 'step', x=LEFT - 11, y=HEIGHT - 8, text_anchor='end'))
+  parts.append(element('text', over, x=LEFT - 11, y=HEIGHT - 8, text_anchor='end'))
   return element('g', *parts, class_='grid')
 
 
@@ -219,10 +236,15 @@ def level(name: str, value: float, x: Scale, y: Scale) -> Html:
 def curve(line: Line, x: Scale, y: Scale) -> Html:
   style = f'curve c{line.colour % 8}{" dashed" * line.dashed}{" faint" * line.faint}'
   points = [f'{x(s)},{y(v)}' for s, v in zip(line.steps, line.values, strict=True)]
-  if len(points) == 1:
-    cx, cy = points[0].split(',')
+
+  def dot(point: str) -> Html:
+    cx, cy = point.split(',')
     return element('circle', cx=cx, cy=cy, r=3, class_=f'dot c{line.colour % 8}')
-  return element('polyline', points=' '.join(points), class_=style)
+
+  if len(points) == 1:
+    return dot(points[0])
+  stroke = element('polyline', points=' '.join(points), class_=style)
+  return element('g', stroke, *map(dot, points)) if line.marks else stroke
 
 
 def legend(lines: list[Line]) -> Html:
@@ -236,7 +258,7 @@ def swatch(line: Line) -> Html:
   return element('i', class_=f'c{line.colour % 8}{" dashed" * line.dashed}')
 
 
-def stops(lines: list[Line], x: Scale, y: Scale, text) -> list[Html]:
+def stops(lines: list[Line], x: Scale, y: Scale, text, over: str) -> list[Html]:
   """Invisible upright strips that show the values near them while the pointer is over one: it takes
   no script, and works by a tap too."""
   if not lines:
@@ -246,15 +268,15 @@ def stops(lines: list[Line], x: Scale, y: Scale, text) -> list[Html]:
   edges = [LEFT, *(x((a + b) / 2) for a, b in itertools.pairwise(steps))]
   edges.append(x.stop)
   spans = zip(steps, itertools.pairwise(edges), strict=True)
-  return [stop(lines, step, span, (x, y), text) for step, span in spans]
+  return [stop(lines, step, span, (x, y), text, over) for step, span in spans]
 
 
-def stop(lines: list[Line], step: float, span: tuple[float, float], axes, text) -> Html:
+def stop(lines: list[Line], step: float, span, axes, text, over: str) -> Html:
   """One strip: a hair line, a dot on each curve, a box with the values."""
   x, y = axes
   area = element('rect', x=span[0], y=TOP, width=round(span[1] - span[0], 1), height=HEIGHT - 36)
   hair = element('line', x1=x(step), x2=x(step), y1=TOP, y2=HEIGHT - BOTTOM)
-  dots, rows = [], [('', f'step {step:,.0f}')]
+  dots, rows = [], [('', f'{over} {step:,.0f}')]
   for line in lines:
     i = int(np.abs(line.steps - step).argmin())
     colour = f'c{line.colour % 8}'

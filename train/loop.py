@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
+from train import peaks, samples
 from train.checkpoint import Checkpointer
 from train.config import UserError
 from train.metrics import MetricLog, NonFinite
 from train.preemption import Preemption
 from train.progress import Progress
 from train.step import TrainState, init_state, make_step
-from train.task import Metrics, Task
+from train.task import Counts, Draws, Metrics, Task, Variables
 from train.workdir import lock
 
 # Steps that the host may dispatch ahead of the device: enough to hide the host's hiccups, few
@@ -108,6 +110,7 @@ class _Session:
 
   def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
+    self.seed = seed
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
     self.train_step = make_step(
       task,
@@ -130,14 +133,28 @@ class _Session:
     )
     self.preemption = Preemption()
     self.step = self.saved = self._restore()
-    unit, number = task.throughput
-    self.progress = Progress(
-      settings.steps, number, unit=unit, start=self.step, show=mesh_lib.is_main()
-    )
+    self.progress = self._progress()
 
   def close(self) -> None:
     for part in (self.progress, self.log, self.checkpoints, self.preemption):
       part.close()
+
+  def _progress(self) -> Progress:
+    unit, number = self.task.throughput
+    flops = self.task.flops if isinstance(self.task, Counts) else None
+    ideal = peaks.seconds(flops, list(self.mesh.devices.flat))
+    progress = Progress(
+      self.settings.steps,
+      number,
+      unit=unit,
+      ideal=ideal,
+      start=self.step,
+      show=mesh_lib.is_main(),
+    )
+    if flops and ideal is None:
+      kind = self.mesh.devices.flat[0].device_kind
+      progress.note(f'MFU unknown: no peak is known of {kind!r}; a step is {flops:.3g} FLOPs')
+    return progress
 
   # -------- the loop --------
 
@@ -194,7 +211,22 @@ class _Session:
       }
     self.log.write(step, metrics)
     self.progress.report(step, metrics)
+    with self.progress.paused():
+      self._draw(step, variables)
     return metrics
+
+  def _draw(self, step: int, variables: Variables) -> None:
+    """Keeps what the task draws, if it does: of the seed and the step, however it got here."""
+    if not isinstance(self.task, Draws):
+      return
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 2), step)
+    files = self.task.draw(variables, key)
+    if not files or not mesh_lib.is_main():
+      return
+    samples.write(self.workdir, step, files)
+    for name, contents in files.items():
+      text = samples.excerpt(contents) if name.endswith('.txt') else f'in {samples.FOLDER}/'
+      self.progress.note(f'step {step}  {name}: {text}')
 
   # -------- what outlives the process --------
 
@@ -214,13 +246,22 @@ class _Session:
       self.log.restore(None, 0)
       return 0
     step, model, train, meta = restored
-    assert train is not None, 'asked for above'
+    if train is None:
+      return self._begin_from(model)
     self.state = TrainState(
       train['step'], train['key'], model['params'], model['extra'], train['opt_state'], model['ema']
     )
     self.carry = train['carry']
     self.log.restore(meta['log'], step)
     return step
+
+  def _begin_from(self, model: Mapping[str, Any]) -> int:
+    """Step 0, from weights that came from elsewhere."""
+    params = model['params']
+    average = jax.tree.map(jnp.copy, params) if self.settings.ema_decay > 0 else ()
+    self.state = self.state.replace(params=params, extra=model['extra'], ema=average)
+    self.log.restore(None, 0)
+    return 0
 
   def _halt(self, error: NonFinite) -> None:
     """Saves the state before the bad step, and its batch."""

@@ -1,6 +1,7 @@
 """Optimisers and learning-rate schedules: what a config's section `optimizer` is built from."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
+from optax import contrib
 
 from train.config import UserError, unknown
 
@@ -170,7 +173,37 @@ class LARS(Optimizer):
     )
 
 
-OPTIMIZERS = {'sgd': SGD, 'adam': Adam, 'adamw': AdamW, 'lamb': LAMB, 'lars': LARS}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Muon(Adam):
+  """Jordan 2024 (kellerjordan.github.io/posts/muon): of each hidden matrix, the momentum with all
+  its singular values made nearly 1 by five Newton-Schulz iterations. AdamW for all else.
+
+  Hidden matrices are the parameters called kernel, each layer's of a stack for itself (`hidden`);
+  embeddings, and a head called so, norms and biases are not. Updates are 0.2 sqrt(max(rows,
+  columns)) times that matrix, which gives their elements the root mean square of AdamW's: one
+  learning rate and one weight decay serve all (Liu et al. 2025, arXiv 2502.16982, equation 4).
+  """
+
+  momentum: float = 0.95
+  weight_decay: float = 0.01
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    muon = optax.chain(
+      contrib.scale_by_muon(beta=self.momentum, weight_dimension_numbers=matrices),
+      optax.stateless(lambda updates, params: jax.tree.map(like_adam, updates)),
+    )
+    rule = apart(hidden, muon, self.moments())
+    return optax.chain(rule, self.add_decay(), optax.scale_by_learning_rate(rate))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+  'sgd': SGD,
+  'adam': Adam,
+  'adamw': AdamW,
+  'lamb': LAMB,
+  'lars': LARS,
+  'muon': Muon,
+}
 
 
 def make_optimizer(
@@ -248,3 +281,58 @@ def everything(params: Any) -> Any:
 
 
 DECAYS = {'kernels': kernels, 'all': everything}
+
+
+# -------- which parameters are matrices --------
+
+
+def hidden(path: tuple[str, ...]) -> bool:
+  """Whether the parameter at ('blocks', 'query', 'kernel') or the like is a hidden matrix."""
+  return path[-1] == 'kernel'
+
+
+def matrices(params: Any) -> Any:
+  """How each kernel is a matrix, or several: `[in, out]`, layers' `[layers, in, out]`, or a
+  convolution's `[height, width, in, out]`, whose rows are the first three axes."""
+
+  def numbers(kernel: Any) -> contrib.MuonDimensionNumbers:
+    rows = (0, 1, 2) if kernel.ndim == 4 else kernel.ndim - 2
+    return contrib.MuonDimensionNumbers(rows, kernel.ndim - 1)
+
+  return jax.tree.map(numbers, params)
+
+
+def like_adam(update: Array) -> Array:
+  """Makes the elements of an orthogonal matrix as large as AdamW's, by its rows and columns."""
+  *rows, columns = update.shape if update.ndim != 3 else update.shape[1:]
+  return update * (0.2 * math.sqrt(max(math.prod(rows), columns)))
+
+
+def apart(
+  chosen: Callable[[tuple[str, ...]], bool],
+  first: optax.GradientTransformation,
+  second: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """`first` for the parameters whose path is `chosen`, `second` for the others.
+
+  Unlike optax.partition it leaves no holes in the states, which have logical axes to be found.
+  """
+
+  def split(tree: Any) -> tuple[Any, Any]:
+    flat = flatten_dict(tree)
+    return tuple(
+      unflatten_dict({path: leaf for path, leaf in flat.items() if chosen(path) == wanted})
+      for wanted in (True, False)
+    )
+
+  def init(params: Any) -> tuple[Any, Any]:
+    ours, others = split(params)
+    return first.init(ours), second.init(others)
+
+  def update(updates: Any, state: tuple[Any, Any], params: Any = None) -> tuple[Any, tuple]:
+    of_params = (None, None) if params is None else split(params)
+    both = zip((first, second), split(updates), state, of_params, strict=True)
+    (ours, state1), (others, state2) = (rule.update(*arguments) for rule, *arguments in both)
+    return unflatten_dict(flatten_dict(ours) | flatten_dict(others)), (state1, state2)
+
+  return optax.GradientTransformation(init, update)

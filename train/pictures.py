@@ -1,7 +1,10 @@
-"""What an evaluation leaves to look at: the confusion matrix, samples, first-layer filters."""
+"""What a run leaves to look at: what it drew; confusion matrix, samples, first-layer filters."""
+
+import io
 
 import numpy as np
 
+from train import samples as samples_lib
 from train.figures import Html, element, listing, png, section
 from train.results import Folder
 
@@ -9,6 +12,39 @@ TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
 SAMPLES = 48
 THUMBNAIL = 160  # pixels a side of a sample, at most
 FILTERS = 128
+SHOWN = ('.txt', '.png')  # of what tasks draw
+TEXT = 4000  # characters of a sample
+PIXELATED = 256  # pictures with shorter sides show their pixels
+
+
+def drawn(runs: list[Folder], label: str) -> Html:
+  """The newest text or picture that the first run of a group to have any drew in training."""
+  found = (samples_lib.newest(run.path) for run in runs)
+  step, files = next(filter(lambda newest: newest[1], found), (0, {}))
+  parts = [drawing(name, contents) for name, contents in files.items() if name.endswith(SHOWN)]
+  when = element('p', f'Drawn at step {step:,}, while training.', class_='soft')
+  heading = f'Sample of {label}' if label else 'Sample'
+  return section(heading, when, *parts) if parts else Html('')
+
+
+def drawing(name: str, contents: bytes) -> Html:
+  if name.endswith('.png'):
+    return picture(name, contents)
+  text = contents.decode('utf-8', 'replace')
+  # A page may hold no control characters but these two.
+  shown = ''.join(c if c.isprintable() or c in '\n\t' else '\ufffd' for c in text[:TEXT])
+  return element('pre', shown + ' …' * (len(text) > TEXT), class_='text')
+
+
+def picture(name: str, contents: bytes) -> Html:
+  from PIL import Image  # not at the top: `import train.report` stays cheap
+
+  try:
+    pixels = np.asarray(Image.open(io.BytesIO(contents)).convert('RGBA'))
+  except (OSError, SyntaxError, ValueError):  # what PIL raises
+    return element('p', element('code', name), ' is damaged and left out.')
+  small = max(pixels.shape[:2]) < PIXELATED
+  return element('p', png(pixels, name, class_='drawn small' if small else 'drawn'))
 
 
 def evaluation(runs: list[Folder], label: str) -> Html:

@@ -16,6 +16,8 @@ Mark = tuple[int, float]  # (step, seconds of training)
 class Progress:
   """Counts steps from `start` to `total`; `unit` is what a batch has `batch_size` of.
 
+  ideal: seconds that a step would take at the devices' peak, None where that is not known.
+
   Rates leave out the first step, which waits for the compiler, and whatever runs under `paused`.
   """
 
@@ -27,10 +29,12 @@ class Progress:
     start: int = 0,
     show: bool = True,
     unit: str = 'images',
+    ideal: float | None = None,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.perf_counter,
   ) -> None:
     self._total, self._batch_size, self._unit, self._show = total, batch_size, unit, show
+    self._ideal = ideal
     self._stream, self._clock = stream or sys.stderr, clock
     self._bar = show and self._stream.isatty()
     self._step = start
@@ -58,6 +62,8 @@ class Progress:
     self._speed = self._rate(self._last)
     if self._speed:
       record[f'time/{self._unit}_per_second'] = self._speed
+      if self._ideal is not None:
+        record['time/mfu'] = self._use(self._speed)
     if self._last is not None:
       self._last = (self._step, self._active())
     return record
@@ -109,11 +115,22 @@ class Progress:
       return 0.0
     return (self._step - since[0]) * self._batch_size / max(self._active() - since[1], 1e-9)
 
+  def _use(self, rate: float) -> float:
+    """The share of the devices' peak at so many images a second; 0 where it is not known."""
+    return (self._ideal or 0.0) * rate / self._batch_size
+
   def _line(self, rate: float, width: int | None = None) -> str:
     overall = self._rate(self._first)
     left = (self._total - self._step) * self._batch_size / overall if overall else None
     return format_line(
-      self._step, self._total, rate, left, unit=self._unit, words=self._words, width=width
+      self._step,
+      self._total,
+      rate,
+      left,
+      unit=self._unit,
+      use=self._use(rate),
+      words=self._words,
+      width=width,
     )
 
   def _draw(self) -> None:
@@ -133,13 +150,19 @@ def format_line(
   seconds_left: float | None,
   *,
   unit: str = 'images',
+  use: float = 0.0,
   words: Sequence[str] = (),
   width: int | None = None,
 ) -> str:
-  """One line of progress; with a `width` in characters, a bar fills what all words leave."""
+  """One line of progress; with a `width` in characters, a bar fills what all words leave.
+
+  use: the MFU, 0 where it is not known.
+  """
   facts = [f'step {step}/{total}', f'{100 * step // total}%']
   if rate:
     facts.append(f'{rate:,.0f} {unit}/s' if rate >= 10 else f'{rate:.2g} {unit}/s')
+  if use:
+    facts.append(f'MFU {100 * use:.1f} %')
   if seconds_left is not None:
     facts.append(f'{format_seconds(seconds_left)} left')
   line = '  '.join([*facts, ' '.join(words)] if words else facts)

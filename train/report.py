@@ -11,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from train import figures, results
+from train import figures, results, scaling
 from train.config import UserError
 from train.figures import Html, Line, brief, chart, element, join, listing, percent, section, typed
-from train.pictures import evaluation
+from train.pictures import drawn, evaluation
 from train.results import Folder
 
 MEASURES = 'loss', 'error', 'error_top5', 'learning_rate'  # the first charts; any others follow
+MFU = 'mfu'  # of the metrics `time/...`, as the rates are
+EVALUATED = {  # what the verb eval adds to a page, by task
+  'classify': 'confusion, samples and filters',
+  'language': 'perplexity and bits per byte',
+}
 SMALL = 330  # width of a chart that stands three in a row
 
 
@@ -43,6 +48,8 @@ def page(folders: list[Folder]) -> str:
     head(groups),
     overview(groups, labels) if len(groups) > 1 else '',
     curves(groups, labels),
+    scaling.report(scaling.points(folders, parameters)) if len(groups) > 2 else '',
+    *(drawn(runs, label) for runs, label in zip(groups, labels, strict=True)),
     *(evaluation(runs, label) for runs, label in zip(groups, labels, strict=True)),
     settings(groups, labels),
     runs_table(folders),
@@ -64,7 +71,7 @@ def title(groups: list[list[Folder]]) -> str:
 def subject(run: Folder) -> str:
   model, data = (run.config.get(section) or {} for section in ('model', 'data'))
   what, where = model.get('name'), data.get('dataset') or data.get('name')
-  return f'{what} on {where}' if what and where else Path(run.path).name
+  return f'{what} on {Path(where).name}' if what and where else Path(run.path).name
 
 
 def names(groups: list[list[Folder]]) -> list[str]:
@@ -146,7 +153,9 @@ def notes(run: Folder) -> list[Html]:
     found.append((f'at step {run.step:,} of {steps:,}: not its last word.',))
   if not run.evaluation:
     how = typed(f'python launch.py eval --workdir={run.path}')
-    found.append(('not evaluated yet; ', how, ' adds confusion, samples and filters.'))
+    task = (run.config.get('task') or {}).get('name') or ''
+    more = EVALUATED.get(task, 'more')
+    found.append(('not evaluated yet; ', how, f' adds {more}.'))
   return [element('li', element('code', run.path), ': ', *words) for words in found]
 
 
@@ -161,6 +170,7 @@ def facts(runs: list[Folder]) -> Html:
     'Versions': ', '.join(f'{name} {value}' for name, value in results.versions(run).items()),
     'Commit': results.commit(run),
     'Started': when(run.starts[0].get('time', '')) if run.starts else '',
+    'Speed': speed(run),
     'Duration': ' '.join(filter(None, (duration(seconds(run)), 'a seed' * (len(runs) > 1)))),
     'Evaluated': checkpoint(run),
   }
@@ -188,6 +198,14 @@ def checkpoint(run: Folder) -> str:
 def seconds(run: Folder) -> float:
   """Seconds of training, over all starts; 0 if nobody wrote them."""
   return float(run.curves['time/seconds'][1][-1]) if 'time/seconds' in run.curves else 0.0
+
+
+def speed(run: Folder) -> str:
+  """'20.1k tokens/s, MFU 51.3 %': the medians of the training; '' if nobody wrote them."""
+  found = {name.removeprefix('time/'): np.median(run.curves[name][1]) for name in run.curves}
+  rates = [name for name in found if name.endswith('_per_second')]
+  words = [f'{brief(found[name])} {name.removesuffix("_per_second")}/s' for name in rates]
+  return ', '.join(words + ([f'MFU {percent(found[MFU])}'] if MFU in found else []))
 
 
 def duration(value: float) -> str:
@@ -220,11 +238,12 @@ def curves(groups: list[list[Folder]], labels: list[str]) -> Html:
   found = dict.fromkeys(name for runs in groups for run in runs for name in run.curves)
   measures: dict[str, set[str]] = {}
   for split, _, name in (key.partition('/') for key in found):
-    if split != 'time' or name.endswith('_per_second'):
+    if split != 'time' or name.endswith('_per_second') or name == MFU:
       measures.setdefault(name, set()).add(split)
   order = sorted(measures, key=lambda name: MEASURES.index(name) if name in MEASURES else 99)
-  large = [measure(name, groups, labels) for name in order if 'test' in measures[name]]
-  small = [measure(name, groups, labels, SMALL) for name in order if 'test' not in measures[name]]
+  main = [name for name in order if measures[name] & {'test', 'val'}]
+  large = [measure(name, groups, labels) for name in main]
+  small = [measure(name, groups, labels, SMALL) for name in order if name not in main]
   if not found:
     return section('Curves', element('p', 'Nothing has been logged yet.'))
   grids = element('div', *large, class_='charts'), element('div', *small, class_='charts small')
@@ -240,9 +259,10 @@ def measure(name: str, groups: list[list[Folder]], labels: list[str], width=figu
       split = key.partition('/')[0] if len(keys) > 1 else ''
       label = f'{labels[i]} {split}'.strip() if many else split
       lines += over_seeds(runs, key, label, i if many else k, many and split == 'train')
-  share, rate = results.is_fraction(name), name.endswith('_per_second')
-  style = {'text': percent if share else brief, 'log': share or name == 'loss', 'zero': rate}
-  heading = name.replace('_', ' ').capitalize()
+  share, rate = results.is_fraction(name), name.endswith('_per_second') or name == MFU
+  text = percent if share or name == MFU else brief
+  style = {'text': text, 'log': share or name == 'loss', 'zero': rate}
+  heading = 'Model FLOPs utilisation' if name == MFU else name.replace('_', ' ').capitalize()
   return chart(heading, lines, **style, rule=paper_rule(name, groups), width=width)
 
 
@@ -264,6 +284,18 @@ def paper_rule(name: str, groups: list[list[Folder]]) -> tuple[str, float] | Non
   if found or value is None or metric.partition('/')[2] != name:
     return None
   return f'paper {results.shown(metric, value)}', value
+
+
+def parameters(config: dict) -> int | None:
+  """A language model's parameters without embeddings; None of any other network."""
+  import models  # not at the top: `import train.report` stays cheap
+  from models.gpt import GPT, num_params
+
+  section = config.get('model') or {}
+  kind = models.MODELS.get(str(section.get('name')))
+  if getattr(kind, 'func', kind) is not GPT:
+    return None
+  return num_params(models.build(**{**section, 'vocab_size': 1}), embeddings=False)
 
 
 # --- settings -------------------------------------------------------------------------------------

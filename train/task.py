@@ -5,7 +5,7 @@ that a new one needs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax import Array
@@ -87,3 +87,24 @@ class Task(Protocol):
   @property
   def throughput(self) -> tuple[str, int]:
     """What the reported rates count, and how many of it a batch has: `('images', 128)`."""
+
+
+@runtime_checkable
+class Draws(Protocol):
+  """What a task may have besides: something to look at while it trains."""
+
+  def draw(self, variables: Variables, key: Array) -> Mapping[str, bytes]:
+    """File name -> contents, such as 'sample.txt' or 'grid.png'; perhaps none.
+
+    Called at each evaluation on every process, with a key that depends on the run's seed and the
+    step alone; the files of process 0 are kept.
+    """
+
+
+@runtime_checkable
+class Counts(Protocol):
+  """What a task may have besides: what its steps cost, by which the loop reports MFU."""
+
+  @property
+  def flops(self) -> float | None:
+    """Of the model in one training step (`train/peaks.py`); None where that is not known."""

@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -22,7 +23,7 @@ from data import SOURCES
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
-from train.config import UserError
+from train.config import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import OPTIMIZERS, make_optimizer
 from train.step import abstract_model
@@ -30,7 +31,7 @@ from train.task import Task, Variables
 from train.tasks import TASKS
 from train.workdir import write_json
 
-__all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'summary', 'train']
+__all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
 
@@ -50,11 +51,13 @@ def settings(
   return locals()
 
 
+TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kept
+
 # section -> what its keys are checked against, and what the code hands in when it builds.
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
   'model': (models.MODELS, ('num_classes', 'vocab_size')),
-  'data': (SOURCES, ()),
+  'data': (SOURCES, ('folder', 'read')),
   'optimizer': (OPTIMIZERS, ()),
   'train': (Loop, ()),
   'mesh': (mesh_lib.make_mesh, ('devices',)),
@@ -62,7 +65,13 @@ SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
 }
 
 # What may differ when a run is resumed: where it runs and what it leaves, not what it computes.
-FREE = ('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep')
+FREE = (
+  *('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep'),
+  *('task.sample_tokens', 'task.prompt'),
+)
+
+# What of an imported model may differ: its name, since sizes have several, and how it is run.
+NO_WEIGHTS = ('model.name', *(f'model.{name}' for name in models.gpt.RUNNING))
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,9 +79,16 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
   return config_lib.complete_sections(config, SECTIONS, settings)
 
 
-def build_task(config: Mapping[str, Any]) -> Task:
+def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: bool = True) -> Task:
+  """The task with its data, which may keep in the workdir what they learn.
+
+  read: at once, so that what is wrong shows; else data may wait until they are needed.
+  """
+  given = {'folder': os.path.join(workdir, TOKENIZER) if workdir else None, 'read': read}
+  taken = inspect.signature(SOURCES[config['data']['name']]).parameters
+  given = {name: value for name, value in given.items() if name in taken}
   with config_lib.user_errors():
-    data = config_lib.build(config['data'], SOURCES, 'data')
+    data = config_lib.build(config['data'], SOURCES, 'data', **given)
     return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
 
 
@@ -102,7 +118,8 @@ def load_run(
   for key, text in (overrides or {}).items():
     config = config_lib.override(config, key, text)
   config = complete_config(config)
-  task, mesh = build_task(config), mesh_lib.make_mesh(**config['mesh'])
+  task = build_task(config, workdir, read=False)
+  mesh = mesh_lib.make_mesh(**config['mesh'])
   loop = Loop(**config['train'])
   checkpoints = Checkpointer(
     os.path.join(workdir, 'checkpoints'), best=loop.best, mode=loop.best_mode, read_only=True
@@ -138,7 +155,7 @@ def train(
 ) -> None:
   """Trains by a completed config, or resumes what the workdir holds."""
   _check_same(config, workdir)
-  task, mesh = build_task(config), mesh_lib.make_mesh(**config['mesh'])
+  task, mesh = build_task(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
 
@@ -162,25 +179,67 @@ def train(
 
 
 def evaluate(
-  workdirs: Sequence[str], step: int | str = 'latest', overrides: Mapping[str, str] | None = None
+  workdirs: Sequence[str],
+  step: int | str = 'latest',
+  overrides: Mapping[str, str] | None = None,
+  options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Evaluates a run, or the mean prediction of several; leaves `eval.json` in the first workdir."""
+  """Evaluates a run, or the mean prediction of several; leaves `eval.json` in the first workdir.
+
+  options: for the task's `examine`; a name that it does not know is a UserError. What they ask for
+    is left in a file of its own, such as `eval_text.json`, by the first of them.
+  """
   runs = [load_run(workdir, step, overrides) for workdir in workdirs]
-  first = runs[0]
-  metrics, facts, arrays = first.task.examine([run.variables for run in runs], first.mesh)
+  first, options = runs[0], dict(options or {})
+  examine = method_of(first, 'examine', options)
+  members = [run.variables for run in runs]
+  metrics, facts, arrays = examine(members, first.mesh, **options)
   result = {
     'step': first.step,
     'checkpoint': step,
     'workdirs': list(workdirs),
     'overrides': dict(overrides or {}),
+    'options': options,
     'metrics': metrics,
     **facts,
     **provenance(),
   }
+  path = os.path.join(workdirs[0], '_'.join(['eval', *list(options)[:1]]) + '.json')
   if mesh_lib.is_main():
-    write_json(os.path.join(workdirs[0], 'eval.json'), result)
+    write_json(path, result)
+  if mesh_lib.is_main() and not options:
     np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **dict[str, Any](arrays))
-  return result
+  return {**result, 'file': path}
+
+
+def sample(
+  workdir: str,
+  step: int | str = 'latest',
+  overrides: Mapping[str, str] | None = None,
+  options: Mapping[str, Any] | None = None,
+) -> None:
+  """Shows what a run's model draws, and leaves it in the workdir's `samples/`.
+
+  options: for the task's `sample`; a name that it does not know is a UserError.
+  """
+  run, options = load_run(workdir, step, overrides), dict(options or {})
+  draw = method_of(run, 'sample', options)
+  with mesh_lib.activate(run.mesh):
+    draw(run.variables, os.path.join(workdir, 'samples'), **options)
+
+
+def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+  """The task's method of that name; UserError if it has none that takes these options."""
+  task = run.config['task']['name']
+  function = getattr(run.task, verb, None)
+  if function is None:
+    raise UserError(f'task {task}: knows no {verb}')
+  parameters = inspect.signature(function).parameters.values()
+  choices = [x.name for x in parameters if x.kind is inspect.Parameter.KEYWORD_ONLY]
+  for name, value in options.items():
+    if name not in choices:
+      raise unknown(f'--{name}={value}', name, f'no flag of the task {task}', choices)
+  return function
 
 
 def summary(config: Mapping[str, Any]) -> str:
@@ -240,17 +299,28 @@ def _commit() -> tuple[str | None, bool]:
 
 
 def _check_same(config: Mapping[str, Any], workdir: str) -> None:
-  """Raises UserError if the workdir was made by a config that computes something else."""
+  """Raises UserError if the workdir was made by a config that computes something else.
+
+  One with imported weights that were never trained is free in all but what these mean.
+  """
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return
+  imported = _is_imported(workdir)
   ours, theirs = _flat(config), _flat(complete_config(read_config(workdir)))
   for key in sorted({*ours, *theirs}):
-    if key.startswith(FREE) or ours.get(key) == theirs.get(key):
+    free = not key.startswith('model.') or key in NO_WEIGHTS if imported else key.startswith(FREE)
+    if free or ours.get(key) == theirs.get(key):
       continue
     raise UserError(
       f'{key}={ours.get(key)!r}: {workdir} was made with {theirs.get(key)!r};'
       ' give the same value, or another --workdir'
     )
+
+
+def _is_imported(workdir: str) -> bool:
+  """Whether a workdir holds weights from elsewhere, step 0, and none that were trained here."""
+  folder = os.path.join(workdir, 'checkpoints')
+  return os.path.isdir(folder) and [x for x in os.listdir(folder) if x.isdigit()] == ['0']
 
 
 def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -8,8 +8,6 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from train.config import UserError
 
 
@@ -20,6 +18,8 @@ def lock(workdir: str) -> Iterator[None]:
   Raises:
     UserError: another run holds it.
   """
+  import jax  # not at the top: whoever writes a page about a run needs none
+
   os.makedirs(workdir, exist_ok=True)
   if jax.process_index() != 0:  # one process holds it for all of the run
     yield
@@ -41,9 +41,13 @@ def lock(workdir: str) -> Iterator[None]:
 
 def write_text(path: str, text: str) -> None:
   """Replaces the file; a reader, or a run that was killed here, finds the old text or the new."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, contents: bytes) -> None:
   temporary = f'{path}.tmp'
-  with open(temporary, 'w') as file:
-    file.write(text)
+  with open(temporary, 'wb') as file:
+    file.write(contents)
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)

@@ -1,0 +1,232 @@
+"""GPT on a CPU beside PyTorch, in one run with short turns: `python -m benchmarks.gpt`.
+
+Training: whole steps (forward, backward, clipped AdamW, float32), ours as the loop runs them, and
+the model of `benchmarks/torch_gpt.py` with nanoGPT's settings (`torch`), with AdamW fused, and with
+scores that are held instead of fused attention. Generation: 200 tokens, by ours, by nanoGPT's
+manner without a cache (`torch`, at two lengths that stand for all), and by Hugging Face's generate
+with one. A ratio is of neighbouring bursts, theirs to ours in seconds a token: median, and 10th to
+90th percentile.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import time
+from typing import Any
+
+from benchmarks import turns
+from train import host
+
+SMALL = {'vocab_size': 65, 'block_size': 64, 'layers': 4, 'heads': 4, 'width': 128}
+MIDDLE = {'vocab_size': 65, 'block_size': 256, 'layers': 6, 'heads': 6, 'width': 384}
+GPT2 = {'vocab_size': 50_257, 'block_size': 1024, 'layers': 12, 'heads': 12, 'width': 768}
+COUNT = 200  # tokens to generate
+
+# name: kind, shape, bias, batch, tokens of the prompt
+CASES: dict[str, Any] = {
+  'train-4x128': ('train', SMALL, False, 12, 0),
+  'train-6x384': ('train', MIDDLE, False, 8, 0),
+  'generate-6x384-1': ('generate', MIDDLE, True, 1, 1),
+  'generate-6x384-8': ('generate', MIDDLE, True, 8, 1),
+  'generate-124M-1': ('generate', GPT2, True, 1, 16),
+  'generate-124M-8': ('generate', GPT2, True, 8, 16),
+}
+TOP_K = 200  # nanoGPT's; all of a smaller vocabulary
+ENGINES = {
+  'train': ('ours', 'ours-plain', 'torch', 'torch-fused', 'torch-fused-scores'),
+  'generate': ('ours', 'torch', 'huggingface'),
+}
+
+
+# -------- our engines --------
+
+
+def our_step(shape, bias, batch):
+  """The compiled step, the state before it, and a batch on the device."""
+  import types
+
+  import jax
+  import numpy as np
+
+  from train import mesh as mesh_lib
+  from train.optim import make_optimizer
+  from train.step import init_state, make_step
+  from train.tasks.language import Language
+
+  fields = {name: shape[name] for name in ('block_size', 'layers', 'heads', 'width')}
+  text: Any = types.SimpleNamespace(vocab_size=shape['vocab_size'], block_size=shape['block_size'])
+  task = Language({'name': 'gpt', 'bias': bias, **fields}, text)
+  tx, schedule = make_optimizer(
+    'adamw',
+    steps=2000,
+    learning_rate=1e-3,
+    schedule='cosine',
+    warmup_steps=100,
+    b2=0.99,
+    weight_decay=0.1,
+    clip_norm=1.0,
+  )
+  length, rng = shape['block_size'], np.random.default_rng(0)
+  values = {
+    'tokens': rng.integers(shape['vocab_size'], size=(batch, length + 1)).astype(np.int32),
+    'index': np.arange(batch, dtype=np.int32),
+    'mask': np.ones((batch, length), np.float32),
+  }
+  mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
+  with mesh_lib.activate(mesh):
+    state, shardings = init_state(task, tx, 0, mesh)
+    data = jax.device_put(values, mesh_lib.batch_sharding(mesh))
+    step = make_step(task, tx, shardings, schedule=schedule).lower(state, data).compile()
+  return step, state, data
+
+
+def our_training(shape, bias, batch):
+  import jax
+
+  start = time.perf_counter()
+  step, state, data = our_step(shape, bias, batch)
+
+  def burst(steps):
+    nonlocal state
+    for _ in range(steps):
+      state, metrics = step(state, data)
+    float(metrics['loss'][0])
+
+  memory = step.memory_analysis()
+  about = {
+    'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+    'tokens': batch * shape['block_size'],
+    'compile_seconds': time.perf_counter() - start,
+    'temporary_mb': memory.temp_size_in_bytes / 1e6,
+    'state_mb': sum(x.nbytes for x in jax.tree.leaves(state)) / 1e6,
+    'aliased_mb': memory.alias_size_in_bytes / 1e6,
+  }
+  return burst, about
+
+
+def our_generation(shape, bias, batch, prompt):
+  import jax
+  import jax.numpy as jnp
+
+  from models import generate
+  from models.gpt import GPT
+  from models.gpt_parameters import unboxed
+
+  model = GPT(**shape, bias=bias)
+
+  @jax.jit
+  def init(key):
+    return unboxed(model.init(key, jnp.zeros((1, 2), jnp.int32)))
+
+  variables = init(jax.random.key(0))
+  prompts, sampling = [[0] * prompt] * batch, generate.Sampling(top_k=TOP_K)
+
+  def write(seed, count):
+    blocks = generate.generate(
+      model, variables, prompts, jax.random.key(seed), max_tokens=count, sampling=sampling
+    )
+    return sum(block.shape[1] for block in blocks)
+
+  def burst(calls):
+    for seed in range(calls):
+      write(seed, COUNT)
+
+  jax.block_until_ready(variables)
+  start = time.perf_counter()
+  write(0, 1)
+  first = time.perf_counter() - start
+  parameters = sum(x.size for x in jax.tree.leaves(variables))
+  about = {'parameters': parameters, 'tokens': batch * COUNT, 'first_token_seconds': first}
+  return burst, about
+
+
+def make_burst(engine, case):
+  """A function (calls) that works and waits, and what there is to say of the engine."""
+  kind, shape, bias, batch, prompt = CASES[case]
+  if engine == 'ours':
+    return (
+      our_training(shape, bias, batch)
+      if kind == 'train'
+      else our_generation(shape, bias, batch, prompt)
+    )
+  if engine == 'ours-plain':
+    from models import ops
+
+    with ops.use('plain'):
+      return our_training(shape, bias, batch)
+  from benchmarks import torch_gpt
+
+  top_k = min(TOP_K, shape['vocab_size'])
+  if kind == 'train':
+    options = {'fused': 'fused' in engine, 'flash': 'scores' not in engine}
+    burst, parameters, tokens = torch_gpt.training({**shape, 'bias': bias}, batch, **options)
+  else:
+    write = torch_gpt.hugging_face if engine == 'huggingface' else torch_gpt.generation
+    burst, parameters, tokens = write(shape, batch, prompt, COUNT, top_k)
+  return burst, {'parameters': parameters, 'tokens': tokens}
+
+
+# -------- turns --------
+
+
+def engines(kind):
+  installed = {name: bool(importlib.util.find_spec(name)) for name in ('torch', 'transformers')}
+  installed['huggingface'] = installed['torch'] and installed['transformers']
+  return [name for name in ENGINES[kind] if installed.get(name.partition('-')[0], True)]
+
+
+def measure(case, rounds, seconds, names):
+  """Rows of the table; `ratio` is the engine's seconds a token over ours."""
+  workers = [turns.Worker(e, 'benchmarks.gpt', ('--worker', e, case)) for e in names]
+  about = {worker.engine: worker.about for worker in workers}
+  if len({said['parameters'] for said in about.values()}) > 1:
+    raise RuntimeError(f'{case}: these are different networks: {about}')
+  times, rows = turns.measure(workers, rounds, seconds), []
+  # A call of one engine may make more tokens than a call of another.
+  each = {e: [t / about[e]['tokens'] for t in times[e]] for e in names}
+  for engine in names:
+    speed = {
+      'call_ms': 1e3 * statistics.median(times[engine]),
+      'tokens_per_second': 1 / statistics.median(each[engine]),
+    }
+    ratios = turns.ratios(each[engine], each['ours'])
+    rows.append({'engine': engine, **speed, **ratios, **about[engine]})
+  return rows
+
+
+def show(case, rows):
+  print(f'\n{case}')
+  for row in rows:
+    extra = ''.join(
+      f'  {name} {value:,.1f}' for name, value in row.items() if name.endswith(('_seconds', '_mb'))
+    )
+    print(
+      f'  {row["engine"]:20} {row["call_ms"]:10,.1f} ms {row["tokens_per_second"]:10,.1f} tokens/s'
+      f' {turns.show(row):>20}{extra}',
+      flush=True,
+    )
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.gpt')
+  parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s')
+  parser.add_argument('--engines', help='some of them, ours included')
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--seconds', type=float, default=1.0, help='of a burst, at least one call')
+  parser.add_argument('--json', help='a file for the figures')
+  parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
+  options = parser.parse_args()
+  if options.worker:
+    burst, about = make_burst(*options.worker)
+    return turns.serve(burst, **about)
+  host.use_compilation_cache()
+  results = {}
+  for case in options.cases.split(','):
+    names = options.engines.split(',') if options.engines else engines(CASES[case][0])
+    results[case] = measure(case, options.rounds, options.seconds, names)
+    show(case, results[case])
+  turns.save(options.json, rounds=options.rounds, cases=results)
+
+
+if __name__ == '__main__':
+  main()

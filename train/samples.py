@@ -1,0 +1,41 @@
+"""What tasks draw while they train: files `samples/STEP-NAME` in the run folder."""
+
+import os
+from collections.abc import Mapping
+
+from train.workdir import write_bytes
+
+FOLDER = 'samples'
+EXCERPT = 100  # characters
+
+
+def write(workdir: str, step: int, files: Mapping[str, bytes]) -> None:
+  """Writes name -> contents; a file is there whole or not at all."""
+  folder = os.path.join(workdir, FOLDER)
+  os.makedirs(folder, exist_ok=True)
+  for name, contents in files.items():
+    write_bytes(os.path.join(folder, f'{step:08}-{name}'), contents)
+
+
+def newest(workdir: str) -> tuple[int, dict[str, bytes]]:
+  """The last step for which there are files, and name -> contents; (0, {}) if there are none."""
+  folder = os.path.join(workdir, FOLDER)
+  found: dict[int, dict[str, str]] = {}
+  for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    step, dash, name = file.partition('-')
+    if dash and step.isdecimal() and not name.endswith('.tmp'):
+      found.setdefault(int(step), {})[name] = os.path.join(folder, file)
+  last = max(found, default=0)
+  return last, {name: _read(path) for name, path in found.get(last, {}).items()}
+
+
+def _read(path: str) -> bytes:
+  with open(path, 'rb') as file:
+    return file.read()
+
+
+def excerpt(contents: bytes) -> str:
+  """The beginning of a text in one line, of what a terminal can show."""
+  text = contents.decode('utf-8', 'replace')
+  words = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
+  return words if len(words) <= EXCERPT else f'{words[: EXCERPT - 3]}...'
