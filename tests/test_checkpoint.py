@@ -1,7 +1,6 @@
 """Checkpoints: whatever happens to the files, what is restored is what was saved."""
 
 import contextlib
-import os
 import pathlib
 import resource
 import shutil
@@ -22,9 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from train.checkpoint import Checkpointer
 from train.config import UserError
-from train.preemption import Preemption
 from train.record import fingerprint
-from train.workdir import lock, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -377,40 +374,3 @@ def test_the_fingerprint_does_not_depend_on_the_devices(shape):
 def test_the_fingerprint_of_a_key_is_of_its_words():
   keys = [jax.random.key(seed) for seed in range(3)]
   assert len({int(fingerprint(key)) for key in keys}) == 3
-
-
-# -------- the run folder, and being asked to stop --------
-
-
-def test_a_second_run_on_a_workdir_is_refused(tmp_path):
-  hold = 'import sys, train.workdir as w\nwith w.lock(sys.argv[1]): print(flush=True), input()'
-  command = [sys.executable, '-c', hold, str(tmp_path)]
-  pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
-  with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
-    process.stdout.readline()
-    with pytest.raises(UserError, match=f'{tmp_path.name}.*in use by process {process.pid} on '):
-      lock(str(tmp_path)).__enter__()
-    process.kill()
-  with lock(str(tmp_path)):  # the system let go of it
-    pass
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-  path = str(tmp_path / 'run.json')
-  write_json(path, {'seed': 1})
-  with pytest.raises(TypeError):
-    write_json(path, {'seed': object()})
-  assert pathlib.Path(path).read_text() == '{\n  "seed": 1\n}\n'
-  assert os.listdir(tmp_path) == ['run.json']
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_asks_and_the_second_is_the_systems(number, capfd):
-  before = signal.getsignal(number)
-  preemption = Preemption()
-  assert not preemption.requested(1)
-  signal.raise_signal(number)
-  assert preemption.requested(2)
-  assert 'once more to stop at once' in capfd.readouterr().err
-  assert signal.getsignal(number) == before
-  preemption.close()
