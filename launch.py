@@ -56,8 +56,21 @@ flags.DEFINE_integer(
   'stride', 0, 'tokens that a window moves by [half a block; all, of the evaluation split]'
 )
 flags.DEFINE_string('choices', None, 'a JSON-lines file of context, choices and answer')
+flags.DEFINE_integer(
+  'images', None, 'bits/dim of so many images of the evaluation split, 0: of all', lower_bound=0
+)
+flags.DEFINE_integer(
+  'probes', 1, 'random vectors for the trace in the ODE, 0: the exact trace', lower_bound=0
+)
+flags.DEFINE_string('classifier', None, "a classifier's workdir, to judge images or to guide them")
+flags.DEFINE_string('inception', None, "a file of weights of FID's network: models/inception.py")
 flags.DEFINE_multi_string('prompt', [], 'what a text begins with; given again, one text for each')
-flags.DEFINE_integer('samples', 1, 'how many for each prompt', lower_bound=1)
+flags.DEFINE_integer(
+  'samples',
+  1,
+  'how many for each prompt or label [1 text, 8 images]; eval: in all, to be judged [1000]',
+  lower_bound=1,
+)
 flags.DEFINE_integer('tokens', 500, 'the most that are added to a prompt', lower_bound=1)
 flags.DEFINE_float('temperature', 1.0, '0: always the most likely token')
 flags.DEFINE_integer('top_k', 0, 'only the k most likely tokens, 0: all')
@@ -65,6 +78,14 @@ flags.DEFINE_float('top_p', 1.0, 'only the most likely tokens that have this cha
 flags.DEFINE_float('min_p', 0.0, "only tokens of this share of the most likely one's chance")
 flags.DEFINE_float('repetition', 1.0, 'above 1: tokens that were there become less likely')
 flags.DEFINE_multi_string('stop', [], 'a text ends before this')
+flags.DEFINE_multi_string(
+  'label', [], "of what to draw images: a class's name or number, several joined by commas [all]"
+)
+flags.DEFINE_boolean('path', False, 'also draw how the images come from noise')
+flags.DEFINE_boolean('interpolate', False, 'draw ways between images of the evaluation split')
+flags.DEFINE_string('inpaint', None, 'an image file, of which a part is drawn anew')
+flags.DEFINE_string('mask', None, 'an image file, white where --inpaint draws')
+flags.DEFINE_string('colourise', None, 'an image file, of which only the grey is kept')
 flags.DEFINE_string('from_hf', None, 'a folder of GPT-2 weights to make the workdir from')
 flags.DEFINE_string('to_hf', None, "a folder to write the workdir's weights to, for transformers")
 
@@ -110,7 +131,7 @@ def train(overrides: dict[str, str]) -> None:
 
 def evaluate(overrides: dict[str, str]) -> None:
   """Evaluates a run's last checkpoint, or several runs' mean prediction; leaves eval.json."""
-  workdirs, options = several_workdirs(), given(TEXTS)
+  workdirs, options = several_workdirs(), given((*TEXTS, *MEASURES))
   step = arguments.checkpoint(FLAGS.step)
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start()
@@ -144,7 +165,7 @@ def report(overrides: dict[str, str]) -> None:
 
 
 def sample(overrides: dict[str, str]) -> None:
-  """Draws from a trained model: text to stdout as it comes, and all into the workdir's samples/."""
+  """Draws from a trained model: text, to stdout as it comes, or PNG images; into its samples/."""
   workdir, step = one_workdir(), arguments.checkpoint(FLAGS.step)
   options = given((*DRAWING, 'seed'))
   start()
@@ -217,16 +238,18 @@ class Verb(NamedTuple):
 
 
 TEXTS = ('text', 'stride', 'choices')
+MEASURES = ('images', 'probes', 'samples', 'classifier', 'inception')
 DRAWING = (
   *('prompt', 'samples', 'tokens', 'stop'),
   *('temperature', 'top_k', 'top_p', 'min_p', 'repetition'),
+  *('label', 'path', 'interpolate', 'inpaint', 'mask', 'colourise', 'classifier'),
 )
 DISTRIBUTED = ('coordinator_address', 'num_processes', 'process_id', 'heartbeat_timeout')
 GO = ('size', 'komi', 'superko', 'suicide', 'simulations', 'leaves', 'seed', 'host_tuning')
 MATCH = ('games', 'opening', 'sprt', 'time', 'timeout')
 VERBS = {
   'train': Verb(train, ('config', 'workdir', 'summary', 'profile', 'host_tuning', *DISTRIBUTED)),
-  'eval': Verb(evaluate, ('workdir', 'step', *TEXTS, 'host_tuning', *DISTRIBUTED)),
+  'eval': Verb(evaluate, ('workdir', 'step', *TEXTS, *MEASURES, 'host_tuning', *DISTRIBUTED)),
   'report': Verb(report, ('workdir', 'output', 'record')),
   'sample': Verb(sample, ('workdir', 'step', *DRAWING, 'seed', 'host_tuning')),
   'convert': Verb(convert, ('from_hf', 'to_hf', 'workdir', 'step')),

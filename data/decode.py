@@ -34,6 +34,11 @@ def decode(item: bytes | np.ndarray, ops: Sequence, channels: int, rng=None) -> 
   return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def is_grey(mode: str) -> bool:
+  """Whether PIL's mode of an image has no colours."""
+  return mode[:1] in ('1', 'L', 'I', 'F')
+
+
 def parse(spec: str, where: str) -> list[functools.partial]:
   """The operations of a spec such as `'resize_shorter(256)|center_crop(224)'`."""
   return spec_lib.parse(spec, FIXED | RANDOM, where)

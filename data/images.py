@@ -86,6 +86,10 @@ class ImageData:
   def num_examples(self, split: str) -> int:
     return len(records.part(self._splits, split)[1])
 
+  def stored_as(self, split: str) -> str:
+    """The format of a split's images, such as 'JPEG', by the first; '' where they are pixels."""
+    return records.format_of(self._whole(split))
+
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Shuffled batches without end, as global arrays of `sharding`, which cuts axis 0."""
     pipeline.check_divisible('batch_size', self.batch_size, sharding)

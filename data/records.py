@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from absl import logging
+from PIL import Image
 
 from data import decode
 
@@ -95,11 +97,32 @@ def shape_of(records: Records, ops: Sequence) -> tuple[int, int, int]:
   return _decode(records, 0, item, ops, np.random.default_rng(0)).shape
 
 
+def format_of(records: Records) -> str:
+  """What PIL calls the first record's format; '' where records are pixels."""
+  [(item, _)] = _read(records, [0])
+  if isinstance(item, np.ndarray):
+    return ''
+  with Image.open(io.BytesIO(item)) as image:
+    return image.format or ''
+
+
 def _decode(records: Records, row: int, item, ops: Sequence, rng) -> np.ndarray:
   try:
+    if records.path:
+      _note_colours(records, row, item)
     return decode.decode(item, ops, records.channels, rng)
   except Exception as error:  # PIL raises nearly everything on damaged files
     raise ValueError(f'{_describe(records, row)}: {error or type(error).__name__}') from error
+
+
+def _note_colours(records: Records, row: int, item: bytes) -> None:
+  """Says of a file, of the first few, that it is grey among images in colour, or the reverse."""
+  with Image.open(io.BytesIO(item)) as image:
+    grey = decode.is_grey(image.mode)
+  if grey != (records.channels == 1):
+    words = ('grey', 'colour', 'RGB') if grey else ('in colour', 'grey', 'grey')
+    note = '%s: is %s among %s images; it is taken as %s'
+    logging.log_first_n(logging.WARNING, note, 5, _describe(records, row), *words)
 
 
 def _read(records: Records, rows: Sequence[int]) -> list:

@@ -27,6 +27,30 @@ def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functool
   return [_bind(call, table, where) for call in _calls(tree)]
 
 
+def section(spec: str, where: str) -> dict:
+  """A single operation as a section of a config: 'heun(churn=10)' is {'name': 'heun', 'churn': 10}.
+
+  Without arguments the name alone will do, and text needs no quotes. Names and types are checked by
+  whoever builds of the section.
+
+  Raises ValueError, which opens with `where`, on anything else.
+  """
+  form = "write NAME or NAME(key=value), such as 'heun(churn=10)'"
+  try:
+    tree = ast.parse(spec.strip(), mode='eval').body
+    call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+    if not isinstance(call.func, ast.Name) or call.args or not all(k.arg for k in call.keywords):
+      raise ValueError
+    values = {k.arg: _literal(k.value) for k in call.keywords}
+  except (SyntaxError, ValueError) as error:
+    raise ValueError(f'{where}={spec!r}: {form}') from error
+  return {'name': call.func.id, **values}
+
+
+def _literal(value: ast.expr):
+  return value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
+
+
 def _calls(tree: ast.expr) -> list[ast.expr]:
   """The operands of a chain of `|`, left to right."""
   if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from models import alexnet, gpt, lenet, resnet
+from models import alexnet, dit, gpt, lenet, resnet, unet
 
 DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
 
@@ -19,6 +19,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   **{f'resnet{n}': functools.partial(resnet.resnet_imagenet, n) for n in resnet.IMAGENET_STAGES},
   'gpt': gpt.GPT,
   **{name: functools.partial(gpt.GPT, **size) for name, size in gpt.SIZES.items()},
+  'unet': unet.UNet,
+  **{name: functools.partial(unet.UNet, **size) for name, size in unet.SIZES.items()},
+  'dit': dit.DiT,
+  **{name: functools.partial(dit.DiT, **size) for name, size in dit.SIZES.items()},
 }
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from models import ode
+from models import ode, ops
 from models.predictions import Denoiser
 
 
@@ -50,7 +50,8 @@ def log_prob(
   vectors = None if probes == 0 else _rademacher(keys, probes, x)
 
   def field(state, t):
-    velocity, push = jax.linearize(lambda x: denoiser.velocity(x, t), state[0])
+    with ops.use('plain'):  # the CPU's forms know no forward mode
+      velocity, push = jax.linearize(lambda x: denoiser.velocity(x, t), state[0])
     if vectors is None:
       return velocity, _exact_trace(push, x)
     return velocity, _hutchinson(push, vectors)
@@ -115,7 +116,7 @@ def bits_per_dim(log_prob: Array, dims: int, *, count: int = 256) -> Array:
   return -log_prob / (dims * np.log(2)) + np.log2((count - 1) / 2)
 
 
-def mean_and_error(values: Array) -> tuple[float, float]:
+def mean_and_error(values: Array | np.ndarray) -> tuple[float, float]:
   """The mean of values `[N]` of a data set and its standard error."""
   values = np.asarray(values, np.float64)
   return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

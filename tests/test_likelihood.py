@@ -146,9 +146,10 @@ def gaussian_levels(count, dims=30, seed=0):
   return data, jnp.asarray(2 * levels / 255 - 1, jnp.float32), -np.log2(mass).mean(1)
 
 
-def vlb(denoiser, x0, variance='small', times=None):
+def vlb(denoiser, x0, variance='small', times=None, count=0):
   times = solvers.uniform(denoiser.process, denoiser.process.steps) if times is None else times
-  return jax.jit(lambda x: bound.bpd_vlb(denoiser, x, keys(len(x)), times, variance=variance))(x0)
+  options = {'variance': variance, 'count': count}
+  return jax.jit(lambda x: bound.bpd_vlb(denoiser, x, keys(len(x)), times, **options))(x0)
 
 
 def error_of_x0(process, t):
@@ -168,6 +169,23 @@ def test_the_bound_is_above_the_truth_and_as_far_as_its_steps_make_it():
   assert got.total.mean() > true.mean()
   large = vlb(data.denoiser(SHORT), x0, 'large')
   assert large.total.mean() > true.mean()
+
+
+def test_terms_that_are_drawn_have_the_mean_of_all():
+  """And say by their scatter how far off they are."""
+  data, x0, _ = gaussian_levels(256)
+  times, network = solvers.uniform(SHORT, 200), data.denoiser(SHORT)
+  whole = vlb(network, x0)
+  few = [vlb(network, x0, count=count) for count in (4, 16)]
+  for each in few:
+    difference = np.asarray(each.diffusion - whole.diffusion)
+    assert abs(difference.mean()) < 3 * difference.std() / 16
+    np.testing.assert_allclose(each.prior, whole.prior)
+    gap = np.asarray(each.reconstruction - whole.reconstruction)  # other noise
+    assert abs(gap.mean()) < 4 * gap.std() / 16
+  spread = [np.std(each.diffusion - whole.diffusion) for each in few]
+  assert spread[1] < 0.8 * spread[0]
+  assert bound._odds(SHORT, times).sum() == pytest.approx(1)
 
 
 def test_many_small_steps_come_near_the_truth():

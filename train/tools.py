@@ -68,6 +68,8 @@ SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
 FREE = (
   *('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep'),
   *('task.sample_tokens', 'task.prompt'),
+  *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
+  *('task.shown', 'task.at_once'),
 )
 
 # What of an imported model may differ: its name, since sizes have several, and how it is run.

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,6 +178,26 @@ class Classify:
       scores = jax.nn.log_softmax(logits.reshape(-1, crops, logits.shape[-1]))
       logits = jax.nn.logsumexp(scores, axis=1) - jnp.log(crops)
     return logits, {}
+
+  def features(self, variables: Variables, images: Array) -> tuple[Array, Array]:
+    """What the last layer sees of uint8 images [B, H, W, C], [B, D], and its scores [B, K].
+
+    Features of several crops are averaged.
+    """
+    seen: list[Array] = []
+
+    def look(call: Callable, args: tuple, kwargs: Mapping, context: Any) -> Any:
+      # Of the network's own layers, not of their parts, the one called last is the last layer.
+      if len(context.module.path) == 1 and args:
+        seen.append(args[0])
+      return call(*args, **kwargs)
+
+    batch = {'image': images, 'label': jnp.zeros(len(images), jnp.int32)}
+    inputs, _ = self._inputs(batch, jax.random.key(0), train=False)
+    with nn.intercept_methods(look):
+      logits, _ = self._logits(variables, inputs, batch, jax.random.key(0), train=False)
+    crops = len(inputs) // len(images)
+    return seen[-1].astype(jnp.float32).reshape(len(images), crops, -1).mean(1), logits
 
   # -------- the verb eval --------
 

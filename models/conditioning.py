@@ -1,0 +1,105 @@
+"""What a denoising network is told beside its image: noise level, label, context."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from flax.linen.initializers import normal, variance_scaling
+from jax import Array
+
+from models.layers import Dense, parameter
+
+FOURIER_SCALE = 16.0  # Song et al. 2021 (arXiv 2011.13456), appendix C
+
+uniform = variance_scaling(1.0, 'fan_avg', 'uniform')
+
+linear = functools.partial(Dense, kernel_init=uniform)
+
+# -------- noise levels and labels --------
+
+
+def sinusoids(t: Array, features: int) -> Array:
+  """`[B]` to float32 `[B, features]`, sines then cosines of rates from 1 to 1 / 10,000.
+
+  Ho et al. 2020 (arXiv 2006.11239), appendix B, after Vaswani et al. 2017, section 3.5.
+  """
+  half = features // 2
+  rates = np.exp(-math.log(10_000) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
+  angles = t.astype(jnp.float32)[:, None] * rates[None]
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def fourier_features(t: Array, features: int) -> Array:
+  """`[B]` to float32 `[B, features]`, of fixed random rates: Song et al. 2021, appendix C."""
+  rates = np.random.default_rng(0).normal(size=features // 2) * FOURIER_SCALE * 2 * math.pi
+  angles = t.astype(jnp.float32)[:, None] * rates.astype(np.float32)[None]
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+FEATURES = {'sinusoidal': sinusoids, 'fourier': fourier_features}
+
+
+class LabelTable(nn.Module):
+  """int `[B]` to `[B, features]`; zeros for -1 or `num_classes`, which mean no label."""
+
+  num_classes: int
+  features: int
+
+  @nn.compact
+  def __call__(self, label: Array) -> Array:
+    shape, axes = (self.num_classes, self.features), (None, 'features_out')
+    table = parameter(self, 'embedding', normal(1.0), shape, axes)
+    known = (label >= 0) & (label < self.num_classes)
+    rows = jnp.take(table, jnp.where(known, label, 0), axis=0)
+    return jnp.where(known[:, None], rows, 0)
+
+
+class Embedding(nn.Module):
+  """SiLU of an MLP of the noise's features, plus the label's row: `[B, width]`."""
+
+  width: int
+  features: int
+  kind: str
+  num_classes: int
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, t: Array, label: Array | None) -> Array:
+    y = FEATURES[self.kind](t, self.features)
+    y = nn.silu(linear(self.width, dtype=self.dtype, name='dense1')(y))
+    y = linear(self.width, dtype=self.dtype, name='dense2')(y)
+    if self.num_classes:
+      label = jnp.full(t.shape, -1) if label is None else label
+      y = y + LabelTable(self.num_classes, self.width, name='label')(label).astype(self.dtype)
+    return nn.silu(y)
+
+
+# -------- contexts --------
+
+
+def in_full(
+  context: Array | None, mask: Array | None, batch: int, width: int
+) -> tuple[Array | None, Array | None]:
+  """Context and mask as a network with cross-attention always has them; None, None without."""
+  if not width:
+    return None, None
+  if context is None:
+    return jnp.zeros((batch, 1, width)), jnp.zeros((batch, 1), bool)
+  return context, jnp.ones(context.shape[:2], bool) if mask is None else mask
+
+
+# -------- what cannot be --------
+
+
+def check_label(label: Array | None, num_classes: int) -> None:
+  if label is not None and not num_classes:
+    raise ValueError('label: the network has none; give it model.num_classes')
+
+
+def check_context(context: Array | None, width: int) -> None:
+  if context is not None and context.shape[-1] != width:
+    raise ValueError(
+      f'a context of width {context.shape[-1]}: the network takes model.context_width={width}'
+    )

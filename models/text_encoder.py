@@ -1,0 +1,37 @@
+"""A small transformer that reads captions for a network with cross-attention to them."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from models import attention as attention_lib
+from models.gpt import GPT, on_batch
+
+
+class TextEncoder(GPT):
+  """Tokens int32 `[B, L]` to `(context [B, L, width], mask bool [B, L])`.
+
+  A GPT in whose layers each token of a caption sees all of it; its fields are GPT's. Tokens below 0
+  fill a caption up: the mask leaves them out, and of nothing but them it is none at all, which for
+  the networks here is "no caption", as guidance needs it.
+  """
+
+  block_size: int = 32
+  layers: int = 2
+  heads: int = 4
+  width: int = 128
+
+  def __call__(self, tokens: Array, *, train: bool = False) -> tuple[Array, Array]:
+    if tokens.shape[1] > self.block_size:
+      raise ValueError(f'{tokens.shape[1]} tokens: block_size={self.block_size} is the most')
+    mask, positions = tokens >= 0, attention_lib.positions(tokens.shape[1])
+    seen = jnp.broadcast_to(mask[:, None], (*tokens.shape, tokens.shape[1]))  # [B, L, L]
+    drop = self.dropper(train)
+
+    def layer(x: Array, weights, index: Array) -> tuple[Array, None]:
+      q, k, v = self.heads_of(weights, x, positions)
+      here = (lambda site, y: drop(index, site, y)) if drop else None
+      y = attention_lib.explicit(q, k, v, seen, here and (lambda y: here(0, y)))
+      return on_batch(self.rest(weights, x, y, here)), None
+
+    x = self.embed(jnp.maximum(tokens, 0), positions)
+    return self.last_norm(self.through(layer, x)[0]), mask
