@@ -25,6 +25,10 @@ demo: venv
 	$(BIN)/python launch.py eval --workdir=runs/gpt_python_cpu
 	$(BIN)/python launch.py report --workdir=runs/gpt_python_cpu
 	$(BIN)/python launch.py sample --workdir=runs/gpt_python_cpu --prompt='def ' --temperature=0.8
+	$(BIN)/python launch.py train --config=diffusion_digits --workdir=runs/diffusion_digits
+	$(BIN)/python launch.py eval --workdir=runs/diffusion_digits
+	$(BIN)/python launch.py report --workdir=runs/diffusion_digits
+	$(BIN)/python launch.py sample --workdir=runs/diffusion_digits --label=3,7 --path
 
 test: venv
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
@@ -45,3 +49,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.go
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.gpt
+	$(BIN)/python -m benchmarks.diffusion

@@ -7,8 +7,8 @@ python launch.py sample --workdir=runs/ddpm_cifar10 --config.task.sampler=ddim \
 
 Paper: Ho, Jain, Abbeel, Denoising diffusion probabilistic models, 2020, table 1 and section 4: FID
 3.17 (50,000 images against the training set), at most 3.75 bits/dim on the test set; 13.51 and
-3.70 with the bound's own weights. DDIM (Song et al. 2021, table 1) has FID 4.67 in 50 steps. Ours:
-not measured yet.
+3.70 with the bound's own weights. DDIM (Song et al. 2021, table 1) has FID 4.67 in 50 steps.
+Ours: not measured yet.
 
 A CIFAR-10 whose images went through JPEG has other bits/dim, which are not to be compared.
 """

@@ -12,7 +12,8 @@ import pytest
 
 from models import guidance
 from models.predictions import Denoiser
-from tests import small_diffusion as small
+from tests import toy_diffusion as small
+from tests.denoising import jit
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.loop import Loop
@@ -48,7 +49,7 @@ def test_eight_devices_train_to_the_same_numbers():
 def test_microbatches_have_noise_and_times_of_their_own():
   made = small.task()
   variables, key, batch = small.variables(made), jax.random.key(0), small.batch_of(made)
-  loss = jax.jit(lambda batch: made.loss(variables, batch, key, train=True)[0])
+  loss = jit(lambda batch: made.loss(variables, batch, key, train=True)[0])
   halves = [jax.tree.map(lambda x, i=i: x[i::2], batch) for i in range(2)]
   same_pictures = [{**half, 'image': halves[0]['image']} for half in halves]
   assert abs(loss(same_pictures[0]) - loss(same_pictures[1])) > 1e-4
@@ -61,7 +62,7 @@ def test_conditions_are_dropped_as_often_as_told():
     made = small.task(**LABELLED, drop_condition=drop)
     variables, batch = small.variables(made), small.batch_of(made)
 
-    @jax.jit
+    @jit
     def losses(labels):
       told = {**batch, 'label': labels}
       return made.loss(variables, told, jax.random.key(0), train=True)[0]
@@ -83,7 +84,7 @@ def test_the_loss_of_the_evaluation_split_is_a_function_of_the_weights_alone(lab
   assert other.evals(mesh)['val'](variables)['loss'] == pytest.approx(first, rel=1e-5)
   batch = next(iter(made.data.eval_batches('test', mesh_lib.batch_sharding(mesh))))
   again = {**batch, 'label': (batch['label'] + 1) % 10}
-  loss = jax.jit(lambda batch: made.loss(variables, batch, jax.random.key(0), train=False)[0])
+  loss = jit(lambda batch: made.loss(variables, batch, jax.random.key(0), train=False)[0])
   losses = [loss(b) for b in (batch, again)]
   assert abs(losses[0] - losses[1]) > 1e-3  # labels are told, all of them
 
@@ -205,7 +206,7 @@ def test_guidance_and_threshold_act_on_images_and_not_in_training(labelled):
 
 
 def eps(made, variables, labels, x, t, **how):
-  return jax.jit(lambda v, labels: made.denoiser(v, labels, **how).eps(x, t))(variables, labels)
+  return jit(lambda v, labels: made.denoiser(v, labels, **how).eps(x, t))(variables, labels)
 
 
 def test_a_learned_variance_is_trained_guided_and_sampled_with():
@@ -218,7 +219,7 @@ def test_a_learned_variance_is_trained_guided_and_sampled_with():
   )
   variables = small.variables(made, noise=0.1)
   batch = small.batch_of(made)
-  value = jax.jit(lambda v: made.loss(v, batch, jax.random.key(0), train=True)[0])(variables)
+  value = jit(lambda v: made.loss(v, batch, jax.random.key(0), train=True)[0])(variables)
   assert 0.3 < value < 3
   images = made.images(variables, small.keys_of(2), np.arange(2), small.mesh_of())
   assert images.std() > 20
@@ -232,7 +233,7 @@ def test_captions_tell_what_labels_would():
   assert made.captions.texts[3] == 'a handwritten three'
   variables = small.variables(made)
   x, t = jax.random.normal(jax.random.key(0), (3, 8, 8, 1)), jnp.full(3, 0.5)
-  read = jax.jit(lambda v, labels: made.denoiser(v, labels).eps(x, t))
+  read = jit(lambda v, labels: made.denoiser(v, labels).eps(x, t))
   by_label = read(variables, jnp.array([3, 4, -1]))
   texts = 'a handwritten three', 'a handwritten four', ''
   tokens = np.stack([made.captions.tokens(text) for text in texts])
@@ -250,7 +251,7 @@ def test_the_encoder_of_captions_is_trained():
   made = small.task(**CAPTIONED)
   batch = small.batch_of(made)
   loss = lambda v: made.loss(v, batch, jax.random.key(0), train=True)[0]  # noqa: E731
-  gradient = jax.jit(jax.grad(loss))(small.variables(made))['params']['captions']
+  gradient = jit(jax.grad(loss))(small.variables(made))['params']['captions']
   assert all(
     abs(gradient[name]['embedding']).max() > 0 for name in ('token_embed', 'position_embed')
   )

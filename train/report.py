@@ -22,6 +22,7 @@ MFU = 'mfu'  # of the metrics `time/...`, as the rates are
 EVALUATED = {  # what the verb eval adds to a page, by task
   'classify': 'confusion, samples and filters',
   'language': 'perplexity and bits per byte',
+  'diffusion': 'bounds in bits a dimension',
 }
 SMALL = 330  # width of a chart that stands three in a row
 

@@ -106,7 +106,8 @@ def build(section: Mapping[str, Any], num_classes: int) -> Any:
     raise UserError(f'model.name={name!r}: takes no noise level, as unet and dit do')
   if num_classes and 'num_classes' not in inspect.signature(made).parameters:
     raise UserError(f"task.condition='label': model {name} takes no labels")
-  return models.build(**section, **({'num_classes': num_classes} if num_classes else {}))
+  given: dict[str, Any] = {'num_classes': num_classes} if num_classes else {}
+  return models.build(**section, **given)
 
 
 def untold(told: Mapping[str, Array]) -> dict[str, Array]:

@@ -233,11 +233,12 @@ class Diffusion:
     data = np.asarray(jax.random.key_data(keys))
     labels = np.full(len(data), -1) if labels is None else np.asarray(labels)
 
-    def some(rows: np.ndarray) -> Array:
+    def some(rows: Any) -> Array:
       return make(variables, data[rows], labels[rows].astype(np.int32))
 
+    rows: Any = np.arange(len(data))
     with mesh_lib.activate(mesh):
-      return samplers.in_chunks(some, np.arange(len(data)), -(-size // shards) * shards)
+      return samplers.in_chunks(some, rows, -(-size // shards) * shards)
 
   def _maker(self, mesh, path, constraint, guide) -> Callable[..., Array]:
     """The compiled function of (variables, key data, labels); each is made once."""

@@ -64,7 +64,8 @@ def examine(
   images: bits/dim of so many images of the split, 0 for all of it; probes: of the trace in the ODE,
     0 for the exact one.
   samples: images that are drawn and compared with the split's, in the features of the run
-    `classifier`, of FID's network with weights from the file `inception`, or else as pixels.
+    `classifier`, of FID's network with weights from the file `inception`, or else as pixels. The
+    papers' FIDs are against the images of training: --config.data.eval_split=train.
   """
   if len(members) > 1:
     raise UserError(f'{len(members)} workdirs: diffusion models are evaluated one by one')
@@ -238,12 +239,13 @@ class Measurer:
     data, network = self.task.data, viewer.network
     fake, scores = viewer.images(drawn)
     metrics = network.distances(real[0], fake)
-    floor = viewer.split(data.train_split, len(drawn))[0]
     facts: dict[str, Any] = {
       **{'samples': len(drawn), 'split': data.eval_split, 'images': len(real[0])},
       **{'dimensions': fake.shape[1], 'k': 3, **network.facts, **self.drawing_facts()},
-      'floor': {'images': len(floor), **network.distances(real[0], floor)},
     }
+    if data.train_split != data.eval_split:
+      floor = viewer.split(data.train_split, len(drawn))[0]
+      facts['floor'] = {'images': len(floor), **network.distances(real[0], floor)}
     if network.classes and network.classes == tuple(data.classes):
       counts = np.bincount(scores.argmax(-1), minlength=len(data.classes))
       facts['classes'] = dict(zip(network.classes, counts.tolist(), strict=True))

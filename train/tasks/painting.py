@@ -94,7 +94,7 @@ class Painter:
     """`image` with what is white in `mask` drawn anew."""
     shape = self.task.data.image_shape
     known, hole = read_image(image, shape, 'inpaint'), read_image(mask, (*shape[:2], 1), 'mask')
-    kept = np.broadcast_to(hole < 128, shape)
+    kept = jnp.asarray(np.broadcast_to(hole < 128, shape))
     self.draw('inpaint', constraint=guidance.inpaint(to_floats(known)[None], kept[None]))
 
   def colourise(self, image: str) -> None:
