@@ -123,6 +123,7 @@ def network(params, process):
 STEPS = 1500
 
 
+@pytest.mark.slow
 def test_a_network_learns_one_step_from_an_exact_teacher():
   """Ten modes in 8 dimensions: where one step of the teacher gives the mean of all of them."""
   data, process = mixture.eight_dimensional(), sde.EDM(sigma_max=20.0)
@@ -182,6 +183,7 @@ def distil(workdir, **settings):
   return small_diffusion.build(Consistency, teacher=workdir, **settings)
 
 
+@pytest.mark.slow
 def test_it_begins_as_its_teacher_and_is_trained_to_need_one_step(teacher):
   task, mesh = distil(teacher[0], teacher_guidance=2.0), mesh_lib.make_mesh()
   tx = optax.adam(0.02)

@@ -123,6 +123,7 @@ def train(workdir, kind=Diffusion):
   return drawn, [{k: v for k, v in x.items() if not k.startswith('time/')} for x in lines]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(tmp_path):
   straight = train(tmp_path / 'a')
   train(tmp_path / 'b', Interrupted)

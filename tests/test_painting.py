@@ -15,6 +15,8 @@ from train.tasks.features import Features
 # A network that says nearly 0 is then one of noise of deviation 0.5.
 GAUSSIAN = {'process': 'edm', 'prediction': 'edm', 'grid': 'edm', 'steps': 10}
 
+pytestmark = pytest.mark.slow  # each compiles a network and a sampler
+
 
 @pytest.fixture(scope='module')
 def plain():
