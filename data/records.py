@@ -108,7 +108,7 @@ def format_of(records: Records) -> str:
 
 def _decode(records: Records, row: int, item, ops: Sequence, rng) -> np.ndarray:
   try:
-    if records.path:
+    if records.path and isinstance(item, bytes):
       _note_colours(records, row, item)
     return decode.decode(item, ops, records.channels, rng)
   except Exception as error:  # PIL raises nearly everything on damaged files
