@@ -14,6 +14,7 @@ from tests import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.loop import Loop
+from train.tasks import Classify
 
 
 @pytest.fixture(autouse=True)
@@ -118,12 +119,20 @@ def test_training_on_a_damaged_file_ends_in_one_line_with_its_name(
   assert '\n' not in str(error.value)
 
 
-def test_an_evaluation_split_that_is_damaged_is_told_likewise(folder):
-  (folder / '09.png').write_text('text')
-  data = ImageData('folder', str(folder), batch_size=8, in_memory='no')
-  made = small.task(of=data, shown=0)
+def classifier(data):
+  return Classify({'name': 'lenet', 'channels': (2, 2), 'hidden': (4, 4)}, data)
+
+
+@pytest.mark.parametrize('make', [lambda data: small.task(of=data, shown=0), classifier])
+def test_every_task_on_images_names_the_damaged_file(folder, make):
+  for name in ('03.png', '09.png'):  # of training, and of evaluation
+    (folder / name).write_text('text')
+  made = make(ImageData('folder', str(folder), batch_size=18, eval_batch_size=8, in_memory='no'))
+  with pytest.raises(UserError, match=r'03\.png\): cannot identify image file'):
+    made.source('train', small.mesh_of(), 0).next((), 0, None)
   with pytest.raises(UserError, match=r'09\.png\): cannot identify image file'):
-    made.evals(small.mesh_of())['val'](small.variables(made))
+    [(_, measure)] = made.evals(small.mesh_of()).items()
+    measure(small.variables(made))
 
 
 def test_a_folder_trains(folder, tmp_path):

@@ -21,6 +21,7 @@ from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Variables
+from train.tasks import reading
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
@@ -136,12 +137,10 @@ class Classify:
     return metrics['loss'][0] / weight, (extra, metrics)
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
-    if split != 'train':
-      raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
-    return self.data.train_source(seed, mesh_lib.batch_sharding(mesh))
+    return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
-    batches = self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh))
+    batches = reading.evaluation(self.data, self.data.eval_split, mesh)
     measure = make_eval(self)
     return {'test': lambda variables: measure(variables, batches)}
 
@@ -239,7 +238,7 @@ class Classify:
 
     probabilities, labels = [], []
     samples: dict[bool, list[Sample]] = {True: [], False: []}
-    for batch in self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh)):
+    for batch in reading.evaluation(self.data, self.data.eval_split, mesh):
       *columns, mask = jax.device_get(predict(tuple(members), batch))
       p, label, image = (column[mask > 0] for column in columns)
       for row in range(len(label)):

@@ -21,9 +21,8 @@ from train import mesh as mesh_lib
 from train.config import UserError, unknown, user_errors
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Variables
-from train.tasks import denoising, drawing, measuring, painting
+from train.tasks import denoising, drawing, measuring, painting, reading
 from train.tasks.captions import Captions
-from train.tasks.reading import UsersImages, readable
 
 WEIGHTINGS = (*diffusion_losses.WEIGHTINGS, 'hybrid')
 PATHS = 8  # images of which the way from noise is drawn at a time
@@ -166,17 +165,13 @@ class Diffusion:
     return total / weight, ({}, {'loss': (total, weight)})
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
-    if split != 'train':
-      raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
-    with user_errors():
-      return UsersImages(self.data.train_source(seed, mesh_lib.batch_sharding(mesh)))
+    return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """'val': the loss on the evaluation split, with noise and times of the record's number."""
-    with user_errors():
-      batches = self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh))
+    batches = reading.evaluation(self.data, self.data.eval_split, mesh)
     measure = make_eval(self)
-    return {'val': lambda variables: measure(variables, readable(batches))}
+    return {'val': lambda variables: measure(variables, batches)}
 
   # -------- the loss's parts --------
 

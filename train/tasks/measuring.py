@@ -23,6 +23,7 @@ from train.config import UserError
 from train.progress import Progress
 from train.task import Batch, Variables
 from train.tasks import features as features_lib
+from train.tasks import reading
 from train.tasks.features import Features
 
 Found = tuple[dict[str, float], dict[str, Any]]  # metrics, and facts for eval.json
@@ -296,7 +297,7 @@ class Measurer:
     They are taken from batches spread over the split, whose images may be in the order of classes.
     """
     data, split = self.task.data, split or self.task.data.eval_split
-    batches = data.eval_batches(split, mesh_lib.batch_sharding(self.mesh))
+    batches = reading.evaluation(data, split, self.mesh)
     chosen = spread(count, data.num_examples(split), data.eval_batch_size)
     here = (batch for number, batch in enumerate(batches) if number in chosen)
     return [x[: count or None] for x in self.over(measure, variables, here, len(chosen))]

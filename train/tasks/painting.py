@@ -17,7 +17,7 @@ from models.predictions import Denoiser
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.task import Variables
-from train.tasks import drawing, features
+from train.tasks import drawing, features, reading
 from train.tasks.drawing import CLASSES, Request, grid, mesh_of, numbers, png, strips
 from train.workdir import write_bytes
 
@@ -146,7 +146,7 @@ class Painter:
     """uint8 `[count, H, W, C]`, of the evaluation split, chosen by the seed."""
     data, found = self.task.data, []
     whole = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))
-    for batch in data.eval_batches(data.eval_split, mesh_lib.batch_sharding(self.mesh)):
+    for batch in reading.evaluation(data, data.eval_split, self.mesh):
       image, mask = jax.device_get(whole((batch['image'], batch['mask'])))
       found.append(image[mask > 0])
     images = np.concatenate(found)

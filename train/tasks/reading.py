@@ -1,29 +1,55 @@
 """Images from a user's files while they are read: which one is damaged is the user's error."""
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from jax import Array
+from jax.sharding import Mesh
 
+from data.images import ImageData
+from train import mesh as mesh_lib
 from train.config import user_errors
-from train.task import Batch, Source, Variables
+from train.task import Batch, Batches, Source, Variables
 
 
-class UsersImages:
+def training(data: ImageData, split: str, mesh: Mesh, seed: int) -> Source:
+  """What the tasks on images give as their `source`."""
+  if split != 'train':
+    raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
+  with user_errors():
+    return UsersSource(data.train_source(seed, mesh_lib.batch_sharding(mesh)))
+
+
+def evaluation(data: ImageData, split: str, mesh: Mesh) -> Batches:
+  """Every record of `split` once, in order."""
+  with user_errors():
+    return UsersBatches(data.eval_batches(split, mesh_lib.batch_sharding(mesh)))
+
+
+@dataclasses.dataclass(frozen=True)
+class UsersSource:
   """A source of images whose files may be damaged: which one is, is a user's error."""
 
-  def __init__(self, source: Source):
-    self._source = source
+  source: Source
 
   def init(self, key: Array) -> Any:
-    return self._source.init(key)
+    return self.source.init(key)
 
   def next(self, carry: Any, step: int, variables: Variables) -> tuple[Any, Batch]:
     with user_errors():
-      return self._source.next(carry, step, variables)
+      return self.source.next(carry, step, variables)
 
 
-def readable(batches: Iterable[Batch]) -> Iterator[Batch]:
-  """The batches; a file that cannot be read is a user's error."""
-  with user_errors():
-    yield from batches
+@dataclasses.dataclass(frozen=True)
+class UsersBatches:
+  """Likewise, of a finite set of batches."""
+
+  batches: Batches
+
+  def __len__(self) -> int:
+    return len(self.batches)
+
+  def __iter__(self) -> Iterator[Batch]:
+    with user_errors():
+      yield from self.batches
