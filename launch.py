@@ -89,9 +89,11 @@ flags.DEFINE_string('colourise', None, 'an image file, of which only the grey is
 flags.DEFINE_string('from_hf', None, 'a folder of GPT-2 weights to make the workdir from')
 flags.DEFINE_string('to_hf', None, "a folder to write the workdir's weights to, for transformers")
 
-flags.DEFINE_string('engine', 'rollout', 'who plays: rollout, uniform (searches) or random')
 flags.DEFINE_string(
-  'first', 'rollout', 'an engine, such as rollout:400, or the command line of a GTP program'
+  'engine', 'rollout', 'who plays without --workdir: rollout, uniform (searches) or random'
+)
+flags.DEFINE_string(
+  'first', 'rollout', 'an engine or workdir, as rollout:400, runs/go:50, or a GTP command line'
 )
 flags.DEFINE_string('second', 'random', 'its opponent, likewise')
 flags.DEFINE_integer('size', 9, 'of the board, until the controller says another')
@@ -194,14 +196,20 @@ def convert(overrides: dict[str, str]) -> None:
 def play(overrides: dict[str, str]) -> None:
   """Plays Go by the Go Text Protocol on stdin and stdout, for any program that speaks it."""
   no_overrides(overrides)
+  workdir, step = one_workdir() if FLAGS.workdir else '', arguments.checkpoint(FLAGS.step)
   start()
-  from mcts import gtp
+  from mcts import engines, gtp
 
-  rules: dict[str, Any] = {
-    name: FLAGS[name].value for name in ('size', 'komi', 'superko', 'suicide')
-  }
+  rules: dict[str, Any] = {name: FLAGS[name].value for name in ('komi', 'superko', 'suicide')}
+  options = {'seed': FLAGS.seed, **search_options()}
   with config_lib.user_errors():
-    gtp.play(FLAGS.engine, **rules, resign=FLAGS.resign, seed=FLAGS.seed, **search_options())
+    if workdir:
+      from train import playing
+
+      engine: engines.Engine = playing.engine(workdir, step, **options)
+    else:
+      engine = engines.make(FLAGS.engine, **options)
+    gtp.play(engine, **rules, size=board_size(engine), resign=FLAGS.resign)
 
 
 def match(overrides: dict[str, str]) -> None:
@@ -212,12 +220,25 @@ def match(overrides: dict[str, str]) -> None:
   sprt = arguments.elo_bounds(FLAGS.sprt)
   start()
   from mcts import arena
+  from train import playing
 
   names = ('games', 'size', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')
   terms: dict[str, Any] = {name: FLAGS[name].value for name in names}
   with config_lib.user_errors():
     workdir = FLAGS.workdir[0] if FLAGS.workdir else None
-    arena.match(FLAGS.first, FLAGS.second, **terms, sprt=sprt, workdir=workdir, **search_options())
+    first, second = (playing.player(x, **search_options()) for x in (FLAGS.first, FLAGS.second))
+    terms['size'] = board_size(first, second)
+    arena.match(first, second, **terms, sprt=sprt, workdir=workdir, **search_options())
+
+
+def board_size(*players: Any) -> int:
+  """As --size says; unless it does, one that all players know."""
+  from mcts.go import SIZES
+
+  known = set(SIZES).intersection(*(getattr(player, 'sizes', SIZES) for player in players))
+  if FLAGS['size'].present or FLAGS.size in known:
+    return FLAGS.size
+  return max(known, default=FLAGS.size)
 
 
 def search_options() -> dict[str, Any]:
@@ -253,7 +274,7 @@ VERBS = {
   'report': Verb(report, ('workdir', 'output', 'record')),
   'sample': Verb(sample, ('workdir', 'step', *DRAWING, 'seed', 'host_tuning')),
   'convert': Verb(convert, ('from_hf', 'to_hf', 'workdir', 'step')),
-  'play': Verb(play, ('engine', 'resign', *GO)),
+  'play': Verb(play, ('engine', 'workdir', 'step', 'resign', *GO)),
   'match': Verb(match, ('first', 'second', 'workdir', *MATCH, *GO)),
 }
 

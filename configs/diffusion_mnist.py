@@ -6,7 +6,8 @@ python launch.py sample --workdir=runs/diffusion_mnist --label=3,7 --samples=8 -
 Paper: none; process, network's preconditioning, loss and times are those of Karras, Aittala, Aila,
 Laine, Elucidating the design space of diffusion-based generative models, 2022; the network is
 DDPM's with widths 32, 64, 64. MNIST's bits/dim are known of flows, about 0.97 to 1.05 bits, rather
-than of diffusion models. Ours: not measured yet.
+than of diffusion models. Ours: 99.3 % of samples are what was asked for, 1.67 bits/dim by the
+probability flow and 1.88 by the bound (seed 0; docs/diffusion.md).
 """
 
 from ml_collections import ConfigDict

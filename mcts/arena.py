@@ -19,10 +19,11 @@ import numpy as np
 
 from mcts import clock, elo, engines, lockstep, referee
 from mcts.engines import Engine
+from mcts.go import SIZES
 from mcts.notation import BLACK
 from mcts.referee import Game, Terms
 
-PLAYERS = 'name[:key=value,...] of an engine, or the command line of a GTP program'
+PLAYERS = 'name[:key=value,...] of an engine or a workdir, or the command line of a GTP program'
 QUIET = 10.0  # s without a word about games that are all played at once
 
 
@@ -42,6 +43,17 @@ def player(spec: str | Engine, **options) -> Engine | str:
     if not program or not shutil.which(program[0].strip('"\'')):
       raise ValueError(f'player {spec!r}: give {PLAYERS}; engines: {", ".join(engines.ENGINES)}')
     return spec
+  try:
+    engine = engines.make(name, **{**options, **options_of(spec, text)})
+  except TypeError as error:
+    raise ValueError(f'player {spec!r}: {error}') from None
+  engine.name = spec
+  return engine
+
+
+def options_of(spec: str, text: str) -> dict[str, float]:
+  """What the text behind the colon of a player says: '400' or 'simulations=400,seed=1'."""
+  options: dict[str, float] = {}
   for part in filter(None, text.split(',')):
     key, equals, value = part.partition('=')
     key, value = (key, value) if equals else ('simulations', key)
@@ -49,12 +61,7 @@ def player(spec: str | Engine, **options) -> Engine | str:
       options[key] = float(value) if '.' in value else int(value)
     except ValueError:
       raise ValueError(f'player {spec!r}: {part!r} must be key=number, or a number') from None
-  try:
-    engine = engines.make(name, **options)
-  except TypeError as error:
-    raise ValueError(f'player {spec!r}: {error}') from None
-  engine.name = spec
-  return engine
+  return options
 
 
 def names(players: Sequence[Engine | str]) -> tuple[str, str]:
@@ -184,6 +191,10 @@ def match(
   limit = clock.parse(time)
   terms = Terms(size, komi, superko, suicide, cap, plies, seed, limit, timeout, tidy)
   players = (player(first, **options), player(second, **options))
+  for who in players:
+    if size not in getattr(who, 'sizes', SIZES):
+      sizes = ', '.join(map(str, who.sizes))
+      raise ValueError(f'size {size}: {who.name} plays on boards of size {sizes}')
   return _Play(players, terms, -(-games // 2), sprt, batch, workdir, say).run()
 
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mcts import lines
+from mcts import lines, symmetry
 from mcts.game import Game
 
 
@@ -17,6 +17,7 @@ def ConnectFour(rows: int = 6, columns: int = 7, in_a_row: int = 4) -> Game:
     num_actions=columns,
     free=lambda board: board[0] == 0,
     cell=lambda board, action: (_lowest(board[:, action] == 0), action),
+    symmetries=symmetry.MIRROR,
   )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from jax import Array
 
+from mcts import symmetry
+
 State = Any
 """All that the rules need of a game under way: any pytree of arrays of fixed shapes."""
 
@@ -41,6 +43,7 @@ class Game:
   unpack: (node, root, line, length) -> state, the inverse of `pack` with help: `root` is the state
     at the tree's root, `line` the nodes from the root's child down to and with `node`, stacked
     `[D, ...]`, of which the first `length` (int32 `[]`) hold and the others may be anything.
+  symmetries: what may be done to planes and policies alike without changing the game.
   """
 
   name: str
@@ -54,3 +57,4 @@ class Game:
   to_play: Callable[[State], Array]
   pack: Callable[[State], Node] = lambda state: state
   unpack: Callable[[Node, State, Node, Array], State] = _unpack_identity
+  symmetries: symmetry.Group = symmetry.NONE

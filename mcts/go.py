@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 from mcts import chains as chains_lib
+from mcts import symmetry
 from mcts.game import Game
 from mcts.go_moves import give_turn, legal, position_hash, step
 from mcts.go_state import Rules, State, chains_of, done, to_play
@@ -57,6 +58,7 @@ class Go(Game):
       to_play=to_play,
       pack=bind(pack, rules),
       unpack=bind(unpack, rules),
+      symmetries=symmetry.SQUARE,
     )
     object.__setattr__(self, 'rules', rules)
     object.__setattr__(self, 'size', size)

@@ -82,7 +82,7 @@ class Session:
 
   def boardsize(self, size):
     size = integer_of(size)
-    if size not in SIZES:
+    if size not in getattr(self.engine, 'sizes', SIZES):
       raise Refusal('unacceptable size')
     self._new(Position(size, self.position.komi, **self.options))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mcts import symmetry
 from mcts.game import Game
 
 
@@ -29,6 +30,7 @@ def make_game(
   num_actions: int,
   free: Callable[[Array], Array],
   cell: Callable[[Array, Array], tuple[Array, Array]],
+  symmetries: symmetry.Group = symmetry.NONE,
 ) -> Game:
   """The game on a board of that shape in which `in_a_row` stones win.
 
@@ -57,6 +59,7 @@ def make_game(
     value=lambda state: jnp.where(won(state, lines), -1.0, 0.0),
     observe=observe,
     to_play=to_play,
+    symmetries=symmetries,
   )
 
 

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from mcts import evaluators
 from mcts import search as search_lib
 from mcts import tree as tree_lib
 from mcts.evaluators import Evaluate
-from mcts.go import Go, State
+from mcts.go import SIZES, Go, State
 from mcts.players import Act, Candidate, Report, eyes_of
 from mcts.position import Position, Turn
 from mcts.rules import Puct
@@ -76,6 +76,7 @@ class Search:
     none counts but grows no tree.
   temperature: 0 plays the most visited move, 1 in proportion to the visits.
   slack: with `tidy`, how much worse than the best a move may be, in value, and still beat a pass.
+  sizes: of the boards that the evaluator knows.
   """
 
   evaluator: Evaluator
@@ -87,6 +88,7 @@ class Search:
   seed: int = 0
   rule: Puct = Puct()  # noqa: RUF009 it is frozen
   slack: float = 0.1
+  sizes: Collection[int] = SIZES
 
   def __post_init__(self):
     if self.simulations < 1:

@@ -1,10 +1,13 @@
-"""The eight symmetries of a square board: of boards, planes, actions and policies.
+"""The symmetries of boards: of planes, actions and policies; the eight of a square above all.
 
 Symmetry k in [0, 8) is a turn by k % 4 quarter turns counterclockwise (as `numpy.rot90`), after
 which k >= 4 mirrors left and right. k may be an array under `jax.vmap`: all of it is one gather.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +53,32 @@ def action(a: Array, k, size: int) -> Array:
   """Where the action (a point, or the pass size^2) lies on the board transformed by k."""
   back = jnp.asarray(_sources(size))[inverse(k)]
   return jnp.where(a < size * size, back[jnp.minimum(a, size * size - 1)], a)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The symmetries of a game, each a number k in [0, count); 0 changes nothing.
+
+  board: (planes `[H, W, ...]`, k) -> the planes, transformed.
+  policy: (`[A]`, k) -> what belongs to the actions, likewise.
+  """
+
+  count: int
+  board: Callable[[Array, Any], Array]
+  policy: Callable[[Array, Any], Array]
+
+
+def _mirror_columns(planes: Array, k) -> Array:
+  return jnp.where(k > 0, planes[:, ::-1], planes)
+
+
+def _mirror_actions(p: Array, k) -> Array:
+  return jnp.where(k > 0, p[::-1], p)
+
+
+SQUARE = Group(COUNT, board, policy)  # an action is a point, row by row, or a pass behind them
+MIRROR = Group(2, _mirror_columns, _mirror_actions)  # an action is a column
+NONE = Group(1, lambda planes, k: planes, lambda p, k: p)
 
 
 def _points(actions: int) -> tuple[int, int]:

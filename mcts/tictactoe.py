@@ -1,6 +1,6 @@
 """Tic-tac-toe: 3 x 3, three in a row; action row * 3 + column. With best play nobody wins."""
 
-from mcts import lines
+from mcts import lines, symmetry
 from mcts.game import Game
 
 
@@ -12,4 +12,5 @@ def TicTacToe() -> Game:
     num_actions=9,
     free=lambda board: board.reshape(-1) == 0,
     cell=lambda board, action: (action // 3, action % 3),
+    symmetries=symmetry.SQUARE,
   )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from models import alexnet, dit, gpt, lenet, resnet, unet
+from models import alexnet, alphago, dit, gpt, lenet, policy_value, resnet, unet
 
 DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
 
@@ -19,10 +19,17 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   **{f'resnet{n}': functools.partial(resnet.resnet_imagenet, n) for n in resnet.IMAGENET_STAGES},
   'gpt': gpt.GPT,
   **{name: functools.partial(gpt.GPT, **size) for name, size in gpt.SIZES.items()},
+  'alphago_policy': alphago.policy,
+  'alphago_value': alphago.value,
+  'alphago_rollout': alphago.Rollout,
   'unet': unet.UNet,
   **{name: functools.partial(unet.UNet, **size) for name, size in unet.SIZES.items()},
   'dit': dit.DiT,
   **{name: functools.partial(dit.DiT, **size) for name, size in dit.SIZES.items()},
+  **{
+    name: functools.partial(policy_value.PolicyValue, **size)
+    for name, size in policy_value.SIZES.items()
+  },
 }
 
 

@@ -92,9 +92,9 @@ def train(digits, layout, *, parallel='jit', model=SMALL_LENET, steps=2, accumul
 
 
 LAYOUTS = [
-  ((8, 1, 1), 'jit', 1),
+  pytest.param((8, 1, 1), 'jit', 1, marks=pytest.mark.slow),
   ((8, 1, 1), 'pmap', 1),
-  ((2, 2, 2), 'jit', 1),
+  pytest.param((2, 2, 2), 'jit', 1, marks=pytest.mark.slow),
   ((2, 1, 1), 'jit', 4),
 ]
 

@@ -12,6 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from data import SOURCES
+from mcts import replay
+from mcts.selfplay import end_of, fresh
 from models import ops
 from train import config as config_lib
 from train import tools
@@ -38,16 +40,17 @@ def test_a_config_opens_with_its_command_its_paper_and_the_numbers(path):
   assert 'Ours: ' in text
 
 
-def images(data):
+def images(task):
   return {
-    'image': jax.ShapeDtypeStruct((4, *data.image_shape), np.uint8),
+    'image': jax.ShapeDtypeStruct((4, *task.data.image_shape), np.uint8),
     'label': jax.ShapeDtypeStruct((4,), np.int32),
     'index': jax.ShapeDtypeStruct((4,), np.int32),
     'mask': jax.ShapeDtypeStruct((4,), np.float32),
   }
 
 
-def text(data):
+def text(task):
+  data = task.data
   return {
     'tokens': jax.ShapeDtypeStruct((4, data.block_size + 1), np.int32),
     'mask': jax.ShapeDtypeStruct((4, data.block_size), np.float32),
@@ -55,7 +58,38 @@ def text(data):
   }
 
 
-BATCHES = {'images': images, 'text': text}
+def positions(task):
+  game, key = task.game, jax.random.key(0)
+  extras = jax.eval_shape(lambda: end_of(game, fresh(game, 1))) if task.settings.ends else {}
+  extras = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), extras)
+
+  def draw():
+    return replay.sample(game, replay.start(game, 2, 4, extras), key, 4, 4)
+
+  return {**jax.eval_shape(draw), 'play': {}}
+
+
+def recorded(task):
+  each = {name: jax.ShapeDtypeStruct((4,), np.float32) for name in ('result', 'mask')}
+  return {'seen': task.board.example(4), 'move': jax.ShapeDtypeStruct((4,), np.int32), **each}
+
+
+def own_moves(task):
+  each = {name: jax.ShapeDtypeStruct((4,), np.float32) for name in ('won', 'turns')}
+  sensible = jax.ShapeDtypeStruct((4, task.board.size**2), bool)
+  return {**recorded(task), 'sensible': sensible, **each}
+
+
+BATCHES = {
+  'classify': images,
+  'diffusion': images,
+  'consistency': images,
+  'language': text,
+  'selfplay': positions,
+  'go_policy': recorded,
+  'go_value': recorded,
+  'go_reinforce': own_moves,
+}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -65,7 +99,7 @@ def test_a_config_trains_in_shapes(path):
   data = SOURCES[config['data']['name']].outline(**section)
   task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
   tx, schedule = make_optimizer(**config['optimizer'], steps=Loop(**config['train']).steps)
-  batch = BATCHES[config['data']['name']](data)
+  batch = BATCHES[config['task']['name']](task)
 
   def step(key, batch):
     variables = tools.mesh_lib.unbox(task.init(key))
@@ -80,7 +114,8 @@ def test_a_config_trains_in_shapes(path):
     return value, updates, new, schedule(0)
 
   # A hundred convolutions are traced in seconds in the plain form, in minutes in a CPU's.
-  with ops.use('plain') if config['task']['name'] == 'diffusion' else contextlib.nullcontext():
+  plain = config['task']['name'] in ('diffusion', 'selfplay')
+  with ops.use('plain') if plain else contextlib.nullcontext():
     value, updates, _, rate = jax.eval_shape(step, jax.random.key(0), batch)
   assert (value.shape, rate.shape) == ((), ())
   assert all(x.dtype == np.float32 for x in jax.tree.leaves(updates))
@@ -114,6 +149,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', list(SMALL))
 def test_the_imagenet_configs_run_on_a_folder_of_pictures(name, photos, tmp_path):
   config = load(

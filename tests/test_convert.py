@@ -351,7 +351,10 @@ def trained(tmp_path, text, tokenizer, **model):
   return str(tmp_path / 'own')
 
 
-@pytest.mark.parametrize('tokenizer', ['characters', 'bytes', 'bpe:280'])
+@pytest.mark.parametrize(
+  'tokenizer',
+  ['bpe:280', *(pytest.param(x, marks=pytest.mark.slow) for x in ('characters', 'bytes'))],
+)
 def test_ones_own_model_with_its_tokenizer(tokenizer, text, tmp_path):
   transformers = pytest.importorskip('transformers')
   workdir = trained(tmp_path, text, tokenizer, vocab_multiple=64, bias=False)

@@ -48,7 +48,7 @@ def run(command: str, root: Path) -> None:
 
 
 def test_a_network_a_data_set_and_a_loss_are_added_as_the_page_says(tmp_path):
-  for name in ('models', 'data', 'train', 'configs'):
+  for name in ('models', 'mcts', 'data', 'train', 'configs'):
     shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
   shutil.copy(ROOT / 'launch.py', tmp_path)
   commands = follow((ROOT / 'docs' / 'extending.md').read_text(), tmp_path)

@@ -60,7 +60,14 @@ def test_an_untrained_network_knows_nothing_and_a_trained_one_something(task):
   assert losses[-1] < losses[0] - 0.5
 
 
-@pytest.mark.parametrize('layout', [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
+@pytest.mark.parametrize(
+  'layout',
+  [
+    (2, 2, 2),
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ((8, 1, 1), (1, 8, 1), (1, 2, 4))),
+  ],
+  ids=str,
+)
 def test_every_mesh_trains_to_the_same_numbers(task, layout):
   params, losses = run(task())
   other, again = run(task(), layout)

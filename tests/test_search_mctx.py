@@ -52,8 +52,8 @@ def both(arrays, noise_key, *, actions, simulations, rule, spread):
 CASES = [
   (8, 5, 64, 4.0, 0.0),
   (4, 9, 200, 2.0, 0.3),
-  (4, 82, 128, 6.0, 0.2),
-  (2, 3, 300, 12.0, 0.0),
+  pytest.param(4, 82, 128, 6.0, 0.2, marks=pytest.mark.slow),
+  pytest.param(2, 3, 300, 12.0, 0.0, marks=pytest.mark.slow),
 ]
 
 

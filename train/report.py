@@ -1,7 +1,8 @@
 """One page that says what a run came to: the paper's number, ours, curves, mistakes, settings.
 
-The page is one file (styles, charts and pictures inside it, no script, no network), made from the
-files of one run folder or of many; runs that differ in the seed alone are taken together.
+The page is one file (styles, charts and pictures inside it, no network, and no script but what goes
+through a game's moves), made from the files of one run folder or of many; runs that differ in the
+seed alone are taken together.
 """
 
 import datetime
@@ -23,6 +24,7 @@ EVALUATED = {  # what the verb eval adds to a page, by task
   'classify': 'confusion, samples and filters',
   'language': 'perplexity and bits per byte',
   'diffusion': 'bounds in bits a dimension',
+  'selfplay': 'matches against fixed players',
 }
 SMALL = 330  # width of a chart that stands three in a row
 

@@ -56,7 +56,7 @@ TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kep
 # section -> what its keys are checked against, and what the code hands in when it builds.
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
-  'model': (models.MODELS, ('num_classes', 'vocab_size')),
+  'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
   'data': (SOURCES, ('folder', 'read')),
   'optimizer': (OPTIMIZERS, ()),
   'train': (Loop, ()),

@@ -1,0 +1,56 @@
+"""Go on 9x9 from nothing but its rules, by Gumbel AlphaZero, on one GPU.
+
+python launch.py train --config=go_9x9 --workdir=runs/go_9x9
+
+Paper: Danihelka, Guez, Schrittwieser, Silver, Policy improvement by planning with Gumbel, 2022,
+figure 2, on 9x9 with few simulations; the ownership and score heads are those of Wu, Accelerating
+self-play learning in Go, 2019. Neither gives a number to be had again; what is aimed at is 90 % of
+games against GNU Go 3.8 at level 10 (launch.py match).
+Ours: not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict(
+    dict(
+      task=dict(
+        name='selfplay',
+        game='go(size=9, komi=7.5)',
+        slots=1_024,
+        simulations=32,
+        rule='gumbel(considered=16)',
+        temperature_moves=12,
+        window=2_000_000,
+        window_start=200_000,
+        minimum=100_000,
+        ownership_weight=0.5,
+        score_weight=0.5,
+        anchors=('random', 'rollout(simulations=200, longest=160)'),
+        match_games=200,
+        past_every=2_000,
+      ),
+      model=dict(
+        name='policy_value',
+        blocks=6,
+        channels=128,
+        ownership=True,
+        score=True,
+        dtype='bfloat16',
+      ),
+      data=dict(name='selfplay', batch_size=1_024),
+      optimizer=dict(
+        name='sgd',
+        learning_rate=2e-2,
+        schedule='cosine',
+        warmup_steps=1_000,
+        momentum=0.9,
+        weight_decay=1e-4,
+      ),
+      train=dict(
+        steps=100_000, log_every=100, eval_every=2_000, best='rollout/share', best_mode='max'
+      ),
+      paper=dict(title='GNU Go 3.8', metric='rollout/share'),
+    )
+  )

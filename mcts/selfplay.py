@@ -1,0 +1,290 @@
+"""A batch of games that a network plays against itself, move by move; a game that ends begins anew.
+
+`play` makes one move in every game: it searches, chooses, and says what there is to be learned of
+the position. Everything random of a game comes of its slot's key and of how many moves the slot has
+made, so that games do not depend on how many devices share them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from mcts import evaluators, resignation
+from mcts import search as search_lib
+from mcts import tree as tree_lib
+from mcts.game import Game
+from mcts.replay import Entry
+from mcts.resignation import Resignation
+from mcts.rules import Gumbel, Puct, Rule
+from mcts.simulate import fold
+from mcts.tree import Root, Tree, dataclass
+
+Apply = Callable[[Array], tuple[Array, Array]]
+"""Planes `[B, H, W, C]` to logits `[B, A]` and values `[B]`."""
+
+Stats = dict[str, tuple[Array, Array]]
+"""name -> (sum, weight), float32 scalars, over the games of one device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfPlay:
+  """How the games are played.
+
+  simulations, rule: of a search. Dirichlet noise is the rule's (Silver et al. 2017, Methods).
+  temperature_moves, temperature: so many first moves of a game are drawn from the search's policy
+    to the power 1 / temperature (there: 30 and 1); later ones are the most visited, or Gumbel's.
+  resign: see there.
+  full: the share of moves searched in full. Others have `fast` simulations and no noise, and their
+    policy is not learned (playout cap randomisation: Wu 2019, section 3.1).
+  reuse: a move's search goes on with what the last one found below it (Silver et al. 2017).
+  ends: whether entries say who owns what at the end, and the score (a game of Go alone).
+  """
+
+  simulations: int
+  rule: Rule
+  temperature_moves: int = 0
+  temperature: float = 1.0
+  resign: Resignation = Resignation()  # noqa: RUF009 it is frozen
+  full: float = 1.0
+  fast: int = 0
+  reuse: bool = False
+  ends: bool = False
+
+  def __post_init__(self):
+    if self.simulations < 1:
+      raise ValueError(f'simulations {self.simulations}: must be at least 1')
+    if not 0 < self.full <= 1:
+      raise ValueError(f'full {self.full}: a share of moves, above 0 and at most 1')
+    if self.full < 1 and not 1 <= self.fast <= self.simulations:
+      raise ValueError(f'fast {self.fast}: must be from 1 to simulations, {self.simulations}')
+    if self.reuse and isinstance(self.rule, Gumbel):
+      raise ValueError('reuse: of PUCT; the rounds of Gumbel begin from a tree without visits')
+
+  @property
+  def capacity(self) -> int:
+    return self.simulations * (2 if self.reuse else 1) + 1
+
+
+@dataclass
+class Actors:
+  """B games under way.
+
+  state: pytree `[B, ...]`; key: typed keys `[B]`, one a slot for good.
+  plies: int32 `[B]` moves that the slot has ever made; length: int32 `[B]` those of this game.
+  lowest: float32 `[B, 2]` the lowest value that each player has had in this game.
+  plays_out: bool `[B]` whether nobody may give this game up.
+  tree, action: with `reuse` the last search and what was played after it, else ().
+  """
+
+  state: Any
+  key: Array
+  plies: Array
+  length: Array
+  lowest: Array
+  plays_out: Array
+  tree: Tree | tuple
+  action: Array
+
+
+def start(game: Game, settings: SelfPlay, keys: Array) -> Actors:
+  """Games before their first moves; keys: typed, `[B]`, one a slot."""
+  batch = keys.shape[0]
+  state = fresh(game, batch)
+  return Actors(
+    state=state,
+    key=keys,
+    plies=jnp.zeros(batch, jnp.int32),
+    length=jnp.zeros(batch, jnp.int32),
+    lowest=jnp.ones((batch, 2)),
+    plays_out=_plays_out(settings, fold(keys, 0)),
+    tree=_no_tree(game, settings, state) if settings.reuse else (),
+    action=jnp.zeros(batch, jnp.int32),
+  )
+
+
+def fresh(game: Game, batch: int) -> Any:
+  """`batch` states before the first move."""
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), game.init())
+
+
+def _plays_out(settings: SelfPlay, keys: Array) -> Array:
+  share = settings.resign.played_out
+  draw = jax.vmap(lambda key: jax.random.bernoulli(key, share))
+  return draw(keys) if share else jnp.ones(keys.shape, bool)
+
+
+def _no_tree(game: Game, settings: SelfPlay, state: Any) -> Tree:
+  logits = jnp.zeros((len(jax.tree.leaves(state)[0]), game.num_actions))
+  zeros = logits[:, 0]
+  root = Root(state, jax.vmap(game.pack)(state), logits, zeros, zeros > 0)
+  return tree_lib.start(root, capacity=settings.capacity)
+
+
+# -------- one move of every game --------
+
+
+def play(
+  game: Game,
+  settings: SelfPlay,
+  apply: Apply,
+  actors: Actors,
+  key: Array,
+  threshold: Array,
+) -> tuple[Actors, Entry, tuple[Stats, tuple[Array, Array]]]:
+  """The games one move on, what is to be kept of the positions, and figures of the play.
+
+  key: one for all devices. threshold: below which a player gives up. The figures come with what
+  `resignation.update` wants to know of games played out.
+  """
+  keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)
+  root, planes, legal = look(game, apply, actors.state)
+  full = jax.random.uniform(jax.random.fold_in(key, actors.plies[0])) < settings.full
+  decision, tree = _think(game, settings, apply, actors, root, keys, full)
+  player = jax.vmap(game.to_play)(actors.state)
+  hopes = jnp.maximum(decision.value, _best_value(tree))
+  lowest = actors.lowest.at[jnp.arange(len(player)), player].min(hopes)
+  stepped = jax.vmap(game.step)(actors.state, decision.action)
+  resigned = (hopes < threshold) & ~actors.plays_out
+  done = jax.vmap(game.done)(stepped)
+  over = done | resigned
+  outcome = jnp.where(resigned, -_sign(player), first_outcome(game, stepped))
+  entry = Entry(
+    planes=planes,
+    legal=legal,
+    policy=decision.policy,
+    value=decision.value,
+    player=player,
+    good=jnp.broadcast_to(full, over.shape),
+    outcome=outcome,
+    over=over,
+    known=done & ~resigned,
+    extras=end_of(game, stepped) if settings.ends else {},
+  )
+  stats = _figures(settings, actors, entry, lowest, resigned, threshold)
+  histograms = resignation.tally(lowest, outcome, over & actors.plays_out)
+  actors = _go_on(game, settings, actors, stepped, over, lowest, keys, tree, decision.action)
+  return actors, entry, (stats, histograms)
+
+
+def look(game: Game, apply: Apply, states: Any) -> tuple[Root, Array, Array]:
+  """Roots of games that are not over; their planes, and bool `[B, A]` their legal moves."""
+  planes, legal = jax.vmap(game.observe)(states), jax.vmap(game.legal)(states)
+  logits, values = apply(planes)
+  root = Root(
+    state=states,
+    node=jax.vmap(game.pack)(states),
+    logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),
+    value=values.astype(jnp.float32),
+    done=jnp.zeros_like(legal[:, 0]),
+  )
+  return root, planes, legal
+
+
+def _think(game, settings, apply, actors, root, keys, full):
+  """(Decision, Tree): in full, or a fast search without noise, for all games alike."""
+  expand = evaluators.make_expand(game, evaluators.network(game, apply))
+  early = actors.length < settings.temperature_moves
+  temperature = jnp.where(early, settings.temperature, 0.0)
+
+  def search(simulations, rule):
+    if settings.reuse:
+      tree = search_lib.advance(actors.tree, actors.action, root, keys, rule=rule)
+    else:
+      tree = tree_lib.start(root, capacity=settings.capacity)
+      tree = rule.prepare(tree, fold(keys, 0))
+    tree = search_lib.extend(tree, expand, keys, num_simulations=simulations, rule=rule)
+    return rule.decide(tree, fold(keys, 2), temperature), tree
+
+  if settings.full == 1:
+    return search(settings.simulations, settings.rule)
+  return lax.cond(
+    full,
+    lambda: search(settings.simulations, settings.rule),
+    lambda: search(settings.fast, quiet(settings.rule)),
+  )
+
+
+def quiet(rule: Rule) -> Rule:
+  """The rule without noise at the root, nor forced visits."""
+  if isinstance(rule, Puct):
+    return dataclasses.replace(rule, fraction=0.0, forced=0.0)
+  return dataclasses.replace(rule, scale=0.0)
+
+
+def _best_value(tree: Tree) -> Array:
+  """float32 `[B]`: of the visited moves the highest value, -1 if there is none."""
+  return jnp.where(tree.root_visits > 0, tree.root_values, -1.0).max(1)
+
+
+def _go_on(game, settings, actors, stepped, over, lowest, keys, tree, action) -> Actors:
+  """After a move; where a game is over, a new one."""
+  again = fresh(game, len(over))
+  state = jax.tree.map(lambda new, old: jnp.where(_wide(over, new), new, old), again, stepped)
+  if settings.reuse:  # a new game has nothing below the last move of the one before
+    forget = jnp.where(over[:, None], 0, tree.child[:, 0]).astype(tree.child.dtype)
+    tree = dataclasses.replace(tree, child=tree.child.at[:, 0].set(forget))
+  return Actors(
+    state=state,
+    key=actors.key,
+    plies=actors.plies + 1,
+    length=jnp.where(over, 0, actors.length + 1),
+    lowest=jnp.where(over[:, None], 1.0, lowest),
+    plays_out=jnp.where(over, _plays_out(settings, fold(keys, 1)), actors.plays_out),
+    tree=tree if settings.reuse else (),
+    action=action if settings.reuse else actors.action,
+  )
+
+
+def _wide(x: Array, like: Array) -> Array:
+  return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
+
+
+# -------- what is known of a game --------
+
+
+def _sign(player: Array) -> Array:
+  """float32: 1 for the player 0, -1 for the player 1."""
+  return (1 - 2 * player).astype(jnp.float32)
+
+
+def first_outcome(game: Game, states: Any) -> Array:
+  """float32 `[B]`: of finished games 1, -1 or 0 as the player 0 has won, lost or drawn."""
+  return jax.vmap(game.value)(states) * _sign(jax.vmap(game.to_play)(states))
+
+
+def end_of(game: Any, states: Any) -> dict[str, Array]:
+  """Of Go: who owns each point, int8 `[B, N, N]` with 1 for black, and black's score `[B]`."""
+  ownership, score = jax.vmap(game.ownership)(states), jax.vmap(game.score)(states)
+  return {'ownership': ownership, 'score': score}
+
+
+def _figures(settings, actors, entry, lowest, resigned, threshold) -> Stats:
+  over = entry.over.astype(jnp.float32)
+  games, positions = over.sum(), jnp.float32(len(over))
+  entropy = -jnp.sum(entry.policy * jnp.log(jnp.maximum(entry.policy, 1e-20)))
+  stats = {
+    'length': ((over * (actors.length + 1)).sum(), games),
+    'first_share': ((over * (1 + entry.outcome) / 2).sum(), games),
+    'draws': ((over * (entry.outcome == 0)).sum(), games),
+    'entropy': (entropy, positions),
+    'search_value': (jnp.sum(entry.value * _sign(entry.player)), positions),
+  }
+  if settings.resign.played_out:
+    stats['resigned'] = (_count(resigned), games)
+    stats['resigned_wrongly'] = _false_alarms(actors, entry, lowest, threshold)
+  return stats
+
+
+def _false_alarms(actors, entry, lowest, threshold) -> tuple[Array, Array]:
+  """Games played out that a player would have given up who did not lose; that either would have."""
+  result = jnp.stack([entry.outcome, -entry.outcome], 1)
+  given_up = (lowest < threshold) & (entry.over & actors.plays_out)[:, None]  # [B, 2]
+  return _count((given_up & (result >= 0)).any(1)), _count(given_up.any(1))
+
+
+def _count(x: Array) -> Array:
+  return x.sum().astype(jnp.float32)

@@ -1,0 +1,75 @@
+"""AlphaGo Zero's network: one residual tower with a policy and a value at its top.
+
+Silver et al. 2017, Methods, 'Neural network architecture'; the heads for who owns each point and
+for the score are those of Wu 2019 (arXiv 1902.10565), section 4, in their plainest form.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from models.layers import BatchNorm, Dense
+from models.resnet import Block, check, conv
+
+SIZES: dict[str, dict] = {
+  'policy_value': {},
+  'alphago_zero20': {'blocks': 19, 'channels': 256},  # with the first convolution, 20 blocks
+  'alphago_zero40': {'blocks': 39, 'channels': 256},
+}
+
+
+class PolicyValue(nn.Module):
+  """Planes `[B, H, W, C]` to logits `[B, A]`, values `[B]` in [-1, 1], and a dict of extras.
+
+  blocks: of two 3x3 convolutions with `channels` each.
+  policy_channels, value_channels: of the heads' 1x1 convolutions; value_width: of the value's
+    hidden layer.
+  ownership: extras get 'ownership' `[B, H, W]` in [-1, 1], 1 where the player to move will own.
+  score: extras get 'score' `[B]`, for the player to move, in boards: points / (H W).
+  statistics: BatchNorm's in training, 'global' or 'device'; without `train` it is the running one.
+  """
+
+  num_actions: int
+  blocks: int = 4
+  channels: int = 64
+  policy_channels: int = 2
+  value_channels: int = 1
+  value_width: int = 256
+  ownership: bool = False
+  score: bool = False
+  statistics: str = 'global'
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Array, dict[str, Array]]:
+    check('v1', False, self.statistics)
+    x = conv(self.channels, 3, 1, dtype=self.dtype, name='stem')(x.astype(self.dtype))
+    x = self.rectified('stem_norm', x, train)
+    for i in range(self.blocks):
+      block = Block(
+        self.channels, 1, False, False, 'v1', False, self.statistics, self.dtype, name=f'block{i}'
+      )
+      x = block(x, train=train)
+    extras = {}
+    if self.ownership:
+      owner = conv(1, 1, 1, dtype=self.dtype, name='ownership')(x)
+      extras['ownership'] = jnp.tanh(owner[..., 0].astype(jnp.float32))
+    if self.score:
+      mean = x.mean((1, 2))
+      extras['score'] = Dense(1, dtype=self.dtype, name='score')(mean)[:, 0].astype(jnp.float32)
+    return self.policy(x, train), self.value(x, train), extras
+
+  def policy(self, x: Array, train: bool) -> Array:
+    x = conv(self.policy_channels, 1, 1, dtype=self.dtype, name='policy_conv')(x)
+    x = self.rectified('policy_norm', x, train).reshape(x.shape[0], -1)
+    return Dense(self.num_actions, dtype=self.dtype, name='policy')(x).astype(jnp.float32)
+
+  def value(self, x: Array, train: bool) -> Array:
+    x = conv(self.value_channels, 1, 1, dtype=self.dtype, name='value_conv')(x)
+    x = self.rectified('value_norm', x, train).reshape(x.shape[0], -1)
+    x = nn.relu(Dense(self.value_width, dtype=self.dtype, name='value_hidden')(x))
+    x = Dense(1, dtype=self.dtype, name='value')(x)
+    return jnp.tanh(x[:, 0].astype(jnp.float32))
+
+  def rectified(self, name: str, x: Array, train: bool) -> Array:
+    return nn.relu(BatchNorm(self.statistics, dtype=self.dtype, name=name)(x, train=train))

@@ -1,0 +1,113 @@
+"""What play and match make of a workdir: an engine that searches with its network."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mcts import arena, gtp
+from mcts.players import choose
+from mcts.position import Position
+from train import playing, tools
+from train.config import UserError
+from train.tasks.selfplay import SelfPlayTask
+
+SMALL = {
+  'task': {
+    'name': 'selfplay',
+    'game': 'go(size=5, komi=0.5, max_moves=20)',
+    'slots': 8,
+    'simulations': 2,
+    'window': 320,
+    'minimum': 0,
+    'match_games': 2,
+    'shown': False,
+  },
+  'model': {'name': 'policy_value', 'blocks': 1, 'channels': 4, 'value_width': 4},
+  'data': {'name': 'selfplay', 'batch_size': 8},
+  'optimizer': {'name': 'sgd', 'learning_rate': 0.01},
+  'train': {'steps': 2, 'eval_every': 0, 'checkpoint_every': 1},
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_device():
+  """Runs that take what there is take one of the eight: they are ready sooner."""
+  one = tools.mesh_lib.make_mesh(1, devices=jax.devices()[:1])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tools.mesh_lib, 'make_mesh', lambda **sizes: one)
+    yield
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  return trained(SMALL, tmp_path_factory.mktemp('runs') / 'small')
+
+
+def trained(config, path):
+  with pytest.MonkeyPatch.context() as patch:  # matches of which nothing is asked here
+    patch.setattr(SelfPlayTask, 'evals', lambda *_: {})
+    tools.train(tools.complete_config(config), str(path))
+  return str(path)
+
+
+def test_an_engine_searches_with_the_network(workdir):
+  engine, position = playing.engine(workdir, simulations=8, leaves=1), Position(5)
+  report = choose(engine, position, 0)
+  assert report.visits == 8 and position.legal(0)[report.move]
+  run = tools.load_run(workdir)
+  priors = {candidate.action: candidate.prior for candidate in report.candidates}
+  state = run.task.game.init()
+  logits, _ = run.task.apply(run.variables, np.asarray(run.task.game.observe(state))[None])
+  shares = np.exp(np.asarray(logits)[0] - np.logaddexp.reduce(np.asarray(logits)[0]))
+  for action, prior in priors.items():
+    assert prior == pytest.approx(float(shares[action]), abs=1e-4)
+
+
+def test_rules_may_be_others_than_those_of_training(workdir):
+  engine = playing.engine(workdir, simulations=2, leaves=1)
+  assert choose(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
+
+
+def test_a_board_of_another_size_is_refused(workdir):
+  session = gtp.Session(playing.engine(workdir), size=5)
+  assert session.answer(gtp.parse('boardsize 9')) == (False, 'unacceptable size')
+  assert session.answer(gtp.parse('boardsize 5'))[0]
+  with pytest.raises(ValueError, match=r'size 9: small plays on boards of size 5'):
+    arena.match(playing.engine(workdir), 'random', size=9)
+
+
+def test_players_are_engines_programs_or_workdirs(workdir):
+  made = playing.player(f'{workdir}:simulations=3,seed=2', simulations=9)
+  assert (made.simulations, made.seed, made.name) == (3, 2, f'{workdir}:simulations=3,seed=2')
+  assert playing.player(workdir, simulations=9).simulations == 9
+  assert playing.player('rollout:400') == 'rollout:400'
+  with pytest.raises(ValueError, match='must be key=number'):
+    playing.player(f'{workdir}:many')
+  with pytest.raises(UserError, match='depth'):
+    playing.player(f'{workdir}:depth=3')
+
+
+def test_a_network_plays_a_match(workdir):
+  played = arena.match(
+    playing.player(f'{workdir}:2'), 'random', size=5, games=2, max_moves=12, say=lambda _: None
+  )
+  assert sum(played.points(0)) == 2 and not any(game.fault for game in played.games)
+
+
+def test_a_run_that_knows_no_go_is_refused(tmp_path):
+  config = {**SMALL, 'task': {**SMALL['task'], 'game': 'tictactoe'}}
+  trained(config, tmp_path)
+  with pytest.raises(UserError, match='a run of task selfplay; to play, it must be of one'):
+    playing.engine(str(tmp_path))
+
+
+def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
+  """Small boards have no high bits in their records: the state has arrays without elements."""
+  other = shutil.copytree(workdir, tmp_path / 'stopped')
+  shutil.rmtree(other / 'checkpoints' / '2')
+  runs = [tools.load_run(path) for path in (workdir, trained(SMALL, other))]
+  first, second = (jax.tree.leaves(run.variables) for run in runs)
+  assert [run.step for run in runs] == [2, 2]
+  assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,116 @@
+"""How strong a network is: games against fixed players and against its own past, on the device."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, PartitionSpec
+
+from data import spec
+from mcts import duel, elo, evaluators
+from mcts.duel import Player
+from mcts.game import Game
+from mcts.rules import Puct
+from train import config as config_lib
+from train import mesh as mesh_lib
+from train.config import user_errors
+from train.task import Variables
+
+Maker = Callable[[Variables], Player]
+"""A player of the network with these variables, for use inside compiled code."""
+
+
+# -------- players that never change --------
+
+
+def random(game: Game) -> Player:
+  return duel.random(game)
+
+
+def uniform(game: Game, simulations: int = 50) -> Player:
+  """A search that knows the rules alone."""
+  return duel.searcher(game, evaluators.uniform(game), Puct(ties='random'), simulations)
+
+
+def rollout(game: Game, simulations: int = 50, longest: int = 1000) -> Player:
+  """A search whose leaves are played out at random."""
+  return duel.searcher(game, duel.rollout(game, longest), Puct(ties='random'), simulations)
+
+
+ANCHORS: Mapping[str, Callable[..., Player]] = {
+  'random': random,
+  'uniform': uniform,
+  'rollout': rollout,
+}
+
+
+def anchor(game: Game, text: str) -> Player:
+  """The player that a spec such as 'rollout(simulations=100)' says."""
+  with user_errors():
+    section = spec.section(text, 'task.anchors')
+    return config_lib.build(section, ANCHORS, 'task.anchors', game=game)
+
+
+# -------- matches --------
+
+
+class Match:
+  """Pairs of games, both colours, of the network against another player: see `duel.pairs`.
+
+  first, second: of variables to players; those of `second` may be () for one that needs none.
+  """
+
+  def __init__(self, game: Game, first: Maker, second: Maker, mesh: Mesh, games: int, opening: int):
+    shards, spread = mesh_lib.batch_shards(mesh), PartitionSpec(mesh_lib.BATCH_AXES)
+    self.pairs = -(-games // (2 * shards)) * shards
+    whole = PartitionSpec()
+
+    def play(keys, ours, theirs):
+      return duel.pairs(game, (first(ours), second(theirs)), keys, opening)
+
+    on_devices = jax.shard_map(
+      play, mesh=mesh, in_specs=(spread, whole, whole), out_specs=spread, check_vma=False
+    )
+    self._play = jax.jit(on_devices, out_shardings=mesh_lib.replicated(mesh))
+
+  def __call__(self, ours: Variables, theirs: Any = (), seed: int = 0) -> np.ndarray:
+    """`[P, 2]` results, moving first and second."""
+    return np.asarray(self._play(self._keys(seed), ours, theirs))
+
+  def _keys(self, seed: int) -> Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(self.pairs))
+
+
+def shares(results: np.ndarray) -> dict[str, float]:
+  """Shares of points: in all games, as the first player, as the second; a draw is half a point."""
+  points = (1 + results) / 2
+  first, second = points.mean(0)
+  return {'share': float(points.mean()), 'as_first': float(first), 'as_second': float(second)}
+
+
+def rating(results: np.ndarray) -> dict[str, float]:
+  """With Elo by which the network is stronger, and its interval."""
+  counts = [int((results == x).sum()) for x in (1, 0, -1)]
+  found = elo.estimate(*counts)
+  return {**shares(results), 'elo': found.elo, 'elo_low': found.low, 'elo_high': found.high}
+
+
+def lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]]:
+  """Of the network alone, without search: how many of all lines of play it loses, on each side."""
+  choose = jax.jit(lambda variables, states, keys: make(variables)(states, keys))
+
+  def evaluate(variables: Variables) -> dict[str, float]:
+    player = functools.partial(choose, variables)
+    first, second = (duel.all_lines(game, player, side) for side in (0, 1))
+    return {
+      'losses': float(first.losses + second.losses),
+      'losses_as_first': float(first.losses),
+      'losses_as_second': float(second.losses),
+      'lines': float(sum(first) + sum(second)),
+    }
+
+  return evaluate

@@ -1,0 +1,334 @@
+"""AlphaGo Zero and AlphaZero: a network learns a game from nothing but games against itself."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+import mcts
+import models
+import models.summary
+from data import spec
+from data.selfplay import SelfPlayData
+from mcts import duel, evaluators
+from mcts.evaluators import Evaluate
+from mcts.game import Game
+from mcts.resignation import Resignation
+from mcts.rules import Gumbel, Puct, Rule
+from mcts.selfplay import SelfPlay, quiet
+from train import config as config_lib
+from train import mesh as mesh_lib
+from train.config import UserError, user_errors
+from train.task import Batch, Metrics, Source, Variables
+from train.tasks import playing, rating, showing
+
+RULES: Mapping[str, Callable[..., Rule]] = {'puct': Puct, 'gumbel': Gumbel}
+BINS = 10  # of predicted values, for the calibration error
+Evaluation = Callable[[Variables], Mapping[str, float]]
+
+
+class SelfPlayTask:
+  """The task `selfplay`. Specs such as 'go(size=9)' choose from a table and change its defaults.
+
+  game: of `mcts.GAMES`. slots: games at a time, over all devices; moves: that each makes for a
+    training step. simulations, rule ('puct' or 'gumbel', of `mcts.rules`), temperature_moves,
+    temperature, full, fast, reuse: see `mcts.selfplay.SelfPlay`.
+  played_out: the share of games that nobody gives up, 0 for no resignation at all; wrong: the
+    largest share of games given up that were not lost.
+  window: positions that are kept, over all slots; window_start: as many are drawn from at first
+    (Wu 2019, appendix C), 0 for all that there are. minimum: positions played before training.
+  value_mix: the share of the search's value in the target of the value, the rest is the outcome.
+  value_weight, ownership_weight, score_weight: of their losses; the last two are for Go and for a
+    network with those heads.
+  anchors: of `rating.ANCHORS`, players to be rated against. match_games: in each match;
+    match_simulations: of the network in them, 0 for as many as in training; opening: random moves
+    that both games of a pair begin with; past_every: steps after which the network as it is becomes
+    the opponent of later evaluations. lines: count all lines of play (for tic-tac-toe).
+  shown: whether a game is shown at each evaluation.
+  """
+
+  def __init__(
+    self,
+    model: Mapping[str, Any],
+    data: SelfPlayData,
+    *,
+    game: str = 'tictactoe',
+    slots: int = 64,
+    moves: int = 1,
+    simulations: int = 32,
+    rule: str = 'gumbel',
+    temperature_moves: int = 0,
+    temperature: float = 1.0,
+    full: float = 1.0,
+    fast: int = 0,
+    reuse: bool = False,
+    played_out: float = 0.0,
+    wrong: float = 0.05,
+    window: int = 50_000,
+    window_start: int = 0,
+    minimum: int = 1_000,
+    value_mix: float = 0.0,
+    value_weight: float = 1.0,
+    ownership_weight: float = 0.0,
+    score_weight: float = 0.0,
+    anchors: tuple[str, ...] = ('random',),
+    match_games: int = 100,
+    match_simulations: int = 0,
+    opening: int = 2,
+    past_every: int = 1_000,
+    lines: bool = False,
+    shown: bool = True,
+  ):
+    for name, value, least in (
+      *(('slots', slots, 1), ('moves', moves, 1), ('match_games', match_games, 2)),
+      *(('minimum', minimum, 0), ('opening', opening, 0), ('past_every', past_every, 1)),
+      *(('match_simulations', match_simulations, 0), ('window_start', window_start, 0)),
+    ):
+      _require(name, value, value >= least, f'must be at least {least}')
+    _require('value_mix', value_mix, 0 <= value_mix <= 1, 'must be in [0, 1]')
+    self.data = data
+    self.game = build(game, mcts.GAMES, 'game')
+    self.rule: Rule = build(rule, RULES, 'rule')
+    self.value_mix, self.weights = value_mix, {'value': value_weight}
+    self.weights |= {'ownership': ownership_weight, 'score': score_weight}
+    ends = ownership_weight > 0 or score_weight > 0
+    _require('game', game, not ends or hasattr(self.game, 'score'), 'only Go has points to learn')
+    with user_errors():
+      self.settings = SelfPlay(
+        simulations=simulations,
+        rule=self.rule,
+        temperature_moves=temperature_moves,
+        temperature=temperature,
+        resign=Resignation(wrong, played_out),
+        full=full,
+        fast=fast,
+        reuse=reuse,
+        ends=ends,
+      )
+      self.model = models.build(**{**model, 'num_actions': self.game.num_actions})
+    self._check_heads()
+    self.amounts = playing.Amounts(
+      slots=slots,
+      moves=moves,
+      length=-(-window // slots),
+      warmup=-(-minimum // slots),
+      window=window_start,
+      batch=data.batch_size,
+      past=past_every,
+    )
+    longest = longest_game(self.game)
+    rule_of_window = f'must be at least {longest * slots}, the longest game in each of the slots'
+    _require('window', window, self.amounts.length >= longest, rule_of_window)
+    self.anchors = {text.partition('(')[0]: rating.anchor(self.game, text) for text in anchors}
+    self.match_games, self.opening = match_games, opening
+    self.match_simulations = match_simulations or simulations
+    self.with_lines, self.shown = lines, shown
+    self._past: tuple[Any, Any] | None = None
+    self._show: Callable[..., Any] | None = None
+
+  def _check_heads(self) -> None:
+    for name in ('ownership', 'score'):
+      wanted, has = self.weights[name] > 0, getattr(self.model, name, False)
+      _require(f'{name}_weight', self.weights[name], not wanted or has, f'needs model.{name}=true')
+
+  # -------- what the loop asks for --------
+
+  @property
+  def batch_size(self) -> int:
+    return self.data.batch_size
+
+  @property
+  def throughput(self) -> tuple[str, int]:
+    return 'positions', self.data.batch_size
+
+  def summary(self) -> str:
+    shapes = jax.eval_shape(self.init, jax.random.key(0))
+    return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
+
+  def close(self) -> None:
+    self.data.close()
+
+  def init(self, key: Array) -> Variables:
+    planes = jax.eval_shape(lambda: self.game.observe(self.game.init()))
+    return self.model.init(key, jnp.zeros((1, *planes.shape)), train=False)
+
+  def loss(
+    self, variables: Variables, batch: Batch, key: Array, *, train: bool
+  ) -> tuple[Array, tuple[Variables, Metrics]]:
+    """Cross-entropy to the search's policy and squared error of the value (Silver 2017, eq. 1).
+
+    Weight decay, its third term, is the optimiser's.
+    """
+    extra: Any = {}
+    if train:
+      mutable = [name for name in variables if name != 'params']
+      outputs, extra = self.model.apply(variables, batch['planes'], train=True, mutable=mutable)
+    else:
+      outputs = self.model.apply(variables, batch['planes'], train=False)
+    logits, values, heads = outputs
+    log_p = jax.nn.log_softmax(jnp.where(batch['legal'], logits, -1e9))
+    target = (1 - self.value_mix) * batch['outcome'] + self.value_mix * batch['value']
+    terms = {
+      'policy': -jnp.sum(batch['policy'] * log_p, axis=-1),
+      'value': jnp.square(values - target),
+      **self._end_terms(heads, batch),
+    }
+    total = sum(self.weights.get(name, 1.0) * term for name, term in terms.items())
+    right = logits_choice(logits, batch['legal']) == batch['policy'].argmax(-1)
+    figures = {'loss': total, **terms, 'agreement': right.astype(jnp.float32)}
+    figures |= {'search_error': jnp.square(batch['value'] - batch['outcome'])}
+    mask = batch['mask']
+    weight = jnp.maximum(mask.sum(), 1)
+    metrics = {name: (jnp.sum(x * mask), weight) for name, x in figures.items()}
+    error = calibration_error(batch['value'], batch['outcome'], mask)
+    metrics['calibration'] = (error, jnp.ones(()))
+    played = {name: (a.sum(), b.sum()) for name, (a, b) in batch['play'].items()}
+    played = {f'play_{name}': pair for name, pair in played.items()}
+    return metrics['loss'][0] / weight, (extra, {**metrics, **played})
+
+  def _end_terms(self, heads: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
+    """Squared errors of who owns each point and of the score, where the game was played out."""
+    if not self.settings.ends:
+      return {}
+    known = batch['known'].astype(jnp.float32)
+    sign = (1 - 2 * batch['player']).astype(jnp.float32)
+    turned = jax.vmap(self.game.symmetries.board)(batch['extras']['ownership'], batch['turn'])
+    points = turned[0].size
+    score = batch['extras']['score'] * sign / points
+    owner = turned.astype(jnp.float32) * sign[:, None, None]
+    terms = {}
+    if self.weights['ownership']:
+      terms['ownership'] = known * jnp.square(heads['ownership'] - owner).mean((1, 2))
+    if self.weights['score']:
+      terms['score'] = known * jnp.square(heads['score'] - score)
+    return terms
+
+  def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    if split != 'train':
+      raise ValueError(f'split {split!r}: only train is a stream; evals plays matches')
+    shards = mesh_lib.batch_shards(mesh)
+    rule = f'must be a multiple of {shards}, the devices on the batch axes'
+    _require('slots', self.amounts.slots, self.amounts.slots % shards == 0, rule)
+    abstract = dict(jax.eval_shape(self.init, jax.random.key(0)))
+
+    def seen(past: Any, step: Any) -> None:
+      self._past = past, step
+
+    return playing.PlaySource(
+      self.game, self.settings, self.amounts, self.apply, abstract, mesh, seen
+    )
+
+  # -------- the network as others know it --------
+
+  def apply(self, variables: Variables, planes: Array) -> tuple[Array, Array]:
+    """Logits `[B, A]` and values `[B]` by running statistics."""
+    outputs: Any = self.model.apply(variables, planes, train=False)
+    return outputs[:2]
+
+  def evaluator(self, variables: Variables, game: Game | None = None) -> Evaluate:
+    """game: one with other rules than in training, on the same board."""
+    return evaluators.network(game or self.game, functools.partial(self.apply, variables))
+
+  def player(self, variables: Variables) -> duel.Player:
+    """As in matches: it searches, and draws nothing."""
+    rule, simulations = quiet(self.rule), self.match_simulations
+    return duel.searcher(self.game, self.evaluator(variables), rule, simulations)
+
+  def raw(self, variables: Variables) -> duel.Player:
+    """The network without search."""
+    return duel.raw(self.game, self.evaluator(variables))
+
+  # -------- evaluations --------
+
+  def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
+    """Each anchor by its name, 'raw' (without search, against random), 'past', and 'lines'."""
+    match = functools.partial(
+      rating.Match, self.game, mesh=mesh, games=self.match_games, opening=self.opening
+    )
+    found: dict[str, Evaluation] = {
+      name: _rated(match(self.player, _always(anchor))) for name, anchor in self.anchors.items()
+    }
+    found['raw'] = _rated(match(self.raw, _always(duel.random(self.game))))
+    past = match(self.player, self.player)
+    found['past'] = lambda variables: self._against_past(past, variables)
+    if self.with_lines:
+      found['lines'] = rating.lines(self.game, self.raw)
+    return found
+
+  def _against_past(self, match: rating.Match, variables: Variables) -> Mapping[str, float]:
+    """Elo over the network of `past_step`; nothing where no training is going on."""
+    if self._past is None:
+      return {}
+    past, step = self._past
+    return {**rating.rating(match(variables, past)), 'step': float(step)}
+
+  def examine(
+    self, members: Sequence[Variables], mesh: Mesh
+  ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
+    """The verb eval: the matches of `evals`."""
+    if len(members) > 1:
+      raise UserError(f'{len(members)} workdirs: networks of self-play are evaluated one by one')
+    with mesh_lib.activate(mesh):
+      metrics = {
+        f'{name}/{key}': value
+        for name, evaluation in self.evals(mesh).items()
+        for key, value in evaluation(members[0]).items()
+      }
+    return metrics, {}, {}
+
+  def draw(self, variables: Variables, key: Array) -> dict[str, bytes]:
+    """A game of the network against itself: 'game.sgf' and 'game.png' of Go, else 'game.txt'."""
+    if not self.shown:
+      return {}
+    self._show = self._show or showing.recorder(self.game, self.player, longest_game(self.game))
+    return showing.files(self.game, self._show(variables, key))
+
+
+def _always(player: duel.Player) -> rating.Maker:
+  return lambda variables: player
+
+
+def _rated(match: rating.Match) -> Evaluation:
+  return lambda variables: rating.shares(match(variables))
+
+
+def logits_choice(logits: Array, legal: Array) -> Array:
+  return jnp.where(legal, logits, -jnp.inf).argmax(-1)
+
+
+def calibration_error(predicted: Array, outcome: Array, mask: Array) -> Array:
+  """Expected calibration error: |mean prediction - mean outcome| in bins of the prediction.
+
+  Guo et al. 2017, equation 3, for values in [-1, 1]; bins weigh as many positions as they have.
+  """
+  place = jnp.clip(((predicted + 1) / 2 * BINS).astype(jnp.int32), 0, BINS - 1)
+  hit = (place[:, None] == np.arange(BINS)[None]) * mask[:, None]
+  gap = jnp.abs((hit * (predicted - outcome)[:, None]).sum(0))
+  return gap.sum() / jnp.maximum(mask.sum(), 1)
+
+
+def longest_game(game: Any) -> int:
+  """The most moves that a game may last."""
+  if hasattr(game, 'rules'):
+    return game.rules.max_moves
+  return int(np.prod(jax.eval_shape(lambda: game.observe(game.init())).shape[:2]))
+
+
+# -------- building --------
+
+
+def build(text: str, table: Mapping[str, Callable], key: str) -> Any:
+  """What a spec such as 'puct(fraction=0.25)' says, of a table."""
+  with user_errors():
+    where = f'task.{key}'
+    return config_lib.build(spec.section(text, where), table, where)
+
+
+def _require(key: str, value: Any, holds: bool, rule: str) -> None:
+  if not holds:
+    raise UserError(f'task.{key}={value!r}: {rule}')
