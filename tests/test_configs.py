@@ -36,7 +36,7 @@ def test_a_config_opens_with_its_command_its_paper_and_the_numbers(path):
   text = ast.get_docstring(ast.parse(path.read_text()))
   assert f'python launch.py train --config={path.stem} ' in text
   assert 'Paper: ' in text
-  assert re.search(r'\d( %| nats| bits)|FID\s\d', text)
+  assert re.search(r'\d( %| nats| bits)|(FID|squared error\s+of)\s\d', text)
   assert 'Ours: ' in text
 
 
