@@ -19,8 +19,8 @@ import numpy as np
 
 from mcts import clock, elo, engines, lockstep, referee
 from mcts.engines import Engine
-from mcts.go import SIZES
 from mcts.notation import BLACK
+from mcts.players import check_size
 from mcts.referee import Game, Terms
 
 PLAYERS = 'name[:key=value,...] of an engine or a workdir, or the command line of a GTP program'
@@ -192,9 +192,7 @@ def match(
   terms = Terms(size, komi, superko, suicide, cap, plies, seed, limit, timeout, tidy)
   players = (player(first, **options), player(second, **options))
   for who in players:
-    if size not in getattr(who, 'sizes', SIZES):
-      sizes = ', '.join(map(str, who.sizes))
-      raise ValueError(f'size {size}: {who.name} plays on boards of size {sizes}')
+    check_size(who, size)
   return _Play(players, terms, -(-games // 2), sprt, batch, workdir, say).run()
 
 

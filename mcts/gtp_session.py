@@ -8,9 +8,9 @@ import numpy as np
 
 from mcts import analysis, clock, engines, handicap, notation
 from mcts.engines import Engine
-from mcts.go import SIZES
 from mcts.gtp_words import Command, Refusal, action_of, integer_of, number_of, player_of
 from mcts.notation import COLOURS, WHITE, result, to_vertex
+from mcts.players import check_size
 from mcts.position import Illegal, Position
 
 VERSION = '1'
@@ -22,7 +22,8 @@ Answer = str | Iterator[str]
 class Session:
   """One game with one engine, command by command.
 
-  resign: genmove resigns where the search's chance to win is below this.
+  resign: genmove resigns where the search's chance to win is below this. Raises ValueError for a
+  size of board that the engine does not know.
   """
 
   def __init__(
@@ -34,6 +35,7 @@ class Session:
     suicide: bool = False,
     resign: float = 0.0,
   ):
+    check_size(engine, size)
     self.engine, self.resign = engine, resign
     self.options = {'superko': superko, 'suicide': suicide}
     self.position = Position(size, komi, **self.options)
@@ -82,8 +84,7 @@ class Session:
 
   def boardsize(self, size):
     size = integer_of(size)
-    if size not in getattr(self.engine, 'sizes', SIZES):
-      raise Refusal('unacceptable size')
+    self._need_size(size)
     self._new(Position(size, self.position.komi, **self.options))
 
   def query_boardsize(self):
@@ -138,6 +139,7 @@ class Session:
         position.play(player, action)
     except Exception:  # whatever is wrong with it
       raise Refusal('cannot load file') from None
+    self._need_size(position.size)
     self._new(position)
     return COLOURS[position.to_play]
 
@@ -245,6 +247,12 @@ class Session:
 
   def _reset_clocks(self):
     self.clocks = [clock.Clock(self.settings), clock.Clock(self.settings)]
+
+  def _need_size(self, size):
+    try:
+      check_size(self.engine, size)
+    except ValueError:
+      raise Refusal('unacceptable size') from None
 
   def _new(self, position):
     self.position = position

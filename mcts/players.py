@@ -7,14 +7,14 @@ game may be taken back, jumped about in or begun anew.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax import Array
 
 from mcts import playouts
-from mcts.go import Go, State
+from mcts.go import SIZES, Go, State
 from mcts.position import Position
 from mcts.search import game_keys
 
@@ -67,6 +67,15 @@ class Engine(Protocol):
 
   def warm(self, position: Position) -> None:
     """Compiles what a move on a board of this size will need."""
+
+
+def check_size(engine: Any, size: int) -> None:
+  """Raises ValueError unless the engine plays on such boards; a program is asked when it starts."""
+  sizes = getattr(engine, 'sizes', SIZES)
+  if size not in sizes:
+    choices = f'{min(sizes)} to {max(sizes)}' if len(sizes) > 1 else f'{min(sizes)} alone'
+    who = getattr(engine, 'name', engine)
+    raise ValueError(f'size {size}: {who} plays on boards of size {choices}')
 
 
 def choose(engine: Engine, position: Position, player: int, seconds=None, **options) -> Report:

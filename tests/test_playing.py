@@ -1,5 +1,6 @@
 """What play and match make of a workdir: an engine that searches with its network."""
 
+import functools
 import shutil
 
 import jax
@@ -74,8 +75,14 @@ def test_a_board_of_another_size_is_refused(workdir):
   session = gtp.Session(playing.engine(workdir), size=5)
   assert session.answer(gtp.parse('boardsize 9')) == (False, 'unacceptable size')
   assert session.answer(gtp.parse('boardsize 5'))[0]
-  with pytest.raises(ValueError, match=r'size 9: small plays on boards of size 5'):
-    arena.match(playing.engine(workdir), 'random', size=9)
+  for refused in (gtp.Session, functools.partial(arena.match, second='random')):
+    with pytest.raises(ValueError, match=r'size 9: small plays on boards of size 5 alone'):
+      refused(playing.engine(workdir), size=9)
+
+
+def test_a_size_that_nobody_knows_is_refused():
+  with pytest.raises(ValueError, match=r'size 30: .* plays on boards of size 2 to 25'):
+    arena.match('random', 'random', size=30)
 
 
 def test_players_are_engines_programs_or_workdirs(workdir):

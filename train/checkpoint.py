@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -122,7 +123,8 @@ class Checkpointer:
     items = arrays({**model, 'train': dict(train)})  # orbax's close would hang on another leaf
     record = seal({'step': step, 'meta': dict(meta), 'leaves': describe(items)})
     self._note_score(step, record['meta'])
-    args = {name: ocp.args.StandardSave(tree) for name, tree in items.items() if _full(tree)}
+    written = {name: _written(tree) for name, tree in items.items()}
+    args = {name: ocp.args.StandardSave(tree) for name, tree in written.items() if _full(tree)}
     self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
 
   def wait(self) -> None:
@@ -216,9 +218,10 @@ class Checkpointer:
     # Not through the manager: its barrier would wait for ever for a process that found damage.
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
       for name, tree in wanted.items():
-        if _full(tree):
-          tree = handler.restore(self._item(step, name), args=ocp.args.StandardRestore(tree))
-        yield name, tree
+        found = written = _written(tree)
+        if _full(written):
+          found = handler.restore(self._item(step, name), args=ocp.args.StandardRestore(written))
+        yield name, jax.tree.map(_or_empty, tree, found)
 
   def _item(self, step: int, name: str) -> epath.Path:
     return epath.Path(self._directory) / str(step) / name
@@ -261,6 +264,17 @@ class _NewestAndBest(PreservationPolicy):
 def _full(tree: Tree) -> bool:
   """Whether there is an array: orbax takes no item without one."""
   return any(True for _ in leaves(tree))
+
+
+def _written(tree: Tree) -> Tree:
+  """Without its arrays of no elements, which orbax refuses."""
+  return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
+
+
+def _or_empty(target: jax.ShapeDtypeStruct, found: jax.Array | None) -> jax.Array:
+  if found is None:
+    return jnp.zeros(target.shape, target.dtype, device=target.sharding)
+  return found
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:

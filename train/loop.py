@@ -251,7 +251,7 @@ class _Session:
     self.state = TrainState(
       train['step'], train['key'], model['params'], model['extra'], train['opt_state'], model['ema']
     )
-    self.carry = jax.tree.map(_or, train['carry'], self.carry, is_leaf=lambda x: x is None)
+    self.carry = train['carry']
     self.log.restore(meta['log'], step)
     return step
 
@@ -290,14 +290,8 @@ def _due(step: int, every: int) -> bool:
 def _items(state: TrainState, carry: Any) -> tuple[dict[str, Any], dict[str, Any]]:
   """What a checkpoint holds: the model, of use alone, and what training goes on from."""
   model = {'params': state.params, 'extra': state.extra, 'ema': state.ema}
-  # Orbax writes no array without elements.
-  carry = jax.tree.map(lambda x: x if x.size else None, carry)
   train = {'step': state.step, 'key': state.key, 'opt_state': state.opt_state, 'carry': carry}
   return model, train
-
-
-def _or(kept: Any, fresh: Any) -> Any:
-  return fresh if kept is None else kept
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
