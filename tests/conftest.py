@@ -19,6 +19,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
     '--xla_force_host_platform_device_count=8',
     # As many workers as cores: to compile a program in 32 parts side by side costs an eighth more.
     '--xla_cpu_parallel_codegen_split_count=1',
+    # Eight devices on one or two busy cores meet late: XLA's 40 seconds would end the process.
+    '--xla_cpu_collective_call_terminate_timeout_seconds=600',
   ]
 ).strip()
 

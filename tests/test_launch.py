@@ -81,7 +81,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['convert', '--from_hf=nowhere'], '--workdir=: needs one folder, which will be made'),
     (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),
     (['play', '--engine=gnugo'], "engine 'gnugo': choose from random, uniform, rollout"),
-    (['play', '--size=99'], 'size 99: must be from 2 to 25'),
+    (['play', '--size=99'], 'size 99: rollout plays on boards of size 2 to 25'),
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
     (['match', '--second=gnu-go'], "player 'gnu-go': give name"),
   ],
@@ -203,6 +203,6 @@ def test_what_the_user_has_set_stays(environment):
   environment.setattr(host.os, 'execv', None)
   record = host.tune()
   assert record['GLIBC_TUNABLES'] == chosen
-  assert record['XLA_FLAGS'] == f'--xla_foo=1 {host.EIGEN_CONVOLUTIONS}'
+  assert record['XLA_FLAGS'] == f'--xla_foo=1 {host.PATIENCE} {host.EIGEN_CONVOLUTIONS}'
   environment.setenv('JAX_PLATFORMS', 'cuda,cpu')
   assert host.tune()['host_tuning'] is False

@@ -19,6 +19,8 @@ ALLOCATOR = (  # glibc's: huge pages, and no memory goes back to the system
   'glibc.malloc.arena_max=1',  # the arenas of threads would give it back
 )
 EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
+# Simulated devices on busy cores meet late in a collective: after 40 seconds XLA ends the process.
+PATIENCE = '--xla_cpu_collective_call_terminate_timeout_seconds=600'
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 
 
@@ -33,7 +35,7 @@ def tune() -> dict[str, Any]:
   if accelerator():
     return report(host_tuning=False)
   wanted = settings()
-  if flag := wanted.get('XLA_FLAGS'):
+  for flag in wanted['XLA_FLAGS'].split():
     _add('XLA_FLAGS', flag, separator=' ')
   if sys.platform == 'linux' and STARTED_ANEW not in os.environ:
     before = os.environ.get('GLIBC_TUNABLES', '')
@@ -49,13 +51,13 @@ def tune() -> dict[str, Any]:
 def settings() -> dict[str, str]:
   """Environment variable -> what a CPU wants there.
 
-  XLA's flag does something in jaxlib 0.10 alone, and XLA ends the process over one that it does not
-  know.
+  The flag for convolutions does something in jaxlib 0.10 alone, and XLA ends the process over one
+  that it does not know.
   """
-  found = {'GLIBC_TUNABLES': ':'.join(ALLOCATOR)}
+  flags = [PATIENCE]
   if importlib.metadata.version('jaxlib').startswith('0.10.'):
-    found['XLA_FLAGS'] = EIGEN_CONVOLUTIONS
-  return found
+    flags.append(EIGEN_CONVOLUTIONS)
+  return {'GLIBC_TUNABLES': ':'.join(ALLOCATOR), 'XLA_FLAGS': ' '.join(flags)}
 
 
 def report(*, host_tuning: bool) -> dict[str, Any]:
