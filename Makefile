@@ -50,3 +50,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.gpt
 	$(BIN)/python -m benchmarks.diffusion
+	$(BIN)/python -m benchmarks.selfplay --parts

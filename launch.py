@@ -204,9 +204,9 @@ def play(overrides: dict[str, str]) -> None:
   options = {'seed': FLAGS.seed, **search_options()}
   with config_lib.user_errors():
     if workdir:
-      from train import playing
+      from train import run_engines
 
-      engine: engines.Engine = playing.engine(workdir, step, **options)
+      engine: engines.Engine = run_engines.engine(workdir, step, **options)
     else:
       engine = engines.make(FLAGS.engine, **options)
     gtp.play(engine, **rules, size=board_size(engine), resign=FLAGS.resign)
@@ -220,13 +220,13 @@ def match(overrides: dict[str, str]) -> None:
   sprt = arguments.elo_bounds(FLAGS.sprt)
   start()
   from mcts import arena
-  from train import playing
+  from train import run_engines
 
   names = ('games', 'size', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')
   terms: dict[str, Any] = {name: FLAGS[name].value for name in names}
   with config_lib.user_errors():
     workdir = FLAGS.workdir[0] if FLAGS.workdir else None
-    first, second = (playing.player(x, **search_options()) for x in (FLAGS.first, FLAGS.second))
+    first, second = (run_engines.player(x, **search_options()) for x in (FLAGS.first, FLAGS.second))
     terms['size'] = board_size(first, second)
     arena.match(first, second, **terms, sprt=sprt, workdir=workdir, **search_options())
 

@@ -103,21 +103,25 @@ def make_burst(engine, size, batch):
 
 
 def spread(run, games):
-  """One part of the batch for each device, with keys of its own."""
+  """`run(games, key, *shared)` of one part of the batch on each device, with keys of its own."""
   import jax
   from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
   mesh = jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
   split, whole = PartitionSpec('data'), PartitionSpec()
 
-  def part(games, key):
-    return run(games, jax.random.fold_in(key, jax.lax.axis_index('data')))
+  def part(games, key, *shared):
+    return run(games, jax.random.fold_in(key, jax.lax.axis_index('data')), *shared)
 
-  # pgx begins games from constants, which do not vary over devices: the check would refuse it.
-  spread = jax.shard_map(
-    part, mesh=mesh, in_specs=(split, whole), out_specs=(split, split), check_vma=False
-  )
-  return spread, jax.device_put(games, NamedSharding(mesh, split))
+  def on_devices(games, key, *shared):
+    places = (split, whole, *[whole] * len(shared))
+    # pgx begins games from constants, which do not vary over devices: the check would refuse it.
+    spread = jax.shard_map(
+      part, mesh=mesh, in_specs=places, out_specs=(split, split), check_vma=False
+    )
+    return spread(games, key, *shared)
+
+  return on_devices, jax.device_put(games, NamedSharding(mesh, split))
 
 
 def openspiel(size):

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
         window=150_000,
         window_start=30_000,
         minimum=10_000,
-        anchors=('random', 'rollout(simulations=100, longest=50)'),
+        anchors=('random', 'rollout(simulations=100)'),
         match_games=100,
         past_every=500,
       ),

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
         minimum=100_000,
         ownership_weight=0.5,
         score_weight=0.5,
-        anchors=('random', 'rollout(simulations=200, longest=160)'),
+        anchors=('random', 'rollout(simulations=200)'),
         match_games=200,
         past_every=2_000,
       ),

@@ -15,7 +15,7 @@ from jax import Array, lax
 from mcts import evaluators
 from mcts import search as search_lib
 from mcts.evaluators import Evaluate
-from mcts.game import Game
+from mcts.game import Game, beginnings
 from mcts.rules import Gumbel, Rule
 from mcts.simulate import fold
 
@@ -48,8 +48,8 @@ def searcher(game: Game, evaluate: Evaluate, rule: Rule, simulations: int) -> Pl
   return choose
 
 
-def rollout(game: Game, longest: int) -> Evaluate:
-  """All moves alike; the value is the outcome after random moves, 0 if that takes too long."""
+def rollout(game: Game, longest: int = 1000) -> Evaluate:
+  """All moves alike; the value is the outcome after random moves, 0 if there are too many."""
   prior, choose = evaluators.uniform(game), random(game)
 
   def assess(states, keys):
@@ -78,7 +78,7 @@ def pairs(game: Game, players: tuple[Player, Player], keys: Array, opening: int)
 
 
 def _opening(game, keys, moves):
-  states = jax.tree.map(lambda x: jnp.broadcast_to(x, (*keys.shape, *x.shape)), game.init())
+  states = beginnings(game, keys.shape[0])
   choose = random(game)
   for i in range(moves):
     states = jax.vmap(game.step)(states, choose(states, fold(keys, i)))
@@ -129,7 +129,7 @@ def all_lines(game: Game, player: Player, side: int, width: int = 1024) -> Lines
   player is called from the host, so it had better be compiled.
   """
   step, branch, results = _programs(game)
-  states = jax.tree.map(lambda x: jnp.broadcast_to(x, (width, *x.shape)), game.init())
+  states = beginnings(game, width)
   keys = jax.vmap(jax.random.key)(jnp.arange(width))
   alive, mover, total = jnp.arange(width) < 1, 0, np.zeros(3, int)
   while bool(alive.any()):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mcts.game import beginnings
 from mcts.go import Go, State
 from mcts.go_state import stones_of
 from mcts.simulate import fold
@@ -34,7 +35,7 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   Both play every turn, each in its half, so none waits for the other.
   """
   half = keys.shape[0] // 2
-  empty = jax.tree.map(lambda x: jnp.broadcast_to(x, (half, *x.shape)), game.init())
+  empty = beginnings(game, half)
   step = jax.vmap(game.step)
 
   def going(carry):

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from mcts import symmetry
@@ -58,3 +60,8 @@ class Game:
   pack: Callable[[State], Node] = lambda state: state
   unpack: Callable[[Node, State, Node, Array], State] = _unpack_identity
   symmetries: symmetry.Group = symmetry.NONE
+
+
+def beginnings(game: Game, count: int, *terms: Any) -> State:
+  """So many games before their first moves, `[count, ...]`; terms: of `init`, as Go's komi."""
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), game.init(*terms))

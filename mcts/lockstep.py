@@ -10,6 +10,7 @@ import numpy as np
 
 from mcts import playouts
 from mcts.engines import Engine
+from mcts.game import beginnings
 from mcts.go import Go
 from mcts.position import rules
 from mcts.referee import Game, Terms
@@ -18,7 +19,7 @@ from mcts.referee import Game, Terms
 def openings(terms: Terms, pairs: Sequence[int]):
   """The states after the pairs' random openings `[P, ...]`, and int32 `[T, P]` the actions."""
   game = rules(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  init = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(pairs), *x.shape)), game.init(terms.komi))
+  init = beginnings(game, len(pairs), terms.komi)
 
   opening = _programs(game).opening
   states, actions = init, []

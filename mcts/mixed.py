@@ -10,22 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mcts import evaluators, patterns, playouts
+from mcts import patterns, playouts
 from mcts.evaluators import Evaluate
 from mcts.go import Go, State
-
-LONGEST = 3  # times N^2: moves of a rollout; it is scored as it stands then
-
-
-def outcome(game: Go, choose: Callable[[Go, State, Array], Array]) -> Callable[..., Array]:
-  """(states, keys) -> float32 `[B]`: 1, -1 or 0 for the player to move, by one rollout of each."""
-
-  def play(states: State, keys: Array) -> Array:
-    end = evaluators.play_out(game, choose, states, keys, LONGEST * game.size * game.size)
-    sign = (1 - 2 * jax.vmap(game.to_play)(states)).astype(jnp.float32)
-    return jnp.sign(jax.vmap(game.score)(end)) * sign
-
-  return play
 
 
 def mixed(
@@ -43,7 +30,7 @@ def mixed(
   if not 0 <= mixing <= 1:
     raise ValueError(f'mixing {mixing!r}: must be from 0 (values alone) to 1 (rollouts alone)')
   choose = playouts.random_moves if weights is None else patterns.moves(weights)
-  roll = outcome(game, choose)
+  roll = playouts.outcome(game, choose)
 
   def evaluate(states: State, keys: Array) -> tuple[Array, Array]:
     total = jnp.zeros_like(jax.random.key_data(keys)[:, 0], jnp.float32)

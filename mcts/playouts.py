@@ -4,12 +4,19 @@ Without that bit of sense games would not end before the cap on moves, and their
 little of the position that they began from.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from mcts import chains, evaluators
 from mcts.go import Go, State
+
+LONGEST = 3  # times N^2: moves of a game that is played out; it is scored as it stands then
+
+Choose = Callable[[Go, State, Array], Array]
+"""A game, states `[B, ...]` and typed keys `[B]` to actions `[B]`."""
 
 
 def random_moves(game: Go, states: State, keys: Array) -> Array:
@@ -28,14 +35,18 @@ def own_eyes(game: Go, state: State) -> Array:
   return chains.eyes(state.chains * player, game.size)
 
 
+def outcome(game: Go, choose: Choose) -> Callable[[State, Array], Array]:
+  """(states, keys) -> float32 `[B]`: 1, -1 or 0 for the player to move, by one game from each."""
+
+  def play(states: State, keys: Array) -> Array:
+    end = evaluators.play_out(game, choose, states, keys, LONGEST * game.size * game.size)
+    sign = (1 - 2 * jax.vmap(game.to_play)(states)).astype(jnp.float32)
+    return jnp.sign(jax.vmap(game.score)(end)) * sign
+
+  return play
+
+
 def rollout(game: Go) -> evaluators.Evaluate:
-  """All moves alike; the value is the area's outcome after one such game of 3 N^2 turns at most."""
-  prior, longest = evaluators.uniform(game), 3 * game.size * game.size
-
-  def assess(states, keys):
-    end = evaluators.play_out(game, random_moves, states, keys, longest)
-    sign = 1 - 2 * jax.vmap(game.to_play)(states)
-    value = jnp.sign(jax.vmap(game.score)(end)) * sign.astype(jnp.float32)
-    return prior(states, keys)[0], value
-
-  return assess
+  """All moves alike; the value is the outcome of one random game."""
+  prior, play = evaluators.uniform(game), outcome(game, random_moves)
+  return lambda states, keys: (prior(states, keys)[0], play(states, keys))

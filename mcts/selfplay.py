@@ -16,7 +16,7 @@ from jax import Array, lax
 from mcts import evaluators, resignation
 from mcts import search as search_lib
 from mcts import tree as tree_lib
-from mcts.game import Game
+from mcts.game import Game, beginnings
 from mcts.replay import Entry
 from mcts.resignation import Resignation
 from mcts.rules import Gumbel, Puct, Rule
@@ -93,7 +93,7 @@ class Actors:
 def start(game: Game, settings: SelfPlay, keys: Array) -> Actors:
   """Games before their first moves; keys: typed, `[B]`, one a slot."""
   batch = keys.shape[0]
-  state = fresh(game, batch)
+  state = beginnings(game, batch)
   return Actors(
     state=state,
     key=keys,
@@ -104,11 +104,6 @@ def start(game: Game, settings: SelfPlay, keys: Array) -> Actors:
     tree=_no_tree(game, settings, state) if settings.reuse else (),
     action=jnp.zeros(batch, jnp.int32),
   )
-
-
-def fresh(game: Game, batch: int) -> Any:
-  """`batch` states before the first move."""
-  return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), game.init())
 
 
 def _plays_out(settings: SelfPlay, keys: Array) -> Array:
@@ -222,7 +217,7 @@ def _best_value(tree: Tree) -> Array:
 
 def _go_on(game, settings, actors, stepped, over, lowest, keys, tree, action) -> Actors:
   """After a move; where a game is over, a new one."""
-  again = fresh(game, len(over))
+  again = beginnings(game, len(over))
   state = jax.tree.map(lambda new, old: jnp.where(_wide(over, new), new, old), again, stepped)
   if settings.reuse:  # a new game has nothing below the last move of the one before
     forget = jnp.where(over[:, None], 0, tree.child[:, 0]).astype(tree.child.dtype)

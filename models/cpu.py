@@ -62,7 +62,7 @@ def vary_alike(*arrays):
 
 # -------- convolution --------
 
-TILES = {3: (4, 2), 5: (4, 2)}  # side of a kernel -> the m of F(m x m, side x side)
+TILES = {3: (4, 3, 2), 5: (4, 2)}  # side of a kernel -> the m of F(m x m, side x side)
 
 
 def plain_conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) -> Array:
@@ -97,7 +97,7 @@ def _tile_side(kernel) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _one_conv(x, kernel, strides, pads):
-  return apart(_convolve(apart(x), kernel, strides, pads))
+  return apart(_convolve(x, kernel, strides, pads))
 
 
 def _conv_forward(x, kernel, strides, pads):
@@ -118,7 +118,8 @@ _one_conv.defvjp(_conv_forward, _conv_backward)
 def _convolve(x, kernel, strides, pads):
   if kernel.shape[:2] == (1, 1) and strides == (1, 1) and not any(map(any, pads)):
     return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-  if m := _winograd_tile(x, kernel, strides, pads):
+  m = _winograd_tile(x, kernel, strides, pads)
+  if m and (m != 3 or min(kernel.shape[2:]) >= 64):  # fewer channels repay it in the gradient alone
     return winograd.convolve(x, kernel, pads, m)
   return plain_conv(x, kernel, strides, pads, 1)
 
@@ -176,8 +177,8 @@ def _winograd_tile(x, kernel, strides, pads) -> int:
     return 0
   size = winograd.output_size(x.shape, pads, r)
   tiles = {m: x.shape[0] * math.prod(-(-n // m) for n in size) for m in TILES[r]}
-  if tiles[4] >= channels:
-    return 4
+  if tiles[4] >= channels:  # boards of 9 x 9 are whole tiles of 3 x 3
+    return min([m for m in TILES[r] if m > 2], key=lambda m: tiles[m] * (m + r - 1) ** 2)
   return 2 if tiles[2] >= channels // 4 and tiles[2] >= 64 else 0
 
 

@@ -47,7 +47,8 @@ def state(step, shape=None):
   }
   model = {'params': params, 'extra': {'mean': jnp.full(3, float(step))}, 'ema': ()}
   opt_state = optax.adam(1e-3).init(params)
-  train = {'step': jnp.int32(step), 'key': key, 'opt_state': opt_state, 'carry': ()}
+  carry = {'nothing': (), 'empty': jnp.zeros((0, 16), jnp.int8)}
+  train = {'step': jnp.int32(step), 'key': key, 'opt_state': opt_state, 'carry': carry}
   return place((model, train), shape)
 
 

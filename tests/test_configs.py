@@ -13,7 +13,8 @@ from sklearn.datasets import load_sample_images
 
 from data import SOURCES
 from mcts import replay
-from mcts.selfplay import end_of, fresh
+from mcts.game import beginnings
+from mcts.selfplay import end_of
 from models import ops
 from train import config as config_lib
 from train import tools
@@ -60,7 +61,7 @@ def text(task):
 
 def positions(task):
   game, key = task.game, jax.random.key(0)
-  extras = jax.eval_shape(lambda: end_of(game, fresh(game, 1))) if task.settings.ends else {}
+  extras = jax.eval_shape(lambda: end_of(game, beginnings(game, 1))) if task.settings.ends else {}
   extras = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), extras)
 
   def draw():

@@ -12,7 +12,7 @@ OURS = ('benchmarks', 'configs', 'data', 'launch', 'mcts', 'models', 'tests', 't
 LIBRARIES = ('models', 'mcts', 'data', 'train')
 
 # What of `train` knows the models and the data; all else there is its core.
-UPPER = ('train.tools', 'train.report', 'train.convert', 'train.playing', 'train.tasks')
+UPPER = ('train.tools', 'train.report', 'train.convert', 'train.run_engines', 'train.tasks')
 
 SOURCES = [
   path

@@ -69,7 +69,7 @@ def test_conv(window, strides, padding, groups, channels):
   assert_same(conv, x, kernel)
 
 
-@pytest.mark.parametrize(('m', 'r'), [(2, 3), (4, 3), (2, 5), (4, 5)])
+@pytest.mark.parametrize(('m', 'r'), [(2, 3), (3, 3), (4, 3), (2, 5), (4, 5)])
 @pytest.mark.parametrize('shape', [(2, 8, 8), (1, 7, 10), (3, 5, 3), (1, 2, 3)])
 @pytest.mark.parametrize('pads', [((1, 2), (2, 1)), ((0, 4), (4, 1))])
 def test_winograd_tiles_of_any_number_and_padding(m, r, shape, pads):
@@ -90,7 +90,7 @@ def test_winograd_tiles_of_any_number_and_padding(m, r, shape, pads):
 
 def test_winograd_transforms_are_exact():
   """`A^T [(G g) * (B^T d)]` is the correlation of d with g; and B^T for F(4, 3) is the paper's."""
-  for m, r in [(2, 3), (4, 3), (2, 5), (4, 5)]:
+  for m, r in [(2, 3), (3, 3), (4, 3), (2, 5), (4, 5)]:
     BT, G, AT = winograd.transforms(m, r)
     d, g = np.arange(m + r - 1) ** 2 - 3, np.arange(r) ** 3 - 5
     np.testing.assert_allclose(AT @ ((G @ g) * (BT @ d)), np.correlate(d, g))

@@ -46,6 +46,7 @@ GO = {
   'rule': 'gumbel(considered=4)',
   'window': 640,
 }
+GATED = {'gate': 0.5, 'gate_games': 8, 'gate_every': 2}
 
 
 def config_of(**task):
@@ -95,18 +96,18 @@ def one_device():
 @pytest.fixture(scope='module')
 def straight(one_device, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('straight')
-  tools.train(config_of(), str(workdir))
+  tools.train(config_of(**GATED), str(workdir))
   return workdir
 
 
 def test_a_run_that_was_stopped_amid_games_ends_in_the_same_bits(straight, tmp_path, monkeypatch):
-  stopped = config_of()
+  stopped = config_of(**GATED)
   requests = iter([False, False, True])
   with monkeypatch.context() as patch:
     patch.setattr('train.preemption.Preemption.requested', lambda self, step: next(requests))
     tools.train(stopped, str(tmp_path))
   assert not (tmp_path / 'checkpoints' / '6').exists()
-  tools.train(config_of(), str(tmp_path))
+  tools.train(config_of(**GATED), str(tmp_path))
   sums = sums_of(straight, 6)
   assert any('carry/actors/length' in name for name in sums)
   assert sums_of(tmp_path, 6) == sums
@@ -180,6 +181,14 @@ def test_every_slot_plays_as_much_and_no_batch_is_drawn_before_the_minimum():
   assert np.isclose(batch['play']['positions'][0].sum(), 3 * 16)
 
 
+def policies_where_legal(carry, move, before):
+  """`[n, 9]`, of the tic-tac-toe positions since so many plies in which the move was legal."""
+  new = np.arange(before, int(carry.actors.plies[0])) % carry.replay.end.shape[1]
+  legal = np.unpackbits(carry.replay.legal, axis=-1, count=9).astype(bool)[:, new, move]
+  assert legal.any()
+  return np.asarray(carry.replay.policy)[:, new][legal]
+
+
 def test_the_games_of_a_step_are_played_with_the_variables_of_that_step():
   """A network that is sure of one move, its only parameter: where it is legal it was chosen."""
   task = task_of(simulations=1, minimum=0, rule='puct')
@@ -192,13 +201,7 @@ def test_the_games_of_a_step_are_played_with_the_variables_of_that_step():
   for step, move in enumerate((2, 5, 7)):
     before = int(carry.actors.plies[0])
     carry, _ = source.next(carry, step, {'move': jnp.int32(move)})
-    new = slice(before, int(carry.actors.plies[0]))
-    legal = np.unpackbits(carry.replay.legal, axis=-1, count=9).astype(bool)[:, new]
-    policy = np.asarray(carry.replay.policy)[:, new]
-    assert legal[..., move].any()
-    np.testing.assert_array_equal(
-      policy[legal[..., move]], np.eye(9)[[move] * legal[..., move].sum()]
-    )
+    assert (policies_where_legal(carry, move, before) == np.eye(9)[move]).all()
 
 
 def test_the_past_is_kept_at_its_steps_and_not_between():
@@ -214,6 +217,26 @@ def test_the_past_is_kept_at_its_steps_and_not_between():
   assert int(carry.past_step) == 4
   for a, b in zip(*map(jax.tree.leaves, (carry.past, twice)), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def test_only_who_wins_at_the_gate_plays():
+  """Networks that are sure of their one parameter's move: to go for the centre is better."""
+  gate = {'gate': 0.55, 'gate_games': 8, 'gate_every': 2}
+  task = task_of(simulations=1, rule='puct', opening=0, moves=9, **gate)
+
+  def apply(variables, planes):
+    likes = 1e3 * jax.nn.one_hot(variables['move'], 9) - jnp.arange(9.0)
+    return jnp.broadcast_to(likes, (len(planes), 9)), jnp.zeros(len(planes))
+
+  task.apply, task.init = apply, lambda key: {'move': jnp.int32(0)}
+  source, carry, _ = begin(task)
+  playing = []
+  for step, move in enumerate((5, 4, 4, 5, 5, 1)):
+    before = int(carry.actors.plies[0])
+    carry, _ = source.next(carry, step, {'move': jnp.int32(move)})
+    playing.append(int(carry.best['move']))
+  assert playing == [5, 5, 4, 4, 4, 4]
+  assert (policies_where_legal(carry, 4, before) == np.eye(9)[4]).all()
 
 
 def test_play_sees_running_averages():
@@ -331,6 +354,7 @@ def test_calibration_is_by_bins():
     ({**GO, 'score_weight': 1.0}, 'needs model.score=true'),
     ({'full': 0.5}, 'fast 0: must be from 1'),
     ({'value_mix': 2.0}, 'task.value_mix=2.0'),
+    ({'gate': 55}, 'task.gate=55: must be in'),
   ],
 )
 def test_what_does_not_fit_is_said_in_a_line(task, words):

@@ -26,7 +26,7 @@ from train.metrics import MetricLog, NonFinite
 from train.preemption import Preemption
 from train.progress import Progress
 from train.step import TrainState, init_state, make_step
-from train.task import Counts, Draws, Metrics, Task, Variables
+from train.task import Counts, Draws, Metrics, Task, Variables, evaluate
 from train.workdir import lock
 
 # Steps that the host may dispatch ahead of the device: enough to hide the host's hiccups, few
@@ -204,11 +204,7 @@ class _Session:
     self.log.drain()  # stops here if a step was not finite
     with self.progress.paused():
       variables = self.state.eval_variables
-      metrics = {
-        f'{name}/{metric}': value
-        for name, evaluation in self.evals.items()
-        for metric, value in evaluation(variables).items()
-      }
+      metrics = evaluate(self.evals, variables)
     self.log.write(step, metrics)
     self.progress.report(step, metrics)
     with self.progress.paused():

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from train import replays
+from train import boards
 from train import samples as samples_lib
 from train.figures import Html, element, listing, png, section
 from train.results import Folder
@@ -32,7 +32,7 @@ def drawing(name: str, contents: bytes) -> Html:
   if name.endswith('.png'):
     return picture(name, contents)
   text = contents.decode('utf-8', 'replace')
-  if name == replays.FILE and (game := replays.replay(text)):
+  if name == boards.FILE and (game := boards.replay(text)):
     return game
   # A page may hold no control characters but these two.
   shown = ''.join(c if c.isprintable() or c in '\n\t' else '\ufffd' for c in text[:TEXT])

@@ -44,7 +44,16 @@ class Batches(Protocol):
 class Evaluation(Protocol):
   """Measures variables; runs on every process and returns the same numbers on each."""
 
-  def __call__(self, variables: Variables) -> Mapping[str, float]: ...
+  def __call__(self, variables: Variables, /) -> Mapping[str, float]: ...
+
+
+def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str, float]:
+  """What each of a task's evaluations finds, as 'name/metric'."""
+  return {
+    f'{name}/{metric}': value
+    for name, evaluation in evals.items()
+    for metric, value in evaluation(variables).items()
+  }
 
 
 class Task(Protocol):

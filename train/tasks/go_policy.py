@@ -11,8 +11,6 @@ from jax import Array
 from jax.sharding import Mesh
 
 from mcts import symmetry
-from mcts.evaluators import Evaluate
-from mcts.go import Go
 from train.task import Batch, Batches, Metrics, Variables
 from train.tasks.positions import Learner, metrics_of
 
@@ -43,10 +41,6 @@ class GoPolicy(Learner):
     metrics = metrics_of(values, batch['mask'])
     total, weight = metrics['loss']
     return total / weight, ({}, metrics)
-
-  def evaluator(self, variables: Variables, game: Go | None = None) -> Evaluate:
-    """game: one with other rules, on the same board."""
-    return self.board.under(game).evaluator(variables)
 
   # -------- the verb eval --------
 

@@ -14,17 +14,16 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from data.selfplay import SelfPlayData
-from mcts import elo, episodes, playouts, recorded
-from mcts.evaluators import Evaluate
-from mcts.go import Go, State
+from mcts import episodes, playouts, recorded
+from mcts.go import State
 from train import mesh as mesh_lib
 from train.config import UserError
-from train.task import Batch, Metrics, Source, Variables
-from train.tasks import positions
-from train.tasks.positions import Board, metrics_of
+from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
+from train.tasks import positions, rating
+from train.tasks.positions import Board, OnBoard, metrics_of
 
 
-class GoReinforce:
+class GoReinforce(OnBoard):
   """The task `go_reinforce`: REINFORCE with a game's outcome as its reward, 1 or -1.
 
   For every batch the learner plays `games` games, in half of them with black, against one of its
@@ -59,22 +58,8 @@ class GoReinforce:
   # -------- what the loop asks for --------
 
   @property
-  def game(self) -> Go:
-    return self.board.game
-
-  @property
-  def batch_size(self) -> int:
-    return self.data.batch_size
-
-  @property
   def throughput(self) -> tuple[str, int]:
     return 'games', self.games
-
-  def summary(self) -> str:
-    return self.board.summary()
-
-  def close(self) -> None:
-    self.data.close()
 
   def init(self, key: Array) -> Variables:
     """As the run in `start`; where that is gone, shapes for a run that is restored."""
@@ -137,13 +122,9 @@ class GoReinforce:
 
     return choose
 
-  def evaluator(self, variables: Variables, game: Go | None = None) -> Evaluate:
-    """game: one with other rules, on the same board."""
-    return self.board.under(game).evaluator(variables)
-
   # -------- evaluations --------
 
-  def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
+  def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """'start', or 'random': the share of games won, and what that is in Elo."""
     self._check(mesh, 'match_games', self.match_games)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
@@ -159,7 +140,7 @@ class GoReinforce:
 
     def evaluate(variables: Variables) -> dict[str, float]:
       keys = jax.random.split(jax.random.key(1), self.match_games)
-      return _rating(np.asarray(match(keys, nn.unbox(dict(variables)))))
+      return rating.rating(np.asarray(match(keys, nn.unbox(dict(variables)))))
 
     return {'random' if fixed is None else 'start': evaluate}
 
@@ -168,18 +149,7 @@ class GoReinforce:
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
     if len(members) > 1:
       raise UserError(f'{len(members)} workdirs: players are evaluated one by one')
-    found = {
-      f'{name}/{metric}': value
-      for name, evaluation in self.evals(mesh).items()
-      for metric, value in evaluation(members[0]).items()
-    }
-    return found, {'match_games': self.match_games}, {}
-
-
-def _rating(results: np.ndarray) -> dict[str, float]:
-  found = elo.estimate(*(int((results == x).sum()) for x in (1, 0, -1)))
-  share = float((1 + results.mean()) / 2)
-  return {'share': share, 'elo': found.elo, 'elo_low': found.low, 'elo_high': found.high}
+    return evaluate(self.evals(mesh), members[0]), {'match_games': self.match_games}, {}
 
 
 class Games:

@@ -21,7 +21,7 @@ from models.predictions import Denoiser
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.progress import Progress
-from train.task import Batch, Variables
+from train.task import Batch, Variables, evaluate
 from train.tasks import features as features_lib
 from train.tasks import reading
 from train.tasks.features import Features
@@ -130,9 +130,7 @@ class Measurer:
 
   def loss(self) -> Found:
     """As at each evaluation in training."""
-    evals = self.task.evals(self.mesh).items()
-    values = {name: measure(self.variables) for name, measure in evals}
-    return {f'{name}/{key}': x for name, found in values.items() for key, x in found.items()}, {}
+    return evaluate(self.task.evals(self.mesh), self.variables), {}
 
   def likelihood(self, count: int, probes: int) -> Found:
     """`bpd_ode` of `count` images of the split, 0 for all, and its standard error over images.

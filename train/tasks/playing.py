@@ -16,12 +16,13 @@ from jax.sharding import Mesh, PartitionSpec
 
 from mcts import replay as replay_lib
 from mcts import resignation, selfplay
-from mcts.game import Game
+from mcts.game import Game, beginnings
 from mcts.replay import Replay
 from mcts.resignation import Calibration
 from mcts.selfplay import Actors, SelfPlay, Stats
 from train import mesh as mesh_lib
 from train.task import Batch, Variables
+from train.tasks.rating import Match
 
 
 @jax.tree_util.register_dataclass
@@ -32,6 +33,7 @@ class Carry:
   actors, replay: pytrees `[S, ...]`, sharded as a batch.
   calibration: of resignation; key: for what all devices draw alike.
   past, past_step: the variables as they were when that step (int32) began: an opponent.
+  best: with a gate the variables that play, else ().
   """
 
   actors: Actors
@@ -40,6 +42,7 @@ class Carry:
   key: Array
   past: Any
   past_step: Array
+  best: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +64,30 @@ class Amounts:
   past: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Gate:
+  """New variables play once they have beaten those that do (Silver et al. 2017, 'Evaluator').
+
+  match: of the new against the others; every: steps between two; share: of points that is to be
+  exceeded; there 0.55 in 400 games, every 1,000 steps.
+  """
+
+  match: Match
+  every: int
+  share: float
+
+  def choose(self, best: Variables, new: Variables, results: Array) -> Variables:
+    """After a match with these `results` of the new ones, `[P, 2]`."""
+    wins = (1 + results.mean()) / 2 > self.share
+    return jax.tree.map(lambda new, old: jnp.where(wins, new, old), new, best)
+
+
 class PlaySource:
   """Batches as of `replay.sample`, each also with 'play', figures of the games of this step.
 
   apply: (variables, planes) to logits and values. abstract: variables' shapes, boxed with the
-  logical names of their axes. seen: told of `Carry.past` and its step at each batch.
+  logical names of their axes. seen: told of `Carry.past` and its step at each batch. gate: says
+  which variables play, where that are not always the newest.
   """
 
   def __init__(
@@ -77,9 +99,10 @@ class PlaySource:
     abstract: Any,
     mesh: Mesh,
     seen: Callable[[Any, Array], None],
+    gate: Gate | None = None,
   ):
     self.game, self.settings, self.amounts, self.apply = game, settings, amounts, apply
-    self.mesh, self.seen = mesh, seen
+    self.mesh, self.seen, self.gate = mesh, seen, gate
     self.shapes = mesh_lib.unbox(abstract)
     self.shardings = mesh_lib.shardings(abstract, mesh)
     self.shards = mesh_lib.batch_shards(mesh)
@@ -87,30 +110,35 @@ class PlaySource:
     places = rows, rows, whole, rows  # of actors, replay, calibration, batch
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=places)
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=self.shardings)
+    if gate is not None:
+      self._choose = jax.jit(gate.choose, out_shardings=self.shardings)
 
   def init(self, key: Array) -> Carry:
     rows: Any = mesh_lib.batch_sharding(self.mesh)
     whole: Any = mesh_lib.replicated(self.mesh)
-    place = Carry(rows, rows, whole, whole, self.shardings, whole)
+    best = () if self.gate is None else self.shardings
+    place = Carry(rows, rows, whole, whole, self.shardings, whole, best)
     return jax.jit(self._fresh, out_shardings=place)(key)
 
   def _fresh(self, key: Array) -> Carry:
     amounts = self.amounts
     slots = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(amounts.slots))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes)
     return Carry(
       actors=selfplay.start(self.game, self.settings, slots),
       replay=replay_lib.start(self.game, amounts.slots, amounts.length, self._extras()),
       calibration=resignation.start(),
       key=jax.random.fold_in(key, amounts.slots),
-      past=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes),
+      past=nothing,
       past_step=jnp.int32(-1),
+      best=() if self.gate is None else nothing,
     )
 
   def _extras(self) -> Any:
     """Shapes of what is known of one game's end."""
     if not self.settings.ends:
       return {}
-    ends = jax.eval_shape(lambda: selfplay.end_of(self.game, selfplay.fresh(self.game, 1)))
+    ends = jax.eval_shape(lambda: selfplay.end_of(self.game, beginnings(self.game, 1)))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), ends)
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
@@ -119,10 +147,20 @@ class PlaySource:
       past = self._copy(nn.unbox(dict(variables)))
       past_step = jax.device_put(jnp.int32(step), mesh_lib.replicated(self.mesh))
     self.seen(past, past_step)
+    best = self._best(carry.best, step, variables)
+    player = variables if self.gate is None else best
     actors, replay, calibration, batch = self._step(
-      carry.actors, carry.replay, carry.calibration, carry.key, variables
+      carry.actors, carry.replay, carry.calibration, carry.key, player
     )
-    return Carry(actors, replay, calibration, carry.key, past, past_step), batch
+    return Carry(actors, replay, calibration, carry.key, past, past_step, best), batch
+
+  def _best(self, best: Any, step: int, variables: Variables) -> Any:
+    if self.gate is None or step % self.gate.every:
+      return best
+    new = nn.unbox(dict(variables))
+    if step == 0:
+      return self._copy(new)
+    return self._choose(best, new, self.gate.match.play(new, best, step))
 
   # -------- compiled --------
 

@@ -15,12 +15,14 @@ import models.summary
 from data.go_games import GoGames
 from mcts import features, patterns, recorded
 from mcts.evaluators import Evaluate
+from mcts.game import beginnings
 from mcts.go import Go, State
 from mcts.playouts import own_eyes
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Batches, Metrics, Source, Variables
+from train.task import Batch, Batches, Evaluation, Metrics, Source, Variables
+from train.tasks import reading
 
 PASS, NONSENSE = -1e3, -1e6  # logits: of a pass, and of what is worse still
 
@@ -94,18 +96,14 @@ class Board:
 
   def example(self, batch: int = 1) -> jax.ShapeDtypeStruct:
     """What the network sees of so many states, `[B, ...]`."""
-    like = lambda x: jnp.broadcast_to(x, (batch, *x.shape))  # noqa: E731
-    states = jax.eval_shape(lambda: jax.tree.map(like, self.game.init()))
-    return jax.eval_shape(self.see, states)
+    return jax.eval_shape(lambda: self.see(beginnings(self.game, batch)))
 
 
-class Learner:
-  """What tasks that learn from `GoGames` have in common: all of a task but loss and examination."""
+class OnBoard:
+  """What tasks of a `Board` have in common, wherever their positions come from."""
 
-  views: tuple[str, ...] = ()
-
-  def __init__(self, model: Mapping[str, Any], data: GoGames):
-    self.data, self.board = data, Board(model, data.size, self.views)
+  board: Board
+  data: Any
 
   @property
   def game(self) -> Go:
@@ -128,21 +126,30 @@ class Learner:
   def init(self, key: Array) -> Variables:
     return self.board.init(key)
 
+  def evaluator(self, variables: Variables, game: Go | None = None) -> Evaluate:
+    """game: one with other rules, on the same board."""
+    return self.board.under(game).evaluator(variables)
+
+
+class Learner(OnBoard):
+  """What tasks that learn from `GoGames` have in common: all of a task but loss and examination."""
+
+  views: tuple[str, ...] = ()
+
+  def __init__(self, model: Mapping[str, Any], data: GoGames):
+    self.data, self.board = data, Board(model, data.size, self.views)
+
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Batches without end: {'seen', 'move', 'result', 'index', 'mask'}."""
-    if split != 'train':
-      raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
-    with user_errors():
-      source = self.data.train_source(seed, mesh_lib.batch_sharding(mesh))
+    source = reading.training(self.data, split, mesh, seed)
     return SeenSource(source, seen(self.data, self.board.view, mesh))
 
   def batches(self, mesh: Mesh) -> Batches:
     """The held-out positions, each once and in order, likewise."""
-    with user_errors():
-      batches = self.data.eval_batches('test', mesh_lib.batch_sharding(mesh))
+    batches = reading.evaluation(self.data, 'test', mesh)
     return SeenBatches(batches, seen(self.data, self.board.view, mesh))
 
-  def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
+  def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     task: Any = self  # with what its heirs add
     batches, measure = self.batches(mesh), make_eval(task)
     return {'test': lambda variables: measure(variables, batches)}

@@ -11,9 +11,10 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from data import spec
-from mcts import duel, elo, evaluators
+from mcts import duel, elo, evaluators, playouts
 from mcts.duel import Player
 from mcts.game import Game
+from mcts.go import Go
 from mcts.rules import Puct
 from train import config as config_lib
 from train import mesh as mesh_lib
@@ -28,6 +29,9 @@ Maker = Callable[[Variables], Player]
 
 
 def random(game: Game) -> Player:
+  """Any legal move; of Go, whose random games would not end otherwise, none into an own eye."""
+  if isinstance(game, Go):
+    return functools.partial(playouts.random_moves, game)
   return duel.random(game)
 
 
@@ -36,9 +40,10 @@ def uniform(game: Game, simulations: int = 50) -> Player:
   return duel.searcher(game, evaluators.uniform(game), Puct(ties='random'), simulations)
 
 
-def rollout(game: Game, simulations: int = 50, longest: int = 1000) -> Player:
-  """A search whose leaves are played out at random."""
-  return duel.searcher(game, duel.rollout(game, longest), Puct(ties='random'), simulations)
+def rollout(game: Game, simulations: int = 50) -> Player:
+  """A search whose leaves are played out at random; of Go as the engine of that name does it."""
+  evaluate = playouts.rollout(game) if isinstance(game, Go) else duel.rollout(game)
+  return duel.searcher(game, evaluate, Puct(ties='random'), simulations)
 
 
 ANCHORS: Mapping[str, Callable[..., Player]] = {
@@ -77,12 +82,15 @@ class Match:
     )
     self._play = jax.jit(on_devices, out_shardings=mesh_lib.replicated(mesh))
 
-  def __call__(self, ours: Variables, theirs: Any = (), seed: int = 0) -> np.ndarray:
+  def __call__(self, ours: Variables, theirs: Any = ()) -> np.ndarray:
     """`[P, 2]` results, moving first and second."""
-    return np.asarray(self._play(self._keys(seed), ours, theirs))
+    return np.asarray(self.play(ours, theirs))
 
-  def _keys(self, seed: int) -> Array:
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(self.pairs))
+  def play(self, ours: Variables, theirs: Any, seed: int = 0) -> Array:
+    """Likewise, and does not wait for them."""
+    key = jax.random.key(seed)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.pairs))
+    return self._play(keys, ours, theirs)
 
 
 def shares(results: np.ndarray) -> dict[str, float]:

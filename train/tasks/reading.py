@@ -1,27 +1,34 @@
-"""Images from a user's files while they are read: which one is damaged is the user's error."""
+"""A user's files while they are read: which one is damaged is the user's error."""
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from jax import Array
 from jax.sharding import Mesh
 
-from data.images import ImageData
 from train import mesh as mesh_lib
 from train.config import user_errors
 from train.task import Batch, Batches, Source, Variables
 
 
-def training(data: ImageData, split: str, mesh: Mesh, seed: int) -> Source:
-  """What the tasks on images give as their `source`."""
+class Records(Protocol):
+  """Data that are read from files, such as `data.images.ImageData`."""
+
+  def train_source(self, seed: int, sharding: Any) -> Source: ...
+
+  def eval_batches(self, split: str, sharding: Any) -> Batches: ...
+
+
+def training(data: Records, split: str, mesh: Mesh, seed: int) -> Source:
+  """What tasks on files give as their `source`."""
   if split != 'train':
     raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
   with user_errors():
     return UsersSource(data.train_source(seed, mesh_lib.batch_sharding(mesh)))
 
 
-def evaluation(data: ImageData, split: str, mesh: Mesh) -> Batches:
+def evaluation(data: Records, split: str, mesh: Mesh) -> Batches:
   """Every record of `split` once, in order."""
   with user_errors():
     return UsersBatches(data.eval_batches(split, mesh_lib.batch_sharding(mesh)))
@@ -29,7 +36,7 @@ def evaluation(data: ImageData, split: str, mesh: Mesh) -> Batches:
 
 @dataclasses.dataclass(frozen=True)
 class UsersSource:
-  """A source of images whose files may be damaged: which one is, is a user's error."""
+  """Batches of files that may be damaged."""
 
   source: Source
 

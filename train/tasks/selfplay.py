@@ -24,12 +24,11 @@ from mcts.selfplay import SelfPlay, quiet
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
-from train.task import Batch, Metrics, Source, Variables
+from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
 from train.tasks import playing, rating, showing
 
 RULES: Mapping[str, Callable[..., Rule]] = {'puct': Puct, 'gumbel': Gumbel}
 BINS = 10  # of predicted values, for the calibration error
-Evaluation = Callable[[Variables], Mapping[str, float]]
 
 
 class SelfPlayTask:
@@ -45,6 +44,8 @@ class SelfPlayTask:
   value_mix: the share of the search's value in the target of the value, the rest is the outcome.
   value_weight, ownership_weight, score_weight: of their losses; the last two are for Go and for a
     network with those heads.
+  gate: the share of points in a match of `gate_games` above which the newest network replaces the
+    one that plays, every `gate_every` steps (`playing.Gate`); 0: the newest always plays.
   anchors: of `rating.ANCHORS`, players to be rated against. match_games: in each match;
     match_simulations: of the network in them, 0 for as many as in training; opening: random moves
     that both games of a pair begin with; past_every: steps after which the network as it is becomes
@@ -76,6 +77,9 @@ class SelfPlayTask:
     value_weight: float = 1.0,
     ownership_weight: float = 0.0,
     score_weight: float = 0.0,
+    gate: float = 0.0,
+    gate_games: int = 400,
+    gate_every: int = 1_000,
     anchors: tuple[str, ...] = ('random',),
     match_games: int = 100,
     match_simulations: int = 0,
@@ -88,9 +92,11 @@ class SelfPlayTask:
       *(('slots', slots, 1), ('moves', moves, 1), ('match_games', match_games, 2)),
       *(('minimum', minimum, 0), ('opening', opening, 0), ('past_every', past_every, 1)),
       *(('match_simulations', match_simulations, 0), ('window_start', window_start, 0)),
+      *(('gate_games', gate_games, 2), ('gate_every', gate_every, 1)),
     ):
       _require(name, value, value >= least, f'must be at least {least}')
     _require('value_mix', value_mix, 0 <= value_mix <= 1, 'must be in [0, 1]')
+    _require('gate', gate, 0 <= gate < 1, 'must be in [0, 1), a share of points')
     self.data = data
     self.game = build(game, mcts.GAMES, 'game')
     self.rule: Rule = build(rule, RULES, 'rule')
@@ -125,6 +131,7 @@ class SelfPlayTask:
     rule_of_window = f'must be at least {longest * slots}, the longest game in each of the slots'
     _require('window', window, self.amounts.length >= longest, rule_of_window)
     self.anchors = {text.partition('(')[0]: rating.anchor(self.game, text) for text in anchors}
+    self.gate, self.gate_games, self.gate_every = gate, gate_games, gate_every
     self.match_games, self.opening = match_games, opening
     self.match_simulations = match_simulations or simulations
     self.with_lines, self.shown = lines, shown
@@ -219,8 +226,12 @@ class SelfPlayTask:
     def seen(past: Any, step: Any) -> None:
       self._past = past, step
 
+    gate = None
+    if self.gate:
+      match = self._match(mesh)(self.player, self.player, games=self.gate_games)
+      gate = playing.Gate(match, self.gate_every, self.gate)
     return playing.PlaySource(
-      self.game, self.settings, self.amounts, self.apply, abstract, mesh, seen
+      self.game, self.settings, self.amounts, self.apply, abstract, mesh, seen, gate
     )
 
   # -------- the network as others know it --------
@@ -247,18 +258,22 @@ class SelfPlayTask:
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """Each anchor by its name, 'raw' (without search, against random), 'past', and 'lines'."""
-    match = functools.partial(
-      rating.Match, self.game, mesh=mesh, games=self.match_games, opening=self.opening
-    )
+    match = self._match(mesh)
     found: dict[str, Evaluation] = {
       name: _rated(match(self.player, _always(anchor))) for name, anchor in self.anchors.items()
     }
-    found['raw'] = _rated(match(self.raw, _always(duel.random(self.game))))
+    found['raw'] = _rated(match(self.raw, _always(rating.random(self.game))))
     past = match(self.player, self.player)
-    found['past'] = lambda variables: self._against_past(past, variables)
+    found['past'] = functools.partial(self._against_past, past)
     if self.with_lines:
       found['lines'] = rating.lines(self.game, self.raw)
     return found
+
+  def _match(self, mesh: Mesh) -> Callable[..., rating.Match]:
+    """Of two makers of players."""
+    return functools.partial(
+      rating.Match, self.game, mesh=mesh, games=self.match_games, opening=self.opening
+    )
 
   def _against_past(self, match: rating.Match, variables: Variables) -> Mapping[str, float]:
     """Elo over the network of `past_step`; nothing where no training is going on."""
@@ -274,12 +289,7 @@ class SelfPlayTask:
     if len(members) > 1:
       raise UserError(f'{len(members)} workdirs: networks of self-play are evaluated one by one')
     with mesh_lib.activate(mesh):
-      metrics = {
-        f'{name}/{key}': value
-        for name, evaluation in self.evals(mesh).items()
-        for key, value in evaluation(members[0]).items()
-      }
-    return metrics, {}, {}
+      return evaluate(self.evals(mesh), members[0]), {}, {}
 
   def draw(self, variables: Variables, key: Array) -> dict[str, bytes]:
     """A game of the network against itself: 'game.sgf' and 'game.png' of Go, else 'game.txt'."""

@@ -7,7 +7,6 @@ from mcts import arena
 from mcts.engines import Engine, Search
 from mcts.evaluators import Evaluate
 from mcts.go import Go
-from train import tools
 from train.config import UserError
 
 
@@ -16,6 +15,8 @@ def engine(workdir: str, step: int | str = 'latest', **options: Any) -> Search:
 
   Raises UserError for a run whose task knows no Go.
   """
+  from train import tools  # all tasks: not for a match without runs
+
   run = tools.load_run(workdir, step)
   run.task.close()
   task: Any = run.task

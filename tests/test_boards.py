@@ -3,7 +3,7 @@
 import re
 
 from train import pictures
-from train.replays import replay
+from train.boards import replay
 
 CAPTURE = """
 .X.

@@ -10,7 +10,7 @@ import pytest
 from mcts import arena, gtp
 from mcts.players import choose
 from mcts.position import Position
-from train import playing, tools
+from train import run_engines, tools
 from train.config import UserError
 from train.tasks.selfplay import SelfPlayTask
 
@@ -54,7 +54,7 @@ def trained(config, path):
 
 
 def test_an_engine_searches_with_the_network(workdir):
-  engine, position = playing.engine(workdir, simulations=8, leaves=1), Position(5)
+  engine, position = run_engines.engine(workdir, simulations=8, leaves=1), Position(5)
   report = choose(engine, position, 0)
   assert report.visits == 8 and position.legal(0)[report.move]
   run = tools.load_run(workdir)
@@ -67,17 +67,17 @@ def test_an_engine_searches_with_the_network(workdir):
 
 
 def test_rules_may_be_others_than_those_of_training(workdir):
-  engine = playing.engine(workdir, simulations=2, leaves=1)
+  engine = run_engines.engine(workdir, simulations=2, leaves=1)
   assert choose(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
 
 
 def test_a_board_of_another_size_is_refused(workdir):
-  session = gtp.Session(playing.engine(workdir), size=5)
+  session = gtp.Session(run_engines.engine(workdir), size=5)
   assert session.answer(gtp.parse('boardsize 9')) == (False, 'unacceptable size')
   assert session.answer(gtp.parse('boardsize 5'))[0]
   for refused in (gtp.Session, functools.partial(arena.match, second='random')):
     with pytest.raises(ValueError, match=r'size 9: small plays on boards of size 5 alone'):
-      refused(playing.engine(workdir), size=9)
+      refused(run_engines.engine(workdir), size=9)
 
 
 def test_a_size_that_nobody_knows_is_refused():
@@ -86,19 +86,19 @@ def test_a_size_that_nobody_knows_is_refused():
 
 
 def test_players_are_engines_programs_or_workdirs(workdir):
-  made = playing.player(f'{workdir}:simulations=3,seed=2', simulations=9)
+  made = run_engines.player(f'{workdir}:simulations=3,seed=2', simulations=9)
   assert (made.simulations, made.seed, made.name) == (3, 2, f'{workdir}:simulations=3,seed=2')
-  assert playing.player(workdir, simulations=9).simulations == 9
-  assert playing.player('rollout:400') == 'rollout:400'
+  assert run_engines.player(workdir, simulations=9).simulations == 9
+  assert run_engines.player('rollout:400') == 'rollout:400'
   with pytest.raises(ValueError, match='must be key=number'):
-    playing.player(f'{workdir}:many')
+    run_engines.player(f'{workdir}:many')
   with pytest.raises(UserError, match='depth'):
-    playing.player(f'{workdir}:depth=3')
+    run_engines.player(f'{workdir}:depth=3')
 
 
 def test_a_network_plays_a_match(workdir):
   played = arena.match(
-    playing.player(f'{workdir}:2'), 'random', size=5, games=2, max_moves=12, say=lambda _: None
+    run_engines.player(f'{workdir}:2'), 'random', size=5, games=2, max_moves=12, say=lambda _: None
   )
   assert sum(played.points(0)) == 2 and not any(game.fault for game in played.games)
 
@@ -107,7 +107,7 @@ def test_a_run_that_knows_no_go_is_refused(tmp_path):
   config = {**SMALL, 'task': {**SMALL['task'], 'game': 'tictactoe'}}
   trained(config, tmp_path)
   with pytest.raises(UserError, match='a run of task selfplay; to play, it must be of one'):
-    playing.engine(str(tmp_path))
+    run_engines.engine(str(tmp_path))
 
 
 def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
