@@ -25,6 +25,23 @@ os.environ['XLA_FLAGS'] = ' '.join(
 ).strip()
 
 
+@pytest.fixture(scope='module')
+def one_device():
+  """Runs that take what devices there are take one of the eight: they are ready sooner."""
+  import jax
+
+  from train import mesh
+
+  make = mesh.make_mesh
+
+  def of_one(*shape, devices=None, **sizes):
+    return make(*shape, devices=devices, **sizes) if devices else make(devices=jax.devices()[:1])
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(mesh, 'make_mesh', of_one)
+    yield
+
+
 @pytest.fixture(scope='module', autouse=True)
 def forget_programs():
   """A worker that kept all that it compiles would need many gigabytes."""

@@ -22,6 +22,8 @@ from train.loop import Loop
 from train.optim import make_optimizer
 from train.tasks import TASKS
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('[a-z]*.py'))
 
 

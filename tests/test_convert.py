@@ -16,6 +16,8 @@ from train import config as config_lib
 from train import convert, tools
 from train.config import UserError
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 SIZES = {'vocab_size': 300, 'n_positions': 32, 'n_embd': 16, 'n_layer': 2, 'n_head': 2}
 TEXT = 'the cat sat on the mat and the dog sat on the cat; so it goes.\n' * 40
 MODEL = gpt.GPT(300, block_size=32, layers=2, heads=2, width=16, dropout=0.1)

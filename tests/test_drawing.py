@@ -13,6 +13,8 @@ from train import tools
 from train.config import UserError
 from train.tasks import drawing
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 
 def pixels(contents):
   return np.asarray(Image.open(io.BytesIO(contents)))

@@ -22,6 +22,8 @@ from train.tasks.go_value import GoValue
 from train.tasks.go_value import value as value_of
 from train.tasks.positions import network_of
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 SIZE = 5
 POLICY = {'name': 'alphago_policy', 'layers': 2, 'filters': 8}
 ROLLOUT = {'name': 'alphago_rollout'}

@@ -14,6 +14,8 @@ from train import tools
 from train.config import UserError
 from train.tasks.go_reinforce import GoReinforce
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 SIZE = 3
 MODEL = {'name': 'alphago_policy', 'layers': 2, 'filters': 8}
 GAME = Go(SIZE, komi=0.5)

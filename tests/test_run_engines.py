@@ -32,13 +32,7 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_device():
-  """Runs that take what there is take one of the eight: they are ready sooner."""
-  one = tools.mesh_lib.make_mesh(1, devices=jax.devices()[:1])
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tools.mesh_lib, 'make_mesh', lambda **sizes: one)
-    yield
+pytestmark = pytest.mark.usefixtures('one_device')
 
 
 @pytest.fixture(scope='module')

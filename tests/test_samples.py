@@ -16,6 +16,8 @@ from train import mesh as mesh_lib
 from train import report, samples
 from train.loop import Loop
 
+pytestmark = pytest.mark.usefixtures('one_device')
+
 STEPS = 6
 
 

@@ -59,8 +59,8 @@ def task_of(model=(), **task):
   return tools.build_task(config)
 
 
-def mesh_of(devices, make_mesh=mesh_lib.make_mesh):
-  return make_mesh(devices, devices=jax.devices()[:devices])
+def mesh_of(devices):
+  return mesh_lib.make_mesh(devices, devices=jax.devices()[:devices])
 
 
 def begin(task, devices=1, seed=0):
@@ -82,15 +82,6 @@ def sums_of(workdir, step):
   return json.loads((workdir / 'checkpoints' / str(step) / 'meta' / 'metadata').read_text())[
     'leaves'
   ]
-
-
-@pytest.fixture(scope='module')
-def one_device():
-  """Runs that take what there is take one of the eight: they are ready sooner."""
-  with pytest.MonkeyPatch.context() as patch:
-    one = mesh_of(1)
-    patch.setattr(tools.mesh_lib, 'make_mesh', lambda **sizes: one)
-    yield
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,6 @@ The device never waits for the host: batches come prefetched, steps are dispatch
 device, and metrics are fetched an interval late.
 """
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -20,18 +19,15 @@ from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
 from train import peaks, samples
+from train.ahead import Ahead
 from train.checkpoint import Checkpointer
 from train.config import UserError
 from train.metrics import MetricLog, NonFinite
 from train.preemption import Preemption
 from train.progress import Progress
 from train.step import TrainState, init_state, make_step
-from train.task import Counts, Draws, Metrics, Task, Variables, evaluate
+from train.task import Counts, Draws, Task, Variables, evaluate
 from train.workdir import lock
-
-# Steps that the host may dispatch ahead of the device: enough to hide the host's hiccups, few
-# enough that their batches need no memory to speak of.
-AHEAD = 8
 
 
 class Halted(RuntimeError):
@@ -179,15 +175,13 @@ class _Session:
 
   def _steps(self, profile: tuple[int, int] | None) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""
-    in_flight: collections.deque[Metrics] = collections.deque()
+    ahead = Ahead()
     for step in range(self.step, self.settings.steps):
       self._profile(step, profile)
       self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
       self.state, metrics = self.train_step(self.state, batch)
       self.log.add(step + 1, metrics)
-      in_flight.append(metrics)
-      if len(in_flight) > AHEAD:
-        jax.block_until_ready(in_flight.popleft())
+      ahead(metrics)
       self.progress.update(step + 1)
       yield step + 1
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.barrier import in_turn
 from train import mesh as mesh_lib
+from train.ahead import Ahead
 from train.config import UserError
 from train.task import Batch, Metrics, Task, Variables
 
@@ -212,9 +213,10 @@ def make_eval(task: Task) -> Callable[[Variables, Any], dict[str, float]]:
     return metrics if total is None else jax.tree.map(jnp.add, total, metrics)
 
   def evaluate(variables: Variables, batches: Any) -> dict[str, float]:
-    total = None
+    total, ahead = None, Ahead()
     for batch in batches:
       total = measure(variables, batch, total)
+      ahead(total)
     return mean_metrics(jax.device_get(total))
 
   return evaluate
