@@ -29,6 +29,12 @@ demo: venv
 	$(BIN)/python launch.py eval --workdir=runs/diffusion_digits
 	$(BIN)/python launch.py report --workdir=runs/diffusion_digits
 	$(BIN)/python launch.py sample --workdir=runs/diffusion_digits --label=3,7 --path
+	$(BIN)/python launch.py train --config=go_5x5 --workdir=runs/go_5x5 $(SHORT)
+	$(BIN)/python launch.py report --workdir=runs/go_5x5
+
+# Two minutes of self-play in which the share of points against random play is seen to rise.
+SHORT = --config.train.steps=300 --config.train.log_every=10 --config.train.eval_every=50 \
+  --config.train.best=random/share --config.task.anchors=random --config.task.minimum=2000
 
 test: venv
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal

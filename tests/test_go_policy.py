@@ -60,7 +60,6 @@ def config(path, model, task='go_policy', **changes):
     },
     'optimizer': {'name': 'adam', 'learning_rate': 0.01},
     'train': {'steps': 2, 'best': 'test/loss'},
-    'mesh': {'data': 8},
   }
   for key, value in changes.items():
     section, name = key.split('__')
@@ -220,11 +219,12 @@ def values(tmp_path_factory):
 
 
 def test_a_value_is_learnt_and_its_sign_is_the_winner(values, tmp_path):
-  data = {'data__with_result': True, 'data__positions': 'one'}
-  data['data__symmetries'] = False
-  tools.train(
-    config(values, VALUE, 'go_value', train__steps=100, **data, task__mixing=0.0), str(tmp_path)
-  )
+  data = {'with_result': True, 'positions': 'one', 'symmetries': False}
+  settings = {f'data__{name}': value for name, value in data.items()}
+  one = functools.partial(config, values, VALUE, 'go_value', train__steps=100, **settings)
+  tools.train(one(task__mixing=0.0), str(tmp_path))
+  tools.train(one(task__mixing=0.25), str(tmp_path))  # of the search alone: may change at any time
+  assert tools.load_run(str(tmp_path)).task.mixing == 0.25
   found = tools.evaluate([str(tmp_path)])
   assert found['metrics']['test/loss'] < 0.7  # 1 for knowing nothing
   assert found['metrics']['test/winner'] > 0.8

@@ -2,13 +2,17 @@
 
 import functools
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.test_multiprocess import ROOT, free_port
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train import tools
@@ -364,6 +368,25 @@ def test_a_game_of_go_is_drawn():
   files = task.draw(variables, jax.random.key(0))
   assert files['game.png'].startswith(b'\x89PNG')
   assert b'SZ[3]' in files['game.sgf'] and b'KM[0.5]' in files['game.sgf']
+
+
+@pytest.mark.slow
+def test_two_processes_play_what_two_devices_play(tmp_path):
+  (tmp_path / 'config.json').write_text(json.dumps(SMALL))
+  address = f'localhost:{free_port()}'
+
+  def start(workdir, devices, *flags):
+    command = [sys.executable, 'launch.py', 'train', f'--config={tmp_path}/config.json', *flags]
+    flags = f'--xla_force_host_platform_device_count={devices}'
+    environment = {**os.environ, 'XLA_FLAGS': flags}
+    return subprocess.Popen([*command, f'--workdir={workdir}'], cwd=ROOT, env=environment)
+
+  together = ('--num_processes=2', f'--coordinator_address={address}')
+  processes = [start(tmp_path / 'two', 1, *together, f'--process_id={i}') for i in range(2)]
+  processes.append(start(tmp_path / 'one', 2))
+  assert [process.wait(300) for process in processes] == [0, 0, 0]
+  for two, one in zip(metrics_of(tmp_path / 'two'), metrics_of(tmp_path / 'one'), strict=True):
+    assert two == pytest.approx(one, abs=1e-5)
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ FREE = (
   *('task.sample_tokens', 'task.prompt'),
   *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
   *('task.shown', 'task.at_once'),
+  *('task.policy', 'task.rollout', 'task.mixing'),
 )
 
 # What of an imported model may differ: its name, since sizes have several, and how it is run.

@@ -133,7 +133,8 @@ class GoReinforce(OnBoard):
     def play(keys: Array, variables: Variables) -> Array:
       random = functools.partial(playouts.random_moves, self.game)
       other = random if fixed is None else self.drawn(fixed)
-      return episodes.play(self.game, self.drawn(variables), other, keys).result
+      played = episodes.play(self.game, self.drawn(variables), other, keys)
+      return played.result.reshape(2, -1).T  # with black, with white
 
     spread = jax.shard_map(play, mesh=mesh, in_specs=(rows, whole), out_specs=rows, check_vma=False)
     match = jax.jit(spread, out_shardings=mesh_lib.replicated(mesh))
