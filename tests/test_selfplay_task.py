@@ -349,7 +349,7 @@ def test_calibration_is_by_bins():
     ({**GO, 'score_weight': 1.0}, 'needs model.score=true'),
     ({'full': 0.5}, 'fast 0: must be from 1'),
     ({'value_mix': 2.0}, 'task.value_mix=2.0'),
-    ({'gate': 55}, 'task.gate=55: must be in'),
+    ({'gate': 55}, 'task.gate=55.0: must be in'),
   ],
 )
 def test_what_does_not_fit_is_said_in_a_line(task, words):
