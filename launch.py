@@ -215,6 +215,8 @@ def play(overrides: dict[str, str]) -> None:
 def match(overrides: dict[str, str]) -> None:
   """Plays two Go engines or programs against each other: wins by colour, Elo, SGF records."""
   no_overrides(overrides)
+  if FLAGS.config is not None:
+    take_flags(find_config(), VERBS['match'].flags)
   if len(FLAGS.workdir) > 1:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
   sprt = arguments.elo_bounds(FLAGS.sprt)
@@ -275,7 +277,7 @@ VERBS = {
   'sample': Verb(sample, ('workdir', 'step', *DRAWING, 'seed', 'host_tuning')),
   'convert': Verb(convert, ('from_hf', 'to_hf', 'workdir', 'step')),
   'play': Verb(play, ('engine', 'workdir', 'step', 'resign', *GO)),
-  'match': Verb(match, ('first', 'second', 'workdir', *MATCH, *GO)),
+  'match': Verb(match, ('config', 'first', 'second', 'workdir', *MATCH, *GO)),
 }
 
 # -------- what the flags say --------
@@ -373,7 +375,19 @@ def given(names: Iterable[str]) -> dict[str, Any]:
 
 def no_overrides(overrides: dict[str, str]) -> None:
   for key, text in overrides.items():
-    raise UserError(f'--config.{key}={text}: only train, eval and sample have a config')
+    raise UserError(f'--config.{key}={text}: only train, eval and sample change a config')
+
+
+def take_flags(path: str, names: Iterable[str]) -> None:
+  """Gives flags the values of a config whose keys are flags, where the command has none."""
+  for name, value in config_lib.load(path).items():
+    if name not in names:
+      raise unknown(f'{path}: {name}={value!r}', name, 'no such flag of this verb', names)
+    if not FLAGS[name].present:
+      try:
+        FLAGS.set_default(name, value)
+      except flags.Error as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 # -------- start --------

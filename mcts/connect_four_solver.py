@@ -2,7 +2,7 @@
 
 A position is two whole numbers of 49 bits, a column of 6 cells and an empty one above it after the
 other, from the left and from below: the stones of the player to move, and all stones. Alpha-beta
-looks for a win, a draw or a loss; positions with 20 stones take about a second.
+looks for a win, a draw or a loss: in seconds with 12 stones, in less than 0.1 s with 18 or more.
 
 `python -m mcts.connect_four_solver --positions=500 --output=FILE` writes positions of random play,
 a line each: the columns that were played, and which columns are best.
@@ -19,7 +19,7 @@ BOTTOM = sum(1 << (HEIGHT * column) for column in range(COLUMNS))
 BOARD = BOTTOM * ((1 << ROWS) - 1)
 FILES = [((1 << ROWS) - 1) << (HEIGHT * column) for column in range(COLUMNS)]
 CENTRE_FIRST = sorted(range(COLUMNS), key=lambda column: abs(column - COLUMNS // 2))
-STONES = 18, 32  # of the positions that are generated
+STONES = 12, 32  # of the positions that are generated
 
 Position = tuple[int, int]
 """The stones of the player to move, and all stones."""

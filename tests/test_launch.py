@@ -71,7 +71,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['train', '--config=lenet_digits', '--num_processes=2'], 'give all of --coordinator_address'),
     (['eval'], '--workdir: needs a value, the folder of a run'),
     (['eval', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
-    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train, eval and sample have'),
+    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train, eval and sample change'),
     (['sample'], '--workdir: needs a value, the folder of a run'),
     (['sample', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
     (
@@ -84,6 +84,8 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['play', '--size=99'], 'size 99: rollout plays on boards of size 2 to 25'),
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
     (['match', '--second=gnu-go'], "player 'gnu-go': give name"),
+    (['match', '--config=alphago_math'], '(did you mean alphago_match?)'),
+    (['match', '--config=lenet_digits'], 'no such flag of this verb; choose from config, first, '),
   ],
 )
 def test_mistakes_end_in_one_line(arguments, message):
@@ -129,12 +131,17 @@ def test_play_answers_by_the_go_text_protocol():
 
 
 def test_match_counts_games_and_keeps_records(tmp_path):
-  options = ['--first=random', '--second=random', '--size=3', '--games=2', f'--workdir={tmp_path}']
+  """By the flags that its config has, and those of the command before them."""
+  config = tmp_path / 'random.json'
+  config.write_text('{"first": "random", "second": "rollout", "size": 3, "games": 40}')
+  options = [f'--config={config}', '--second=random', '--games=2', f'--workdir={tmp_path}']
   done = launch('match', *options)
   assert done.returncode == 0, done.stderr
   assert 'Elo' in done.stdout
   assert json.loads((tmp_path / 'match.json').read_text())['games'] == 2
-  assert len(list(tmp_path.rglob('*.sgf'))) == 2
+  records = [path.read_text() for path in tmp_path.rglob('*.sgf')]
+  assert len(records) == 2
+  assert all('SZ[3]' in text and 'rollout' not in text for text in records)
 
 
 def test_a_summary_counts_alexnet_s_parameters_with_no_imagenet_here(tmp_path):

@@ -1,16 +1,18 @@
 """How strong a network is: games against fixed players and against its own past, on the device."""
 
 import functools
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from data import spec
+from mcts import connect_four_solver as solver
 from mcts import duel, elo, evaluators, playouts
 from mcts.duel import Player
 from mcts.game import Game
@@ -18,7 +20,7 @@ from mcts.go import Go
 from mcts.rules import Puct
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.config import user_errors
+from train.config import UserError, user_errors
 from train.task import Variables
 
 Maker = Callable[[Variables], Player]
@@ -122,3 +124,55 @@ def lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]]:
     }
 
   return evaluate
+
+
+class Solved:
+  """The positions of Connect Four in a file that `mcts.connect_four_solver` has written.
+
+  Raises UserError for another game, and for a file that is none or is not there.
+  """
+
+  def __init__(self, game: Game, path: str):
+    board = jax.eval_shape(lambda: game.observe(game.init())).shape[:2]
+    if game.name != 'connect_four' or board != (solver.ROWS, solver.COLUMNS):
+      raise UserError(f'task.solved={path!r}: is for connect_four of 6 x 7, not for {game.name}')
+    try:
+      entries = solver.read(pathlib.Path(path).expanduser().read_text(encoding='ascii'))
+      for played, _ in entries:
+        solver.place(played)
+    except (OSError, ValueError) as error:
+      raise UserError(
+        f'task.solved={path!r}: {error}; python -m mcts.connect_four_solver --output=FILE makes one'
+      ) from error
+    self.game, self.counts = game, np.array([len(played) for played, _ in entries])
+    self.played = np.zeros((len(entries), solver.CELLS), np.int32)
+    self.best = np.zeros((len(entries), solver.COLUMNS), bool)
+    for i, (played, best) in enumerate(entries):
+      self.played[i, : len(played)] = played
+      self.best[i, best] = True
+
+  def measure(self, make: Maker) -> Callable[[Variables], dict[str, float]]:
+    """`optimal`: in what share of the positions the player's column is a best one;
+    `optimal_of_some`: of those in which not all columns are equally good.
+    """
+
+    @jax.jit
+    def choose(variables: Variables) -> tuple[Array, Array]:
+      states = jax.vmap(self._reached)(self.played, self.counts)
+      keys = jax.vmap(jax.random.key)(jnp.arange(len(self.counts)))
+      return make(variables)(states, keys), jax.vmap(self.game.legal)(states)
+
+    def evaluate(variables: Variables) -> dict[str, float]:
+      columns, legal = map(np.asarray, choose(variables))
+      right = self.best[np.arange(len(columns)), columns]
+      some = (self.best != legal).any(1)
+      return {
+        'optimal': float(right.mean()),
+        'optimal_of_some': float(right[some].mean()),
+        'positions': float(len(right)),
+      }
+
+    return evaluate
+
+  def _reached(self, columns: Array, count: Array) -> Any:
+    return lax.fori_loop(0, count, lambda i, s: self.game.step(s, columns[i]), self.game.init())

@@ -49,7 +49,8 @@ class SelfPlayTask:
   anchors: of `rating.ANCHORS`, players to be rated against. match_games: in each match;
     match_simulations: of the network in them, 0 for as many as in training; opening: random moves
     that both games of a pair begin with; past_every: steps after which the network as it is becomes
-    the opponent of later evaluations. lines: count all lines of play (for tic-tac-toe).
+    the opponent of later evaluations. lines: count all lines of play (for tic-tac-toe). solved: a
+    file of solved positions (`mcts.connect_four_solver`) for the network without search.
   shown: whether a game is shown at each evaluation.
   """
 
@@ -86,6 +87,7 @@ class SelfPlayTask:
     opening: int = 2,
     past_every: int = 1_000,
     lines: bool = False,
+    solved: str = '',
     shown: bool = True,
   ):
     for name, value, least in (
@@ -135,6 +137,7 @@ class SelfPlayTask:
     self.match_games, self.opening = match_games, opening
     self.match_simulations = match_simulations or simulations
     self.with_lines, self.shown = lines, shown
+    self.solved = rating.Solved(self.game, solved) if solved else None
     self._past: tuple[Any, Any] | None = None
     self._show: Callable[..., Any] | None = None
 
@@ -257,7 +260,7 @@ class SelfPlayTask:
   # -------- evaluations --------
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    """Each anchor by its name, 'raw' (without search, against random), 'past', and 'lines'."""
+    """Each anchor by its name, 'raw' (no search, against random), 'past', 'lines', 'solved'."""
     match = self._match(mesh)
     found: dict[str, Evaluation] = {
       name: _rated(match(self.player, _always(anchor))) for name, anchor in self.anchors.items()
@@ -267,6 +270,8 @@ class SelfPlayTask:
     found['past'] = functools.partial(self._against_past, past)
     if self.with_lines:
       found['lines'] = rating.lines(self.game, self.raw)
+    if self.solved:
+      found['solved'] = self.solved.measure(self.raw)
     return found
 
   def _match(self, mesh: Mesh) -> Callable[..., rating.Match]:

@@ -1,0 +1,26 @@
+"""AlphaGo, all of it, against GNU Go 3.8: its search with policy, values and rollouts on 19x19.
+
+python launch.py match --config=alphago_match --workdir=runs/alphago_match
+
+The keys are flags of match, and a flag of the command comes before its key: --games=2 --time=300.
+Paper: Silver et al., Mastering the game of Go with deep neural networks and tree search, 2016: one
+machine won 99.8 % of 495 games against Crazy Stone, Zen, Pachi, Fuego and GNU Go at 5 s a move.
+Ours: not measured yet. Before it: alphago_policy, alphago_rollout, and alphago_value with a run of
+each for `task.policy` and `task.rollout`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict(
+    dict(
+      first='runs/alphago_value',
+      second='gnugo --mode gtp --level 10 --chinese-rules --positional-superko',
+      size=19,
+      komi=7.5,
+      games=100,
+      opening=0,
+      simulations=400,
+    )
+  )
