@@ -14,11 +14,19 @@ import numpy as np
 
 from train import figures, results, scaling
 from train.config import UserError
+from train.elo_curves import with_elo
 from train.figures import Html, Line, brief, chart, element, join, listing, percent, section, typed
 from train.pictures import drawn, evaluation
 from train.results import Folder
 
-MEASURES = 'loss', 'error', 'error_top5', 'learning_rate'  # the first charts; any others follow
+MATCHES = 'elo', 'share'
+MEASURES = (
+  *MATCHES,
+  'loss',
+  'error',
+  'error_top5',
+  'learning_rate',
+)  # the first charts
 MFU = 'mfu'  # of the metrics `time/...`, as the rates are
 EVALUATED = {  # what the verb eval adds to a page, by task
   'classify': 'confusion, samples and filters',
@@ -35,7 +43,7 @@ def write(workdirs: list[str], output: str | None = None) -> str:
   if not workdirs:
     raise UserError('no workdir given: name one run folder or more, as --workdir=runs/a,runs/b')
   path = Path(output or os.path.join(workdirs[0], 'report.html'))
-  text = page([results.read(workdir) for workdir in workdirs])
+  text = page([with_elo(results.read(workdir)) for workdir in workdirs])
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(path.name + '.partial')
   partial.write_text(text, encoding='utf-8')
@@ -72,8 +80,8 @@ def title(groups: list[list[Folder]]) -> str:
 
 
 def subject(run: Folder) -> str:
-  model, data = (run.config.get(section) or {} for section in ('model', 'data'))
-  what, where = model.get('name'), data.get('dataset') or data.get('name')
+  model, data, task = (run.config.get(section) or {} for section in ('model', 'data', 'task'))
+  what, where = model.get('name'), task.get('game') or data.get('dataset') or data.get('name')
   return f'{what} on {Path(where).name}' if what and where else Path(run.path).name
 
 
@@ -244,7 +252,7 @@ def curves(groups: list[list[Folder]], labels: list[str]) -> Html:
     if split != 'time' or name.endswith('_per_second') or name == MFU:
       measures.setdefault(name, set()).add(split)
   order = sorted(measures, key=lambda name: MEASURES.index(name) if name in MEASURES else 99)
-  main = [name for name in order if measures[name] & {'test', 'val'}]
+  main = [name for name in order if name in MATCHES or measures[name] & {'test', 'val'}]
   large = [measure(name, groups, labels) for name in main]
   small = [measure(name, groups, labels, SMALL) for name in order if name not in main]
   if not found:
@@ -264,7 +272,7 @@ def measure(name: str, groups: list[list[Folder]], labels: list[str], width=figu
       lines += over_seeds(runs, key, label, i if many else k, many and split == 'train')
   share, rate = results.is_fraction(name), name.endswith('_per_second') or name == MFU
   text = percent if share or name == MFU else brief
-  style = {'text': text, 'log': share or name == 'loss', 'zero': rate}
+  style = {'text': text, 'log': name == 'loss' or 'error' in name, 'zero': rate}
   heading = 'Model FLOPs utilisation' if name == MFU else name.replace('_', ' ').capitalize()
   return chart(heading, lines, **style, rule=paper_rule(name, groups), width=width)
 

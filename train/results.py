@@ -266,7 +266,7 @@ def shown(metric: str, value: float | None, std: float | None = None) -> str:
 
 def is_fraction(metric: str) -> bool:
   """Whether a metric is a share of the examples, which reads best in percent."""
-  return any(word in metric for word in ('error', 'accuracy'))
+  return any(word in metric for word in ('error', 'accuracy', 'share', 'optimal'))
 
 
 def table(root: str | Path, folder: str = RESULTS) -> str:

@@ -191,7 +191,7 @@ class SelfPlayTask:
     total = sum(self.weights.get(name, 1.0) * term for name, term in terms.items())
     right = logits_choice(logits, batch['legal']) == batch['policy'].argmax(-1)
     figures = {'loss': total, **terms, 'agreement': right.astype(jnp.float32)}
-    figures |= {'search_error': jnp.square(batch['value'] - batch['outcome'])}
+    figures |= {'search_mse': jnp.square(batch['value'] - batch['outcome'])}
     mask = batch['mask']
     weight = jnp.maximum(mask.sum(), 1)
     metrics = {name: (jnp.sum(x * mask), weight) for name, x in figures.items()}
