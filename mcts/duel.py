@@ -16,7 +16,7 @@ from mcts import evaluators
 from mcts import search as search_lib
 from mcts.evaluators import Evaluate
 from mcts.game import Game, beginnings
-from mcts.rules import Gumbel, Rule
+from mcts.rules import Decision, Gumbel, Rule
 from mcts.simulate import fold
 
 Player = Callable[[Any, Array], Array]
@@ -36,16 +36,24 @@ def raw(game: Game, evaluate: Evaluate) -> Player:
 
 def searcher(game: Game, evaluate: Evaluate, rule: Rule, simulations: int) -> Player:
   """The move that a search chooses in the end, nothing drawn among the moves it prefers."""
+  decide = decider(game, evaluate, rule, simulations)
+  return lambda states, keys: decide(states, keys).action
+
+
+def decider(
+  game: Game, evaluate: Evaluate, rule: Rule, simulations: int
+) -> Callable[[Any, Array], Decision]:
+  """What such a search says, of states and keys."""
   root, expand = evaluators.make_root(game, evaluate), evaluators.make_expand(game, evaluate)
   decide = search_lib.gumbel if isinstance(rule, Gumbel) else search_lib.puct
   temperature = None if isinstance(rule, Gumbel) else 0.0
   options: dict[str, Any] = {'num_simulations': simulations, 'rule': rule}
 
-  def choose(states, keys):
+  def consider(states, keys):
     roots = root(states, fold(keys, 0))
-    return decide(roots, expand, fold(keys, 1), temperature=temperature, **options)[0].action
+    return decide(roots, expand, fold(keys, 1), temperature=temperature, **options)[0]
 
-  return choose
+  return consider
 
 
 def rollout(game: Game, longest: int = 1000) -> Evaluate:

@@ -160,6 +160,8 @@ def play(
     extras=end_of(game, stepped) if settings.ends else {},
   )
   stats = _figures(settings, actors, entry, lowest, resigned, threshold)
+  simulations = jnp.where(full, settings.simulations, settings.fast) * stats['entropy'][1]
+  stats['simulations'] = (simulations, stats['entropy'][1])
   histograms = resignation.tally(lowest, outcome, over & actors.plays_out)
   actors = _go_on(game, settings, actors, stepped, over, lowest, keys, tree, decision.action)
   return actors, entry, (stats, histograms)

@@ -50,6 +50,18 @@ def test_a_line_is_the_mean_over_examples_since_the_line_before(tmp_path):
   assert [line['step'] for line in read(tmp_path)] == [4, 6, 8]
 
 
+def test_what_a_step_has_of_something_becomes_a_rate(tmp_path):
+  log = MetricLog(str(tmp_path))
+  log.restore(None, 0)
+  for step, games in ((1, 2.0), (2, 4.0)):
+    log.add(step, {'play_games_a_step': (jnp.float32(games), jnp.ones(()))})
+  log.close_interval(2, {'time/steps_per_second': 0.5})
+  log.drain()
+  assert read(tmp_path) == [
+    {'step': 2, 'train/play_games_a_step': 3.0, 'time/play_games_per_second': 1.5}
+  ]
+
+
 def test_an_interval_is_fetched_when_the_next_one_is_over(tmp_path):
   log = MetricLog(str(tmp_path))
   log.restore(None, 0)
@@ -189,7 +201,8 @@ def test_rates_leave_out_compiling_and_evaluating():
   for step in (2, 3, 4, 5):
     now += 0.5
     progress.update(step)
-  assert progress.rates() == {'time/seconds': 102.0, 'time/images_per_second': 20.0}
+  rates = {'time/images_per_second': 20.0, 'time/steps_per_second': 2.0}
+  assert progress.rates() == {'time/seconds': 102.0, **rates}
   progress.show({})
   with progress.paused():
     now += 1000

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mcts import symmetry
 from tests.test_multiprocess import ROOT, free_port
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train import tools
 from train.config import UserError
-from train.tasks import selfplay as task_lib
+from train.tasks import zero_loss
 
 SMALL = {
   'task': {
@@ -114,13 +115,15 @@ def test_what_a_run_reports(straight):
   for name in ('policy', 'value', 'play_length', 'play_first_share', 'play_entropy', 'calibration'):
     assert np.isfinite(train[f'train/{name}']), name
   assert 5 <= train['train/play_length'] <= 9
-  assert train['train/play_positions'] == 3 * 16
+  assert train['train/play_moves_a_step'] == 3 * 16
   assert 0 <= train['train/play_first_share'] <= 1
   for name in ('random/as_first', 'random/as_second', 'raw/share', 'past/share'):
     assert 0 <= evaluation[name] <= 1
   assert evaluation['past/step'] == 4
   text = (straight / 'samples' / '00000006-game.txt').read_text()
   assert text.splitlines()[-1] in ('X wins', 'O wins', 'a draw')
+  chances = (straight / 'samples' / '00000006-first.txt').read_text().split()
+  assert len(chances) == 9 and 95 <= sum(map(int, chances)) <= 105
 
 
 def test_a_run_is_opened_and_evaluated(straight):
@@ -173,7 +176,7 @@ def test_every_slot_plays_as_much_and_no_batch_is_drawn_before_the_minimum():
   assert set(plies.tolist()) == {160 // 16 + 3}  # the first step plays what is missing
   np.testing.assert_array_equal(replay.count, plies)
   assert batch['mask'].all() and len(batch['mask']) == 32
-  assert np.isclose(batch['play']['positions'][0].sum(), 3 * 16)
+  assert np.isclose(batch['play']['moves_a_step'][0].sum(), 3 * 16)
 
 
 def policies_where_legal(carry, move, before):
@@ -309,7 +312,7 @@ def test_who_owns_what_is_seen_by_the_player_to_move_and_turned_like_the_board()
   sign = 1 - 2 * batch['player']
   boards = batch['planes'][..., 0].astype(jnp.int8) - batch['planes'][..., 1].astype(jnp.int8)
   # As if the game ended with the board of the position, seen by black and not yet turned.
-  back = jnp.asarray(task_lib.mcts.game.symmetry.INVERSES)[batch['turn']]
+  back = jnp.asarray(symmetry.INVERSES)[batch['turn']]
   owned = jax.vmap(task.game.symmetries.board)(boards * sign[:, None, None].astype(jnp.int8), back)
   score = owned.astype(jnp.float32).sum((1, 2))
   batch['extras'] = {'ownership': owned, 'score': score}
@@ -317,21 +320,21 @@ def test_who_owns_what_is_seen_by_the_player_to_move_and_turned_like_the_board()
     'ownership': boards.astype(jnp.float32),
     'score': boards.astype(jnp.float32).mean((1, 2)),
   }
-  terms = task._end_terms(heads, batch)
+  terms = zero_loss.end_terms(task.game, heads, batch)
   assert float(terms['ownership'].max()) == 0
   np.testing.assert_allclose(terms['score'], 0, atol=1e-10)
   unknown = dict(batch, known=jnp.zeros_like(batch['known']))
   heads = {'ownership': heads['ownership'] + 1, 'score': heads['score'] + 1}
-  assert float(task._end_terms(heads, unknown)['ownership'].max()) == 0
-  assert float(task._end_terms(heads, batch)['score'].min()) > 0
+  assert float(zero_loss.end_terms(task.game, heads, unknown)['ownership'].max()) == 0
+  assert float(zero_loss.end_terms(task.game, heads, batch)['score'].min()) > 0
 
 
 def test_calibration_is_by_bins():
   """Two sure of a win of whom one wins, and two at even who win and lose: (2 x |1 - 0|) / 4."""
   predicted, outcome = jnp.array([1.0, 1.0, 0.0, 0.0]), jnp.array([1.0, -1.0, 1.0, -1.0])
-  assert float(task_lib.calibration_error(predicted, outcome, jnp.ones(4))) == 0.5
+  assert float(zero_loss.calibration_error(predicted, outcome, jnp.ones(4))) == 0.5
   alone = jnp.array([1.0, 0.0, 1.0, 1.0])
-  assert float(task_lib.calibration_error(predicted, outcome, alone)) == 0
+  assert float(zero_loss.calibration_error(predicted, outcome, alone)) == 0
 
 
 # -------- what is refused, and configs --------
@@ -366,8 +369,16 @@ def test_a_game_of_go_is_drawn():
   task = task_of(**GO)
   _, _, variables = begin(task)
   files = task.draw(variables, jax.random.key(0))
-  assert files['game.png'].startswith(b'\x89PNG')
+  assert files['game.png'].startswith(b'\x89PNG') and files['first.png'].startswith(b'\x89PNG')
   assert b'SZ[3]' in files['game.sgf'] and b'KM[0.5]' in files['game.sgf']
+
+
+def test_where_the_time_goes():
+  task = task_of(parts=True)
+  _, _, variables = begin(task)
+  found = task.evals(mesh_of(2))['time'](variables)
+  assert set(found) == {'network', 'environment', 'search', 'training'}
+  assert min(found.values()) >= 0 and sum(found.values()) == pytest.approx(1)
 
 
 @pytest.mark.slow

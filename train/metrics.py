@@ -2,7 +2,8 @@
 
 One line is one JSON object: `{"step": 200, "train/loss": 0.31, ...}`, averaged over the steps since
 the line before, or an evaluation's `{"step": 200, "test/error": 0.02}`. Keys `time/...` come from a
-clock; all others are the same bits however often the run was stopped and resumed.
+clock, `time/games_per_second` too where a metric is called `games_a_step`; all others are the same
+bits however often the run was stopped and resumed.
 """
 
 import json
@@ -20,6 +21,7 @@ from train.task import Metrics
 from train.workdir import write_text
 
 Record = dict[str, Any]
+COUNTED = '_a_step'  # the end of the name of a metric that counts what a step has of something
 Steps = list[tuple[int, Any]]  # (step, its metrics), on the device or fetched
 
 
@@ -83,7 +85,9 @@ class MetricLog:
       step, steps, extra = self._closed[0]
       means = _means(_fetch(steps))
       self._closed.pop(0)
-      self.latest = {'step': step, **{f'train/{name}': x for name, x in means.items()}, **extra}
+      self.latest = {'step': step, **{f'train/{name}': x for name, x in means.items()}}
+      pace = extra.pop('time/steps_per_second', 0.0)
+      self.latest |= {**extra, **_rates(means, pace)}
       self._put(self.latest)
 
   # -------- stopping and resuming --------
@@ -153,6 +157,12 @@ def _fetch(steps: Steps) -> Steps:
         raise NonFinite(step, name)
     fetched.append((step, metrics))
   return fetched
+
+
+def _rates(means: Mapping[str, float], pace: float) -> dict[str, float]:
+  """'time/games_per_second' of the metric 'games_a_step', and so on; pace: steps a second."""
+  counts = {name: x for name, x in means.items() if pace and name.endswith(COUNTED)}
+  return {f'time/{k.removesuffix(COUNTED)}_per_second': x * pace for k, x in counts.items()}
 
 
 def _means(steps: Steps) -> dict[str, float]:

@@ -57,11 +57,15 @@ class Progress:
       self._draw()
 
   def rates(self) -> dict[str, float]:
-    """Since the last call; 'time/seconds' is the time since the start, with all pauses."""
+    """Since the last call; 'time/seconds' is the time since the start, with all pauses.
+
+    'time/steps_per_second' is there for `MetricLog`, which makes other rates of it.
+    """
     record = {'time/seconds': self._clock() - self._started}
     self._speed = self._rate(self._last)
     if self._speed:
       record[f'time/{self._unit}_per_second'] = self._speed
+      record['time/steps_per_second'] = self._speed / self._batch_size
       if self._ideal is not None:
         record['time/mfu'] = self._use(self._speed)
     if self._last is not None:

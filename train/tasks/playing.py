@@ -227,7 +227,8 @@ class PlaySource:
     valid = replay_lib.valid(replay, window).sum().astype(jnp.float32)
     return {
       **stats,
-      'games': (stats['length'][1], weight),
-      'positions': (stats['entropy'][1], weight),
+      'games_a_step': (stats['length'][1], weight),
+      'moves_a_step': (stats['entropy'][1], weight),
+      'simulations_a_step': (stats['simulations'][0], weight),
       'replay': (valid, weight),
     }

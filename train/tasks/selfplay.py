@@ -19,16 +19,15 @@ from mcts import duel, evaluators
 from mcts.evaluators import Evaluate
 from mcts.game import Game
 from mcts.resignation import Resignation
-from mcts.rules import Gumbel, Puct, Rule
+from mcts.rules import Decision, Gumbel, Puct, Rule
 from mcts.selfplay import SelfPlay, quiet
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
 from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
-from train.tasks import playing, rating, showing
+from train.tasks import playing, rating, showing, timing, zero_loss
 
 RULES: Mapping[str, Callable[..., Rule]] = {'puct': Puct, 'gumbel': Gumbel}
-BINS = 10  # of predicted values, for the calibration error
 
 
 class SelfPlayTask:
@@ -51,7 +50,8 @@ class SelfPlayTask:
     that both games of a pair begin with; past_every: steps after which the network as it is becomes
     the opponent of later evaluations. lines: count all lines of play (for tic-tac-toe). solved: a
     file of solved positions (`mcts.connect_four_solver`) for the network without search.
-  shown: whether a game is shown at each evaluation.
+  shown: whether each evaluation shows a game, and what the search thinks of the first move. parts:
+    whether it says where the time goes, by programs of its own (`timing.Parts`).
   """
 
   def __init__(
@@ -89,6 +89,7 @@ class SelfPlayTask:
     lines: bool = False,
     solved: str = '',
     shown: bool = True,
+    parts: bool = False,
   ):
     for name, value, least in (
       *(('slots', slots, 1), ('moves', moves, 1), ('match_games', match_games, 2)),
@@ -136,10 +137,10 @@ class SelfPlayTask:
     self.gate, self.gate_games, self.gate_every = gate, gate_games, gate_every
     self.match_games, self.opening = match_games, opening
     self.match_simulations = match_simulations or simulations
-    self.with_lines, self.shown = lines, shown
+    self.with_lines, self.shown, self.with_parts = lines, shown, parts
     self.solved = rating.Solved(self.game, solved) if solved else None
     self._past: tuple[Any, Any] | None = None
-    self._show: Callable[..., Any] | None = None
+    self._show: tuple[Callable, Callable] | None = None
 
   def _check_heads(self) -> None:
     for name in ('ownership', 'score'):
@@ -170,53 +171,26 @@ class SelfPlayTask:
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
-    """Cross-entropy to the search's policy and squared error of the value (Silver 2017, eq. 1).
-
-    Weight decay, its third term, is the optimiser's.
-    """
+    """See `zero_loss`; weight decay, the third term there, is the optimiser's."""
     extra: Any = {}
     if train:
       mutable = [name for name in variables if name != 'params']
       outputs, extra = self.model.apply(variables, batch['planes'], train=True, mutable=mutable)
     else:
       outputs = self.model.apply(variables, batch['planes'], train=False)
-    logits, values, heads = outputs
-    log_p = jax.nn.log_softmax(jnp.where(batch['legal'], logits, -1e9))
-    target = (1 - self.value_mix) * batch['outcome'] + self.value_mix * batch['value']
-    terms = {
-      'policy': -jnp.sum(batch['policy'] * log_p, axis=-1),
-      'value': jnp.square(values - target),
-      **self._end_terms(heads, batch),
-    }
+    terms = zero_loss.terms(outputs, batch, self.value_mix)
+    if self.settings.ends:
+      terms |= zero_loss.end_terms(self.game, outputs[2], batch)
     total = sum(self.weights.get(name, 1.0) * term for name, term in terms.items())
-    right = logits_choice(logits, batch['legal']) == batch['policy'].argmax(-1)
-    figures = {'loss': total, **terms, 'agreement': right.astype(jnp.float32)}
-    figures |= {'search_mse': jnp.square(batch['value'] - batch['outcome'])}
+    figures = {'loss': total, **terms, **zero_loss.figures(outputs, batch)}
     mask = batch['mask']
     weight = jnp.maximum(mask.sum(), 1)
     metrics = {name: (jnp.sum(x * mask), weight) for name, x in figures.items()}
-    error = calibration_error(batch['value'], batch['outcome'], mask)
+    error = zero_loss.calibration_error(batch['value'], batch['outcome'], mask)
     metrics['calibration'] = (error, jnp.ones(()))
     played = {name: (a.sum(), b.sum()) for name, (a, b) in batch['play'].items()}
     played = {f'play_{name}': pair for name, pair in played.items()}
     return metrics['loss'][0] / weight, (extra, {**metrics, **played})
-
-  def _end_terms(self, heads: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
-    """Squared errors of who owns each point and of the score, where the game was played out."""
-    if not self.settings.ends:
-      return {}
-    known = batch['known'].astype(jnp.float32)
-    sign = (1 - 2 * batch['player']).astype(jnp.float32)
-    turned = jax.vmap(self.game.symmetries.board)(batch['extras']['ownership'], batch['turn'])
-    points = turned[0].size
-    score = batch['extras']['score'] * sign / points
-    owner = turned.astype(jnp.float32) * sign[:, None, None]
-    terms = {}
-    if self.weights['ownership']:
-      terms['ownership'] = known * jnp.square(heads['ownership'] - owner).mean((1, 2))
-    if self.weights['score']:
-      terms['score'] = known * jnp.square(heads['score'] - score)
-    return terms
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     if split != 'train':
@@ -250,8 +224,12 @@ class SelfPlayTask:
 
   def player(self, variables: Variables) -> duel.Player:
     """As in matches: it searches, and draws nothing."""
+    decide = self.decider(variables)
+    return lambda states, keys: decide(states, keys).action
+
+  def decider(self, variables: Variables) -> Callable[[Any, Array], Decision]:
     rule, simulations = quiet(self.rule), self.match_simulations
-    return duel.searcher(self.game, self.evaluator(variables), rule, simulations)
+    return duel.decider(self.game, self.evaluator(variables), rule, simulations)
 
   def raw(self, variables: Variables) -> duel.Player:
     """The network without search."""
@@ -272,7 +250,21 @@ class SelfPlayTask:
       found['lines'] = rating.lines(self.game, self.raw)
     if self.solved:
       found['solved'] = self.solved.measure(self.raw)
+    if self.with_parts:
+      found['time'] = self._parts(mesh_lib.batch_shards(mesh))
     return found
+
+  def _parts(self, shards: int) -> timing.Parts:
+    def learn(variables: Variables, planes: Array) -> Any:
+      def total(params: Any) -> Array:
+        outputs = self.apply({**variables, 'params': params}, planes)
+        return sum(jnp.sum(x) for x in outputs)
+
+      return jax.grad(total)(variables['params'])
+
+    amounts = self.amounts
+    each = amounts.slots // shards, amounts.batch // shards, amounts.moves
+    return timing.Parts(self.game, self.settings, self.apply, learn, *each)
 
   def _match(self, mesh: Mesh) -> Callable[..., rating.Match]:
     """Of two makers of players."""
@@ -300,8 +292,11 @@ class SelfPlayTask:
     """A game of the network against itself: 'game.sgf' and 'game.png' of Go, else 'game.txt'."""
     if not self.shown:
       return {}
-    self._show = self._show or showing.recorder(self.game, self.player, longest_game(self.game))
-    return showing.files(self.game, self._show(variables, key))
+    if self._show is None:
+      record = showing.recorder(self.game, self.player, longest_game(self.game))
+      self._show = record, showing.first_move(self.game, self.decider)
+    game, first = (show(variables, key) for show in self._show)
+    return {**showing.files(self.game, game), **showing.map_of(self.game, np.asarray(first))}
 
 
 def _always(player: duel.Player) -> rating.Maker:
@@ -310,21 +305,6 @@ def _always(player: duel.Player) -> rating.Maker:
 
 def _rated(match: rating.Match) -> Evaluation:
   return lambda variables: rating.shares(match(variables))
-
-
-def logits_choice(logits: Array, legal: Array) -> Array:
-  return jnp.where(legal, logits, -jnp.inf).argmax(-1)
-
-
-def calibration_error(predicted: Array, outcome: Array, mask: Array) -> Array:
-  """Expected calibration error: |mean prediction - mean outcome| in bins of the prediction.
-
-  Guo et al. 2017, equation 3, for values in [-1, 1]; bins weigh as many positions as they have.
-  """
-  place = jnp.clip(((predicted + 1) / 2 * BINS).astype(jnp.int32), 0, BINS - 1)
-  hit = (place[:, None] == np.arange(BINS)[None]) * mask[:, None]
-  gap = jnp.abs((hit * (predicted - outcome)[:, None]).sum(0))
-  return gap.sum() / jnp.maximum(mask.sum(), 1)
 
 
 def longest_game(game: Any) -> int:

@@ -1,4 +1,5 @@
-"""A game to look at: boards in text, which a report plays; of Go also SGF and a picture."""
+"""A game to look at: boards in text, which a report plays; of Go also SGF and a picture. And what
+the first move may be."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from jax import Array, lax
 
 from data import sgf
 from mcts import draw, notation, shapes
-from mcts.game import Game
+from mcts.game import Game, beginnings
 from train.task import Variables
 
 
@@ -48,6 +49,21 @@ def recorder(game: Game, player: Callable, longest: int) -> Callable[[Variables,
     return Recorded(moves, states, game.value(last) * (1 - 2 * game.to_play(last)))
 
   return jax.jit(record)
+
+
+def first_move(game: Game, decider: Callable) -> Callable[[Variables, Array], Array]:
+  """(variables, key) to the policy `[A]` of `decider(variables)` as a game begins, compiled."""
+  return jax.jit(
+    lambda variables, key: decider(variables)(beginnings(game, 1), key[None]).policy[0]
+  )
+
+
+def map_of(game: Any, policy: np.ndarray) -> dict[str, bytes]:
+  """A picture of a first move's chances on a board of Go; else a line of percentages."""
+  if not hasattr(game, 'score'):
+    return {'first.txt': ' '.join(f'{100 * p:.0f}' for p in policy).encode() + b'\n'}
+  empty = np.zeros((game.size, game.size), int)
+  return {'first.png': shapes.png(draw.diagram(empty, visits=policy, title='the first move'))}
 
 
 def files(game: Any, recorded: Recorded) -> dict[str, bytes]:
