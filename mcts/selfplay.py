@@ -41,6 +41,9 @@ class SelfPlay:
   full: the share of moves searched in full. Others have `fast` simulations and no noise, and their
     policy is not learned (playout cap randomisation: Wu 2019, section 3.1).
   reuse: a move's search goes on with what the last one found below it (Silver et al. 2017).
+  rivals: of each so many slots the first plays against a rival's network, with a colour that is
+    drawn anew for each game (past selves: OpenAI 2019, Dota 2 with large scale deep reinforcement
+    learning, section 3.3); the rival's policies are not learned. 0: all play against themselves.
   ends: whether entries say who owns what at the end, and the score (a game of Go alone).
   """
 
@@ -52,6 +55,7 @@ class SelfPlay:
   full: float = 1.0
   fast: int = 0
   reuse: bool = False
+  rivals: int = 0
   ends: bool = False
 
   def __post_init__(self):
@@ -63,6 +67,10 @@ class SelfPlay:
       raise ValueError(f'fast {self.fast}: must be from 1 to simulations, {self.simulations}')
     if self.reuse and isinstance(self.rule, Gumbel):
       raise ValueError('reuse: of PUCT; the rounds of Gumbel begin from a tree without visits')
+    if self.rivals < 0:
+      raise ValueError(f'rivals {self.rivals}: must be at least 0')
+    if self.rivals and self.reuse:
+      raise ValueError('rivals: two networks share no tree, so there is no reuse')
 
   @property
   def capacity(self) -> int:
@@ -129,13 +137,18 @@ def play(
   actors: Actors,
   key: Array,
   threshold: Array,
+  rival: Apply | None = None,
 ) -> tuple[Actors, Entry, tuple[Stats, tuple[Array, Array]]]:
   """The games one move on, what is to be kept of the positions, and figures of the play.
 
-  key: one for all devices. threshold: below which a player gives up. The figures come with what
-  `resignation.update` wants to know of games played out.
+  key: one for all devices. threshold: below which a player gives up. rival: with
+  `settings.rivals`. The figures come with what `resignation.update` wants to know of games played
+  out.
   """
   keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)
+  ours = _ours(game, settings, actors)
+  if rival is not None:
+    apply = _of_two(apply, rival, ours, settings.rivals)
   root, planes, legal = look(game, apply, actors.state)
   full = jax.random.uniform(jax.random.fold_in(key, actors.plies[0])) < settings.full
   decision, tree = _think(game, settings, apply, actors, root, keys, full)
@@ -153,7 +166,7 @@ def play(
     policy=decision.policy,
     value=decision.value,
     player=player,
-    good=jnp.broadcast_to(full, over.shape),
+    good=full & ours,
     outcome=outcome,
     over=over,
     known=done & ~resigned,
@@ -162,9 +175,38 @@ def play(
   stats = _figures(settings, actors, entry, lowest, resigned, threshold)
   simulations = jnp.where(full, settings.simulations, settings.fast) * stats['entropy'][1]
   stats['simulations'] = (simulations, stats['entropy'][1])
+  if rival is not None:
+    stats['rival_share'] = _points(settings, actors, entry, player, ours)
   histograms = resignation.tally(lowest, outcome, over & actors.plays_out)
   actors = _go_on(game, settings, actors, stepped, over, lowest, keys, tree, decision.action)
   return actors, entry, (stats, histograms)
+
+
+def _ours(game: Game, settings: SelfPlay, actors: Actors) -> Array:
+  """bool `[B]`: whether it is not a rival's turn."""
+  if not settings.rivals:
+    return jnp.ones(actors.length.shape, bool)
+  begun = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies - actors.length)
+  theirs = jax.vmap(jax.random.bernoulli)(fold(begun, 3)).astype(jnp.int32)  # player of the game
+  return ~_played_by_rivals(settings, actors) | (jax.vmap(game.to_play)(actors.state) != theirs)
+
+
+def _played_by_rivals(settings: SelfPlay, actors: Actors) -> Array:
+  return jnp.arange(len(actors.length)) % settings.rivals == 0
+
+
+def _of_two(apply: Apply, rival: Apply, ours: Array, rivals: int) -> Apply:
+  """`apply`, but where it is the rival's turn; only the slots that have one are asked of both."""
+
+  def ask(planes: Array) -> tuple[Array, Array]:
+    answers, others = apply(planes), rival(planes[::rivals])
+    chosen = [
+      jnp.where(_wide(ours[::rivals], x), a[::rivals], x)
+      for a, x in zip(answers, others, strict=True)
+    ]
+    return answers[0].at[::rivals].set(chosen[0]), answers[1].at[::rivals].set(chosen[1])
+
+  return ask
 
 
 def look(game: Game, apply: Apply, states: Any) -> tuple[Root, Array, Array]:
@@ -274,6 +316,13 @@ def _figures(settings, actors, entry, lowest, resigned, threshold) -> Stats:
     stats['resigned'] = (_count(resigned), games)
     stats['resigned_wrongly'] = _false_alarms(actors, entry, lowest, threshold)
   return stats
+
+
+def _points(settings, actors, entry, player, ours) -> tuple[Array, Array]:
+  """The newest network's points in the games against rivals that end, and how many these are."""
+  over = (entry.over & _played_by_rivals(settings, actors)).astype(jnp.float32)
+  mine = jnp.where(ours, 1.0, -1.0) * _sign(player)  # 1 if it is the player 0
+  return (over * (1 + mine * entry.outcome) / 2).sum(), over.sum()
 
 
 def _false_alarms(actors, entry, lowest, threshold) -> tuple[Array, Array]:

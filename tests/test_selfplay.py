@@ -36,10 +36,10 @@ def uniform(actions):
   return lambda planes: (jnp.zeros((len(planes), actions)), jnp.zeros(len(planes)))
 
 
-def run(apply, settings, plies, game=GAME, batch=1, threshold=-2.0, seed=0, keys=None):
+def run(apply, settings, plies, game=GAME, batch=1, threshold=-2.0, seed=0, keys=None, rival=None):
   """Entries `[T, B, ...]`, the figures of each ply, and the actors after each ply."""
   actors = selfplay.start(game, settings, keys_of(batch, seed) if keys is None else keys)
-  step = jax.jit(functools.partial(selfplay.play, game, settings, apply))
+  step = jax.jit(functools.partial(selfplay.play, game, settings, apply, rival=rival))
   entries, figures, history = [], [], [actors]
   for _ in range(plies):
     actors, entry, more = step(actors, jax.random.key(7), jnp.float32(threshold))
@@ -224,6 +224,46 @@ def test_games_do_not_depend_on_their_neighbours():
   alone, _, _ = run(uniform(9), settings, 12, batch=2, keys=keys[4:])
   for name in ('planes', 'policy', 'value', 'over', 'outcome'):
     np.testing.assert_array_equal(getattr(together, name)[:, 4:], getattr(alone, name))
+
+
+def liking(sign):
+  """A network that is sure of the first free cell (1) or of the last (-1)."""
+  likes = -1e3 * sign * jnp.arange(9.0)
+  return lambda planes: (jnp.broadcast_to(likes, (len(planes), 9)), jnp.zeros(len(planes)))
+
+
+def test_a_rival_plays_one_side_of_its_slots_and_is_not_learned():
+  settings = SelfPlay(simulations=3, rule=Puct(), rivals=4)
+  keys = keys_of(8)
+  entries, figures, _ = run(liking(1), settings, 60, batch=8, keys=keys, rival=liking(-1))
+  alone, _, _ = run(liking(1), PLAIN, 60, batch=8, keys=keys)
+  first = entries.policy.argmax(-1) == entries.legal.argmax(-1)
+  last = entries.policy.argmax(-1) == 8 - entries.legal[..., ::-1].argmax(-1)
+  np.testing.assert_array_equal(entries.good, first)
+  assert (first | last).all()
+  for slot in range(8):
+    by_rival = [sides for _, sides in ended(entries, first, slot)]
+    if slot % 4:
+      assert not any(by_rival)
+      np.testing.assert_array_equal(entries.planes[:, slot], alone.planes[:, slot])
+    else:
+      assert {0} in by_rival and {1} in by_rival and {0, 1} not in by_rival
+  points, games = (float(sum(x[0]['rival_share'][i] for x in figures)) for i in (0, 1))
+  mine = [
+    (1 + entries.outcome[i, slot] * (1 if sides == {1} else -1)) / 2
+    for slot in (0, 4)
+    for i, sides in ended(entries, first, slot)
+  ]
+  assert games == len(mine) and points == pytest.approx(sum(mine))
+
+
+def ended(entries, first, slot):
+  """(last ply, the rival's players) of each game of a slot."""
+  begin = 0
+  for end in np.flatnonzero(entries.over[:, slot]):
+    plies = range(begin, end + 1)
+    yield end, {int(entries.player[i, slot]) for i in plies if not first[i, slot]}
+    begin = end + 1
 
 
 def test_a_search_goes_on_from_the_last_one_but_not_into_a_new_game():

@@ -51,7 +51,7 @@ GO = {
   'rule': 'gumbel(considered=4)',
   'window': 640,
 }
-GATED = {'gate': 0.5, 'gate_games': 8, 'gate_every': 2}
+GATED = {'gate': 0.5, 'gate_games': 8, 'gate_every': 2, 'rivals': 4, 'pool': 2}
 
 
 def config_of(**task):
@@ -237,6 +237,23 @@ def test_only_who_wins_at_the_gate_plays():
   assert (policies_where_legal(carry, 4, before) == np.eye(9)[4]).all()
 
 
+def test_the_pool_keeps_the_newest_of_the_past():
+  task = task_of(rivals=4, pool=2, past_every=2, moves=1, minimum=0)
+  task.apply = lambda variables, planes: (
+    jnp.broadcast_to(1e4 * jax.nn.one_hot(variables['move'], 9), (len(planes), 9)),
+    jnp.zeros(len(planes)),
+  )
+  task.init = lambda key: {'move': jnp.int32(0)}
+  source, carry, _ = begin(task)
+  pools = []
+  for step in range(6):
+    carry, _ = source.next(carry, step, {'move': jnp.int32(step)})
+    pools.append(carry.pool['move'].tolist())
+  assert pools == [[0, 0], [0, 0], [0, 2], [0, 2], [4, 2], [4, 2]]
+  drawn = {int(source._rival(carry.pool, carry.key, kept)['move']) for kept in range(2, 20)}
+  assert drawn == {2, 4}
+
+
 def test_play_sees_running_averages():
   """Other averages, another value; another game beside it, the same value."""
   task = task_of()
@@ -251,7 +268,7 @@ def test_play_sees_running_averages():
 def test_the_program_copies_no_ring():
   task = task_of(window=16 * 4096)
   source, carry, variables = begin(task)
-  arguments = carry.actors, carry.replay, carry.calibration, carry.key, variables
+  arguments = carry.actors, carry.replay, carry.calibration, carry.key, variables, (), 0
   text = source._step.lower(*arguments).compile().as_text()
   assert 'u8[16,4096,3]' in text  # the planes' ring
   copies = [x for x in text.splitlines() if ' copy(' in x and '[16,4096,' in x]
@@ -353,6 +370,7 @@ def test_calibration_is_by_bins():
     ({'full': 0.5}, 'fast 0: must be from 1'),
     ({'value_mix': 2.0}, 'task.value_mix=2.0'),
     ({'gate': 55}, 'task.gate=55.0: must be in'),
+    ({'rivals': 4, 'reuse': True}, 'two networks share no tree'),
   ],
 )
 def test_what_does_not_fit_is_said_in_a_line(task, words):
@@ -363,6 +381,8 @@ def test_what_does_not_fit_is_said_in_a_line(task, words):
 def test_slots_are_shared_evenly():
   with pytest.raises(UserError, match=r'task\.slots=12: must be a multiple of 8'):
     task_of(slots=12).source('train', mesh_of(8), 0)
+  with pytest.raises(UserError, match=r'task\.rivals=3: must divide 2, the slots of each device'):
+    task_of(rivals=3).source('train', mesh_of(8), 0)
 
 
 def test_a_game_of_go_is_drawn():

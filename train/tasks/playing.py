@@ -5,6 +5,7 @@ its part of the batch from what they have played. Devices talk only where the st
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mcts import replay as replay_lib
 from mcts import resignation, selfplay
@@ -34,6 +35,7 @@ class Carry:
   calibration: of resignation; key: for what all devices draw alike.
   past, past_step: the variables as they were when that step (int32) began: an opponent.
   best: with a gate the variables that play, else ().
+  pool: with rivals the variables of K earlier steps, `[K, ...]`, else ().
   """
 
   actors: Actors
@@ -43,6 +45,7 @@ class Carry:
   past: Any
   past_step: Array
   best: Any
+  pool: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Amounts:
   slots: games at a time. moves: that each makes for a batch. length: positions kept of each slot.
   warmup: moves that each slot makes before the first batch; if no game is over by then, more.
   window: as `first` of `replay.window_plies`. batch: positions drawn. past: steps between two looks
-  at the variables for `Carry.past`.
+  at the variables for `Carry.past`, and for the pool. pool: K of `Carry.pool`.
   """
 
   slots: int
@@ -62,6 +65,7 @@ class Amounts:
   window: int
   batch: int
   past: int
+  pool: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,8 @@ class PlaySource:
     places = rows, rows, whole, rows  # of actors, replay, calibration, batch
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=places)
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=self.shardings)
+    self._pooled = jax.tree.map(_behind_one_axis, self.shardings) if amounts.pool else ()
+    self._put = jax.jit(_put, donate_argnums=0, out_shardings=self._pooled)
     if gate is not None:
       self._choose = jax.jit(gate.choose, out_shardings=self.shardings)
 
@@ -117,13 +123,14 @@ class PlaySource:
     rows: Any = mesh_lib.batch_sharding(self.mesh)
     whole: Any = mesh_lib.replicated(self.mesh)
     best = () if self.gate is None else self.shardings
-    place = Carry(rows, rows, whole, whole, self.shardings, whole, best)
+    place = Carry(rows, rows, whole, whole, self.shardings, whole, best, self._pooled)
     return jax.jit(self._fresh, out_shardings=place)(key)
 
   def _fresh(self, key: Array) -> Carry:
     amounts = self.amounts
     slots = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(amounts.slots))
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes)
+    several = jax.tree.map(lambda x: jnp.zeros((amounts.pool, *x.shape), x.dtype), nothing)
     return Carry(
       actors=selfplay.start(self.game, self.settings, slots),
       replay=replay_lib.start(self.game, amounts.slots, amounts.length, self._extras()),
@@ -132,6 +139,7 @@ class PlaySource:
       past=nothing,
       past_step=jnp.int32(-1),
       best=() if self.gate is None else nothing,
+      pool=several if amounts.pool else (),
     )
 
   def _extras(self) -> Any:
@@ -142,17 +150,21 @@ class PlaySource:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), ends)
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
-    past, past_step = carry.past, carry.past_step
-    if step % self.amounts.past == 0:
-      past = self._copy(nn.unbox(dict(variables)))
+    past, past_step, pool = carry.past, carry.past_step, carry.pool
+    kept, since = divmod(step, self.amounts.past)
+    if since == 0:
+      new = nn.unbox(dict(variables))
+      past = self._copy(new)
       past_step = jax.device_put(jnp.int32(step), mesh_lib.replicated(self.mesh))
+      if self.amounts.pool:
+        pool = self._put(pool, new, kept % self.amounts.pool)
     self.seen(past, past_step)
     best = self._best(carry.best, step, variables)
     player = variables if self.gate is None else best
     actors, replay, calibration, batch = self._step(
-      carry.actors, carry.replay, carry.calibration, carry.key, player
+      carry.actors, carry.replay, carry.calibration, carry.key, player, pool, kept
     )
-    return Carry(actors, replay, calibration, carry.key, past, past_step, best), batch
+    return Carry(actors, replay, calibration, carry.key, past, past_step, best, pool), batch
 
   def _best(self, best: Any, step: int, variables: Variables) -> Any:
     if self.gate is None or step % self.gate.every:
@@ -164,17 +176,18 @@ class PlaySource:
 
   # -------- compiled --------
 
-  def _next(self, actors, replay, calibration, key, variables):
+  def _next(self, actors, replay, calibration, key, variables, pool, kept):
+    rival = self._rival(pool, key, kept)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     play = jax.shard_map(
       self._on_device,
       mesh=self.mesh,
-      in_specs=(rows, rows, whole, whole, whole),
+      in_specs=(rows, rows, whole, whole, whole, whole),
       out_specs=rows,
       check_vma=False,
     )
     actors, replay, batch, stats, tallies = play(
-      actors, replay, calibration.threshold, key, variables
+      actors, replay, calibration.threshold, key, variables, rival
     )
     wrong, given_up = (x.sum(0) for x in tallies)
     new = resignation.update(self.settings.resign, calibration, wrong, given_up)
@@ -185,13 +198,24 @@ class PlaySource:
       stats['threshold'] = [calibration.threshold * share, share]
     return actors, replay, new, {**batch, 'play': stats}
 
-  def _on_device(self, actors, replay, threshold, key, variables):
+  def _rival(self, pool: Any, key: Array, kept: Array) -> Any:
+    """One of the pool, another each time that the pool has grown; () if there is none."""
+    if not self.amounts.pool:
+      return ()
+    chance = jax.random.fold_in(jax.random.fold_in(key, 0), kept)
+    index = jax.random.randint(chance, (), 0, jnp.minimum(kept + 1, self.amounts.pool))
+    return jax.tree.map(lambda x: x[index], pool)
+
+  def _on_device(self, actors, replay, threshold, key, variables, rival):
     """Without a word to other devices: figures come with an axis of devices."""
     amounts = self.amounts
     goal = jnp.maximum(actors.plies[0] + amounts.moves, amounts.warmup)
 
-    def apply(planes):
-      return self.apply(variables, planes)
+    networks = [functools.partial(self.apply, x) for x in (variables, rival) if x]
+
+    def play(actors):
+      apply, *others = networks
+      return selfplay.play(self.game, self.settings, apply, actors, key, threshold, *others)
 
     def going(carry):
       actors, replay, _ = carry
@@ -200,14 +224,12 @@ class PlaySource:
 
     def move(carry):
       actors, replay, figures = carry
-      actors, entry, new = selfplay.play(self.game, self.settings, apply, actors, key, threshold)
+      actors, entry, new = play(actors)
       return actors, replay_lib.write(replay, entry), jax.tree.map(jnp.add, figures, new)
 
     figures = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype),
-      jax.eval_shape(
-        lambda: selfplay.play(self.game, self.settings, apply, actors, key, threshold)[2]
-      ),
+      jax.eval_shape(lambda: play(actors)[2]),
     )
     actors, replay, (stats, tallies) = lax.while_loop(going, move, (actors, replay, figures))
     draw_key = jax.random.fold_in(jax.random.fold_in(actors.key[0], 0), actors.plies[0])
@@ -232,3 +254,11 @@ class PlaySource:
       'simulations_a_step': (stats['simulations'][0], weight),
       'replay': (valid, weight),
     }
+
+
+def _behind_one_axis(sharding: NamedSharding) -> NamedSharding:
+  return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+
+
+def _put(pool: Any, variables: Variables, index: Array) -> Any:
+  return jax.tree.map(lambda x, new: x.at[index].set(new), pool, variables)

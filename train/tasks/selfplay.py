@@ -45,6 +45,8 @@ class SelfPlayTask:
     network with those heads.
   gate: the share of points in a match of `gate_games` above which the newest network replaces the
     one that plays, every `gate_every` steps (`playing.Gate`); 0: the newest always plays.
+  rivals: see `mcts.selfplay.SelfPlay`; pool: how many past selves these are drawn from, one more
+    each `past_every` steps.
   anchors: of `rating.ANCHORS`, players to be rated against. match_games: in each match;
     match_simulations: of the network in them, 0 for as many as in training; opening: random moves
     that both games of a pair begin with; past_every: steps after which the network as it is becomes
@@ -81,6 +83,8 @@ class SelfPlayTask:
     gate: float = 0.0,
     gate_games: int = 400,
     gate_every: int = 1_000,
+    rivals: int = 0,
+    pool: int = 8,
     anchors: tuple[str, ...] = ('random',),
     match_games: int = 100,
     match_simulations: int = 0,
@@ -95,7 +99,7 @@ class SelfPlayTask:
       *(('slots', slots, 1), ('moves', moves, 1), ('match_games', match_games, 2)),
       *(('minimum', minimum, 0), ('opening', opening, 0), ('past_every', past_every, 1)),
       *(('match_simulations', match_simulations, 0), ('window_start', window_start, 0)),
-      *(('gate_games', gate_games, 2), ('gate_every', gate_every, 1)),
+      *(('gate_games', gate_games, 2), ('gate_every', gate_every, 1), ('pool', pool, 1)),
     ):
       _require(name, value, value >= least, f'must be at least {least}')
     _require('value_mix', value_mix, 0 <= value_mix <= 1, 'must be in [0, 1]')
@@ -117,6 +121,7 @@ class SelfPlayTask:
         full=full,
         fast=fast,
         reuse=reuse,
+        rivals=rivals,
         ends=ends,
       )
       self.model = models.build(**{**model, 'num_actions': self.game.num_actions})
@@ -129,6 +134,7 @@ class SelfPlayTask:
       window=window_start,
       batch=data.batch_size,
       past=past_every,
+      pool=pool if rivals else 0,
     )
     longest = longest_game(self.game)
     rule_of_window = f'must be at least {longest * slots}, the longest game in each of the slots'
@@ -198,6 +204,9 @@ class SelfPlayTask:
     shards = mesh_lib.batch_shards(mesh)
     rule = f'must be a multiple of {shards}, the devices on the batch axes'
     _require('slots', self.amounts.slots, self.amounts.slots % shards == 0, rule)
+    rivals, each = self.settings.rivals, self.amounts.slots // shards
+    rule = f'must divide {each}, the slots of each device'
+    _require('rivals', rivals, not rivals or each % rivals == 0, rule)
     abstract = dict(jax.eval_shape(self.init, jax.random.key(0)))
 
     def seen(past: Any, step: Any) -> None:
