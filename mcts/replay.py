@@ -68,7 +68,7 @@ class Replay:
   count: Array
 
 
-def start(game: Game, slots: int, length: int, extras: Any = ()) -> Replay:
+def start(game: Game, slots: int, length: int, extras: Any = None) -> Replay:
   """Empty rings; extras: shapes of one slot's. Raises ValueError for planes that are not bool."""
   planes = jax.eval_shape(lambda: game.observe(game.init()))
   if planes.dtype != bool:
@@ -86,7 +86,7 @@ def start(game: Game, slots: int, length: int, extras: Any = ()) -> Replay:
     good=room((), bool),
     outcome=room((), jnp.int8),
     known=room((), bool),
-    extras=jax.tree.map(lambda x: room(x.shape, x.dtype), extras),
+    extras=jax.tree.map(lambda x: room(x.shape, x.dtype), extras or {}),
     end=room((), jnp.int32),
     count=jnp.zeros(slots, jnp.int32),
   )
