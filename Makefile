@@ -5,9 +5,10 @@ EXTRAS ?= test,check
 CONSTRAINTS ?= --constraint constraints.txt
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 INSTALLED = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: venv demo test slow check results bench
+.PHONY: venv demo test long slow check results bench
 
 venv: $(INSTALLED)
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -37,7 +38,10 @@ SHORT = --config.train.steps=300 --config.train.log_every=10 --config.train.eval
   --config.train.best=random/share "--config.task.anchors=('random',)" --config.task.minimum=2000
 
 test: venv
-	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
+	$(PYTEST)
+
+long: venv
+	$(PYTEST) -m 'long and not slow and not gpu'
 
 slow: venv
 	$(BIN)/python -m pytest -m slow

@@ -89,6 +89,7 @@ def test_a_grouped_convolution_is_two_columns_side_by_side():
     np.testing.assert_allclose(y[..., 3 * c : 3 * c + 3], own, rtol=1e-4, atol=0.1)
 
 
+@pytest.mark.long
 def test_dropout_acts_in_training_and_halves_at_test_time():
   module, x = small()
   variables = nn.unbox(start(module, x))
@@ -158,6 +159,7 @@ def test_each_device_holds_one_column():
       np.testing.assert_array_equal(shard.data, own)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('shape, formulation', [((1, 1, 2), 'cpu'), ((2, 2, 2), 'plain')])
 def test_gradients_on_a_mesh_are_those_of_one_device(shape, formulation):
   run, variables, x = compiled(one_mesh(*shape), formulation)

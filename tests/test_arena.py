@@ -89,6 +89,7 @@ def test_pairs_share_their_opening_and_change_colours():
   assert len({game.moves[:3] for game in played.games}) > 1
 
 
+@pytest.mark.long
 def test_games_in_a_batch_are_legal_and_scored_right():
   played = match('random', 'rollout:4', games=8, komi=0.5)
   for game in played.games:
@@ -98,6 +99,7 @@ def test_games_in_a_batch_are_legal_and_scored_right():
     assert game.winner == (game.black if position.score > 0 else 1 - game.black)
 
 
+@pytest.mark.long
 def test_a_game_is_the_same_in_any_company():
   whole = match('random', 'rollout:4', games=8).games
   parts = match('random', 'rollout:4', games=8, batch=4).games
@@ -106,6 +108,7 @@ def test_a_game_is_the_same_in_any_company():
   assert [game.moves for game in whole] != [game.moves for game in other]
 
 
+@pytest.mark.long
 def test_search_beats_chance():
   played = match('rollout:32', 'random', games=16)
   assert played.points(0)[0] >= 12
@@ -124,6 +127,7 @@ def test_a_sequential_test_ends_the_match():
   assert played.test.decision == 'H1' and len(played.games) < 200
 
 
+@pytest.mark.long
 def test_networks_play_in_one_batch():
   def net(planes):
     score = planes[..., 0].astype(np.float32).mean((1, 2)) - planes[..., 1].mean((1, 2))
@@ -198,6 +202,7 @@ def program(tmp_path, body, name='rogue'):
   return f'{shlex.quote(sys.executable)} -S {shlex.quote(str(path))}'
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('body', 'fault'),
   [

@@ -34,6 +34,7 @@ def to_torch(params, bias):
   return {name: torch.from_numpy(np.array(x)) for name, x in own.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('bias, flash', [(False, True), (True, False)])
 def test_logits_of_the_same_weights_are_the_same(bias, flash):
   ours, theirs = GPT(**SHAPE, bias=bias), torch_gpt.GPT(**SHAPE, bias=bias, flash=flash)

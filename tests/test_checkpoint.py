@@ -227,6 +227,7 @@ def test_another_network_or_optimiser_is_no_damage(copy, change, message):
 # -------- damage --------
 
 
+@pytest.mark.long
 def test_a_flipped_bit_anywhere_is_seen_or_harmless(copy):
   """Every file of the newest step in turn, the arrays' own and the metadata."""
   seen = set()

@@ -99,6 +99,7 @@ LAYOUTS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('layout', 'parallel', 'accumulate'), LAYOUTS)
 def test_augmented_training_does_not_depend_on_the_devices(digits, layout, parallel, accumulate):
   alone, measured = train(digits, (1, 1, 1))
@@ -108,6 +109,7 @@ def test_augmented_training_does_not_depend_on_the_devices(digits, layout, paral
   assert metrics == pytest.approx(measured, abs=1e-5)
 
 
+@pytest.mark.long
 def test_batch_norm_of_each_device_is_the_same_under_jit_and_pmap():
   model = {'name': 'resnet20', 'statistics': 'device'}
   small = ImageData(

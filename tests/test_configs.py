@@ -96,6 +96,7 @@ BATCHES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_trains_in_shapes(path):
   config = load(path)
@@ -176,6 +177,7 @@ def test_the_imagenet_configs_run_on_a_folder_of_pictures(name, photos, tmp_path
   assert result['classes'] == ['flower', 'temple']
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['gpt_python_cpu', 'gpt_shakespeare_modern', 'gpt_scaling'])
 def test_a_text_config_runs_on_a_file_of_ones_own(name, tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))

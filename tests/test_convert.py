@@ -242,6 +242,7 @@ def test_an_import_that_is_interrupted_leaves_no_workdir(folder, tmp_path, monke
 # -------- fine-tuning --------
 
 
+@pytest.mark.long
 def test_fine_tuning_learns_and_resumes_to_the_same_bits(workdir, text, tmp_path, monkeypatch):
   straight, broken = workdir, str(tmp_path / 'broken')
   shutil.copytree(workdir, broken)
@@ -262,6 +263,7 @@ def test_fine_tuning_learns_and_resumes_to_the_same_bits(workdir, text, tmp_path
   assert_same(tools.load_run(broken).variables, tools.load_run(straight).variables)
 
 
+@pytest.mark.long
 def test_fine_tuning_begins_with_the_imported_weights(workdir, text):
   run = tools.load_run(workdir)
   before = jax.device_get(run.variables)
@@ -271,6 +273,7 @@ def test_fine_tuning_begins_with_the_imported_weights(workdir, text):
   assert_same(jax.device_get(after.variables), before)
 
 
+@pytest.mark.long
 def test_all_but_the_model_may_change_until_it_is_trained(workdir, text):
   changes = {'model__dropout': 0.0, 'optimizer__schedule': 'linear', 'seed': 3}
   tune(workdir, text, steps=1, data__batch_size=16, **changes)
@@ -278,6 +281,7 @@ def test_all_but_the_model_may_change_until_it_is_trained(workdir, text):
     tune(workdir, text, steps=1, data__batch_size=8, **changes)
 
 
+@pytest.mark.long
 def test_a_start_that_fails_binds_to_nothing(workdir, text, monkeypatch):
   def fail(*args):
     raise MemoryError
@@ -305,6 +309,7 @@ def test_what_the_weights_are_cannot_change(key, value, message, workdir, text):
     tune(workdir, text, **{key: value})
 
 
+@pytest.mark.long
 def test_a_config_of_ones_own_takes_the_weights(workdir, text):
   """As --config=FILE --workdir=DIR does; the model may go by a size's name."""
   config = {
@@ -335,6 +340,7 @@ def test_what_is_exported_is_imported_again(folder, workdir, tmp_path):
   assert saved['eos_token_id'] == saved['bos_token_id'] == BPE.eot
 
 
+@pytest.mark.long
 def test_averaged_weights_are_exported_where_they_are_kept(workdir, text, tmp_path):
   tune(workdir, text, steps=3, train__ema_decay=0.9)
   convert.export_hf(workdir, str(tmp_path / 'out'), 3)
@@ -353,6 +359,7 @@ def trained(tmp_path, text, tokenizer, **model):
   return str(tmp_path / 'own')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'tokenizer',
   ['bpe:280', *(pytest.param(x, marks=pytest.mark.slow) for x in ('characters', 'bytes'))],
@@ -379,6 +386,7 @@ def test_ones_own_model_with_its_tokenizer(tokenizer, text, tmp_path):
   )
 
 
+@pytest.mark.long
 def test_only_what_gpt2_files_can_say_is_exported(text, tmp_path):
   workdir = trained(tmp_path, text, 'bytes', positions='rope')
   with pytest.raises(UserError, match=r"model.positions='rope': GPT-2 files can only say"):

@@ -41,6 +41,7 @@ def plain(function):
   return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('norm', ['layer', 'rms'])
 @pytest.mark.parametrize('bias', [False, True])
 def test_norms(norm, bias):
@@ -54,6 +55,7 @@ def test_norms(norm, bias):
 
 
 # Whole; blocks of 32 queries; of 34, the last one shorter; of 48, maxima by registers.
+@pytest.mark.long
 @pytest.mark.parametrize(
   'length, kv_heads, packed', [(20, 4, True), (128, 2, False), (135, 4, False), (192, 2, True)]
 )

@@ -33,12 +33,14 @@ def labelled():
 # -------- training --------
 
 
+@pytest.mark.long
 def test_an_untrained_network_is_as_wrong_as_noise_and_a_trained_one_less():
   _, losses = small.run(small.task(**LABELLED), steps=60, tx=optax.adam(1e-2))
   assert losses[0] == pytest.approx(1, abs=0.1)
   assert np.mean(losses[-5:]) < 0.6
 
 
+@pytest.mark.long
 def test_eight_devices_train_to_the_same_numbers():
   found, losses = small.run(small.task(**LABELLED), steps=2)
   other, again = small.run(small.task(**LABELLED), (2, 2, 2), steps=2)
@@ -75,6 +77,7 @@ def test_conditions_are_dropped_as_often_as_told():
   assert 4 <= heard(0.5) <= 12
 
 
+@pytest.mark.long
 def test_the_loss_of_the_evaluation_split_is_a_function_of_the_weights_alone(labelled):
   made, variables = labelled
   mesh = small.mesh_of()
@@ -161,6 +164,7 @@ def test_eight_devices_draw_what_one_does(labelled):
   assert drawn[0].std() > 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('sampler', 'options'),
   [

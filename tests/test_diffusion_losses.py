@@ -152,6 +152,7 @@ def test_low_discrepancy_fills_the_range_evenly_in_random_order():
 # -------- the bound --------
 
 
+@pytest.mark.long
 def test_the_bounds_terms_are_those_of_the_likelihood():
   """With the same noise, the terms of all steps are the bound's diffusion and reconstruction."""
   process = sde.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
@@ -173,6 +174,7 @@ def test_the_bounds_terms_are_those_of_the_likelihood():
   np.testing.assert_allclose(total, known.diffusion + known.reconstruction, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_hybrid_teaches_the_mean_by_simple_and_the_variance_by_the_bound():
   process = sde.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
   x0, noise = batch(count=4)

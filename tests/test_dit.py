@@ -140,6 +140,7 @@ def plain():
   return jax.device_get(denoising.loss_and_gradients(EVERYTHING, start(EVERYTHING), x, t, **given))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('fields', 'form'),
   [({'scan': False}, 'plain'), ({'remat': 'block'}, 'plain'), ({}, 'cpu')],

@@ -110,6 +110,7 @@ def drawn(capsys):
   return [pixels(open(path, 'rb').read()) for path in capsys.readouterr().out.split()]
 
 
+@pytest.mark.long
 def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
   tools.sample(workdir, options={'label': ['3,7', '1'], 'samples': 2, 'seed': 5, 'path': True})
   grid, path = drawn(capsys)
@@ -123,6 +124,7 @@ def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
   assert drawn(capsys)[0].shape == (2 + 10 * 66, 68)
 
 
+@pytest.mark.long
 def test_the_sampler_may_change_after_training(workdir, capsys):
   overrides = {'task.sampler': 'heun(churn=10)', 'task.steps': '3', 'task.guidance': '2'}
   tools.sample(workdir, options={'samples': 1, 'label': ['3']})

@@ -273,6 +273,7 @@ def random_positions(size, batch, moves):
   return found[1:]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('size', 'moves'), [(5, (4, 6)), (9, (20, 20, 20)), (19, (150,))])
 def test_all_planes_agree_with_the_slow_program(size, moves):
   for states in random_positions(size, 16 if size < 19 else 4, moves):
@@ -305,6 +306,7 @@ def test_turns_since():
   assert (np.diag(old(np.eye(5, dtype=np.int8)).reshape(5, 5)) > 8).all()
 
 
+@pytest.mark.long
 def test_a_board_has_the_same_planes_alone_as_in_company():
   (states,) = random_positions(9, 16, (50,))
   together = np.asarray(program(9)(states))
@@ -313,6 +315,7 @@ def test_a_board_has_the_same_planes_alone_as_in_company():
     assert (np.asarray(alone)[0] == together[i]).all()
 
 
+@pytest.mark.long
 def test_lanes_fewer_than_questions_change_nothing(monkeypatch):
   (states,) = random_positions(9, 16, (60,))
   together = np.asarray(program(9)(states))
@@ -321,6 +324,7 @@ def test_lanes_fewer_than_questions_change_nothing(monkeypatch):
   assert (np.asarray(few(states)) == together).all()
 
 
+@pytest.mark.long
 def test_under_shard_map():
   (states,) = random_positions(9, 16, (60,))
   mesh = jax.make_mesh((2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))

@@ -135,6 +135,7 @@ def test_every_task_on_images_names_the_damaged_file(folder, make):
     measure(small.variables(made))
 
 
+@pytest.mark.long
 def test_a_folder_trains(folder, tmp_path):
   import optax
 

@@ -17,6 +17,7 @@ GAMES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('name', 'options'), GAMES)
 def test_random_games_keep_the_contract(name, options):
   game = mcts.build(name, **options)
@@ -45,6 +46,7 @@ def test_random_games_keep_the_contract(name, options):
   assert value(states).dtype == jnp.float32
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('name', 'options'), GAMES)
 def test_a_state_comes_back_from_its_node(name, options):
   game = mcts.build(name, **options)

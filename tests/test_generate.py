@@ -226,6 +226,7 @@ def test_sampling_refuses_what_makes_no_sense(kwargs, message):
 # -------- the loop --------
 
 
+@pytest.mark.long
 @each_network
 def test_the_cache_gives_the_tokens_of_a_model_without_one(make):
   ours = write(make(), PROMPTS)
@@ -303,6 +304,7 @@ def test_repetition_counts_the_prompt_and_what_was_written():
   assert len(set(row[:3])) == 3
 
 
+@pytest.mark.long
 def test_the_step_of_a_cpu_gives_the_logits_of_the_model():
   settings = (
     {},

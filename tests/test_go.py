@@ -19,6 +19,7 @@ few = settings(max_examples=12, deadline=None, derandomize=True)
 # -------- the rules --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('size', 'options', 'games', 'every'),
   [
@@ -88,6 +89,7 @@ def _compiled_small():
   return jax.jit(game.legal), jax.jit(game.step)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('size', [3, 5, 9])
 def test_games_from_positions_agree_with_the_referee(size):
   """Stones that were set up are captured and remembered like those played."""

@@ -83,6 +83,7 @@ def test_stones_set_up_come_first_and_are_captured_like_others():
   assert found.gone.tolist() == [[5, 0, 0, 0, 0]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('size', [3, 5])
 def test_the_replay_says_what_the_rules_say_of_random_games(size):
   """Boards of 3 x 3 are full of kos and captures of many chains at once."""

@@ -18,6 +18,7 @@ def one_game(size):
   return actions[0].tolist(), {name: x[0] for name, x in facts.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('size', SIZES)
 def test_openspiel(size):
   """Its masks know only the simple ko, and it ends a game at a repetition: ours has none."""

@@ -90,6 +90,7 @@ def run(games, tmp_path_factory):
 # -------- policies --------
 
 
+@pytest.mark.long
 def test_a_policy_learns_the_rule_by_which_games_are_played(run):
   found = tools.evaluate([run])
   # The two stones at random are half known at best; all else follows from the board.
@@ -151,6 +152,7 @@ def test_a_network_is_shown_the_position_before_the_move(games):
   assert (empty == 0).all()
 
 
+@pytest.mark.long
 def test_an_evaluator_passes_rather_than_fill_its_eyes(games):
   task = GoPolicy(POLICY, GoGames(games, size=SIZE, held_out=0.3))
   board = np.array([
@@ -179,6 +181,7 @@ def test_the_linear_policy_learns_the_same_way(games, tmp_path):
   assert 'weights' in tools.summary(config(games, ROLLOUT))
 
 
+@pytest.mark.long
 def test_one_device_and_eight_measure_the_same(games):
   task = GoPolicy(POLICY, GoGames(games, size=SIZE, held_out=0.3, eval_batch_size=16))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
@@ -218,6 +221,7 @@ def values(tmp_path_factory):
   return f'{folder}/B.txt,{folder}/W.txt'
 
 
+@pytest.mark.long
 def test_a_value_is_learnt_and_its_sign_is_the_winner(values, tmp_path):
   data = {'with_result': True, 'positions': 'one', 'symmetries': False}
   settings = {f'data__{name}': value for name, value in data.items()}
@@ -251,6 +255,7 @@ def test_values_need_results(games):
 # -------- all of AlphaGo --------
 
 
+@pytest.mark.long
 def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games, tmp_path):
   tools.train(config(games, ROLLOUT), str(tmp_path))
   data = GoGames(values, size=SIZE, held_out=0.3, with_result=True)

@@ -63,6 +63,7 @@ def test_the_learner_has_black_in_one_half_and_results_are_its_own(played):
   assert record[2, : len(other)].tolist() == other
 
 
+@pytest.mark.long
 def test_what_is_drawn_are_the_learners_moves_all_of_them_alike(played):
   drawn = jax.jit(lambda: episodes.sample(GAME, played, jax.random.key(1), 4000))()
   states = jax.jit(lambda: recorded.states(GAME, drawn))()
@@ -126,6 +127,7 @@ def test_the_gradient_is_the_outcome_times_that_of_the_moves_log_probability(tas
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_pool_has_the_newest_parameters_of_every_so_many_steps(task, variables):
   source, seen = task.source('train', mesh(8), 0), []
   carry = source.init(jax.random.key(0))
@@ -178,6 +180,7 @@ def test_a_run_that_was_interrupted_ends_where_an_undisturbed_one_does(tmp_path)
   assert tools.load_run(whole).step == 4
 
 
+@pytest.mark.long
 def test_it_begins_as_the_run_that_it_is_told_and_is_measured_against_it(tmp_path):
   tools.train(config(), str(tmp_path / 'first'))
   begun = task_of(start=str(tmp_path / 'first'))

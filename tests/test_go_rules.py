@@ -96,6 +96,7 @@ class Position:
     assert float(value) == sum(map(sum, self.referee.ownership()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('lines', list(positions()))
 def test_position_of_the_document(lines):
   Position(lines).check()

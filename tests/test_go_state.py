@@ -66,6 +66,7 @@ def test_a_position_s_hash_is_the_sum_of_its_stones_keys():
 # -------- observations --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('history', [8, 2])
 def test_planes_are_the_last_boards_from_the_view_of_the_player_to_move(history):
   """Silver et al. 2017: X_t, Y_t, X_{t-1}, Y_{t-1}, ..., and ones where black is to move."""
@@ -97,6 +98,7 @@ def test_planes_after_a_handicap_begin_with_it():
 # -------- nodes --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('size', 'options'),
   [(3, {'max_moves': 60}), (4, {'suicide': True}), (7, {}), (8, {'superko': 'situational'})],
@@ -136,6 +138,7 @@ def test_a_state_returns_from_its_node(size, options):
 # -------- batches --------
 
 
+@pytest.mark.long
 def test_a_game_is_the_same_alone_in_company_and_on_any_device():
   game = Go(5)
   play = lambda keys: jax.vmap(lambda key: random_game(game, 60, key))(keys)  # noqa: E731
@@ -150,6 +153,7 @@ def test_a_game_is_the_same_alone_in_company_and_on_any_device():
   jax.tree.map(np.testing.assert_array_equal, whole, jax.jit(spread)(keys))
 
 
+@pytest.mark.long
 def test_all_functions_run_on_shards():
   game = Go(4)
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))

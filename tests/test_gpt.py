@@ -108,6 +108,7 @@ def test_logits_are_those_of_a_direct_computation(formulation):
 # -------- decoding --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'name, scan', [(name, True) for name in VARIANTS] + [('gpt2', False), ('modern', False)]
 )

@@ -30,6 +30,7 @@ def plain_loss_and_gradients():
   return loss_and_gradients(small(scan=False, **VARIANTS['modern']), draw(2, 17))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('scan, remat', [(True, 'none'), (True, 'block'), (False, 'dots')])
 def test_scan_and_remat_change_no_loss_and_no_gradient(scan, remat):
   other = loss_and_gradients(small(scan=scan, remat=remat, **VARIANTS['modern']), draw(2, 17))
@@ -93,6 +94,7 @@ def test_packed_documents_are_computed_as_if_alone(name):
 # -------- several devices --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('sizes, scan', [((1, 8, 1), True), ((2, 2, 2), False)])
 def test_sharded_losses_and_gradients_are_those_of_one_device(sizes, scan):
   model = small(kv_heads=2, vocab_size=32, scan=scan)

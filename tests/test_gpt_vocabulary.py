@@ -31,6 +31,7 @@ def padded(variables, value):
   return {'params': params}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kwargs', [{}, {'tied': False, 'softcap': 0.5}], ids=['tied', 'softcap'])
 @pytest.mark.parametrize('chunk', [0, 4])
 def test_losses_gradients_and_logits_are_those_without_the_rows(kwargs, chunk):

@@ -51,6 +51,7 @@ def test_settings_as_the_standard_means_them():
     clock.parse('soon')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('settings', ['time_settings 1 0 0', 'kgs-time_settings byoyomi 0 0.4 1'])
 def test_moves_come_in_time_on_both_clocks(settings):
   session = gtp.Session(rollout(), size=SIZE)
@@ -70,6 +71,7 @@ def test_the_controllers_clock_counts():
 # -------- moves and analysis --------
 
 
+@pytest.mark.long
 def test_a_game_against_itself_ends():
   session = gtp.Session(rollout(), size=3, komi=0.5)
   vertices = [session.answer(gtp.parse(f'genmove {"bw"[turn % 2]}'))[1] for turn in range(60)]

@@ -60,6 +60,7 @@ def test_an_untrained_network_knows_nothing_and_a_trained_one_something(task):
   assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'layout',
   [
@@ -89,6 +90,7 @@ def test_documents_are_trained_on_apart(task):
   assert losses[-1] < losses[0] - 0.3
 
 
+@pytest.mark.long
 def test_dropout_acts_in_training_alone(task):
   _, losses = run(task())
   language = task(model={'dropout': 0.5})

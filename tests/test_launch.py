@@ -56,6 +56,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
   assert not any('--step' in line for line in text), "--step is eval's"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
@@ -130,6 +131,7 @@ def test_play_answers_by_the_go_text_protocol():
   assert answers[3].startswith('=4 ')
 
 
+@pytest.mark.long
 def test_match_counts_games_and_keeps_records(tmp_path):
   """By the flags that its config has, and those of the command before them."""
   config = tmp_path / 'random.json'

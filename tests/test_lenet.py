@@ -103,6 +103,7 @@ def test_small_images_are_centred_on_their_own_background(size):
   assert np.sum(middle == 2) == 1 and np.sum(padded == np.float32(-0.4)) == 32 * 32 - 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'name, kwargs', [('lenet5', {}), ('lenet5', {'output': 'rbf'}), ('lenet', {})]
 )

@@ -28,6 +28,7 @@ def truth(data, process, x):
 # -------- the probability flow --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'process',
   [sde.VP(), sde.SubVP(), sde.VE(), sde.EDM(), sde.Flow()],
@@ -72,6 +73,7 @@ def test_bias_in_784_dimensions(process):
   assert (got.evaluations < 200).all()
 
 
+@pytest.mark.long
 def test_probes_give_the_density_within_their_standard_error():
   data = mixture.eight_dimensional()
   x = jnp.asarray(data.sample(0, 64), jnp.float32)
@@ -89,6 +91,7 @@ def test_probes_give_the_density_within_their_standard_error():
   assert jnp.isnan(one.error).all() and jnp.isfinite(one.log_prob).all()
 
 
+@pytest.mark.long
 def test_an_image_does_not_depend_on_its_batch():
   data = mixture.eight_dimensional()
   x = jnp.asarray(data.sample(0, 3), jnp.float32)

@@ -66,6 +66,7 @@ def test_a_run_logs_evaluates_and_keeps_the_newest_and_the_best(straight):
   assert kept == {9, 12, best}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL], ids=['SIGTERM', 'SIGKILL'])
 @pytest.mark.parametrize('step', [2, 7, 9])
 def test_a_run_ended_anywhere_resumes_to_the_same_bits(straight, tmp_path, step, number):
@@ -95,6 +96,7 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(straight, tmp_path, c
   assert [line['step'] for line in metrics(tmp_path)][-1] == STEPS
 
 
+@pytest.mark.long
 def test_a_run_moves_to_another_number_of_devices(straight, tmp_path):
   toy.train(tmp_path, **SETTINGS, task={'signal': (6, signal.SIGTERM)})
   toy.train(tmp_path, **SETTINGS, devices=1)

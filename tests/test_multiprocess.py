@@ -62,6 +62,7 @@ def close(ours, theirs):
     assert a == pytest.approx(b, abs=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'layout',
   [(-1, 1, 1), pytest.param((1, 4, 1), marks=pytest.mark.slow)],

@@ -69,6 +69,7 @@ def test_conv(window, strides, padding, groups, channels):
   assert_same(conv, x, kernel)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('m', 'r'), [(2, 3), (3, 3), (4, 3), (2, 5), (4, 5)])
 @pytest.mark.parametrize('shape', [(2, 8, 8), (1, 7, 10), (3, 5, 3), (1, 2, 3)])
 @pytest.mark.parametrize('pads', [((1, 2), (2, 1)), ((0, 4), (4, 1))])
@@ -97,6 +98,7 @@ def test_winograd_transforms_are_exact():
   assert winograd.transforms(4, 3)[0][[0, 5]].tolist() == [[4, 0, -5, 0, 1, 0], [0, 4, 0, -5, 0, 1]]
 
 
+@pytest.mark.long
 @few
 @given(
   size=st.tuples(st.integers(5, 11), st.integers(5, 11)),
@@ -127,6 +129,7 @@ def test_dense(shape):
   assert_same(ops.dense, normal(0, rows, inputs), normal(1, inputs, outputs))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('image', 'window', 'channels', 'stride', 'padding'),
   [(12, 3, 32, 1, 'SAME'), (16, 5, 32, 1, 'SAME'), (67, 11, 3, 4, 'VALID'), (65, 11, 3, 4, 'SAME')],
@@ -141,6 +144,7 @@ def test_large_enough_convolutions_take_winograd(image, window, channels, stride
   assert_same(conv, x, kernel, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_conv_under_vmap_and_on_a_mesh():
   x, kernel = normal(0, 8, 12, 12, 32), normal(1, 3, 3, 32, 32)
   loss = lambda kernel, x: jnp.square(ops.conv(x, kernel)).mean()  # noqa: E731

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mcts import patterns
 from mcts.go import Go
@@ -59,6 +60,7 @@ def stones(board):
   return {(r, c): int(x) for (r, c), x in np.ndenumerate(board) if x}
 
 
+@pytest.mark.long
 def test_features_are_those_of_a_slow_program_on_random_boards():
   states, actions, facts = played(SIZE, games=4, seed=11)
   for number in range(4):
@@ -103,6 +105,7 @@ def drawn(text, weights, count=200):
 NOTHING = jnp.zeros(patterns.COUNT)
 
 
+@pytest.mark.long
 def test_moves_are_drawn_by_the_softmax_of_the_sums_of_weights():
   board = """
     . . . .

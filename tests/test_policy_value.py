@@ -37,6 +37,7 @@ def network(**options):
   return module, module.init(jax.random.key(0), planes), planes
 
 
+@pytest.mark.long
 def test_logits_values_and_extras():
   module, variables, planes = network(ownership=True, score=True)
   logits, values, extras = module.apply(variables, planes)

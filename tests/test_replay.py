@@ -161,6 +161,7 @@ GAMES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', list(GAMES))
 def test_planes_legal_moves_and_policy_turn_alike(name):
   """X O .    no symmetry maps the stones to themselves, and moves are legal where no stone is.

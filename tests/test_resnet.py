@@ -98,6 +98,7 @@ def test_option_a_takes_every_other_pixel_and_adds_channels_of_zeros():
   assert np.all(y[..., :2] == 0) and np.all(y[..., 6:] == 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('bottleneck', [False, True])
 def test_a_zero_last_scale_begins_with_identities(bottleneck):
   x = np.abs(images(2, 5, 5, 16 if bottleneck else 4))
@@ -117,6 +118,7 @@ def test_v2_adds_to_the_sum_and_never_rectifies_it():
   assert sorted(variables['params']) == ['conv1', 'conv2', 'norm1', 'norm2']
 
 
+@pytest.mark.long
 def test_kernels_start_with_the_variance_of_he():
   variables = start(models.build('resnet20', num_classes=10), images(1, 32, 32, 3))
   kernel = variables['params']['stage3_block2']['conv1']['kernel']
@@ -126,6 +128,7 @@ def test_kernels_start_with_the_variance_of_he():
 # -------- networks --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('version', resnet.VERSIONS)
 @pytest.mark.parametrize('dtype', models.DTYPES)
 def test_a_step_moves_the_statistics_and_gives_float32_logits(version, dtype):
@@ -148,6 +151,7 @@ def test_imagenet_network_runs_on_small_images():
   assert shape.shape == (1, 7) and shape.dtype == jnp.float32
 
 
+@pytest.mark.long
 def test_eight_devices_train_as_one_with_global_statistics():
   module = resnet.resnet_cifar(8, 5)
   x = images(16, 8, 8, 3)
@@ -194,6 +198,7 @@ CLASSIFIERS = ('lenet', 'alexnet', 'resnet')
 SHORT = [name for name in models.MODELS if name.startswith(CLASSIFIERS) and name not in DEEP]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', SHORT)
 def test_every_network_gives_float32_logits_and_names_its_parameters_axes(name):
   module = models.build(name, num_classes=10)

@@ -47,6 +47,7 @@ def trained(config, path):
   return str(path)
 
 
+@pytest.mark.long
 def test_an_engine_searches_with_the_network(workdir):
   engine, position = run_engines.engine(workdir, simulations=8, leaves=1), Position(5)
   report = choose(engine, position, 0)
@@ -60,6 +61,7 @@ def test_an_engine_searches_with_the_network(workdir):
     assert prior == pytest.approx(float(shares[action]), abs=1e-4)
 
 
+@pytest.mark.long
 def test_rules_may_be_others_than_those_of_training(workdir):
   engine = run_engines.engine(workdir, simulations=2, leaves=1)
   assert choose(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
@@ -90,6 +92,7 @@ def test_players_are_engines_programs_or_workdirs(workdir):
     run_engines.player(f'{workdir}:depth=3')
 
 
+@pytest.mark.long
 def test_a_network_plays_a_match(workdir):
   played = arena.match(
     run_engines.player(f'{workdir}:2'), 'random', size=5, games=2, max_moves=12, say=lambda _: None
@@ -97,6 +100,7 @@ def test_a_network_plays_a_match(workdir):
   assert sum(played.points(0)) == 2 and not any(game.fault for game in played.games)
 
 
+@pytest.mark.long
 def test_a_run_that_knows_no_go_is_refused(tmp_path):
   config = {**SMALL, 'task': {**SMALL['task'], 'game': 'tictactoe'}}
   trained(config, tmp_path)
@@ -104,6 +108,7 @@ def test_a_run_that_knows_no_go_is_refused(tmp_path):
     run_engines.engine(str(tmp_path))
 
 
+@pytest.mark.long
 def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
   """Small boards have no high bits in their records: the state has arrays without elements."""
   other = shutil.copytree(workdir, tmp_path / 'stopped')

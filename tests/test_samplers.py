@@ -41,6 +41,7 @@ def problem():
     yield next(bench.problems(VP, 1, 12))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('sampler', 'order', 'fewest'),
   [
@@ -118,6 +119,7 @@ def test_weak_order_one(name):
   assert -1.2 < slope < -0.8, errors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('sampler', 'tolerance'),
   [
@@ -144,6 +146,7 @@ def test_mean_and_deviation_of_a_gaussian(process, sampler, tolerance):
   np.testing.assert_allclose(x.std(), 0.5, rtol=tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('process', [make() for make in sde.PROCESSES.values()], ids=sde.PROCESSES)
 @pytest.mark.parametrize('sampler', [samplers.Ancestral(), samplers.Multistep()], ids=str)
 def test_every_process_gives_every_mode_its_share(process, sampler):
@@ -285,6 +288,7 @@ def test_evaluations_are_as_many_as_said(sampler):
   assert len(calls) == sampler.evaluations(5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('sampler', EACH, ids=str)
 def test_a_path_leads_from_the_noise_to_the_image(sampler):
   x, times = jnp.ones((2, 1)), solvers.grid('edm', VP, 6)

@@ -25,6 +25,7 @@ def close(found, law, rtol):
   np.testing.assert_allclose(dataclasses.astuple(found), dataclasses.astuple(law), rtol=rtol)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('law', 'sizes', 'budgets'),
   [
@@ -36,6 +37,7 @@ def test_the_constants_come_back_from_losses_that_obey_the_law(law, sizes, budge
   close(scaling.fit(losses(law, sizes, budgets)), law, 1e-4)
 
 
+@pytest.mark.long
 def test_one_run_that_went_wrong_does_not_move_the_law():
   points = losses(CHINCHILLA, (1e6, 1e7, 1e8, 1e9), (1e8, 1e9, 1e10, 1e11))
   points[5] = dataclasses.replace(points[5], loss=1.5 * points[5].loss)

@@ -124,6 +124,7 @@ def test_a_stream_may_be_longer_than_32_bits_count():
 # -------- a text --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('stride', [1, 5, 16])
 def test_a_window_that_moves_is_the_plain_loop(network, file, stride):
   language, variables = network()
@@ -440,6 +441,7 @@ def test_a_file_without_questions(network, file, content):
 # -------- many devices --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('layout', [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_every_mesh_measures_the_same(network, file, layout):
   language, variables = network(tokenizer='bytes')

@@ -22,6 +22,7 @@ from tests.synthetic import keys_of
 # -------- batches --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('leaves', [1, 4])
 @pytest.mark.parametrize('rule', [Puct(ties='random', fraction=0.25), Gumbel()], ids=str)
 def test_a_game_alone_has_the_tree_it_has_in_company(rule, leaves):
@@ -43,6 +44,7 @@ def test_one_key_is_a_key_for_each_game():
   jax.tree.map(np.testing.assert_array_equal, one, many)
 
 
+@pytest.mark.long
 def test_under_shard_map_every_device_searches_its_own():
   root, expand, _ = synthetic.make(8, 9)
   run = functools.partial(search, num_simulations=24, rule=Puct(fraction=0.25, ties='random'))
@@ -76,6 +78,7 @@ def test_statistics_add_up():
   assert (np.asarray(tree.visits)[np.asarray(tree.prior) == -np.inf] == 0).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('leaves', [2, 3, 8])
 def test_several_leaves_at_once_find_different_leaves(leaves):
   root, expand, _ = synthetic.make(3, 7, illegal=0.2)
@@ -203,6 +206,7 @@ def test_mistakes_in_a_search_are_named():
 # -------- the compiled program --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('leaves', [1, 4])
 @pytest.mark.parametrize('rule', [Puct(), Puct(rescale=True, forced=2.0), Gumbel()], ids=str)
 def test_no_array_of_nodes_is_copied_in_a_loop(rule, leaves):

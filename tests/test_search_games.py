@@ -57,6 +57,7 @@ def drop(board, column):
   return board
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('rule', RULES, ids=str)
 def test_tic_tac_toe_won_drawn_and_lost_positions(rule):
   """Left: X wins at once with 2. Middle: O must stop it with 2. Right: X has two threats already.
@@ -91,6 +92,7 @@ def test_tic_tac_toe_is_a_draw():
   assert abs(first.root_values[0, moves[0]]) < 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('rows', 'columns', 'row'), [(4, 4, 3), (4, 4, 4), (3, 5, 3)])
 def test_small_connect_four_is_played_without_a_mistake(rows, columns, row):
   """Against an exact solver: the value of every position that the search goes through is kept."""

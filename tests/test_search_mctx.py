@@ -57,6 +57,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'rule', [AS_MCTX, Gumbel(scale=0.0), Gumbel(scale=0.0, considered=5)], ids=str
 )

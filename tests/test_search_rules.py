@@ -100,6 +100,7 @@ def test_random_ties():
 # -------- forced playouts --------
 
 
+@pytest.mark.long
 def test_forced_playouts_and_their_pruning():
   """KataGo's 3.2: noise makes bad moves be tried, and what they got is not learnt."""
   root, expand, _ = synthetic.make(8, 12, spread=2.0)
@@ -153,6 +154,7 @@ def test_gumbel_noise_samples_the_first_action_from_the_prior():
   np.testing.assert_allclose(np.bincount(decision.action, minlength=5) / 4000, expected, atol=0.03)
 
 
+@pytest.mark.long
 def test_policy_functions_are_reproducible_and_give_distributions():
   root, expand, _ = synthetic.make(3, 9, illegal=0.4)
   for function in (puct, gumbel):

@@ -56,6 +56,7 @@ def is_fresh(state, slot=0, game=GAME):
   return all(jax.tree.leaves(same))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('result', list(SCRIPTS))
 def test_the_outcome_is_the_first_players_and_the_game_begins_anew(result):
   """X X X    X X .    X O X
@@ -82,6 +83,7 @@ def test_the_outcome_is_the_first_players_and_the_game_begins_anew(result):
   assert [int(x.length[0]) for x in history[: len(moves)]] == list(range(len(moves)))
 
 
+@pytest.mark.long
 def test_the_searchs_value_is_the_players_who_is_to_move():
   """X X .   whoever is to move wins at once: X with 2, and before that O could not stop it.
   O O .
@@ -186,6 +188,7 @@ def test_lowest_values_by_player_and_outcome():
 RULES = [Puct(fraction=1.0), Puct(fraction=0.25, forced=2.0), Gumbel(considered=4)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('rule', RULES, ids=str)
 def test_no_illegal_move_is_played_or_learned(rule):
   settings = SelfPlay(simulations=8, rule=rule, temperature_moves=9)
@@ -197,6 +200,7 @@ def test_no_illegal_move_is_played_or_learned(rule):
   assert (np.abs(entries.outcome[entries.over]) <= 1).all() and entries.over.sum() > 20
 
 
+@pytest.mark.long
 def test_moves_are_drawn_at_first_and_then_the_best():
   drawn = SelfPlay(simulations=8, rule=Puct(), temperature_moves=2)
   entries, _, _ = run(uniform(9), drawn, 3, batch=32)
@@ -217,6 +221,7 @@ def test_some_moves_are_searched_fast_and_not_learned():
     np.testing.assert_allclose(shares, shares.round(), atol=1e-4)
 
 
+@pytest.mark.long
 def test_games_do_not_depend_on_their_neighbours():
   settings = SelfPlay(simulations=8, rule=Puct(fraction=0.25), temperature_moves=9)
   keys = keys_of(6)

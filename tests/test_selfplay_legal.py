@@ -46,6 +46,7 @@ def move_between(board, after, colour):
   return int(new[0]) if len(new) else PASS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('devices', [1, 8])
 def test_every_move_is_legal_and_every_game_is_won_by_whom_openspiel_says(devices):
   pyspiel = pytest.importorskip('pyspiel')
@@ -69,6 +70,7 @@ def test_every_move_is_legal_and_every_game_is_won_by_whom_openspiel_says(device
   assert len(lengths) > SLOTS and judged > 4 and len(set(lengths)) > 4
 
 
+@pytest.mark.long
 def test_eight_devices_play_the_games_of_one():
   one, eight = (replayed(devices) for devices in (1, 8))
   for name in ('planes', 'end', 'outcome', 'player'):

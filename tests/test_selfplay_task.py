@@ -160,6 +160,7 @@ def played(devices, **task):
   return jax.device_get(found), source._step._cache_size()
 
 
+@pytest.mark.long
 def test_one_device_and_eight_play_the_same_games():
   (one, _, one_kept, _), _ = played(1)
   (eight, _, eight_kept, _), programs = played(8)
@@ -298,6 +299,7 @@ def test_the_loss_by_hand():
   assert float(metrics['value'][0] / metrics['value'][1]) == pytest.approx(error.mean(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_illegal_moves_have_no_gradient():
   task = task_of()
   batch, variables = batch_of(task)
@@ -321,6 +323,7 @@ def test_training_normalises_by_the_batch():
   assert not any(jax.tree.leaves(same))
 
 
+@pytest.mark.long
 def test_who_owns_what_is_seen_by_the_player_to_move_and_turned_like_the_board():
   """Stones that stay on the board belong to who put them there."""
   task = task_of({'ownership': True, 'score': True}, **GO, ownership_weight=1.0, score_weight=1.0)
@@ -385,6 +388,7 @@ def test_slots_are_shared_evenly():
     task_of(rivals=3).source('train', mesh_of(8), 0)
 
 
+@pytest.mark.long
 def test_a_game_of_go_is_drawn():
   task = task_of(**GO)
   _, _, variables = begin(task)
@@ -393,6 +397,7 @@ def test_a_game_of_go_is_drawn():
   assert b'SZ[3]' in files['game.sgf'] and b'KM[0.5]' in files['game.sgf']
 
 
+@pytest.mark.long
 def test_where_the_time_goes():
   task = task_of(parts=True)
   _, _, variables = begin(task)

@@ -44,6 +44,7 @@ def single():
   return run()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('layout', LAYOUTS, ids=str)
 def test_every_mesh_computes_what_one_device_does(single, layout):
   state, history = run(layout)

@@ -76,6 +76,7 @@ def test_a_move_that_was_never_searched_starts_anew():
   assert not after.root_visits[1].any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('rule', [Puct(), Puct(fraction=0.25), Gumbel(considered=4)], ids=str)
 def test_a_search_goes_on_from_what_was_kept(rule):
   root, expand, _ = synthetic.make(3, 6)
@@ -97,6 +98,7 @@ def test_a_search_goes_on_from_what_was_kept(rule):
       )
 
 
+@pytest.mark.long
 def test_many_moves_with_one_tree_on_a_real_game():
   """A whole game of self-play; at each move positions rebuilt from the kept tree stay right."""
   game = mcts.ConnectFour(4, 4, 3)
