@@ -6,7 +6,7 @@ that need it, once the process has been made ready for it (`train.host`).
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -378,7 +378,7 @@ def no_overrides(overrides: dict[str, str]) -> None:
     raise UserError(f'--config.{key}={text}: only train, eval and sample change a config')
 
 
-def take_flags(path: str, names: Iterable[str]) -> None:
+def take_flags(path: str, names: Collection[str]) -> None:
   """Gives flags the values of a config whose keys are flags, where the command has none."""
   for name, value in config_lib.load(path).items():
     if name not in names:

@@ -11,40 +11,26 @@ asked for, 94 % in two (seed 0; of the teacher's, in 20 steps, 99 %).
 
 from ml_collections import ConfigDict
 
+from configs import diffusion_digits
+
+SHARED = 'process', 'prediction', 'condition', 'caption'  # what the teacher has
+
 
 def get_config() -> ConfigDict:
+  teacher = diffusion_digits.get_config()
   return ConfigDict(
     dict(
-      # What the teacher has must be the same here.
       task=dict(
         name='consistency',
         teacher='runs/diffusion_digits',
-        process='edm',
-        prediction='edm',
-        condition='label',
-        caption='a handwritten {}',
+        **{key: teacher.task[key] for key in SHARED},
         teacher_guidance=1.5,
         levels=18,
         steps=1,
         shown=60,
       ),
-      model=dict(
-        name='unet',
-        channels=28,
-        multipliers=(1, 1),
-        blocks=2,
-        attention=(4,),
-        head_width=14,
-        groups=7,
-      ),
-      data=dict(
-        name='images',
-        dataset='digits',
-        batch_size=32,
-        eval_batch_size=180,
-        decode_train='resize(8)',
-        decode_eval='resize(8)',
-      ),
+      model=teacher.model,
+      data=teacher.data,
       optimizer=dict(name='adam', learning_rate=4e-4, schedule='cosine', warmup_steps=100),
       train=dict(steps=2000, log_every=100, eval_every=1000, best='val/loss', ema_decay=0.99),
       paper=dict(metric='val/loss'),

@@ -291,8 +291,9 @@ def test_a_start_that_fails_binds_to_nothing(workdir, text, monkeypatch):
     with pytest.raises(MemoryError):
       tune(workdir, text, train__ema_decay=0.9)
   assert tools.load_run(workdir).step == 0  # an average is wanted, and none is there yet
-  tune(workdir, text, steps=1)
+  tune(workdir, text, steps=1, seed=5)
   assert tools.load_run(workdir).step == 1
+  assert json.loads(pathlib.Path(workdir, 'run.json').read_text())['seed'] == 5
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ def with_elo(run: Folder) -> Folder:
   shares = {name: curve for name, curve in run.curves.items() if name.endswith('/share')}
   if not games or not shares:
     return run
-  own = ('past/share', 'past/step')
   curves = {name: curve for name, curve in run.curves.items() if not _replaced(name)}
   for name, (steps, values) in shares.items():
-    if name != own[0]:
+    if name != 'past/share':
       curves[name.replace('/share', '/elo')] = steps, elo(values, games)
-  if all(name in run.curves for name in own):
-    curves[f'{OWN}/elo'] = _summed(*(run.curves[name] for name in own), games)
+  if {'past/share', 'past/step'} <= run.curves.keys():
+    curves[f'{OWN}/elo'] = _summed(run.curves['past/share'], run.curves['past/step'], games)
   return dataclasses.replace(run, curves=curves)
 
 

@@ -28,6 +28,7 @@ MEASURES = (
   'learning_rate',
 )  # the first charts
 MFU = 'mfu'  # of the metrics `time/...`, as the rates are
+PARTS = 'network', 'search', 'environment', 'training'  # likewise: where the time goes
 EVALUATED = {  # what the verb eval adds to a page, by task
   'classify': 'confusion, samples and filters',
   'language': 'perplexity and bits per byte',
@@ -212,11 +213,12 @@ def seconds(run: Folder) -> float:
 
 
 def speed(run: Folder) -> str:
-  """'20.1k tokens/s, MFU 51.3 %': the medians of the training; '' if nobody wrote them."""
+  """'20.1k tokens/s, MFU 51.3 %': the medians over the run; '' if nobody wrote them."""
   found = {name.removeprefix('time/'): np.median(run.curves[name][1]) for name in run.curves}
   rates = [name for name in found if name.endswith('_per_second')]
   words = [f'{brief(found[name])} {name.removesuffix("_per_second")}/s' for name in rates]
-  return ', '.join(words + ([f'MFU {percent(found[MFU])}'] if MFU in found else []))
+  words += [f'MFU {percent(found[MFU])}'] if MFU in found else []
+  return ', '.join(words + [f'{percent(found[name])} {name}' for name in PARTS if name in found])
 
 
 def duration(value: float) -> str:

@@ -71,6 +71,7 @@ FREE = (
   *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
   *('task.shown', 'task.at_once'),
   *('task.policy', 'task.rollout', 'task.mixing'),
+  *('task.solved', 'task.parts'),
 )
 
 # What of an imported model may differ: its name, since sizes have several, and how it is run.
@@ -280,10 +281,11 @@ def _record_start(
   workdir: str, step: int, config: Mapping[str, Any], host: Mapping[str, Any]
 ) -> None:
   path = os.path.join(workdir, 'run.json')
-  run = {'seed': config['seed'], 'starts': []}
+  run: dict[str, Any] = {'starts': []}
   if os.path.exists(path):
     with open(path) as file:
       run = json.load(file)
+  run['seed'] = config['seed']  # a start that failed before the first checkpoint binds to nothing
   run['starts'].append({'step': step, **provenance(), 'host': dict(host)})
   write_json(path, run)
 

@@ -158,7 +158,7 @@ class Solved:
 
     @jax.jit
     def choose(variables: Variables) -> tuple[Array, Array]:
-      states = jax.vmap(self._reached)(self.played, self.counts)
+      states = jax.vmap(self._reached)(jnp.asarray(self.played), jnp.asarray(self.counts))
       keys = jax.vmap(jax.random.key)(jnp.arange(len(self.counts)))
       return make(variables)(states, keys), jax.vmap(self.game.legal)(states)
 

@@ -266,8 +266,8 @@ class SelfPlayTask:
   def _parts(self, shards: int) -> timing.Parts:
     def learn(variables: Variables, planes: Array) -> Any:
       def total(params: Any) -> Array:
-        outputs = self.apply({**variables, 'params': params}, planes)
-        return sum(jnp.sum(x) for x in outputs)
+        logits, values = self.apply({**variables, 'params': params}, planes)
+        return logits.sum() + values.sum()
 
       return jax.grad(total)(variables['params'])
 
