@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
         rule='puct(first_play=loss, fraction=0.25, alpha=0.03)',
         temperature_moves=30,
         reuse=True,
+        symmetries=True,
         played_out=0.1,
         wrong=0.05,
         window=100_000_000,

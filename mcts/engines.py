@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import jax
 from jax import Array
 
-from mcts import evaluators, playouts, symmetry
+from mcts import evaluators, playouts
 from mcts.players import Candidate, Engine, Random, Report, choose
 from mcts.searcher import Search
 
@@ -31,18 +30,8 @@ def from_network(net: Network, name='network', *, symmetries: bool = False, **op
 
   symmetries: it sees each board turned or mirrored at random (AlphaGo Zero, Methods).
   """
-
-  make_evaluator = _by_symmetries if symmetries else evaluators.network
+  make_evaluator = evaluators.turned if symmetries else evaluators.network
   return Search(lambda game: make_evaluator(game, net), name, **options)
-
-
-def _by_symmetries(game, net):
-  def assess(states, keys):
-    turns = jax.vmap(lambda key: jax.random.randint(key, (), 0, symmetry.COUNT))(keys)
-    logits, values = net(jax.vmap(symmetry.board)(jax.vmap(game.observe)(states), turns))
-    return jax.vmap(symmetry.policy)(logits, symmetry.inverse(turns)), values
-
-  return assess
 
 
 __all__ = [

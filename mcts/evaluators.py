@@ -66,6 +66,21 @@ def network(game: Game, apply: Callable[[Array], tuple[Array, Array]]) -> Evalua
   return evaluate
 
 
+def turned(game: Game, apply: Callable[[Array], tuple[Array, Array]]) -> Evaluate:
+  """Likewise, but it sees each position turned or mirrored at random, as the game allows.
+
+  Silver et al. 2017, Methods, 'Search algorithm', expand and evaluate.
+  """
+  group = game.symmetries
+
+  def evaluate(states, keys):
+    turns = jax.vmap(lambda key: jax.random.randint(key, (), 0, group.count))(keys)
+    logits, values = apply(jax.vmap(group.board)(jax.vmap(game.observe)(states), turns))
+    return jax.vmap(group.policy)(logits, jax.vmap(group.inverse)(turns)), values
+
+  return evaluate
+
+
 def uniform(game: Game) -> Evaluate:
   """All legal actions alike, and every position even."""
 

@@ -41,6 +41,7 @@ class SelfPlay:
   full: the share of moves searched in full. Others have `fast` simulations and no noise, and their
     policy is not learned (playout cap randomisation: Wu 2019, section 3.1).
   reuse: a move's search goes on with what the last one found below it (Silver et al. 2017).
+  symmetries: whether leaves are seen turned or mirrored at random (`evaluators.turned`).
   rivals: of each so many slots the first plays against a rival's network, with a colour that is
     drawn anew for each game (past selves: OpenAI 2019, Dota 2 with large scale deep reinforcement
     learning, section 3.3); the rival's policies are not learned. 0: all play against themselves.
@@ -55,6 +56,7 @@ class SelfPlay:
   full: float = 1.0
   fast: int = 0
   reuse: bool = False
+  symmetries: bool = False
   rivals: int = 0
   ends: bool = False
 
@@ -225,7 +227,8 @@ def look(game: Game, apply: Apply, states: Any) -> tuple[Root, Array, Array]:
 
 def _think(game, settings, apply, actors, root, keys, full):
   """(Decision, Tree): in full, or a fast search without noise, for all games alike."""
-  expand = evaluators.make_expand(game, evaluators.network(game, apply))
+  look = evaluators.turned if settings.symmetries else evaluators.network
+  expand = evaluators.make_expand(game, look(game, apply))
   early = actors.length < settings.temperature_moves
   temperature = jnp.where(early, settings.temperature, 0.0)
 

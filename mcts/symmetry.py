@@ -61,11 +61,13 @@ class Group:
 
   board: (planes `[H, W, ...]`, k) -> the planes, transformed.
   policy: (`[A]`, k) -> what belongs to the actions, likewise.
+  inverse: k -> the one that undoes it.
   """
 
   count: int
   board: Callable[[Array, Any], Array]
   policy: Callable[[Array, Any], Array]
+  inverse: Callable[[Any], Any] = lambda k: k
 
 
 def _mirror_columns(planes: Array, k) -> Array:
@@ -76,7 +78,9 @@ def _mirror_actions(p: Array, k) -> Array:
   return jnp.where(k > 0, p[::-1], p)
 
 
-SQUARE = Group(COUNT, board, policy)  # an action is a point, row by row, or a pass behind them
+SQUARE = Group(
+  COUNT, board, policy, inverse
+)  # an action is a point, row by row, or a pass behind them
 MIRROR = Group(2, _mirror_columns, _mirror_actions)  # an action is a column
 NONE = Group(1, lambda planes, k: planes, lambda p, k: p)
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcts import symmetry
+import mcts
+from mcts import evaluators, symmetry
 from mcts.go import Go
 
 ALL = range(symmetry.COUNT)
@@ -55,3 +56,45 @@ def test_shapes_are_checked():
     symmetry.board(jnp.zeros((3, 4)), 1)
   with pytest.raises(ValueError, match='a policy over 12 actions'):
     symmetry.policy(jnp.zeros(12), 1)
+
+
+# -------- networks that see positions turned --------
+
+
+def after(game, actions):
+  state = game.init()
+  for action in actions:
+    state = game.step(state, action)
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (64, *x.shape)), state)
+
+
+@pytest.mark.parametrize(
+  ('name', 'actions', 'orbit'),
+  [
+    ('go', (1, 3, 4), {0, 2, 6, 8}),
+    ('tictactoe', (1, 3, 4), {0, 2, 6, 8}),
+    ('connect_four', (1, 3, 3), {0, 6}),
+  ],
+)
+def test_a_network_that_sees_positions_turned_answers_for_them_as_they_are(name, actions, orbit):
+  game = Go(3) if name == 'go' else mcts.build(name)
+  states, keys = after(game, actions), jax.random.split(jax.random.key(0), 64)
+
+  def by_stones(planes):
+    """What is the same for a board however it is turned: a sum at each point, or column."""
+    points = (2.0 * planes[..., 0] - planes[..., 1]).astype(jnp.float32)
+    rows = points.sum(1) if game.num_actions == 7 else points.reshape(len(planes), -1)
+    return jnp.pad(rows, ((0, 0), (0, game.num_actions - rows.shape[1]))), points.sum((1, 2))
+
+  plain, turned = (
+    f(game, by_stones)(states, keys) for f in (evaluators.network, evaluators.turned)
+  )
+  for a, b in zip(plain, turned, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+  def first(planes):
+    likes = jnp.broadcast_to(jnp.arange(game.num_actions) == 0, (len(planes), game.num_actions))
+    return likes.astype(jnp.float32), jnp.zeros(len(planes))
+
+  liked = evaluators.turned(game, first)(states, keys)[0].argmax(-1)
+  assert set(liked.tolist()) == orbit

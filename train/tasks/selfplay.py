@@ -35,7 +35,7 @@ class SelfPlayTask:
 
   game: of `mcts.GAMES`. slots: games at a time, over all devices; moves: that each makes for a
     training step. simulations, rule ('puct' or 'gumbel', of `mcts.rules`), temperature_moves,
-    temperature, full, fast, reuse: see `mcts.selfplay.SelfPlay`.
+    temperature, full, fast, reuse, symmetries: see `mcts.selfplay.SelfPlay`.
   played_out: the share of games that nobody gives up, 0 for no resignation at all; wrong: the
     largest share of games given up that were not lost.
   window: positions that are kept, over all slots; window_start: as many are drawn from at first
@@ -71,6 +71,7 @@ class SelfPlayTask:
     full: float = 1.0,
     fast: int = 0,
     reuse: bool = False,
+    symmetries: bool = False,
     played_out: float = 0.0,
     wrong: float = 0.05,
     window: int = 50_000,
@@ -121,6 +122,7 @@ class SelfPlayTask:
         full=full,
         fast=fast,
         reuse=reuse,
+        symmetries=symmetries,
         rivals=rivals,
         ends=ends,
       )
