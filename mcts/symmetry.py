@@ -78,9 +78,8 @@ def _mirror_actions(p: Array, k) -> Array:
   return jnp.where(k > 0, p[::-1], p)
 
 
-SQUARE = Group(
-  COUNT, board, policy, inverse
-)  # an action is a point, row by row, or a pass behind them
+# An action is a point, row by row, or a pass behind them.
+SQUARE = Group(COUNT, board, policy, inverse)
 MIRROR = Group(2, _mirror_columns, _mirror_actions)  # an action is a column
 NONE = Group(1, lambda planes, k: planes, lambda p, k: p)
 

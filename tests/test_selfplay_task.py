@@ -51,7 +51,7 @@ GO = {
   'rule': 'gumbel(considered=4)',
   'window': 640,
 }
-GATED = {'gate': 0.5, 'gate_games': 8, 'gate_every': 2, 'rivals': 4, 'pool': 2}
+GATED = {'gate': 0.5, 'gate_games': 8, 'gate_every': 2, 'rivals': 4, 'pool': 2, 'symmetries': True}
 
 
 def config_of(**task):
