@@ -133,7 +133,7 @@ def train(overrides: dict[str, str]) -> None:
 
 def evaluate(overrides: dict[str, str]) -> None:
   """Evaluates a run's last checkpoint, or several runs' mean prediction; leaves eval.json."""
-  workdirs, options = several_workdirs(), given((*TEXTS, *MEASURES))
+  workdirs, options = arguments.runs(FLAGS.workdir), given((*TEXTS, *MEASURES))
   step = arguments.checkpoint(FLAGS.step)
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start()
@@ -156,7 +156,7 @@ def print_metrics(metrics: dict[str, float], paper: dict[str, Any]) -> None:
 def report(overrides: dict[str, str]) -> None:
   """Writes one HTML page about one run or several, the paper's number beside ours."""
   no_overrides(overrides)
-  workdirs = several_workdirs()
+  workdirs = arguments.runs(FLAGS.workdir)
   from train import report as report_lib
 
   print(f'the page: {report_lib.write(workdirs, FLAGS.output)}')
@@ -168,7 +168,7 @@ def report(overrides: dict[str, str]) -> None:
 
 def sample(overrides: dict[str, str]) -> None:
   """Draws from a trained model: text, to stdout as it comes, or PNG images; into its samples/."""
-  workdir, step = one_workdir(), arguments.checkpoint(FLAGS.step)
+  workdir, step = arguments.one_run(FLAGS.workdir), arguments.checkpoint(FLAGS.step)
   options = given((*DRAWING, 'seed'))
   start()
   from train import tools
@@ -188,15 +188,16 @@ def convert(overrides: dict[str, str]) -> None:
 
   with config_lib.user_errors():
     if FLAGS.from_hf:
-      convert_lib.import_hf(FLAGS.from_hf, new_workdir())
+      convert_lib.import_hf(FLAGS.from_hf, arguments.new_folder(FLAGS.workdir))
     else:
-      convert_lib.export_hf(one_workdir(), FLAGS.to_hf, step)
+      convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
 
 
 def play(overrides: dict[str, str]) -> None:
   """Plays Go by the Go Text Protocol on stdin and stdout, for any program that speaks it."""
   no_overrides(overrides)
-  workdir, step = one_workdir() if FLAGS.workdir else '', arguments.checkpoint(FLAGS.step)
+  workdir = arguments.one_run(FLAGS.workdir) if FLAGS.workdir else ''
+  step = arguments.checkpoint(FLAGS.step)
   start()
   from mcts import engines, gtp
 
@@ -320,17 +321,12 @@ def load_config(overrides: dict[str, str]) -> dict[str, Any]:
 
 
 def find_config() -> str:
-  if FLAGS.config is None:
-    saved = os.path.join(workdir_of_train(), 'config.json')
-    if os.path.exists(saved):
-      return saved
+  if FLAGS.config is not None:
+    return arguments.config_file(FLAGS.config, CONFIGS)
+  saved = os.path.join(workdir_of_train(), 'config.json')
+  if not os.path.exists(saved):
     raise UserError(f'--workdir={FLAGS.workdir[0]}: holds no config.json; give --config=FILE')
-  named = os.path.join(CONFIGS, f'{FLAGS.config}.py')
-  path = named if os.path.exists(named) else FLAGS.config
-  if not os.path.isfile(path):
-    name = os.path.basename(path).removesuffix('.py')
-    raise unknown(f'--config={FLAGS.config}', name, 'no such file', usage.configs(CONFIGS))
-  return path
+  return saved
 
 
 def workdir_of_train() -> str:
@@ -340,32 +336,6 @@ def workdir_of_train() -> str:
   if FLAGS.workdir or FLAGS.config is None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
   return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
-
-
-def one_workdir() -> str:
-  """The one workdir of a run that is there."""
-  workdirs = several_workdirs()
-  if len(workdirs) > 1:
-    raise UserError(f'--workdir={",".join(workdirs)}: one at a time')
-  return workdirs[0]
-
-
-def new_workdir() -> str:
-  if len(FLAGS.workdir) != 1:
-    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: needs one folder, which will be made')
-  return FLAGS.workdir[0]
-
-
-def several_workdirs() -> list[str]:
-  workdirs = [path for paths in FLAGS.workdir for path in paths.split(',') if path]
-  if not workdirs:
-    raise UserError('--workdir: needs a value, the folder of a run')
-  for path in workdirs:
-    if not os.path.exists(os.path.join(path, 'config.json')):
-      raise UserError(
-        f'--workdir={path}: no run there; `launch.py train --workdir={path}` makes one'
-      )
-  return workdirs
 
 
 def given(names: Iterable[str]) -> dict[str, Any]:

@@ -20,13 +20,7 @@ from train.pictures import drawn, evaluation
 from train.results import Folder
 
 MATCHES = 'elo', 'share'
-MEASURES = (
-  *MATCHES,
-  'loss',
-  'error',
-  'error_top5',
-  'learning_rate',
-)  # the first charts
+MEASURES = (*MATCHES, 'loss', 'error', 'error_top5', 'learning_rate')  # the first charts
 MFU = 'mfu'  # of the metrics `time/...`, as the rates are
 PARTS = 'network', 'search', 'environment', 'training'  # likewise: where the time goes
 EVALUATED = {  # what the verb eval adds to a page, by task
