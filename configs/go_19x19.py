@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
         match_games=128,
         match_simulations=400,
         past_every=10_000,
+        parts=True,
       ),
       model=dict(name='alphago_zero20', dtype='bfloat16'),
       data=dict(name='selfplay', batch_size=2_048),

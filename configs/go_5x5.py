@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
         anchors=('random', 'rollout(simulations=100)'),
         match_games=100,
         past_every=500,
+        parts=True,
       ),
       model=dict(name='policy_value', blocks=3, channels=32, value_width=64),
       data=dict(name='selfplay', batch_size=256),

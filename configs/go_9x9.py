@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
         anchors=('random', 'rollout(simulations=200)'),
         match_games=200,
         past_every=2_000,
+        parts=True,
       ),
       model=dict(
         name='policy_value',

@@ -19,7 +19,7 @@ ALLOCATOR = (  # glibc's: huge pages, and no memory goes back to the system
   'glibc.malloc.arena_max=1',  # the arenas of threads would give it back
 )
 EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
-# Simulated devices on busy cores meet late in a collective: after 40 seconds XLA ends the process.
+# Simulated devices that play games of their own meet late: after 40 seconds XLA ends the process.
 PATIENCE = '--xla_cpu_collective_call_terminate_timeout_seconds=600'
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 
