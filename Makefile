@@ -35,7 +35,8 @@ demo: venv
 
 # Two minutes of self-play in which the share of points against random play is seen to rise.
 SHORT = --config.train.steps=300 --config.train.log_every=10 --config.train.eval_every=50 \
-  --config.train.best=random/share "--config.task.anchors=('random',)" --config.task.minimum=2000 --config.task.parts=False
+  --config.train.best=random/share "--config.task.anchors=('random',)" --config.task.minimum=2000 \
+  --config.task.parts=False
 
 test: venv
 	$(PYTEST)
