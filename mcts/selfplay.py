@@ -37,6 +37,8 @@ class SelfPlay:
   simulations, rule: of a search. Dirichlet noise is the rule's (Silver et al. 2017, Methods).
   temperature_moves, temperature: so many first moves of a game are drawn from the search's policy
     to the power 1 / temperature (there: 30 and 1); later ones are the most visited, or Gumbel's.
+  random_moves: a game begins with 0 to so many uniformly random moves, which are not learned, for
+    positions that good play does not come to (of the kind of Wu 2019, appendix D).
   resign: see there.
   full: the share of moves searched in full. Others have `fast` simulations and no noise, and their
     policy is not learned (playout cap randomisation: Wu 2019, section 3.1).
@@ -52,6 +54,7 @@ class SelfPlay:
   rule: Rule
   temperature_moves: int = 0
   temperature: float = 1.0
+  random_moves: int = 0
   resign: Resignation = Resignation()  # noqa: RUF009 it is frozen
   full: float = 1.0
   fast: int = 0
@@ -63,6 +66,8 @@ class SelfPlay:
   def __post_init__(self):
     if self.simulations < 1:
       raise ValueError(f'simulations {self.simulations}: must be at least 1')
+    if self.random_moves < 0:
+      raise ValueError(f'random_moves {self.random_moves}: must be at least 0')
     if not 0 < self.full <= 1:
       raise ValueError(f'full {self.full}: a share of moves, above 0 and at most 1')
     if self.full < 1 and not 1 <= self.fast <= self.simulations:
@@ -154,11 +159,13 @@ def play(
   root, planes, legal = look(game, apply, actors.state)
   full = jax.random.uniform(jax.random.fold_in(key, actors.plies[0])) < settings.full
   decision, tree = _think(game, settings, apply, actors, root, keys, full)
+  astray = _astray(settings, actors)
+  action = jnp.where(astray, jax.vmap(evaluators.draw)(legal, fold(keys, 4)), decision.action)
   player = jax.vmap(game.to_play)(actors.state)
   hopes = jnp.maximum(decision.value, _best_value(tree))
   lowest = actors.lowest.at[jnp.arange(len(player)), player].min(hopes)
-  stepped = jax.vmap(game.step)(actors.state, decision.action)
-  resigned = (hopes < threshold) & ~actors.plays_out
+  stepped = jax.vmap(game.step)(actors.state, action)
+  resigned = (hopes < threshold) & ~actors.plays_out & ~astray
   done = jax.vmap(game.done)(stepped)
   over = done | resigned
   outcome = jnp.where(resigned, -_sign(player), first_outcome(game, stepped))
@@ -168,7 +175,7 @@ def play(
     policy=decision.policy,
     value=decision.value,
     player=player,
-    good=full & ours,
+    good=full & ours & ~astray,
     outcome=outcome,
     over=over,
     known=done & ~resigned,
@@ -180,7 +187,7 @@ def play(
   if rival is not None:
     stats['rival_share'] = _points(settings, actors, entry, player, ours)
   histograms = resignation.tally(lowest, outcome, over & actors.plays_out)
-  actors = _go_on(game, settings, actors, stepped, over, lowest, keys, tree, decision.action)
+  actors = _go_on(game, settings, actors, stepped, over, lowest, keys, tree, action)
   return actors, entry, (stats, histograms)
 
 
@@ -188,9 +195,21 @@ def _ours(game: Game, settings: SelfPlay, actors: Actors) -> Array:
   """bool `[B]`: whether it is not a rival's turn."""
   if not settings.rivals:
     return jnp.ones(actors.length.shape, bool)
-  begun = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies - actors.length)
-  theirs = jax.vmap(jax.random.bernoulli)(fold(begun, 3)).astype(jnp.int32)  # player of the game
+  theirs = jax.vmap(jax.random.bernoulli)(fold(_game_keys(actors), 3)).astype(jnp.int32)
   return ~_played_by_rivals(settings, actors) | (jax.vmap(game.to_play)(actors.state) != theirs)
+
+
+def _astray(settings: SelfPlay, actors: Actors) -> Array:
+  """bool `[B]`: whether the move is one of the random ones at a game's beginning."""
+  if not settings.random_moves:
+    return jnp.zeros(actors.length.shape, bool)
+  moves = lambda key: jax.random.randint(key, (), 0, settings.random_moves + 1)  # noqa: E731
+  return actors.length < jax.vmap(moves)(fold(_game_keys(actors), 5))
+
+
+def _game_keys(actors: Actors) -> Array:
+  """Typed keys `[B]`, the same through all of a game."""
+  return jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies - actors.length)
 
 
 def _played_by_rivals(settings: SelfPlay, actors: Actors) -> Array:

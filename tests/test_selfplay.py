@@ -231,6 +231,27 @@ def test_games_do_not_depend_on_their_neighbours():
     np.testing.assert_array_equal(getattr(together, name)[:, 4:], getattr(alone, name))
 
 
+def test_games_begin_with_some_random_moves_that_are_not_learned():
+  settings = SelfPlay(simulations=3, rule=Puct(), random_moves=3)
+  entries, _, _ = run(liking(1), settings, 80, batch=8, keys=keys_of(8))
+  stones = entries.planes.astype(int).sum((2, 3, 4))
+  begins = []
+  for slot in range(8):
+    for end, start in zip(*bounds(entries.over[:, slot]), strict=True):
+      learned = entries.good[start : end + 1, slot].tolist()
+      begins.append(learned.index(True))
+      assert learned == [False] * begins[-1] + [True] * (len(learned) - begins[-1])
+  assert set(begins) == {0, 1, 2, 3}
+  firsts = entries.planes[stones == 1].reshape(-1, 9, 2).any(-1).argmax(-1)
+  assert len(set(firsts.tolist())) > 5
+
+
+def bounds(over):
+  """The last and the first ply of each game of a slot."""
+  ends = np.flatnonzero(over)
+  return ends, [0, *(ends[:-1] + 1)]
+
+
 def liking(sign):
   """A network that is sure of the first free cell (1) or of the last (-1)."""
   likes = -1e3 * sign * jnp.arange(9.0)
@@ -264,11 +285,9 @@ def test_a_rival_plays_one_side_of_its_slots_and_is_not_learned():
 
 def ended(entries, first, slot):
   """(last ply, the rival's players) of each game of a slot."""
-  begin = 0
-  for end in np.flatnonzero(entries.over[:, slot]):
-    plies = range(begin, end + 1)
+  for end, start in zip(*bounds(entries.over[:, slot]), strict=True):
+    plies = range(start, end + 1)
     yield end, {int(entries.player[i, slot]) for i in plies if not first[i, slot]}
-    begin = end + 1
 
 
 def test_a_search_goes_on_from_the_last_one_but_not_into_a_new_game():

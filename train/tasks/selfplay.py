@@ -35,7 +35,7 @@ class SelfPlayTask:
 
   game: of `mcts.GAMES`. slots: games at a time, over all devices; moves: that each makes for a
     training step. simulations, rule ('puct' or 'gumbel', of `mcts.rules`), temperature_moves,
-    temperature, full, fast, reuse, symmetries: see `mcts.selfplay.SelfPlay`.
+    temperature, random_moves, full, fast, reuse, symmetries: see `mcts.selfplay.SelfPlay`.
   played_out: the share of games that nobody gives up, 0 for no resignation at all; wrong: the
     largest share of games given up that were not lost.
   window: positions that are kept, over all slots; window_start: as many are drawn from at first
@@ -68,6 +68,7 @@ class SelfPlayTask:
     rule: str = 'gumbel',
     temperature_moves: int = 0,
     temperature: float = 1.0,
+    random_moves: int = 0,
     full: float = 1.0,
     fast: int = 0,
     reuse: bool = False,
@@ -118,6 +119,7 @@ class SelfPlayTask:
         rule=self.rule,
         temperature_moves=temperature_moves,
         temperature=temperature,
+        random_moves=random_moves,
         resign=Resignation(wrong, played_out),
         full=full,
         fast=fast,
