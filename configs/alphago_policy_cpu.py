@@ -5,8 +5,8 @@ python launch.py train --config=alphago_policy_cpu --config.data.dataset=FILE[,F
 
 Paper: Silver et al., Mastering the game of Go with deep neural networks and tree search, 2016; its
 networks are larger and saw 28 million positions (alphago_policy): 57.0 % of expert moves.
-Ours: 41.1 %, and 42.1 % averaged over symmetries, of 10,240 positions of other games; 34,765 games of
-Tygem's 9 dan, of whose positions a million were seen (one seed; docs/selfplay.md).
+Ours: 41.1 %, and 42.1 % averaged over symmetries, of 10,240 positions of other games, after a
+million of 34,765 games of Tygem's 9 dan (one seed; docs/selfplay.md).
 """
 
 from ml_collections import ConfigDict

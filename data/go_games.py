@@ -192,7 +192,7 @@ def _joined(parts: list[Collection]) -> dict[str, np.ndarray]:
 
 def _entries(part: Collection) -> dict[str, np.ndarray]:
   """Stones set up are the first entries, black's before white's."""
-  moves = np.where(part.moves < 0, NEVER, part.moves).astype(np.uint16)
+  moves = np.where(part.moves < 0, np.uint16(NEVER), part.moves.astype(np.uint16))
   size, first = part.size.astype(np.int32), part.first.astype(np.int32)
   start, blacks = np.zeros_like(size), np.zeros_like(size)
   rows = [_trimmed(row, n * n) for row, n in zip(moves, size, strict=True)]

@@ -3,12 +3,12 @@
 import functools
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from models import ops
+from train import mesh as mesh_lib
 
 # Networks this small compile for longer than they run: half as long without optimisation.
 jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
@@ -25,12 +25,12 @@ def shapes_of(net, *args):
 
 
 def count(shapes):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nn.unbox(shapes)))
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(mesh_lib.unbox(shapes)))
 
 
 def random_values(shapes, scale=None):
   """A random array for each leaf, so that nothing begins as zero; None: 1 / sqrt(fan-in)."""
-  leaves, tree = jax.tree.flatten(nn.unbox(shapes))
+  leaves, tree = jax.tree.flatten(mesh_lib.unbox(shapes))
   sizes = [scale or 1 / math.sqrt(max(math.prod(leaf.shape[:-1]), 1)) for leaf in leaves]
   values = [
     s * normals(*x.shape, seed=i) for i, (x, s) in enumerate(zip(leaves, sizes, strict=True))
@@ -41,7 +41,9 @@ def random_values(shapes, scale=None):
 def initial(net, *args):
   """Variables as training begins with them."""
   with ops.use('plain'):
-    return nn.unbox(jit(net.init)(jax.random.key(0, impl='rbg'), *args))  # the sooner compiled
+    return mesh_lib.unbox(
+      jit(net.init)(jax.random.key(0, impl='rbg'), *args)
+    )  # the sooner compiled
 
 
 @functools.partial(jit, static_argnames=('net', 'train', 'form'))

@@ -147,7 +147,8 @@ def test_what_a_match_leaves_behind(tmp_path):
   played = match('random', 'rollout:4', games=8, workdir=str(tmp_path), say=lines.append)
   report = json.loads((tmp_path / 'match.json').read_text())
   assert report['players'] == ['random', 'rollout:4'] and len(report['list']) == 8
-  assert lines[-1] == played.text() and lines[0].startswith('game 1 of 8: random - rollout:4')
+  games = [line for line in lines if not line.startswith('turn ')]  # where the machine is slow
+  assert games[-1] == played.text() and games[0].startswith('game 1 of 8: random - rollout:4')
   for game in played.games:
     record = sgf.Sgf_game.from_bytes((tmp_path / f'{game.number:05}.sgf').read_bytes())
     root = record.get_root()
