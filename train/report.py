@@ -207,12 +207,14 @@ def seconds(run: Folder) -> float:
 
 
 def speed(run: Folder) -> str:
-  """'20.1k tokens/s, MFU 51.3 %': the medians over the run; '' if nobody wrote them."""
+  """'20.1k tokens/s, MFU 51.3 %': the medians over the run, of shares of time the means; '' if
+  nobody wrote them."""
   found = {name.removeprefix('time/'): np.median(run.curves[name][1]) for name in run.curves}
   rates = [name for name in found if name.endswith('_per_second')]
-  words = [f'{brief(found[name])} {name.removesuffix("_per_second")}/s' for name in rates]
+  words = [f'{brief(found[x])} {x.removesuffix("_per_second").replace("_", " ")}/s' for x in rates]
   words += [f'MFU {percent(found[MFU])}'] if MFU in found else []
-  return ', '.join(words + [f'{percent(found[name])} {name}' for name in PARTS if name in found])
+  shares = {name: run.curves[f'time/{name}'][1].mean() for name in PARTS if name in found}
+  return ', '.join(words + [f'{percent(share)} {name}' for name, share in shares.items()])
 
 
 def duration(value: float) -> str:
