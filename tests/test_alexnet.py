@@ -55,6 +55,7 @@ def test_layers_have_the_papers_numbers_of_neurons():
   assert neurons[1:] == [186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000]
 
 
+@pytest.mark.long
 def test_columns_see_half_of_the_channels():
   params = start(*small())['params']
   kernels = {name: params[name]['kernel'].value.shape for name in params}
@@ -230,6 +231,7 @@ def test_cifar_network_has_the_layers_of_its_definition(lrn):
   ]
 
 
+@pytest.mark.long
 def test_cifar_network_runs_on_whole_images_too():
   module = models.build('alexnet_cifar10', num_classes=10)
   x = images(2, 32, 32, 3)

@@ -153,6 +153,7 @@ def test_ten_crop_is_corners_and_centre_and_mirrors():
   np.testing.assert_array_equal(augment.center_crop(images, 4), crops[:, 4])
 
 
+@pytest.mark.long
 def test_an_example_is_augmented_alike_in_any_batch_and_on_any_devices():
   keys, images, targets = make_batch(16)
   whole, _ = run(ALL, keys, images, targets)

@@ -265,6 +265,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('damage', DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_step_is_passed_over_and_can_be_saved_again(copy, damage, caplog):
   damage(copy / '3')

@@ -128,6 +128,7 @@ def test_batch_norm_of_each_device_is_the_same_under_jit_and_pmap():
     np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.long
 def test_examine_counts_every_image_once_and_averages_members(digits):
   task, mesh = Classify(SMALL_LENET, digits), mesh_of(8)
   members = [mesh_lib.unbox(task.init(jax.random.key(i))) for i in range(2)]

@@ -100,6 +100,7 @@ def assert_same(one, other):
 # -------- in --------
 
 
+@pytest.mark.long
 def test_an_imported_workdir_is_a_run_like_any(folder, workdir, text):
   run = tools.load_run(workdir)
   model, variables = gpt.from_hf(folder)
@@ -177,6 +178,7 @@ def test_the_published_size_without_a_tokenizer_is_gpt2s(folder, tmp_path, monke
   assert (tmp_path / 'now' / 'tokenizer' / 'vocab.json').exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('rows, multiple', [(320, 64), (303, 303)])
 def test_rows_without_a_token_become_padding(rows, multiple, folder, tmp_path, capsys):
   model = MODEL.clone(vocab_size=rows)

@@ -57,6 +57,7 @@ def test_microbatches_have_noise_and_times_of_their_own():
   assert abs(loss(same_pictures[0]) - loss(same_pictures[1])) > 1e-4
 
 
+@pytest.mark.long
 def test_conditions_are_dropped_as_often_as_told():
   """How many of 16 records there are whose label matters."""
 
@@ -252,6 +253,7 @@ def test_captions_tell_what_labels_would():
     made.captions.tokens('a very long caption, ' * 4)
 
 
+@pytest.mark.long
 def test_the_encoder_of_captions_is_trained():
   made = small.task(**CAPTIONED)
   batch = small.batch_of(made)

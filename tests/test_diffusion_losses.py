@@ -92,6 +92,7 @@ def test_weights_by_their_papers():
     np.testing.assert_array_equal(of(kind, 'simple'), 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['uniform', 'importance', 'log_normal'])
 @pytest.mark.parametrize('process', [VP, sde.SubVP(), sde.EDM(), sde.Flow()], ids=repr)
 def test_the_likelihood_loss_is_information(process, name):

@@ -168,6 +168,7 @@ def test_bfloat16_computes_nearly_the_same():
   assert 1e-4 < np.abs(y - half).max() / np.abs(y).max() < 0.1
 
 
+@pytest.mark.long
 def test_sharded_losses_and_gradients_are_those_of_one_device():
   x, t, given = batch()
   mesh = mesh_lib.make_mesh(2, 2, 2)

@@ -186,6 +186,7 @@ def with_stone(picture, row, column, stone):
   return '\n'.join(' '.join(line) for line in lines)
 
 
+@pytest.mark.long
 def test_escape_by_running():
   # One liberty, and three after the extension: saved at once.
   planes = planes_of(CHASE, to_play=1)
@@ -231,6 +232,7 @@ def test_the_attacker_sees_the_same_a_move_earlier(breaker):
     assert plane(planes, 'ladder capture')[point] == ladder(board, point, 1, 13)[0]
 
 
+@pytest.mark.long
 def test_captured_ladder_stone_saves_the_prey():
   picture = """
     . . . . . . .

@@ -251,6 +251,7 @@ def test_of_a_prompt_longer_than_the_block_the_end_counts(make):
 RULES = Sampling(temperature=1.5, top_k=9, top_p=0.95, min_p=0.01, repetition=1.2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'make, sampling', [(tiny, Sampling(temperature=2.0)), (tiny, RULES), (small_gpt, RULES)]
 )

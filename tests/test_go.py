@@ -115,6 +115,7 @@ def test_games_from_positions_agree_with_the_referee(size):
       referee.play(int(actions[t]))
 
 
+@pytest.mark.long
 def test_the_cap_on_moves_ends_the_game_and_it_is_scored():
   game = Go(5, max_moves=3, komi=0.5)
   state = game.init()

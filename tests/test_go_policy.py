@@ -108,6 +108,7 @@ def test_the_verb_eval_says_what_the_evaluation_in_training_says(run):
     np.testing.assert_allclose(outside[f'test/{name}'], value, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_probabilities_over_symmetries_are_the_mean_of_what_is_said_of_turned_boards(games):
   task = GoPolicy(POLICY, GoGames(games, size=SIZE, held_out=0.3))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
@@ -172,6 +173,7 @@ def test_an_evaluator_passes_rather_than_fill_its_eyes(games):
   assert values.tolist() == [0, 0]
 
 
+@pytest.mark.long
 def test_the_linear_policy_learns_the_same_way(games, tmp_path):
   changes = {'train__steps': 60, 'optimizer__learning_rate': 0.1, 'data__symmetries': False}
   tools.train(config(games, ROLLOUT, **changes), str(tmp_path))

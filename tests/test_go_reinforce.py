@@ -106,6 +106,7 @@ def variables(task):
   return mesh_lib.unbox(task.init(jax.random.key(0)))
 
 
+@pytest.mark.long
 def test_the_gradient_is_the_outcome_times_that_of_the_moves_log_probability(task, variables):
   seen = jax.random.bernoulli(jax.random.key(1), 0.3, (2, SIZE, SIZE, 48))
   sensible = jnp.ones((2, 9), bool).at[:, 0].set(False)
@@ -139,6 +140,7 @@ def test_the_pool_has_the_newest_parameters_of_every_so_many_steps(task, variabl
   assert seen == [[0, 0], [0, 0], [0, 2], [0, 2], [4, 2], [4, 2]]
 
 
+@pytest.mark.long
 def test_a_batch_follows_from_the_carry_the_step_and_the_variables(task, variables):
   source = task.source('train', mesh(8), 0)
   carry = source.init(jax.random.key(0))

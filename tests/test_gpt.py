@@ -124,6 +124,7 @@ def test_decoding_with_a_cache_gives_the_logits_of_whole_sequences(name, scan):
   assert cache.end == 15 and cache.keys.shape == (2, 2, 20, model.kv_heads or 4, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['gpt2', 'modern'])
 def test_left_padded_prompts_of_unequal_length_decode_as_if_alone(name):
   model = small(**VARIANTS[name])

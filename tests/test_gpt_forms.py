@@ -47,6 +47,7 @@ def test_remat_keeps_less_for_the_backward_pass():
   assert kept('block') < kept('dots') < kept('none')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('chunk', [0, 1, 5, 8, 99])
 @pytest.mark.parametrize('softcap', [0.0, 1.5])
 def test_chunks_change_no_loss_and_no_gradient(softcap, chunk):
@@ -79,6 +80,7 @@ def test_chunked_loss_never_holds_all_logits():
   assert '2x4x500' in text and '2x64x500' not in text and '128x500' not in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['gpt2', 'modern'])
 def test_packed_documents_are_computed_as_if_alone(name):
   model = small(**VARIANTS[name])
@@ -123,6 +125,7 @@ def test_sharded_losses_and_gradients_are_those_of_one_device(sizes, scan):
   assert_close(many, one, atol=2e-4)
 
 
+@pytest.mark.long
 def test_a_replica_a_device_gives_the_gradients_of_one():
   model, tokens = small(), draw(8, 17)
 

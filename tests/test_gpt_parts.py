@@ -20,6 +20,7 @@ from tests.small_gpt import (
 )
 
 
+@pytest.mark.long
 def test_half_precision_gives_float32_logits_and_gradients_to_every_parameter():
   model = small(dtype='bfloat16', **VARIANTS['modern'])
   tokens = draw(3, 25)
@@ -107,6 +108,7 @@ def test_gelu_and_its_slope_are_those_of_jax(formulation):
 # -------- attention --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('packed', [False, True])
 @pytest.mark.parametrize('length', [7, 150])
 @pytest.mark.parametrize('formulation', ops.FORMULATIONS)

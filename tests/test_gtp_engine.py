@@ -140,6 +140,7 @@ def test_moves_can_be_left_out_of_an_analysis():
   assert answers[0].split('\n')[-1] in ('play C3', 'play D4')
 
 
+@pytest.mark.long
 def test_the_tree_is_kept_where_it_still_holds():
   engine = rollout(simulations=64)
   session = gtp.Session(engine, size=SIZE)

@@ -108,6 +108,7 @@ def test_thresholds_keep_the_learned_variance():
 CORRELATED = mixture.Normal(np.array([0.2, -0.3]), np.array([[0.5, 0.35], [0.35, 0.4]]))
 
 
+@pytest.mark.long
 def test_inpainting_a_gaussian_needs_a_corrector():
   """The rest given what is known: its mean is wrong without Langevin steps, right with many."""
   count, known = 2000, 1.0

@@ -85,6 +85,7 @@ def test_logits_in_parts_change_nothing(task):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.long
 def test_documents_are_trained_on_apart(task):
   _, losses = run(task(packing='documents', separator='\n'), steps=20, tx=optax.adam(1e-2))
   assert losses[-1] < losses[0] - 0.3

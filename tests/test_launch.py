@@ -121,6 +121,7 @@ def test_train_eval_report(tmp_path):
   assert (run / 'report.html').exists()
 
 
+@pytest.mark.long
 def test_play_answers_by_the_go_text_protocol():
   typed = '1 boardsize 5\n2 play b c3\n3 genmove w\n4 final_score\nquit\n'
   done = launch('play', '--engine=random', typed=typed)

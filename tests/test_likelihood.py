@@ -60,6 +60,7 @@ def images(seed, modes=10):
   return data, data.sample(seed + 1, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('process', [sde.VP(), sde.SubVP()], ids=['vp', 'subvp'])
 def test_bias_in_784_dimensions(process):
   """At most 1e-5 bits a dimension in single precision, with the exact trace."""
@@ -174,6 +175,7 @@ def test_the_bound_is_above_the_truth_and_as_far_as_its_steps_make_it():
   assert large.total.mean() > true.mean()
 
 
+@pytest.mark.long
 def test_terms_that_are_drawn_have_the_mean_of_all():
   """And say by their scatter how far off they are."""
   data, x0, _ = gaussian_levels(256)

@@ -54,6 +54,7 @@ def straight(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.long
 def test_a_run_logs_evaluates_and_keeps_the_newest_and_the_best(straight):
   lines = metrics(straight)
   assert [line['step'] for line in lines if 'train/loss' in line] == [5, 10, 12]

@@ -316,6 +316,7 @@ def test_mistakes_are_told(mesh, options, message):
 # -------- the task diffusion --------
 
 
+@pytest.mark.long
 def test_diffusion_is_measured(mesh):
   task = small_diffusion.build(Diffusion, steps=4, guidance=2.0)
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))

@@ -36,6 +36,7 @@ BLACKS = """
 WHITES = BLACKS.replace('X', 'O')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('weights', [None, jnp.zeros(patterns.COUNT)])
 def test_a_rollout_of_a_decided_board_says_who_has_it(weights):
   states = boards(BLACKS, WHITES)
@@ -61,6 +62,7 @@ def test_the_outcome_is_of_the_player_to_move():
   assert mixed.mixed(GAME, alike, half, None, 1.0)(states, keys)[1].tolist() == [1, -1]
 
 
+@pytest.mark.long
 def test_a_search_takes_it_as_its_evaluator():
   evaluate = mixed.mixed(GAME, alike, half, None, 1.0)
   expand = evaluators.make_expand(GAME, evaluate)

@@ -179,6 +179,7 @@ def test_conv_gradient_in_shard_map_is_summed_once():
 # -------- pooling --------
 
 
+@pytest.mark.long
 @few
 @given(
   window=st.sampled_from([(2, 2), (3, 3), (3, 2), (1, 1)]),

@@ -58,6 +58,7 @@ def test_bool_planes_are_numbers():
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_alone_or_in_a_batch_a_position_is_worth_the_same():
   """In play BatchNorm uses running averages; in training what the batch says."""
   module, variables, planes = network()

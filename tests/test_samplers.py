@@ -74,6 +74,7 @@ def test_few_evaluations_are_enough():
       assert bench.error(process, cases, samplers.Multistep(), times) < bar
 
 
+@pytest.mark.long
 def test_the_adaptive_solver_reaches_its_tolerance(problem):
   means, x, truth = problem
   with jax.enable_x64(True):
@@ -247,6 +248,7 @@ def test_heun_is_algorithm_2_of_karras():
   np.testing.assert_allclose(got, y, atol=2e-3)
 
 
+@pytest.mark.long
 def test_learned_variances_lie_between_the_two():
   process, data = sde.DDPM(steps=20, beta_min=0.01, beta_max=0.4), mixture.eight_dimensional()
   plain = data.denoiser(process)
@@ -274,6 +276,7 @@ EACH = [
 ] + [samplers.PredictorCorrector(corrections=2)]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('sampler', EACH, ids=str)
 def test_evaluations_are_as_many_as_said(sampler):
   denoiser, calls = GAUSSIAN.denoiser(VP), []

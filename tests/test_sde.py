@@ -27,6 +27,7 @@ def times(process, count=101):
 # -------- processes --------
 
 
+@pytest.mark.long
 @every_process
 def test_drift_and_diffusion_are_those_of_the_marginals(process):
   """alpha' = f alpha, (sigma²)' = 2 f sigma² + g², and `rates`: against automatic derivatives."""
@@ -208,6 +209,7 @@ def test_a_denoiser_answers_the_same_whatever_its_network_predicts(kind):
     np.testing.assert_allclose(denoiser.velocity(x, t), velocity, rtol=1e-7)
 
 
+@pytest.mark.long
 def test_the_reverse_of_a_gaussian_stays_gaussian():
   """Backwards from t, mean and variance follow the forward marginals (Song 2021, eq. 6)."""
   process, data = sde.VP(), mixture.gaussian([1.5], 0.5)

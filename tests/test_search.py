@@ -103,6 +103,7 @@ def test_leaves_that_meet_count_the_same_node():
   np.testing.assert_allclose(tree.total[:, 0, 0], expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_full_tree_goes_on_counting():
   root, expand, _ = synthetic.make(2, 5)
   tree = search(root, expand, jax.random.key(0), num_simulations=100, capacity=30)

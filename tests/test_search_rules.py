@@ -71,6 +71,7 @@ def bare_root(batch, actions, illegal):
   return Root((), (), logits, jnp.zeros(batch), jnp.zeros(batch, bool))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('illegal', 'alpha'), [(20, None), (0, 0.3), (361, None)])
 def test_dirichlet_noise_is_of_legal_actions_only(illegal, alpha):
   tree = start(bare_root(2000, 362, illegal), capacity=1)
@@ -136,6 +137,7 @@ def test_temperature():
   assert len(set(each[:2000].tolist())) == 1 < len(set(each[2000:].tolist()))
 
 
+@pytest.mark.long
 def test_gumbel_without_noise_gives_each_of_the_considered_its_share():
   root, expand, _ = synthetic.make(4, 20, illegal=0.2)
   rule = Gumbel(scale=0.0, considered=4)
@@ -145,6 +147,7 @@ def test_gumbel_without_noise_gives_each_of_the_considered_its_share():
   assert (np.take_along_axis(visits, np.asarray(decision.action)[:, None], 1) == 12).all()
 
 
+@pytest.mark.long
 def test_gumbel_noise_samples_the_first_action_from_the_prior():
   """The Gumbel-max trick: with one simulation the action is a sample of the prior."""
   root, expand, _ = synthetic.make(1, 5)

@@ -104,6 +104,7 @@ def test_the_searchs_value_is_the_players_who_is_to_move():
   assert abs(entries.value[0, 0]) < 0.5
 
 
+@pytest.mark.long
 def test_a_game_of_go_is_cut_and_scored_as_it_stands():
   """. X .  Three moves, and the game is cut: two stones of black's, one of white's, and komi 0.5;
   . O .  the empty points touch both.
@@ -210,6 +211,7 @@ def test_moves_are_drawn_at_first_and_then_the_best():
   assert all(len({x.tobytes() for x in ply}) == 1 for ply in best.planes)
 
 
+@pytest.mark.long
 def test_some_moves_are_searched_fast_and_not_learned():
   settings = SelfPlay(simulations=12, rule=Puct(fraction=0.25), full=0.5, fast=3)
   entries, _, _ = run(uniform(9), settings, 60, batch=2)
@@ -318,6 +320,7 @@ def test_pairs_of_games_know_who_moved_first():
   np.testing.assert_array_equal(results[:, 0], -results[:, 1])
 
 
+@pytest.mark.long
 def test_a_search_beats_random_moves():
   strong = duel.searcher(GAME, evaluators.uniform(GAME), Puct(), 60)
   weak = duel.random(GAME)

@@ -203,6 +203,7 @@ def test_the_games_of_a_step_are_played_with_the_variables_of_that_step():
     assert (policies_where_legal(carry, move, before) == np.eye(9)[move]).all()
 
 
+@pytest.mark.long
 def test_the_past_is_kept_at_its_steps_and_not_between():
   task = task_of()
   source, carry, variables = begin(task)
@@ -255,6 +256,7 @@ def test_the_pool_keeps_the_newest_of_the_past():
   assert drawn == {2, 4}
 
 
+@pytest.mark.long
 def test_play_sees_running_averages():
   """Other averages, another value; another game beside it, the same value."""
   task = task_of()
@@ -266,6 +268,7 @@ def test_play_sees_running_averages():
   assert not np.allclose(task.apply(shifted, planes)[1], values, atol=1e-3)
 
 
+@pytest.mark.long
 def test_the_program_copies_no_ring():
   task = task_of(window=16 * 4096)
   source, carry, variables = begin(task)

@@ -135,6 +135,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_halts_for_good(parallel):
   close(halted.opt_state, good.opt_state, 0)
 
 
+@pytest.mark.long
 def test_dropout_differs_between_steps_and_not_between_runs():
   task = Toy(dropout=0.5)
   (a, _), (b, _) = run(task=task), run(task=task)

@@ -42,6 +42,7 @@ def subtree(nodes, top):
 # -------- the next move's tree --------
 
 
+@pytest.mark.long
 def test_advance_keeps_the_subtree_and_its_numbers():
   root, expand, _ = synthetic.make(5, 4)
   tree = search(root, expand, jax.random.key(0), num_simulations=150)
@@ -63,6 +64,7 @@ def root_of(tree):
   return np.asarray(tree.state)
 
 
+@pytest.mark.long
 def test_a_move_that_was_never_searched_starts_anew():
   root, expand, _ = synthetic.make(2, 30)
   tree = search(root, expand, jax.random.key(0), num_simulations=8)
@@ -165,6 +167,7 @@ def frozen_cases():
   yield 'tictactoe', tree_view.to_dict(run(stack(position(game, 0, 3, 1)), keys_of(1)))
 
 
+@pytest.mark.long
 def test_frozen_trees():
   """Renewed, with a reason in the commit, by: python -m tests.test_tree"""
   frozen = json.loads(FROZEN.read_text())

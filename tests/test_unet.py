@@ -119,6 +119,7 @@ def theirs():
   return torch, net
 
 
+@pytest.mark.long
 def test_outputs_are_those_of_diffusers(theirs):
   torch, reference = theirs
   net = small(head_width=8)
@@ -224,6 +225,7 @@ def plain():
   return jax.device_get(denoising.loss_and_gradients(EVERYTHING, start(EVERYTHING), x, t, **given))
 
 
+@pytest.mark.long
 def test_the_cpu_form_computes_the_plain_one():
   x, t, given = batch()
   variables = start(EVERYTHING)
@@ -244,6 +246,7 @@ def test_remat_changes_no_gradient_and_keeps_less():
   assert kept(net) < 0.7 * kept(EVERYTHING)
 
 
+@pytest.mark.long
 def test_sharded_losses_and_gradients_are_those_of_one_device():
   x, t, given = batch()
   mesh = mesh_lib.make_mesh(2, 2, 2)

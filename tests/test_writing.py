@@ -183,6 +183,7 @@ def write(play, tmp_path, capsys):
   return run
 
 
+@pytest.mark.long
 def test_a_text_is_the_prompt_and_what_follows(write):
   out, err, [line] = write(prompt=['to be'])
   assert out.startswith('to be') and len(out) == len('to be') + 20 + 1
@@ -267,6 +268,7 @@ def test_what_cannot_be_is_said_in_a_line(write, options, message):
 # -------- samples in training --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('layout', [(8, 1, 1), (1, 8, 1), (2, 2, 2)], ids=str)
 def test_every_mesh_draws_the_same_text(play, layout):
   task, variables = play
