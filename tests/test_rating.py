@@ -7,6 +7,7 @@ import pytest
 from mcts import connect_four_solver as solver
 from mcts.connect_four import ConnectFour
 from mcts.tictactoe import TicTacToe
+from tests.test_selfplay_task import mesh_of, task_of
 from train.config import UserError
 from train.tasks import rating
 
@@ -45,6 +46,13 @@ def test_the_player_sees_the_positions_of_the_file(tmp_path):
     return lambda states, keys: planes(states)[..., :2].sum((1, 2, 3)).astype(int) % 7
 
   assert measure(str(path), counting)['optimal'] == 1
+
+
+def test_a_run_opens_where_its_set_is_gone(tmp_path):
+  """It is missed where it is needed: before training, and by the verb eval."""
+  task = task_of(game='connect_four', window=16 * 42, solved=str(tmp_path / 'gone'))
+  with pytest.raises(UserError, match='No such file'):
+    task.evals(mesh_of(1))
 
 
 def test_what_is_no_set_for_this_game_is_named(file, tmp_path):

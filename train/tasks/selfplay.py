@@ -148,7 +148,7 @@ class SelfPlayTask:
     self.match_games, self.opening = match_games, opening
     self.match_simulations = match_simulations or simulations
     self.with_lines, self.shown, self.with_parts = lines, shown, parts
-    self.solved = rating.Solved(self.game, solved) if solved else None
+    self.solved = solved
     self._past: tuple[Any, Any] | None = None
     self._show: tuple[Callable, Callable] | None = None
 
@@ -262,7 +262,7 @@ class SelfPlayTask:
     if self.with_lines:
       found['lines'] = rating.lines(self.game, self.raw)
     if self.solved:
-      found['solved'] = self.solved.measure(self.raw)
+      found['solved'] = rating.Solved(self.game, self.solved).measure(self.raw)
     if self.with_parts:
       found['time'] = self._parts(mesh_lib.batch_shards(mesh))
     return found
