@@ -184,7 +184,7 @@ def test_planes_legal_moves_and_policy_turn_alike(name):
     outcome=jnp.zeros(1),
     over=jnp.ones(1, bool),
     known=jnp.ones(1, bool),
-    extras=(),
+    extras={},
   )
   replay = replay_lib.write(replay, one)
   batch = replay_lib.sample(game, replay, jax.random.key(0), 100, jnp.int32(4))
