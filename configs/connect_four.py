@@ -5,7 +5,7 @@ python launch.py train --config=connect_four --workdir=runs/connect_four
 Paper: Danihelka, Guez, Schrittwieser, Silver, Policy improvement by planning with Gumbel, 2022,
 whose method this is; it has no Connect Four. The game is solved (Allis 1988), so the number is how
 often the network alone, without search, plays a best move: 100 % in the end. Positions with their
-best moves, as --config.task.solved=solved.txt, are made in ten minutes by
+best moves, as --config.task.solved=solved.txt, are made in a quarter of an hour by
   python -m mcts.connect_four_solver --positions=500 --output=solved.txt
 Ours: 91.8 % of 500 positions, 93.0 % at step 3,000 (seed 0, 39 minutes).
 """

@@ -46,7 +46,7 @@ class SelfPlay:
   symmetries: whether leaves are seen turned or mirrored at random (`evaluators.turned`).
   rivals: of each so many slots the first plays against a rival's network, with a colour that is
     drawn anew for each game (past selves: OpenAI 2019, Dota 2 with large scale deep reinforcement
-    learning, section 3.3); the rival's policies are not learned. 0: all play against themselves.
+    learning); the rival's policies are not learned. 0: all play against themselves.
   ends: whether entries say who owns what at the end, and the score (a game of Go alone).
   """
 

@@ -41,9 +41,8 @@ def random_values(shapes, scale=None):
 def initial(net, *args):
   """Variables as training begins with them."""
   with ops.use('plain'):
-    return mesh_lib.unbox(
-      jit(net.init)(jax.random.key(0, impl='rbg'), *args)
-    )  # the sooner compiled
+    key = jax.random.key(0, impl='rbg')  # compiled sooner than the others
+    return mesh_lib.unbox(jit(net.init)(key, *args))
 
 
 @functools.partial(jit, static_argnames=('net', 'train', 'form'))

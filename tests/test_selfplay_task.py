@@ -401,10 +401,15 @@ def test_a_game_of_go_is_drawn():
 
 
 @pytest.mark.long
-def test_where_the_time_goes():
-  task = task_of(parts=True)
+def test_where_the_time_goes(monkeypatch):
+  """Of programs that a run compiles once, however often it is evaluated."""
+  task, traced = task_of(parts=True), []
   _, _, variables = begin(task)
-  found = task.evals(mesh_of(2))['time'](variables)
+  apply = task.apply
+  monkeypatch.setattr(task, 'apply', lambda *args: traced.append(args) or apply(*args))
+  evaluate = task.evals(mesh_of(2))['time']
+  _, once, found = evaluate(variables), len(traced), evaluate(variables)
+  assert len(traced) == once > 0
   assert set(found) == {'network', 'environment', 'search', 'training'}
   assert min(found.values()) >= 0 and sum(found.values()) == pytest.approx(1)
 

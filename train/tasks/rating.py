@@ -169,7 +169,6 @@ class Solved:
       return {
         'optimal': float(right.mean()),
         'optimal_of_some': float(right[some].mean()),
-        'positions': float(len(right)),
       }
 
     return evaluate

@@ -30,7 +30,7 @@ def terms(outputs: Any, batch: Batch, value_mix: float) -> dict[str, Array]:
 def end_terms(game: Any, heads: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
   """Squared errors `[B]` of who owns each point and of the score, where the game was played out.
 
-  Wu 2019, section 3.4. Of the heads that there are.
+  Wu 2019, section 4.1. Of the heads that there are.
   """
   known = batch['known'].astype(jnp.float32)
   sign = (1 - 2 * batch['player']).astype(jnp.float32)
