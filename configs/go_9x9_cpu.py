@@ -1,0 +1,35 @@
+"""A small network learns Go on 9x9 from nothing but its rules, for an hour on one core of a CPU.
+
+python launch.py train --config=go_9x9_cpu --workdir=runs/go_9x9_cpu
+
+Paper: that of go_9x9, of which this is the beginning: fewer games at a time, less search, a network
+of a thirtieth of the work. It shows whether strength rises, and how fast.
+Ours: not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import go_9x9
+
+
+def get_config() -> ConfigDict:
+  config = go_9x9.get_config()
+  config.task.update(
+    slots=128,
+    simulations=16,
+    rule='gumbel(considered=8)',
+    temperature_moves=20,
+    window=300_000,
+    window_start=30_000,
+    minimum=20_000,
+    anchors=('random', 'rollout(simulations=30)'),
+    match_games=40,
+    past_every=1_000,
+  )
+  config.model.update(blocks=3, channels=32, value_width=64, dtype='float32')
+  config.data.batch_size = 256
+  config.optimizer = ConfigDict(
+    dict(name='adam', learning_rate=2e-3, schedule='cosine', weight_decay=1e-4)
+  )
+  config.train.update(steps=6_000, log_every=50, eval_every=1_000, checkpoint_every=250)
+  return config
