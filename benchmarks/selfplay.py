@@ -255,7 +255,7 @@ def main():
     if options.parts:
       results[-1]['rest'] = found = rest(case, 10 * options.rounds)
       print(f'  neither network nor search: {turns.show(found)} of a move')
-  turns.save(options.json, rounds=options.rounds, cases=results)
+    turns.save(options.json, rounds=options.rounds, cases=results)
 
 
 if __name__ == '__main__':

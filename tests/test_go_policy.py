@@ -17,7 +17,7 @@ from train import tools
 from train.config import UserError
 from train.step import make_eval
 from train.tasks import TASKS
-from train.tasks.go_policy import GoPolicy
+from train.tasks.go_policy import GoPolicy, accuracies
 from train.tasks.go_value import GoValue
 from train.tasks.go_value import value as value_of
 from train.tasks.positions import network_of
@@ -135,6 +135,14 @@ def test_the_metrics_count_ranks_and_leave_padding_out(games):
   assert metrics['loss'][1] == 3
   expected = np.log(np.exp(np.arange(25.0)).sum()) * 3 - (24 + 20 + 19)
   np.testing.assert_allclose(metrics['loss'][0], expected, rtol=1e-6)
+
+
+def test_equal_scores_are_ranked_by_lot():
+  """Of seven points, the third and those from the fifth on are equally liked."""
+  scores = jnp.array([[9.0, 8.0, 1.0, 7.0, 1.0, 1.0, 1.0]] * 3 + [[1.0] * 7])
+  found = accuracies(scores, jnp.array([0, 3, 2, 6]))
+  np.testing.assert_allclose(found['accuracy'], [1, 0, 0, 1 / 7], rtol=1e-6)
+  np.testing.assert_allclose(found['accuracy_top5'], [1, 1, 2 / 4, 5 / 7], rtol=1e-6)
 
 
 def test_a_network_is_shown_the_position_before_the_move(games):

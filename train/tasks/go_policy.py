@@ -17,6 +17,17 @@ from train.tasks.positions import Learner, metrics_of
 TOP = 5
 
 
+def accuracies(scores: Array, move: Array) -> dict[str, Array]:
+  """`[B]`: the chances that `move` is first by `scores` `[B, A]`, and that it is of the first TOP.
+
+  Equal scores are ranked by lot: to small patterns many points look the same.
+  """
+  score = jnp.take_along_axis(scores, move[:, None], axis=-1)
+  better, equal = (scores > score).sum(-1), (scores == score).sum(-1)
+  names = {'accuracy': 1, f'accuracy_top{TOP}': TOP}
+  return {name: jnp.clip((first - better) / equal, 0, 1) for name, first in names.items()}
+
+
 class GoPolicy(Learner):
   """The task `go_policy`: the mean cross-entropy of the moves that were played, in nats.
 
@@ -32,13 +43,8 @@ class GoPolicy(Learner):
   ) -> tuple[Array, tuple[Variables, Metrics]]:
     del key, train
     logits, move = self.board(variables, batch['seen']), batch['move']
-    score = jnp.take_along_axis(logits, move[:, None], axis=-1)
-    values = {
-      'loss': optax.softmax_cross_entropy_with_integer_labels(logits, move),
-      'accuracy': logits.argmax(-1) == move,
-      f'accuracy_top{TOP}': jnp.sum(logits > score, axis=-1) < TOP,
-    }
-    metrics = metrics_of(values, batch['mask'])
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, move)
+    metrics = metrics_of({'loss': loss, **accuracies(logits, move)}, batch['mask'])
     total, weight = metrics['loss']
     return total / weight, ({}, metrics)
 
@@ -61,17 +67,13 @@ class GoPolicy(Learner):
     def compare(members, batch):
       each = [self.probabilities(member, batch['seen'], count) for member in members]
       p = jnp.mean(jnp.stack(each), axis=0)
-      played = jnp.take_along_axis(p, batch['move'][:, None], axis=-1)
-      return jnp.sum(p > played, axis=-1), played[:, 0], batch['mask']
+      played = jnp.take_along_axis(p, batch['move'][:, None], axis=-1)[:, 0]
+      values = {'loss': -jnp.log(played), **accuracies(p, batch['move'])}
+      return metrics_of(values, batch['mask'])
 
-    columns = [jax.device_get(compare(members, batch)) for batch in batches]
-    rank, played, mask = (np.concatenate(x) for x in zip(*columns, strict=True))
-    rank, played = rank[mask > 0], played[mask > 0]
-    return {
-      'loss': float(-np.log(played).mean()),
-      'accuracy': float(np.mean(rank == 0)),
-      f'accuracy_top{TOP}': float(np.mean(rank < TOP)),
-    }
+    sums = [jax.device_get(compare(members, batch)) for batch in batches]
+    totals = jax.tree.map(lambda *parts: np.sum(parts, dtype=np.float64), *sums)
+    return {name: float(total / weight) for name, (total, weight) in totals.items()}
 
   def probabilities(self, variables: Variables, seen: Array, count: int) -> Array:
     """`[B, N^2]`, the mean over the first `count` symmetries of the board, turned back."""

@@ -204,7 +204,7 @@ class SeenBatches:
 def metrics_of(values: Mapping[str, Array], mask: Array) -> Metrics:
   """Sums over the positions that are none of padding, of values `[B]`, and their number."""
   weight = mask.sum()
-  return {name: (jnp.sum(x * mask), weight) for name, x in values.items()}
+  return {name: (jnp.sum(x, where=mask > 0), weight) for name, x in values.items()}
 
 
 def network_of(workdir: str, key: str, size: int, view: str) -> tuple[Board, Variables]:
