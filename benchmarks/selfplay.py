@@ -4,7 +4,7 @@ Both play Go with the same network, as many simulations of Gumbel's search for e
 what is to be learned of each position. Theirs is put together of pgx and mctx as pgx's example is.
 'pgx-plain' has the network in plain XLA convolutions, as the recipe comes; 'pgx-net' has it in our
 form for CPUs. Each runs in both ways in which a program can use a CPU's cores (see benchmarks.go).
-`--parts` gives what of our time is neither network nor search.
+`--parts` gives what of our time the network takes, and what is neither network nor search.
 """
 
 import argparse
@@ -142,11 +142,14 @@ def make_burst(engine, case):
   return burst, MOVES * batch
 
 
-# -------- the share of what is neither network nor search --------
+# -------- where the time goes --------
 
 
-def rest(case, rounds):
-  """Of a move of self-play, replay included, the share that its search alone does not take."""
+def parts(case, rounds):
+  """Of a move of self-play, replay included, the network's share, and that of all but the search.
+
+  Each by itself: as many evaluations as a move has, and the search of the same positions.
+  """
   import jax
 
   from mcts import duel, evaluators, simulate
@@ -165,14 +168,16 @@ def rest(case, rounds):
 
   move = jax.jit(turn, donate_argnums=0).lower(games, key, variables).compile()
   search = jax.jit(search).lower(games[0].state, key, variables).compile()
-  times = []
-  for i in range(rounds + size * size):
+  observe, look = jax.jit(jax.vmap(game.observe)), jax.jit(apply)
+  times, empty = [], size * size // 2  # moves until the boards are no longer so
+  for i in range(empty + rounds):
     key = jax.random.fold_in(key, i)
+    seen = seconds(look, variables, observe(games[0].state))[0]
     alone = seconds(search, games[0].state, key, variables)[0]
     spent, (games, _) = seconds(move, games, key, variables)
-    times.append((spent, alone))
-  whole, alone = np.array(times[size * size :]).T  # the boards are no longer empty
-  return turns.ratios(whole - alone, whole)
+    times.append((spent, alone, seen * (1 + simulations)))
+  whole, alone, looks = np.array(times[empty:]).T
+  return {'network': turns.ratios(looks, whole), 'rest': turns.ratios(whole - alone, whole)}
 
 
 def seconds(program, *args):
@@ -240,7 +245,7 @@ def main():
   parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s')
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--seconds', type=float, default=1.5, help='of a burst, about')
-  parser.add_argument('--parts', action='store_true', help='what is neither network nor search')
+  parser.add_argument('--parts', action='store_true', help='where the time goes')
   parser.add_argument('--json', help='a file for the figures')
   parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
   options = parser.parse_args()
@@ -253,8 +258,9 @@ def main():
     results.append({'case': case, 'rows': rows})
     show(case, rows)
     if options.parts:
-      results[-1]['rest'] = found = rest(case, 10 * options.rounds)
-      print(f'  neither network nor search: {turns.show(found)} of a move')
+      results[-1] |= (found := parts(case, 10 * options.rounds))
+      print(f'  network: {turns.show(found["network"])} of a move')
+      print(f'  neither network nor search: {turns.show(found["rest"])} of a move', flush=True)
     turns.save(options.json, rounds=options.rounds, cases=results)
 
 
