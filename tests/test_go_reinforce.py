@@ -187,7 +187,7 @@ def test_it_begins_as_the_run_that_it_is_told_and_is_measured_against_it(tmp_pat
   tools.train(config(), str(tmp_path / 'first'))
   begun = task_of(start=str(tmp_path / 'first'))
   first = tools.load_run(str(tmp_path / 'first')).variables
-  now = mesh_lib.unbox(begun.init(jax.random.key(5)))
+  now = mesh_lib.unbox(jax.jit(begun.init)(jax.random.key(5)))  # as a run does
   for x, y in zip(jax.tree.leaves(now), jax.tree.leaves(first), strict=True):
     np.testing.assert_array_equal(x, y)
   assert set(begun.evals(mesh(8))) == {'start'}

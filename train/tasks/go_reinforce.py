@@ -74,7 +74,8 @@ class GoReinforce(OnBoard):
     if not os.path.exists(os.path.join(self.start, 'config.json')):
       return None
     size, view = self.board.size, self.board.view
-    _, variables = positions.network_of(self.start, 'task.start', size, view)
+    with jax.ensure_compile_time_eval():  # the first to ask is `init`, which is traced
+      _, variables = positions.network_of(self.start, 'task.start', size, view)
     shapes = mesh_lib.unbox(jax.eval_shape(self.board.init, jax.random.key(0)))['params']
     if jax.tree.map(jnp.shape, variables['params']) != jax.tree.map(jnp.shape, shapes):
       raise UserError(f'task.start={self.start!r}: a network of other sizes; model must be its')
