@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
       first='runs/alphago_value',
-      second='gnugo --mode gtp --level 10 --chinese-rules --positional-superko',
+      # Without the last flag it passes over stones that are dead, and the score counts as alive.
+      second='gnugo --mode gtp --level 10 --chinese-rules --positional-superko --capture-all-dead',
       size=19,
       komi=7.5,
       games=100,
