@@ -58,11 +58,11 @@ def _prefill(model, variables, tokens, lengths, end, *, slots: int, by_layer: bo
   """A cache of `slots` that holds the rows of int32 `[B, P]`, which all end before column `end`.
 
   Row b begins at column `end - lengths[b]`. What stands behind `end` only fills up the bucket: it
-  goes into slots that the next tokens take.
+  goes into slots that the next tokens take. The logits are not used, and hence not computed.
   """
   cache = gpt.init_cache(model, tokens.shape[0], slots)
   cache = dataclasses.replace(cache, start=end - lengths)
-  _, cache = model.apply(variables, tokens, cache, method='extend')
+  _, cache = model.apply(variables, tokens, cache, method='decode')
   cache = dataclasses.replace(cache, end=end)
   return cpu_decode.by_layer(cache) if by_layer else cache
 
