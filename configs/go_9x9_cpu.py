@@ -1,10 +1,11 @@
-"""A small network learns Go on 9x9 from nothing but its rules, for an hour on one core of a CPU.
+"""A small network learns Go on 9x9 from nothing but its rules, in an hour and a half of one core.
 
 python launch.py train --config=go_9x9_cpu --workdir=runs/go_9x9_cpu
 
 Paper: that of go_9x9, of which this is the beginning: fewer games at a time, less search, a network
 of a thirtieth of the work. It shows whether strength rises, and how fast.
-Ours: not measured yet.
+Ours: without search it wins 100 % of 40 games against random play, from step 3,000 on, and with 400
+simulations none yet against GNU Go at level 10 (seed 0; docs/selfplay.md).
 """
 
 from ml_collections import ConfigDict
