@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from mcts import symmetry
+from train.step import mean_metrics
 from train.task import Batch, Batches, Metrics, Variables
 from train.tasks.positions import Learner, metrics_of
 
@@ -73,7 +74,7 @@ class GoPolicy(Learner):
 
     sums = [jax.device_get(compare(members, batch)) for batch in batches]
     totals = jax.tree.map(lambda *parts: np.sum(parts, dtype=np.float64), *sums)
-    return {name: float(total / weight) for name, (total, weight) in totals.items()}
+    return mean_metrics(totals)
 
   def probabilities(self, variables: Variables, seen: Array, count: int) -> Array:
     """`[B, N^2]`, the mean over the first `count` symmetries of the board, turned back."""
