@@ -151,8 +151,10 @@ def line(columns: Sequence[int], best: Sequence[int]) -> str:
 
 
 def read(text: str) -> list[tuple[list[int], list[int]]]:
-  """(columns played, best columns) of each line."""
-  pairs = (row.split() for row in text.splitlines() if row.strip())
+  """(columns played, best columns) of each line. Raises ValueError where there is none."""
+  pairs = [row.split() for row in text.splitlines() if row.strip()]
+  if not pairs:
+    raise ValueError('it has no positions')
   return [([int(x) for x in played], [int(x) for x in best]) for played, best in pairs]
 
 

@@ -29,6 +29,7 @@ class Task:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'line',
   [

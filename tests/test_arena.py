@@ -81,6 +81,7 @@ def test_the_sprt_errs_as_seldom_as_it_says():
 # -------- in one batch --------
 
 
+@pytest.mark.long
 def test_pairs_share_their_opening_and_change_colours():
   played = match('random', 'random', games=6, opening=3)
   assert [game.number for game in played.games] == list(range(6))
@@ -110,7 +111,7 @@ def test_a_game_is_the_same_in_any_company():
 
 @pytest.mark.long
 def test_search_beats_chance():
-  played = match('rollout:32', 'random', games=16)
+  played = match('rollout:16', 'random', games=16)
   assert played.points(0)[0] >= 12
   assert sum(played.wins(0, colour)[1] for colour in (0, 1)) == 16
 
@@ -122,6 +123,7 @@ def test_even_komi_may_be_a_draw():
   assert sum(played.points(0)) == 20 and played.points(0)[0] == played.points(1)[2]
 
 
+@pytest.mark.long
 def test_a_sequential_test_ends_the_match():
   played = match('rollout:32', 'random', games=200, batch=16, sprt=(0, 200))
   assert played.test.decision == 'H1' and len(played.games) < 200

@@ -215,6 +215,7 @@ def eps(made, variables, labels, x, t, **how):
   return jit(lambda v, labels: made.denoiser(v, labels, **how).eps(x, t))(variables, labels)
 
 
+@pytest.mark.long
 def test_a_learned_variance_is_trained_guided_and_sampled_with():
   made = small.task(
     **LABELLED,

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r'(?:`([^`\n]+)`:\n\n)?```(\w+)\n(.*?)```', re.S)
 
@@ -47,6 +49,7 @@ def run(command: str, root: Path) -> None:
   assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_network_a_data_set_and_a_loss_are_added_as_the_page_says(tmp_path):
   for name in ('models', 'mcts', 'data', 'train', 'configs'):
     shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))

@@ -210,6 +210,7 @@ STAIRS = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('breaker', 'escapes'),
   [(None, False), ((9, 9), True), ((6, 6), True), ((9, 3), False), ((7, 8), True), ((3, 9), False)],

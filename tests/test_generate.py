@@ -139,6 +139,7 @@ def test_top_k_keeps_the_k_largest_and_of_equal_ones_the_lowest_ids(logits, k):
     assert sorted(ranks(row)[:k]) == np.flatnonzero(mask).tolist()
 
 
+@pytest.mark.long
 @quick
 @hypothesis.given(logit_rows, st.floats(1 / 64, 63 / 64, width=32))
 def test_top_p_keeps_the_fewest_that_have_the_mass(logits, p):
@@ -262,6 +263,7 @@ def test_a_prompt_goes_on_alone_as_in_company(make, sampling):
     assert write(make(), [prompt], 45, key[None], sampling) == [row]
 
 
+@pytest.mark.long
 def test_the_chunk_is_of_no_consequence():
   rows = [write(tiny(), PROMPTS, 40, sampling=RULES, chunk=chunk) for chunk in (1, 7, 64)]
   assert rows[0] == rows[1] == rows[2]

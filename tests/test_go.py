@@ -147,6 +147,7 @@ def test_komi_is_a_number_of_the_state():
   assert game.score(game.init()) == -6.5
 
 
+@pytest.mark.long
 def test_a_player_may_be_given_two_turns():
   game, referee = Go(3), Referee(3)
   state = game.step(game.init(), jnp.int32(4))

@@ -123,6 +123,7 @@ def test_a_state_made_of_a_record_is_the_state_that_a_replay_leads_to():
     np.testing.assert_array_equal(legal(made), legal(then))  # superko included
 
 
+@pytest.mark.long
 def test_a_state_after_stones_were_set_up():
   game = Go(3)
   points = np.zeros(18, np.int32)

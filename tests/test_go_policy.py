@@ -100,6 +100,7 @@ def test_a_policy_learns_the_rule_by_which_games_are_played(run):
   assert found['positions'] == 12 * found['games']['test']
 
 
+@pytest.mark.long
 def test_the_verb_eval_says_what_the_evaluation_in_training_says(run):
   opened = tools.load_run(run)
   inside = opened.task.evals(opened.mesh)['test'](opened.variables)
@@ -145,6 +146,7 @@ def test_equal_scores_are_ranked_by_lot():
   np.testing.assert_allclose(found['accuracy_top5'], [1, 1, 2 / 4, 5 / 7], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_network_is_shown_the_position_before_the_move(games):
   data = GoGames(games, size=SIZE, held_out=0.3, batch_size=16, symmetries=False)
   task = GoPolicy(POLICY, data)
@@ -285,6 +287,7 @@ def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games
   np.testing.assert_allclose(mixed, 0.75 * value + 0.25 * rolled, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_of_something_else_is_no_policy(run, values, tmp_path):
   with pytest.raises(UserError, match='must be of one that sees patterns of a board of size 5'):
     network_of(run, 'task.rollout', SIZE, 'patterns')

@@ -52,6 +52,7 @@ def by_hand(black, white):
   return moves, np.sign(score)
 
 
+@pytest.mark.long
 def test_the_learner_has_black_in_one_half_and_results_are_its_own(played):
   assert played.side.tolist() == [0, 0, 1, 1]
   moves, black = by_hand(min, max)

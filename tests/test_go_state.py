@@ -84,6 +84,7 @@ def test_planes_are_the_last_boards_from_the_view_of_the_player_to_move(history)
     assert (facts['observe'][g, t, ..., -1] == (me == 1)).all()
 
 
+@pytest.mark.long
 def test_planes_after_a_handicap_begin_with_it():
   game = Go(9)
   board = np.zeros((9, 9), np.int8)
@@ -180,6 +181,7 @@ def test_all_functions_run_on_shards():
   assert whole[1].all()
 
 
+@pytest.mark.long
 def test_replay_tells_legal_moves_from_illegal():
   game = Go(3)
   moves = jnp.array([4, 4, 0, -1, 9, 1])

@@ -69,6 +69,7 @@ def fuzz(seed, count):
   np.testing.assert_array_equal(session.position.board, board)
 
 
+@pytest.mark.long
 def test_junk_neither_crashes_nor_confuses_it():
   fuzz(0, 3000)
 

@@ -31,6 +31,7 @@ def guided(labels, scale, **kwargs):
   return guidance.classifier_free(VP, 'eps', labelled, labels, null, scale, **kwargs)
 
 
+@pytest.mark.long
 def test_classifier_free_guidance_is_a_line_through_both():
   x = jax.random.normal(jax.random.key(0), (3, 2))
   t, labels = jnp.array([0.1, 0.5, 0.9]), jnp.arange(3)
@@ -62,6 +63,7 @@ def test_both_halves_are_one_call():
   assert sizes == [10]
 
 
+@pytest.mark.long
 def test_a_perfect_classifier_makes_the_unconditional_model_conditional():
   """score + grad log p(y | x_t) is the score given y: exactly, for mixtures."""
   x, t = jax.random.normal(jax.random.key(0), (5, 2)), jnp.linspace(0.05, 1, 5)

@@ -130,6 +130,7 @@ def copy_of(torch, tensors):
   return run
 
 
+@pytest.mark.long
 def test_against_a_copy_in_torch(tensors, file):
   """Images of 107 pixels: the smallest at which the last blocks still have 2 x 2."""
   torch = pytest.importorskip('torch')

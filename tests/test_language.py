@@ -53,6 +53,7 @@ def run(task, layout=(1, 1, 1), steps=3, tx=SGD):
   return jax.device_get(state.params), losses
 
 
+@pytest.mark.long
 def test_an_untrained_network_knows_nothing_and_a_trained_one_something(task):
   language = task()
   _, losses = run(language, steps=40, tx=optax.adam(1e-2))
@@ -77,6 +78,7 @@ def test_every_mesh_trains_to_the_same_numbers(task, layout):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.long
 def test_logits_in_parts_change_nothing(task):
   params, losses = run(task())
   other, again = run(task(chunk=6))

@@ -133,6 +133,7 @@ def measure(task, mesh, **options):
 # -------- likelihood --------
 
 
+@pytest.mark.long
 def test_bits_of_a_perfect_network_are_the_truth(mesh):
   """Of all images, image by image the same chance: only the dequantisation and probes differ."""
   task = Exact()
@@ -151,6 +152,7 @@ def test_bits_of_a_perfect_network_are_the_truth(mesh):
   json.dumps([metrics, facts])
 
 
+@pytest.mark.long
 def test_a_wrong_network_has_more_bits_and_fewer_images_are_of_all_classes(mesh):
   task = Exact()
   found, facts = measuring.Measurer(task, VARIABLES, mesh).likelihood(96, 0)
@@ -167,6 +169,7 @@ def test_a_wrong_network_has_more_bits_and_fewer_images_are_of_all_classes(mesh)
   assert 'bpd_ode_probe_stderr' not in worse  # a single one cannot tell
 
 
+@pytest.mark.long
 def test_probes_leave_an_error_and_devices_make_no_difference(mesh):
   task = Exact(condition='none')
   here = measuring.Measurer(task, VARIABLES, mesh)

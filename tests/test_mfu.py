@@ -63,6 +63,7 @@ def train(workdir, task):
   return [json.loads(line) for line in lines if 'train/loss' in line]
 
 
+@pytest.mark.long
 def test_the_loop_logs_it_for_known_devices_and_else_says_once_that_it_is_unknown(
   tmp_path, monkeypatch, capsys
 ):

@@ -45,6 +45,7 @@ def test_a_rollout_of_a_decided_board_says_who_has_it(weights):
   assert jax.jit(evaluate)(states, keys)[1].tolist() == [1, -1]
 
 
+@pytest.mark.long
 def test_lambda_weighs_the_two():
   states = boards(BLACKS, WHITES)
   keys = jax.random.split(jax.random.key(0), 2)

@@ -62,6 +62,9 @@ def test_what_is_no_set_for_this_game_is_named(file, tmp_path):
     rating.Solved(ConnectFour(rows=4), file)
   with pytest.raises(UserError, match=r'No such file.*--output=FILE makes one'):
     rating.Solved(ConnectFour(), str(tmp_path / 'none'))
+  (tmp_path / 'empty').write_text('')
+  with pytest.raises(UserError, match=r'it has no positions'):
+    rating.Solved(ConnectFour(), str(tmp_path / 'empty'))
   (tmp_path / 'wrong').write_text('0000000 1\n')
   with pytest.raises(UserError, match=r'column 0: must be one of 0..6 that is not full'):
     rating.Solved(ConnectFour(), str(tmp_path / 'wrong'))

@@ -193,6 +193,7 @@ def test_v_says_all_where_nothing_is_left_of_the_image():
   assert not np.isfinite(predictions.to_x0(flow, 'eps', jnp.ones((1, 1)), t, jnp.ones((1, 1))))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kind', predictions.PREDICTIONS)
 def test_a_denoiser_answers_the_same_whatever_its_network_predicts(kind):
   process, data = sde.VP(), mixture.eight_dimensional()

@@ -37,6 +37,7 @@ def test_a_game_alone_has_the_tree_it_has_in_company(rule, leaves):
     jax.tree.map(lambda x, y, b=b: np.testing.assert_array_equal(x[b], y[0]), together, alone)
 
 
+@pytest.mark.long
 def test_one_key_is_a_key_for_each_game():
   root, expand, _ = synthetic.make(3, 5)
   one = search(root, expand, jax.random.key(7), num_simulations=8, rule=Gumbel())
@@ -93,6 +94,7 @@ def test_several_leaves_at_once_find_different_leaves(leaves):
   np.testing.assert_allclose(tree.value, one.value, atol=0.15)
 
 
+@pytest.mark.long
 def test_leaves_that_meet_count_the_same_node():
   """With one legal move a node, all leaves of a batch are the same."""
   root, expand, _ = synthetic.make(2, 1)
@@ -114,6 +116,7 @@ def test_a_full_tree_goes_on_counting():
     np.testing.assert_array_equal(x, y[:, :30] if y.shape[:2] == (2, 500) else y)
 
 
+@pytest.mark.long
 def test_max_depth():
   root, expand, _ = synthetic.make(2, 3)
   tree = search(root, expand, jax.random.key(0), num_simulations=60, max_depth=2)
@@ -125,6 +128,7 @@ def test_max_depth():
     assert max(depth) == 2 and tree.root_visits[b].sum() == 60
 
 
+@pytest.mark.long
 def test_chunks_are_the_whole():
   root, expand, _ = synthetic.make(2, 9)
   whole = search(root, expand, jax.random.key(0), num_simulations=60)
@@ -145,6 +149,7 @@ def test_timed_search_stops_in_time_and_searches_at_least_once():
   assert number > 1
 
 
+@pytest.mark.long
 def test_the_line_holds_all_positions_above_a_leaf():
   """Each node keeps its depth and the sum of actions from the root: the line must tell the same."""
 

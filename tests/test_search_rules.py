@@ -123,6 +123,7 @@ def test_forced_playouts_and_their_pruning():
 # -------- decisions --------
 
 
+@pytest.mark.long
 def test_temperature():
   root, expand, _ = synthetic.make(1, 6)
   tree = search(root, expand, jax.random.key(0), num_simulations=100)

@@ -135,6 +135,7 @@ def losing(player):
   return lambda stones: jnp.where(stones % 2 == player, -0.95, 0.95)
 
 
+@pytest.mark.long
 def test_who_gives_up_has_lost():
   settings = SelfPlay(simulations=4, rule=Puct(), resign=Resignation(0.05, 1e-9))
   for player, result in ((0, -1), (1, 1)):
@@ -260,6 +261,7 @@ def liking(sign):
   return lambda planes: (jnp.broadcast_to(likes, (len(planes), 9)), jnp.zeros(len(planes)))
 
 
+@pytest.mark.long
 def test_a_rival_plays_one_side_of_its_slots_and_is_not_learned():
   settings = SelfPlay(simulations=3, rule=Puct(), rivals=4)
   keys = keys_of(8)
@@ -292,6 +294,7 @@ def ended(entries, first, slot):
     yield end, {int(entries.player[i, slot]) for i in plies if not first[i, slot]}
 
 
+@pytest.mark.long
 def test_a_search_goes_on_from_the_last_one_but_not_into_a_new_game():
   moves = SCRIPTS[1]
   settings = SelfPlay(simulations=8, rule=Puct(), reuse=True)

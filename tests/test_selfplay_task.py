@@ -96,6 +96,7 @@ def straight(one_device, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_amid_games_ends_in_the_same_bits(straight, tmp_path, monkeypatch):
   stopped = config_of(**GATED)
   requests = iter([False, False, True])
@@ -110,6 +111,7 @@ def test_a_run_that_was_stopped_amid_games_ends_in_the_same_bits(straight, tmp_p
   assert metrics_of(tmp_path) == metrics_of(straight)
 
 
+@pytest.mark.long
 def test_what_a_run_reports(straight):
   train, evaluation = metrics_of(straight)[-2:]
   for name in ('policy', 'value', 'play_length', 'play_first_share', 'play_entropy', 'calibration'):
@@ -126,6 +128,7 @@ def test_what_a_run_reports(straight):
   assert len(chances) == 9 and 95 <= sum(map(int, chances)) <= 105
 
 
+@pytest.mark.long
 def test_a_run_is_opened_and_evaluated(straight):
   run = tools.load_run(str(straight))
   assert run.task.game.name == 'tictactoe'
@@ -188,6 +191,7 @@ def policies_where_legal(carry, move, before):
   return np.asarray(carry.replay.policy)[:, new][legal]
 
 
+@pytest.mark.long
 def test_the_games_of_a_step_are_played_with_the_variables_of_that_step():
   """A network that is sure of one move, its only parameter: where it is legal it was chosen."""
   task = task_of(simulations=1, minimum=0, rule='puct')
@@ -219,6 +223,7 @@ def test_the_past_is_kept_at_its_steps_and_not_between():
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_only_who_wins_at_the_gate_plays():
   """Networks that are sure of their one parameter's move: to go for the centre is better."""
   gate = {'gate': 0.55, 'gate_games': 8, 'gate_every': 2}
@@ -239,6 +244,7 @@ def test_only_who_wins_at_the_gate_plays():
   assert (policies_where_legal(carry, 4, before) == np.eye(9)[4]).all()
 
 
+@pytest.mark.long
 def test_the_pool_keeps_the_newest_of_the_past():
   task = task_of(rivals=4, pool=2, past_every=2, moves=1, minimum=0)
   task.apply = lambda variables, planes: (
@@ -283,14 +289,19 @@ def test_the_program_copies_no_ring():
 
 
 def batch_of(task):
-  _, carry, variables = begin(task)
-  source = task.source('train', mesh_of(1), 0)
+  source, carry, variables = begin(task)
   return source.next(carry, 0, variables)[1], variables
 
 
+@functools.cache
+def tictactoe():
+  return batch_of(task_of())
+
+
+@pytest.mark.long
 def test_the_loss_by_hand():
   task = task_of(value_mix=0.25)
-  batch, variables = batch_of(task)
+  batch, variables = tictactoe()
   value, (_, metrics) = task.loss(variables, batch, jax.random.key(0), train=False)
   logits, values, _ = task.model.apply(variables, batch['planes'], train=False)
   weights = np.where(batch['legal'], np.exp(logits), 0)
@@ -305,7 +316,7 @@ def test_the_loss_by_hand():
 @pytest.mark.long
 def test_illegal_moves_have_no_gradient():
   task = task_of()
-  batch, variables = batch_of(task)
+  batch, variables = tictactoe()
   bias = lambda x: x['params']['policy']['bias']  # noqa: E731
   only_first = {**batch, 'legal': jnp.zeros_like(batch['legal']).at[:, :3].set(True)}
 
@@ -316,9 +327,10 @@ def test_illegal_moves_have_no_gradient():
   assert not gradient[3:].any() and gradient[:3].any()
 
 
+@pytest.mark.long
 def test_training_normalises_by_the_batch():
   task = task_of()
-  batch, variables = batch_of(task)
+  batch, variables = tictactoe()
   _, (extra, _) = task.loss(variables, batch, jax.random.key(0), train=True)
   same = jax.tree.map(
     lambda a, b: bool((a == b).all()), extra['batch_stats'], variables['batch_stats']

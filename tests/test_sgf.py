@@ -315,6 +315,7 @@ def test_the_famous_games_are_legal():
     assert (boards[i] == sgf.stones(games.record(chosen[i]))).all()
 
 
+@pytest.mark.long
 @needs_games
 def test_a_sample_of_server_games_is_legal():
   with gzip.open(games_folder() / 'tygem_9d.txt.gz') as file:

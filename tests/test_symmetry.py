@@ -30,6 +30,7 @@ def test_inverses(k):
   np.testing.assert_array_equal(symmetry.policy(symmetry.policy(policy, k), back), policy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('k', ALL)
 def test_boards_policies_and_actions_agree(k):
   """The mask, the planes and the game itself, transformed: rules know no direction."""
@@ -68,6 +69,7 @@ def after(game, actions):
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (64, *x.shape)), state)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('name', 'actions', 'orbit'),
   [

@@ -144,6 +144,7 @@ def test_a_small_vocabulary_against_a_plain_bpe(tiny, text):
   assert bpe.decode(ids) == text
 
 
+@pytest.mark.long
 def test_the_published_vocabulary(published):
   bpe = tokenizers.gpt2(published)
   assert (bpe.vocab_size, bpe.eot, bpe.name) == (50257, 50256, 'gpt2')

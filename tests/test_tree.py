@@ -126,6 +126,7 @@ def test_many_moves_with_one_tree_on_a_real_game():
 # -------- export --------
 
 
+@pytest.mark.long
 def test_export_tells_the_tree():
   root, expand, _ = synthetic.make(2, 5, illegal=0.3)
   tree = search(root, expand, jax.random.key(0), num_simulations=40)
@@ -141,6 +142,7 @@ def test_export_tells_the_tree():
     assert node['prior'] == pytest.approx(float(jnp.exp(tree.prior[1, 0, action])), abs=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('most', [1, 10, 100])
 def test_the_picture_shows_the_most_visited(most):
   root, expand, _ = synthetic.make(1, 5)

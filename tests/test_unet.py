@@ -233,6 +233,7 @@ def test_the_cpu_form_computes_the_plain_one():
   assert_close(plain(), cpu, 1e-4)
 
 
+@pytest.mark.long
 def test_remat_changes_no_gradient_and_keeps_less():
   x, t, given = batch()
   net, variables = EVERYTHING.clone(remat='block'), start(EVERYTHING)
