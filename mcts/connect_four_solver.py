@@ -164,7 +164,7 @@ def main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--output', required=True, help='a file for them')
   options = parser.parse_args()
-  with open(options.output, 'w', encoding='ascii') as file:
+  with open(options.output, 'w', buffering=1, encoding='ascii') as file:  # line by line
     for number, columns in enumerate(positions(options.positions, options.seed), 1):
       # What is known of one position is of little use for another, and takes memory.
       file.write(line(columns, Solver().best(place(columns))) + '\n')
