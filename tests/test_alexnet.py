@@ -166,7 +166,7 @@ def test_gradients_on_a_mesh_are_those_of_one_device(shape, formulation):
   run, variables, x = compiled(one_mesh(*shape), formulation)
   module, _ = small()
   alone = jax.jit(gradients(module))(nn.unbox(start(*small())), np.asarray(x))
-  tolerance = {'cpu': 3e-5, 'plain': 1e-5}[formulation]  # Winograd's transforms round more
+  tolerance = 1e-5  # of float32 sums, which processors order differently
   for leaf, expected in zip(
     jax.tree.leaves(run(variables, x)), jax.tree.leaves(alone), strict=True
   ):

@@ -92,8 +92,17 @@ def test_probes_give_the_density_within_their_standard_error():
   assert jnp.isnan(one.error).all() and jnp.isfinite(one.log_prob).all()
 
 
+@pytest.fixture
+def optimised():
+  """As users' programs are: others round otherwise in a larger batch, and steps are refused so."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.mark.long
-def test_an_image_does_not_depend_on_its_batch():
+def test_an_image_does_not_depend_on_its_batch(optimised):
   data = mixture.eight_dimensional()
   x = jnp.asarray(data.sample(0, 3), jnp.float32)
 
@@ -103,8 +112,7 @@ def test_an_image_does_not_depend_on_its_batch():
 
   alone, among = run(np.array([1])), run(np.arange(3))
   np.testing.assert_allclose(alone.log_prob[0], among.log_prob[1], rtol=1e-4)
-  # Six evaluations are a step, and rounding may refuse one more.
-  assert abs(int(alone.evaluations[0]) - int(among.evaluations[1])) <= 6
+  assert alone.evaluations[0] == among.evaluations[1]
 
 
 # -------- levels --------
