@@ -303,7 +303,7 @@ class Reader:
     game, entry = np.divmod(recorded.places[numbers], games.points.shape[1])
     points = games.points[game]
     there = np.minimum(points, self.size**2)  # after the end too
-    points = _turned(self.size)[turns[:, None], there]
+    points = turned(self.size)[turns[:, None], there]
     start, first = games.start[game], games.first[game]
     black = (entry - start + first) % 2 == 0
     result = recorded.result[game].astype(np.float32)
@@ -320,7 +320,7 @@ class Reader:
 
 
 @functools.cache
-def _turned(size: int) -> np.ndarray:
+def turned(size: int) -> np.ndarray:
   """uint16 `[8, N^2 + 1]`: where a point comes to lie, the first unmoved; a pass stays one."""
   points = np.arange(size * size, dtype=np.uint16).reshape(size, size)
   boards = [np.rot90(x, k) for x in (points, points.T) for k in range(4)]

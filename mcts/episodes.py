@@ -1,4 +1,4 @@
-"""Games of Go between a learner and an opponent, and positions drawn from them."""
+"""Games of Go that policies play, and positions drawn from them, as AlphaGo learned from."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mcts.game import beginnings
+from mcts import evaluators
+from mcts.game import beginnings, sign
 from mcts.go import Go, State
 from mcts.go_state import stones_of
 from mcts.simulate import fold
@@ -57,6 +58,52 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   side = jnp.repeat(jnp.arange(2), half, total_repeat_length=2 * half)
   result = jnp.sign(jax.vmap(game.score)(states)) * (1 - 2 * side)
   return Episodes(states, side, result)
+
+
+def play_astray(game: Go, begin: Player, player: Player, turn: Array, keys: Array) -> State:
+  """The ends of games in which move number `turn` (int32 `[]`, from 1) is any legal point.
+
+  Those before it are `begin`'s, those after it `player`'s (Silver et al. 2016, Methods, 'Value
+  network: regression'). As many games as there are typed keys.
+  """
+
+  def moves(choose: Player, states: State, first: Array | int, last: Array | int) -> State:
+    def going(carry):
+      return (carry[0] < last) & ~jax.vmap(game.done)(carry[1]).all()
+
+    def move(carry):
+      number, states = carry
+      return number + 1, jax.vmap(game.step)(states, choose(states, fold(keys, number)))
+
+    return lax.while_loop(going, move, (jnp.asarray(first, jnp.int32), states))[1]
+
+  states = moves(begin, beginnings(game, keys.shape[0]), 0, turn - 1)
+  states = moves(lambda *x: _any_point(game, *x), states, turn - 1, turn)
+  return moves(player, states, turn, game.rules.max_moves)
+
+
+def _any_point(game: Go, states: State, keys: Array) -> Array:
+  points = jax.vmap(game.legal)(states)[:, :-1]
+  return jax.vmap(evaluators.draw)(jnp.append(points, ~points.any(-1, keepdims=True), axis=1), keys)
+
+
+def positions(game: Go, states: State, turn: Array) -> dict[str, Array]:
+  """After `turn` moves (int32 `[]`) of finished games, `[G, ...]`: what `recorded.states` takes.
+
+  And 'result' for who is to move, 'mask': 0 of games that were over by then.
+  """
+  _, points, gone = jax.vmap(lambda state: stones_of(game.rules, state))(states)
+  zeros = jnp.zeros(points.shape[0], jnp.int32)
+  return {
+    'points': points.astype(jnp.uint16),
+    'gone': gone.astype(jnp.uint16),
+    'count': zeros + turn,
+    'start': zeros,
+    'blacks': zeros,
+    'first': zeros,
+    'result': jnp.sign(jax.vmap(game.score)(states)) * sign(turn % 2),
+    'mask': (states.count.astype(jnp.int32) > turn).astype(jnp.float32),
+  }
 
 
 def sample(game: Go, episodes: Episodes, key: Array, count: int) -> dict[str, Array]:

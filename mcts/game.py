@@ -65,3 +65,8 @@ class Game:
 def beginnings(game: Game, count: int, *terms: Any) -> State:
   """So many games before their first moves, `[count, ...]`; terms: of `init`, as Go's komi."""
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), game.init(*terms))
+
+
+def sign(player: Array) -> Array:
+  """float32: 1 for the player 0, -1 for the player 1."""
+  return (1 - 2 * player).astype(jnp.float32)

@@ -11,6 +11,8 @@ from jax import Array
 from mcts import chains as chains_lib
 from mcts.go import Go, State
 
+FIELDS = 'points', 'gone', 'count', 'start', 'blacks', 'first'
+
 
 def state(
   game: Go, points: Array, gone: Array, count: Array, start: Array, blacks: Array, first: Array
@@ -52,6 +54,5 @@ def _last_run(passed: Array, count: Array) -> Array:
 
 
 def states(game: Go, batch) -> State:
-  """`state` of a batch with the entries `points`, `gone`, `count`, `start`, `blacks`, `first`."""
-  names = ('points', 'gone', 'count', 'start', 'blacks', 'first')
-  return jax.vmap(lambda *x: state(game, *x))(*(batch[name] for name in names))
+  """`state` of a batch with the entries `FIELDS`."""
+  return jax.vmap(lambda *x: state(game, *x))(*(batch[name] for name in FIELDS))

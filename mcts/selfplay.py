@@ -7,27 +7,25 @@ made, so that games do not depend on how many devices share them.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mcts import evaluators, resignation
+from mcts import evaluators, play_figures, resignation
 from mcts import search as search_lib
 from mcts import tree as tree_lib
-from mcts.game import Game, beginnings
+from mcts.game import Game, beginnings, sign
+from mcts.play_figures import Stats
 from mcts.replay import Entry
 from mcts.resignation import Resignation
-from mcts.rules import Gumbel, Puct, Rule
+from mcts.rules import Decision, Gumbel, Puct, Rule
 from mcts.simulate import fold
 from mcts.tree import Root, Tree, dataclass
 
 Apply = Callable[[Array], tuple[Array, Array]]
 """Planes `[B, H, W, C]` to logits `[B, A]` and values `[B]`."""
-
-Stats = dict[str, tuple[Array, Array]]
-"""name -> (sum, weight), float32 scalars, over the games of one device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,42 +151,68 @@ def play(
   out.
   """
   keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)
+  full = jax.random.uniform(jax.random.fold_in(key, actors.plies[0])) < settings.full
   ours = _ours(game, settings, actors)
   if rival is not None:
     apply = _of_two(apply, rival, ours, settings.rivals)
+  move = _choose(game, settings, apply, actors, keys, full)
+  stepped = jax.vmap(game.step)(actors.state, move.action)
+  player = jax.vmap(game.to_play)(actors.state)
+  lowest = actors.lowest.at[jnp.arange(len(player)), player].min(move.hopes)
+  resigned = (move.hopes < threshold) & ~actors.plays_out & ~move.astray
+  entry = _entry(game, settings, move, player, stepped, resigned, full & ours)
+  simulations = jnp.where(full, settings.simulations, settings.fast)
+  stats = play_figures.of_move(entry, actors.length, simulations)
+  if settings.resign.played_out:
+    hopeless, plays_out = lowest < threshold, actors.plays_out
+    stats |= play_figures.of_resignation(entry, resigned, hopeless, plays_out)
+  if rival is not None:
+    stats |= play_figures.of_rivals(entry, _played_by_rivals(settings, actors), ours)
+  histograms = resignation.tally(lowest, entry.outcome, entry.over & actors.plays_out)
+  actors = _go_on(game, settings, actors, stepped, entry.over, lowest, keys, move)
+  return actors, entry, (stats, histograms)
+
+
+class Move(NamedTuple):
+  """What is played in each of B games, and why.
+
+  action: int32 `[B]`. planes, legal: `[B, H, W, C]`, `[B, A]` of the positions. decision, tree: of
+  the search. astray: bool `[B]` whether the move is random instead. hopes: float32 `[B]` the most
+  that the position or a move that was tried is worth, for the player to move.
+  """
+
+  action: Array
+  planes: Array
+  legal: Array
+  decision: Decision
+  tree: Tree
+  astray: Array
+  hopes: Array
+
+
+def _choose(game, settings, apply, actors, keys, full) -> Move:
   root, planes, legal = look(game, apply, actors.state)
-  full = jax.random.uniform(jax.random.fold_in(key, actors.plies[0])) < settings.full
   decision, tree = _think(game, settings, apply, actors, root, keys, full)
   astray = _astray(settings, actors)
   action = jnp.where(astray, jax.vmap(evaluators.draw)(legal, fold(keys, 4)), decision.action)
-  player = jax.vmap(game.to_play)(actors.state)
   hopes = jnp.maximum(decision.value, _best_value(tree))
-  lowest = actors.lowest.at[jnp.arange(len(player)), player].min(hopes)
-  stepped = jax.vmap(game.step)(actors.state, action)
-  resigned = (hopes < threshold) & ~actors.plays_out & ~astray
+  return Move(action, planes, legal, decision, tree, astray, hopes)
+
+
+def _entry(game, settings, move, player, stepped, resigned, learned) -> Entry:
   done = jax.vmap(game.done)(stepped)
-  over = done | resigned
-  outcome = jnp.where(resigned, -_sign(player), first_outcome(game, stepped))
-  entry = Entry(
-    planes=planes,
-    legal=legal,
-    policy=decision.policy,
-    value=decision.value,
+  return Entry(
+    planes=move.planes,
+    legal=move.legal,
+    policy=move.decision.policy,
+    value=move.decision.value,
     player=player,
-    good=full & ours & ~astray,
-    outcome=outcome,
-    over=over,
+    good=learned & ~move.astray,
+    outcome=jnp.where(resigned, -sign(player), first_outcome(game, stepped)),
+    over=done | resigned,
     known=done & ~resigned,
     extras=end_of(game, stepped) if settings.ends else {},
   )
-  stats = _figures(settings, actors, entry, lowest, resigned, threshold)
-  simulations = jnp.where(full, settings.simulations, settings.fast) * stats['entropy'][1]
-  stats['simulations'] = (simulations, stats['entropy'][1])
-  if rival is not None:
-    stats['rival_share'] = _points(settings, actors, entry, player, ours)
-  histograms = resignation.tally(lowest, outcome, over & actors.plays_out)
-  actors = _go_on(game, settings, actors, stepped, over, lowest, keys, tree, action)
-  return actors, entry, (stats, histograms)
 
 
 def _ours(game: Game, settings: SelfPlay, actors: Actors) -> Array:
@@ -281,10 +305,11 @@ def _best_value(tree: Tree) -> Array:
   return jnp.where(tree.root_visits > 0, tree.root_values, -1.0).max(1)
 
 
-def _go_on(game, settings, actors, stepped, over, lowest, keys, tree, action) -> Actors:
+def _go_on(game, settings, actors, stepped, over, lowest, keys, move) -> Actors:
   """After a move; where a game is over, a new one."""
   again = beginnings(game, len(over))
   state = jax.tree.map(lambda new, old: jnp.where(_wide(over, new), new, old), again, stepped)
+  tree = move.tree
   if settings.reuse:  # a new game has nothing below the last move of the one before
     forget = jnp.where(over[:, None], 0, tree.child[:, 0]).astype(tree.child.dtype)
     tree = dataclasses.replace(tree, child=tree.child.at[:, 0].set(forget))
@@ -296,7 +321,7 @@ def _go_on(game, settings, actors, stepped, over, lowest, keys, tree, action) ->
     lowest=jnp.where(over[:, None], 1.0, lowest),
     plays_out=jnp.where(over, _plays_out(settings, fold(keys, 1)), actors.plays_out),
     tree=tree if settings.reuse else (),
-    action=action if settings.reuse else actors.action,
+    action=move.action if settings.reuse else actors.action,
   )
 
 
@@ -307,52 +332,12 @@ def _wide(x: Array, like: Array) -> Array:
 # -------- what is known of a game --------
 
 
-def _sign(player: Array) -> Array:
-  """float32: 1 for the player 0, -1 for the player 1."""
-  return (1 - 2 * player).astype(jnp.float32)
-
-
 def first_outcome(game: Game, states: Any) -> Array:
   """float32 `[B]`: of finished games 1, -1 or 0 as the player 0 has won, lost or drawn."""
-  return jax.vmap(game.value)(states) * _sign(jax.vmap(game.to_play)(states))
+  return jax.vmap(game.value)(states) * sign(jax.vmap(game.to_play)(states))
 
 
 def end_of(game: Any, states: Any) -> dict[str, Array]:
   """Of Go: who owns each point, int8 `[B, N, N]` with 1 for black, and black's score `[B]`."""
   ownership, score = jax.vmap(game.ownership)(states), jax.vmap(game.score)(states)
   return {'ownership': ownership, 'score': score}
-
-
-def _figures(settings, actors, entry, lowest, resigned, threshold) -> Stats:
-  over = entry.over.astype(jnp.float32)
-  games, positions = over.sum(), jnp.float32(len(over))
-  entropy = -jnp.sum(entry.policy * jnp.log(jnp.maximum(entry.policy, 1e-20)))
-  stats = {
-    'length': ((over * (actors.length + 1)).sum(), games),
-    'first_share': ((over * (1 + entry.outcome) / 2).sum(), games),
-    'draws': ((over * (entry.outcome == 0)).sum(), games),
-    'entropy': (entropy, positions),
-    'search_value': (jnp.sum(entry.value * _sign(entry.player)), positions),
-  }
-  if settings.resign.played_out:
-    stats['resigned'] = (_count(resigned), games)
-    stats['resigned_wrongly'] = _false_alarms(actors, entry, lowest, threshold)
-  return stats
-
-
-def _points(settings, actors, entry, player, ours) -> tuple[Array, Array]:
-  """The newest network's points in the games against rivals that end, and how many these are."""
-  over = (entry.over & _played_by_rivals(settings, actors)).astype(jnp.float32)
-  mine = jnp.where(ours, 1.0, -1.0) * _sign(player)  # 1 if it is the player 0
-  return (over * (1 + mine * entry.outcome) / 2).sum(), over.sum()
-
-
-def _false_alarms(actors, entry, lowest, threshold) -> tuple[Array, Array]:
-  """Games played out that a player would have given up who did not lose; that either would have."""
-  result = jnp.stack([entry.outcome, -entry.outcome], 1)
-  given_up = (lowest < threshold) & (entry.over & actors.plays_out)[:, None]  # [B, 2]
-  return _count((given_up & (result >= 0)).any(1)), _count(given_up.any(1))
-
-
-def _count(x: Array) -> Array:
-  return x.sum().astype(jnp.float32)

@@ -7,7 +7,7 @@ import pytest
 
 from data.selfplay import SelfPlayData
 from mcts import episodes, recorded
-from mcts.go import Go
+from tests.go_players import GAME, SIZE, first_point, last_point, points
 from tests.go_referee import Referee
 from train import mesh as mesh_lib
 from train import tools
@@ -16,22 +16,7 @@ from train.tasks.go_reinforce import GoReinforce
 
 pytestmark = pytest.mark.usefixtures('one_device')
 
-SIZE = 3
 MODEL = {'name': 'alphago_policy', 'layers': 2, 'filters': 8}
-GAME = Go(SIZE, komi=0.5)
-
-
-def first_point(states, keys):
-  """The first legal point, row by row; else a pass."""
-  del keys
-  return jax.vmap(GAME.legal)(states).argmax(-1).astype(jnp.int32)
-
-
-def last_point(states, keys):
-  del keys
-  legal = jax.vmap(GAME.legal)(states)[:, :-1]
-  point = SIZE**2 - 1 - legal[:, ::-1].argmax(-1)
-  return jnp.where(legal.any(-1), point, SIZE**2).astype(jnp.int32)
 
 
 @pytest.fixture(scope='module')
@@ -44,9 +29,8 @@ def by_hand(black, white):
   """The moves and the result for black of a game between two of these players."""
   referee, moves = Referee(SIZE), []
   while not referee.over:
-    points = [i for i, legal in enumerate(referee.mask()[:-1]) if legal]
     choose = black if referee.player == 0 else white
-    moves.append(choose(points) if points else SIZE**2)
+    moves.append(choose(points(referee), default=SIZE**2))
     referee.play(moves[-1])
   score = np.sum(referee.ownership()) - 0.5
   return moves, np.sign(score)

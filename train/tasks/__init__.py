@@ -6,6 +6,7 @@ from train.tasks.diffusion import Diffusion
 from train.tasks.go_policy import GoPolicy
 from train.tasks.go_reinforce import GoReinforce
 from train.tasks.go_value import GoValue
+from train.tasks.go_value_play import GoValuePlay
 from train.tasks.language import Language
 from train.tasks.selfplay import SelfPlayTask
 
@@ -15,6 +16,7 @@ TASKS = {
   'diffusion': Diffusion,
   'go_policy': GoPolicy,
   'go_value': GoValue,
+  'go_value_play': GoValuePlay,
   'go_reinforce': GoReinforce,
   'language': Language,
   'selfplay': SelfPlayTask,

@@ -15,7 +15,6 @@ from jax.sharding import Mesh, PartitionSpec
 
 from data.selfplay import SelfPlayData
 from mcts import episodes, playouts, recorded
-from mcts.go import State
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
@@ -112,17 +111,6 @@ class GoReinforce(OnBoard):
     if games % shards:
       raise UserError(f'task.{name}={games}: must be a multiple of {shards}, two for each device')
 
-  # -------- players --------
-
-  def drawn(self, variables: Variables) -> episodes.Player:
-    """Moves by the policy's own chances."""
-
-    def choose(states: State, keys: Array) -> Array:
-      logits = self.board.policy(variables, states)
-      return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
-
-    return choose
-
   # -------- evaluations --------
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
@@ -133,8 +121,8 @@ class GoReinforce(OnBoard):
 
     def play(keys: Array, variables: Variables) -> Array:
       random = functools.partial(playouts.random_moves, self.game)
-      other = random if fixed is None else self.drawn(fixed)
-      played = episodes.play(self.game, self.drawn(variables), other, keys)
+      other = random if fixed is None else self.board.drawn(fixed)
+      played = episodes.play(self.game, self.board.drawn(variables), other, keys)
       return played.result.reshape(2, -1).T  # with black, with white
 
     spread = jax.shard_map(play, mesh=mesh, in_specs=(rows, whole), out_specs=rows, check_vma=False)
@@ -201,7 +189,7 @@ class Games:
 
   def _on_device(self, keys: Array, variables: Variables, opponent: Variables) -> Batch:
     task, game = self.task, self.task.game
-    players = task.drawn(variables), task.drawn(opponent)
+    players = task.board.drawn(variables), task.board.drawn(opponent)
     played = episodes.play(game, *players, keys)
     count = task.batch_size // self.shards
     drawn = episodes.sample(game, played, jax.random.fold_in(keys[0], 0), count)

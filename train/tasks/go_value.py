@@ -15,38 +15,37 @@ from mcts import mixed
 from mcts.evaluators import Evaluate
 from mcts.go import Go, State
 from train.config import UserError
-from train.task import Batch, Metrics, Variables
-from train.tasks.positions import NONSENSE, PASS, Board, Learner, metrics_of, network_of
+from train.task import Batch, Batches, Metrics, Variables
+from train.tasks.positions import NONSENSE, PASS, Board, Learner, OnBoard, metrics_of, network_of
+
+VIEWS = ('planes and colour',)
 
 
-class GoValue(Learner):
-  """The task `go_value`: the mean of (z - v)^2, z = 1 or -1 as the player to move won or lost.
-
-  Its data are to have `with_result` and, so that a network does not learn games by heart,
-  `positions='one'`. `winner` is the share of positions whose winner the value's sign says.
+class Values(OnBoard):
+  """What tasks that learn values have in common: the loss is the mean of (z - v)^2, z = 1 or -1 as
+  the player to move won or lost, and `winner` the share of positions whose winner v's sign says.
 
   What a search needs besides, and may change after training: policy, rollout: the workdirs of runs
   of the task go_policy, a network and a rollout policy; without them all moves are alike, and
   rollouts random. mixing: the share lambda of the rollout's outcome in a leaf's value.
   """
 
-  views = ('planes and colour',)
+  policy: str
+  rollout: str
+  mixing: float
 
-  def __init__(
-    self,
-    model: Mapping[str, Any],
-    data: GoGames,
-    *,
-    policy: str = '',
-    rollout: str = '',
-    mixing: float = 0.5,
-  ):
-    super().__init__(model, data)
+  def search_with(self, policy: str, rollout: str, mixing: float) -> None:
     if not 0 <= mixing <= 1:
       raise UserError(f'task.mixing={mixing}: must be in [0, 1]')
-    if not getattr(data, 'with_result', True):
-      raise UserError('data.with_result=False: values are learnt from games that say who won')
     self.policy, self.rollout, self.mixing = policy, rollout, mixing
+
+  def batches(self, mesh: Mesh) -> Batches:
+    """Positions of the test: {'seen', 'result', 'mask'}."""
+    raise NotImplementedError
+
+  def facts(self) -> dict[str, Any]:
+    """For eval.json."""
+    raise NotImplementedError
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
@@ -90,6 +89,30 @@ class GoValue(Learner):
       'test/winner': float(np.mean(value * result > 0)),
     }
     return found, self.facts(), {}
+
+
+class GoValue(Learner, Values):
+  """The task `go_value`: values of positions of recorded games; see `Values`.
+
+  Its data are to have `with_result` and, so that a network does not learn games by heart,
+  `positions='one'`.
+  """
+
+  views = VIEWS
+
+  def __init__(
+    self,
+    model: Mapping[str, Any],
+    data: GoGames,
+    *,
+    policy: str = '',
+    rollout: str = '',
+    mixing: float = 0.5,
+  ):
+    super().__init__(model, data)
+    if not getattr(data, 'with_result', True):
+      raise UserError('data.with_result=False: values are learnt from games that say who won')
+    self.search_with(policy, rollout, mixing)
 
 
 def value(board: Board, variables: Variables, states: State) -> Array:

@@ -18,9 +18,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mcts import replay as replay_lib
 from mcts import resignation, selfplay
 from mcts.game import Game, beginnings
+from mcts.play_figures import Stats
 from mcts.replay import Replay
 from mcts.resignation import Calibration
-from mcts.selfplay import Actors, SelfPlay, Stats
+from mcts.selfplay import Actors, SelfPlay
 from train import mesh as mesh_lib
 from train.task import Batch, Variables
 from train.tasks.rating import Match

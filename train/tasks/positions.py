@@ -14,6 +14,7 @@ import models
 import models.summary
 from data.go_games import GoGames
 from mcts import features, patterns, recorded
+from mcts.episodes import Player
 from mcts.evaluators import Evaluate
 from mcts.game import beginnings
 from mcts.go import Go, State
@@ -84,6 +85,15 @@ class Board:
     logits = jnp.where(self.sensible(states), logits, NONSENSE)
     return jnp.pad(logits, ((0, 0), (0, 1)), constant_values=PASS)
 
+  def drawn(self, variables: Variables) -> Player:
+    """Moves by the policy's own chances."""
+
+    def choose(states: State, keys: Array) -> Array:
+      logits = self.policy(variables, states)
+      return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+    return choose
+
   def init(self, key: Array) -> Variables:
     seen = self.example()
     return self.model.init(key, jnp.zeros(seen.shape, jnp.result_type(seen.dtype, jnp.int32)))
@@ -142,12 +152,15 @@ class Learner(OnBoard):
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Batches without end: {'seen', 'move', 'result', 'index', 'mask'}."""
     source = reading.training(self.data, split, mesh, seed)
-    return SeenSource(source, seen(self.data, self.board.view, mesh))
+    return SeenSource(source, self._see(mesh))
 
   def batches(self, mesh: Mesh) -> Batches:
     """The held-out positions, each once and in order, likewise."""
     batches = reading.evaluation(self.data, 'test', mesh)
-    return SeenBatches(batches, seen(self.data, self.board.view, mesh))
+    return SeenBatches(batches, self._see(mesh))
+
+  def _see(self, mesh: Mesh) -> Callable[[Batch], Batch]:
+    return seen(Go(self.data.size, max_moves=self.data.entries), self.board.view, mesh)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     task: Any = self  # with what its heirs add
@@ -161,16 +174,15 @@ class Learner(OnBoard):
     return {'games': games, 'positions': min(self.data.eval_positions or total, total)}
 
 
-def seen(data: GoGames, view: str, mesh: Mesh) -> Callable[[Batch], Batch]:
-  """Batches of `data` to those that tasks learn from; each device makes its own part.
+def seen(game: Go, view: str, mesh: Mesh) -> Callable[[Batch], Batch]:
+  """Batches of records, as of `data.go_games`, to what tasks learn from: with 'seen' instead.
 
-  Ladders are read in loops of as many rounds as they need, which under `jit` alone would have all
-  devices talk in each round.
+  Each device makes its own part: ladders are read in loops of as many rounds as they need, which
+  under `jit` alone would have all devices talk in each round.
   """
-  game = Go(data.size, max_moves=data.entries)
 
   def make(batch: Batch) -> Batch:
-    kept = {name: batch[name] for name in ('move', 'result', 'index', 'mask')}
+    kept = {name: x for name, x in batch.items() if name not in recorded.FIELDS}
     return {'seen': VIEWS[view](game, recorded.states(game, batch)), **kept}
 
   return jax.jit(mesh_lib.per_device(make, mesh))
