@@ -1,6 +1,6 @@
 """AlphaGo's third stage: values of positions from games that its policies play, one of each.
 
-python launch.py train --config=alphago_value --config.task.policy=runs/alphago_policy \
+python launch.py train --config=alphago_value --config.task.begin=runs/alphago_policy \
   --config.task.player=runs/alphago_reinforce --workdir=runs/alphago_value
 
 Paper: Silver et al., Mastering the game of Go with deep neural networks and tree search, 2016: 30
@@ -9,8 +9,8 @@ training and 0.234 in the test. Here games are played as it trains, 128 every 10
 A try on a CPU: --config.task.size=9 and policies of 9x9 games, model.layers=4, model.filters=32.
 Ours: not trained yet; of human games see `alphago_value_records`.
 
-The policy is the search's as well, with a rollout policy beside it:
-  --config.task.rollout=runs/alphago_rollout
+With a run of go_policy for each, all of AlphaGo searches:
+  --config.task.policy=runs/alphago_policy --config.task.rollout=runs/alphago_rollout
 """
 
 from ml_collections import ConfigDict

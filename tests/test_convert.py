@@ -1,6 +1,5 @@
-"""Public weights as a workdir, its evaluation, fine-tuning and the way back, by transformers."""
+"""Public weights as a workdir, its evaluation and the way back, by transformers, too."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,73 +11,15 @@ import pytest
 
 from data import tokenizers
 from models import gpt
-from train import config as config_lib
+from tests import small_gpt2 as small
+from tests.small_gpt2 import BPE, MODEL, TEXT, assert_same, random_variables, tune
 from train import convert, tools
 from train.config import UserError
 
 pytestmark = pytest.mark.usefixtures('one_device')
+cache, text, folder, workdir = small.cache, small.text, small.folder, small.workdir  # fixtures
 
 SIZES = {'vocab_size': 300, 'n_positions': 32, 'n_embd': 16, 'n_layer': 2, 'n_head': 2}
-TEXT = 'the cat sat on the mat and the dog sat on the cat; so it goes.\n' * 40
-MODEL = gpt.GPT(300, block_size=32, layers=2, heads=2, width=16, dropout=0.1)
-BPE = tokenizers.train_bpe([TEXT, 'and so on, until the end of it all, which is not here. '], 300)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  monkeypatch.delenv('GPT2_BPE_DIR', raising=False)
-
-
-@pytest.fixture
-def text(tmp_path):
-  (tmp_path / 'text.txt').write_text(TEXT)
-  return str(tmp_path / 'text.txt')
-
-
-def random_variables(model, seed=0):
-  shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2), np.int32))
-  draw = np.random.default_rng(seed)
-  leaf = lambda x: 0.2 * draw.normal(size=x.shape).astype('f4')  # noqa: E731
-  return jax.tree.map(leaf, gpt.unboxed(shapes))
-
-
-@pytest.fixture
-def folder(tmp_path):
-  """A small GPT-2 with its tokenizer, in Hugging Face's layout."""
-  gpt.to_hf(MODEL, random_variables(MODEL), tmp_path / 'hf')
-  BPE.save(tmp_path / 'hf')
-  return str(tmp_path / 'hf')
-
-
-@pytest.fixture
-def workdir(folder, tmp_path):
-  convert.import_hf(folder, str(tmp_path / 'run'))
-  return str(tmp_path / 'run')
-
-
-def config_of(workdir, **overrides):
-  config = tools.read_config(workdir)
-  for key, value in overrides.items():
-    config = config_lib.override(config, key.replace('__', '.'), str(value))
-  return tools.complete_config(config)
-
-
-def tune(workdir, text, steps=5, **overrides):
-  settings = {
-    'data__dataset': text,
-    'train__steps': steps,
-    'train__log_every': 1,
-    'optimizer__learning_rate': 1e-2,
-    'optimizer__warmup_steps': 0,
-    **overrides,
-  }
-  tools.train(config_of(workdir, **settings), workdir)
-
-
-def losses(workdir):
-  lines = map(json.loads, pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines())
-  return [line['train/loss'] for line in lines if 'train/loss' in line]
 
 
 def nats(model, variables, tokens, block):
@@ -91,10 +32,6 @@ def nats(model, variables, tokens, block):
     total -= np.take_along_axis(logs, window[:, 1:, None], -1).sum()
     count += window.shape[1] - 1
   return total / count
-
-
-def assert_same(one, other):
-  jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 # -------- in --------
@@ -239,96 +176,6 @@ def test_an_import_that_is_interrupted_leaves_no_workdir(folder, tmp_path, monke
   convert.import_hf(folder, str(tmp_path / 'run'))
   assert tools.load_run(str(tmp_path / 'run')).step == 0
   assert not (tmp_path / 'run' / 'half').exists()
-
-
-# -------- fine-tuning --------
-
-
-@pytest.mark.long
-def test_fine_tuning_learns_and_resumes_to_the_same_bits(workdir, text, tmp_path, monkeypatch):
-  straight, broken = workdir, str(tmp_path / 'broken')
-  shutil.copytree(workdir, broken)
-  tune(straight, text)
-  seen = losses(straight)
-  assert seen[0] > seen[-1] and len(seen) == 5
-  real = tools.Loop.run
-
-  def until_three(self, *args, **kwargs):
-    real(dataclasses.replace(self, steps=3), *args, **kwargs)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(tools.Loop, 'run', until_three)
-    tune(broken, text)
-  assert tools.load_run(broken).step == 3
-  tools.train(config_of(broken), broken)  # as --workdir alone does
-  assert losses(broken) == seen
-  assert_same(tools.load_run(broken).variables, tools.load_run(straight).variables)
-
-
-@pytest.mark.long
-def test_fine_tuning_begins_with_the_imported_weights(workdir, text):
-  run = tools.load_run(workdir)
-  before = jax.device_get(run.variables)
-  tune(workdir, text, steps=1, optimizer__learning_rate=0.0, train__ema_decay=0.5)
-  after = tools.load_run(workdir)
-  assert after.step == 1 and after.config['train']['ema_decay'] == 0.5
-  assert_same(jax.device_get(after.variables), before)
-
-
-@pytest.mark.long
-def test_all_but_the_model_may_change_until_it_is_trained(workdir, text):
-  changes = {'model__dropout': 0.0, 'optimizer__schedule': 'linear', 'seed': 3}
-  tune(workdir, text, steps=1, data__batch_size=16, **changes)
-  with pytest.raises(UserError, match=r'data.batch_size=8: .* was made with 16'):
-    tune(workdir, text, steps=1, data__batch_size=8, **changes)
-
-
-@pytest.mark.long
-def test_a_start_that_fails_binds_to_nothing(workdir, text, monkeypatch):
-  def fail(*args):
-    raise MemoryError
-
-  with monkeypatch.context() as patch:
-    patch.setattr('train.loop._Session.run', fail)
-    with pytest.raises(MemoryError):
-      tune(workdir, text, train__ema_decay=0.9)
-  assert tools.load_run(workdir).step == 0  # an average is wanted, and none is there yet
-  tune(workdir, text, steps=1, seed=5)
-  assert tools.load_run(workdir).step == 1
-  assert json.loads(pathlib.Path(workdir, 'run.json').read_text())['seed'] == 5
-
-
-@pytest.mark.parametrize(
-  'key, value, message',
-  [
-    ('model__heads', 4, r'model.heads=4: .* was made with 2'),
-    ('model__softcap', 30.0, r'model.softcap=30.0: .* was made with 0.0'),
-    ('data__tokenizer', 'characters', r"data.tokenizer='characters': .* keeps another one, bpe"),
-    ('data__block_size', 64, r'data.block_size=64: must be at most model.block_size'),
-  ],
-)
-def test_what_the_weights_are_cannot_change(key, value, message, workdir, text):
-  with pytest.raises(UserError, match=message):
-    tune(workdir, text, **{key: value})
-
-
-@pytest.mark.long
-def test_a_config_of_ones_own_takes_the_weights(workdir, text):
-  """As --config=FILE --workdir=DIR does; the model may go by a size's name."""
-  config = {
-    'model': {'name': 'gpt2', 'block_size': 32, 'layers': 2, 'heads': 2, 'width': 16},
-    'task': 'language',
-    'data': {'name': 'text', 'dataset': text, 'tokenizer': 'gpt2', 'block_size': 32},
-    'optimizer': {'name': 'sgd', 'learning_rate': 0.0},
-    'train': {'steps': 1},
-    'seed': 7,
-  }
-  config['data']['batch_size'] = 8
-  before = jax.device_get(tools.load_run(workdir).variables)
-  tools.train(tools.complete_config(config), workdir)
-  run = tools.load_run(workdir)
-  assert run.step == 1 and run.config['model']['name'] == 'gpt2'
-  assert_same(jax.device_get(run.variables), before)
 
 
 # -------- out --------

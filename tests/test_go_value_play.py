@@ -14,7 +14,7 @@ from tests.go_referee import Referee
 from train import mesh as mesh_lib
 from train import tools
 from train.config import UserError
-from train.tasks.go_value_play import GoValuePlay
+from train.tasks.go_value_play import GoValuePlay, Rounds
 from train.tasks.positions import Board
 
 pytestmark = pytest.mark.usefixtures('one_device')
@@ -92,6 +92,12 @@ def task_of(batch_size=16, **options):
 
 
 @pytest.fixture(scope='module')
+def games():
+  """The source of records, before anything is seen of them."""
+  return task_of(batch_size=512).source('train', mesh(8), 0).source
+
+
+@pytest.fixture(scope='module')
 def player(tmp_path_factory):
   """The workdir of a policy that plays."""
   folder = str(tmp_path_factory.mktemp('player'))
@@ -108,7 +114,7 @@ def player(tmp_path_factory):
 
 def config(player, steps=4, **task):
   return tools.complete_config({
-    'task': {'name': 'go_value_play', 'policy': player, 'player': player, **AMOUNTS, **task},
+    'task': {'name': 'go_value_play', 'begin': player, 'player': player, **AMOUNTS, **task},
     'model': VALUE,
     'data': {'name': 'selfplay', 'batch_size': 64},
     'optimizer': {'name': 'adam', 'learning_rate': 0.01},
@@ -118,50 +124,51 @@ def config(player, steps=4, **task):
 
 
 @pytest.mark.long
-def test_a_ring_has_the_newest_rounds_and_each_device_its_part():
-  source = task_of().source('train', mesh(8), 0).source
-  carry = source.init(jax.random.key(3))
+def test_a_ring_has_the_newest_rounds_and_each_device_its_part(games):
+  carry = games.init(jax.random.key(3))
   for step in range(9):
     before = int(carry['rounds'])
-    carry, _ = source.next(carry, step, {})
+    carry, _ = games.next(carry, step, {})
     if step:
       assert int(carry['rounds']) - before == (step % 2 == 0)
   played = int(carry['rounds'])
   assert played >= 8
   ring = np.asarray(carry['ring']['points']).reshape(8, 6, 2, -1)
   for number in range(played - 6, played):
-    expected = np.asarray(source.play(carry['key'], number)['points']).reshape(8, 2, -1)
+    expected = np.asarray(games.play(carry['key'], number)['points']).reshape(8, 2, -1)
     np.testing.assert_array_equal(ring[:, number % 6], expected)
 
 
 @pytest.mark.long
-def test_a_round_is_the_same_on_any_number_of_devices():
-  one, eight = (task_of().source('train', mesh(n), 0).source.play for n in (1, 8))
+def test_a_round_is_the_same_on_any_number_of_devices(games):
+  alone = Rounds(task_of(), mesh())
   for number in range(2):
-    records = [play(jax.random.key(5), number) for play in (one, eight)]
+    records = [play(jax.random.key(5), number) for play in (alone, games.play)]
     for name, x in records[0].items():
       np.testing.assert_array_equal(x, records[1][name])
 
 
 @pytest.mark.long
-def test_what_is_drawn_are_positions_of_the_ring_turned_in_all_ways():
-  source = task_of(batch_size=512).source('train', mesh(8), 0).source
-  carry, batch = source.next(source.init(jax.random.key(3)), 0, {})
+def test_what_is_drawn_are_positions_of_the_ring_turned_in_all_ways(games):
+  carry, batch = games.next(games.init(jax.random.key(3)), 0, {})
   ring, batch = jax.device_get((carry['ring'], batch))
   board = np.arange(SIZE**2).reshape(SIZE, SIZE)
   turns = [np.asarray(symmetry.board(board, k)).ravel() for k in range(8)]
-  games = {}
+  records = {}
   for row in np.flatnonzero(ring['mask']):
     played = ring['points'][row, : ring['count'][row]]
-    for turn in turns:
+    for way, turn in enumerate(turns):
       moves = np.append(np.argsort(turn), SIZE**2)[played]
-      games.setdefault(tuple(moves.tolist()), []).append((row, ring['result'][row]))
-  seen = set()
+      records.setdefault(tuple(moves.tolist()), []).append((row, way, ring['result'][row]))
+  seen, ways = set(), set()
   for row in range(512):
     key = tuple(batch['points'][row, : batch['count'][row]].tolist())
-    assert batch['result'][row] in [result for _, result in games[key]]
-    seen.update(game for game, _ in games[key])
+    game, way, results = zip(*records[key], strict=True)
+    assert batch['result'][row] in results
+    seen.update(game)
+    ways.update(way if len(way) == 1 else ())
   assert seen == set(np.flatnonzero(ring['mask']).tolist())
+  assert ways == set(range(symmetry.COUNT))
   assert (batch['mask'] == 1).all()
 
 
@@ -195,6 +202,6 @@ def test_what_does_not_fit_is_refused():
   with pytest.raises(UserError, match=r'task\.kept=32: must be at least 64'):
     task_of(kept=32)
   with pytest.raises(UserError, match=r"task\.player='': give the workdir"):
-    GoValuePlay(VALUE, SelfPlayData(), size=SIZE, policy='a').source('train', mesh(), 0)
+    GoValuePlay(VALUE, SelfPlayData(), size=SIZE, begin='a').source('train', mesh(), 0)
   with pytest.raises(UserError, match=r'task\.games=20: must be a multiple of 8'):
     task_of(games=20, kept=80, test_games=20).source('train', mesh(8), 0)

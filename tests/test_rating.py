@@ -7,7 +7,7 @@ import pytest
 from mcts import connect_four_solver as solver
 from mcts.connect_four import ConnectFour
 from mcts.tictactoe import TicTacToe
-from tests.test_selfplay_task import mesh_of, task_of
+from tests.small_selfplay import mesh_of, task_of
 from train.config import UserError
 from train.tasks import rating
 

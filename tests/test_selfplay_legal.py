@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_selfplay_task import begin, task_of
+from tests.small_selfplay import begin, task_of
 
 SIZE, SLOTS = 5, 16
 PASS = SIZE * SIZE

@@ -26,11 +26,11 @@ class GoValuePlay(Values):
   """The task `go_value_play`: values of positions of games that policies play; see `Values`.
 
   Of each game one position is learnt: that after its U-th move, which is any legal point, where the
-  moves before are drawn from `policy` and those after it from `player` (Silver et al. 2016,
+  moves before are drawn by `begin` and those after it by `player` (Silver et al. 2016,
   Methods, 'Value network: regression'). U is drawn once for all games of a round, so that the two
   networks take turns; a game that is over by then has no position.
 
-  player: the workdir of a run whose policy plays on, of go_reinforce or go_policy.
+  begin, player: the workdirs of runs of go_policy or go_reinforce; there one of each.
   games: of a round; every: steps from one to the next; minimum: games before the first step.
   kept: the newest so many games, of which batches are drawn, turned or mirrored at random.
   test_games: of other rounds, for the test.
@@ -41,6 +41,7 @@ class GoValuePlay(Values):
     model: Mapping[str, Any],
     data: SelfPlayData,
     *,
+    begin: str = '',
     player: str = '',
     policy: str = '',
     rollout: str = '',
@@ -59,7 +60,8 @@ class GoValuePlay(Values):
     for name, value in (('kept', kept), ('test_games', test_games)):
       if value % games:
         raise UserError(f'task.{name}={value}: must be a multiple of task.games={games}')
-    self.data, self.board, self.player = data, Board(model, size, VIEWS), player
+    self.data, self.board = data, Board(model, size, VIEWS)
+    self.players = {'begin': begin, 'player': player}
     self.games, self.every, self.minimum, self.kept = games, every, minimum, kept
     self.test_games = test_games
     self.search_with(policy, rollout, mixing)
@@ -67,11 +69,11 @@ class GoValuePlay(Values):
   @functools.cached_property
   def policies(self) -> list[tuple[Board, Variables]]:
     """Who begins, and who goes on."""
-    found = {'policy': self.policy, 'player': self.player}
+    size, found = self.board.size, self.players
     for name, workdir in found.items():
       if not workdir:
         raise UserError(f"task.{name}='': give the workdir of a run, to play")
-    return [network_of(x, f'task.{name}', self.board.size, 'planes') for name, x in found.items()]
+    return [network_of(workdir, f'task.{x}', size, 'planes') for x, workdir in found.items()]
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     if split != 'train':
@@ -103,17 +105,19 @@ class Rounds:
     self.latest = int(LATEST * task.board.size**2)
     self.boards, self.variables = zip(*task.policies, strict=True)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
-    self.play = jax.jit(
-      jax.shard_map(
-        self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
-      )
+    self.spread = jax.shard_map(
+      self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
     )
+    self.play = jax.jit(self._play)
 
-  def __call__(self, key: Array, number: Array | int) -> Batch:
+  def __call__(self, key: Array, number: int) -> Batch:
+    return self.play(key, number, self.variables)
+
+  def _play(self, key: Array, number: Array, variables: tuple[Variables, ...]) -> Batch:
     key = jax.random.fold_in(key, number)
     turn = jax.random.randint(jax.random.fold_in(key, self.count), (), 1, self.latest + 1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.count))
-    return self.play(keys, turn, self.variables)
+    return self.spread(keys, turn, variables)
 
   def _on_device(self, keys: Array, turn: Array, variables: tuple[Variables, ...]) -> Batch:
     begin, go_on = (board.drawn(x) for board, x in zip(self.boards, variables, strict=True))
