@@ -37,6 +37,8 @@ class SelfPlay:
     to the power 1 / temperature (there: 30 and 1); later ones are the most visited, or Gumbel's.
   random_moves: a game begins with 0 to so many uniformly random moves, which are not learned, for
     positions that good play does not come to (of the kind of Wu 2019, appendix D).
+  wander: the chance that a move is random wherever in the game, after a search that is learned; who
+    wins says nothing then, and values are the search's.
   resign: see there.
   full: the share of moves searched in full. Others have `fast` simulations and no noise, and their
     policy is not learned (playout cap randomisation: Wu 2019, section 3.1).
@@ -53,6 +55,7 @@ class SelfPlay:
   temperature_moves: int = 0
   temperature: float = 1.0
   random_moves: int = 0
+  wander: float = 0.0
   resign: Resignation = Resignation()  # noqa: RUF009 it is frozen
   full: float = 1.0
   fast: int = 0
@@ -66,6 +69,8 @@ class SelfPlay:
       raise ValueError(f'simulations {self.simulations}: must be at least 1')
     if self.random_moves < 0:
       raise ValueError(f'random_moves {self.random_moves}: must be at least 0')
+    if not 0 <= self.wander <= 1:
+      raise ValueError(f'wander {self.wander}: a chance, from 0 to 1')
     if not 0 < self.full <= 1:
       raise ValueError(f'full {self.full}: a share of moves, above 0 and at most 1')
     if self.full < 1 and not 1 <= self.fast <= self.simulations:
@@ -177,8 +182,8 @@ class Move(NamedTuple):
   """What is played in each of B games, and why.
 
   action: int32 `[B]`. planes, legal: `[B, H, W, C]`, `[B, A]` of the positions. decision, tree: of
-  the search. astray: bool `[B]` whether the move is random instead. hopes: float32 `[B]` the most
-  that the position or a move that was tried is worth, for the player to move.
+  the search. astray: bool `[B]` whether the move is random and not to be learned. hopes: float32
+  `[B]` the most that the position or a move that was tried is worth, for the player to move.
   """
 
   action: Array
@@ -194,7 +199,8 @@ def _choose(game, settings, apply, actors, keys, full) -> Move:
   root, planes, legal = look(game, apply, actors.state)
   decision, tree = _think(game, settings, apply, actors, root, keys, full)
   astray = _astray(settings, actors)
-  action = jnp.where(astray, jax.vmap(evaluators.draw)(legal, fold(keys, 4)), decision.action)
+  random = jax.vmap(evaluators.draw)(legal, fold(keys, 4))
+  action = jnp.where(astray | _wandering(settings, keys), random, decision.action)
   hopes = jnp.maximum(decision.value, _best_value(tree))
   return Move(action, planes, legal, decision, tree, astray, hopes)
 
@@ -229,6 +235,12 @@ def _astray(settings: SelfPlay, actors: Actors) -> Array:
     return jnp.zeros(actors.length.shape, bool)
   moves = lambda key: jax.random.randint(key, (), 0, settings.random_moves + 1)  # noqa: E731
   return actors.length < jax.vmap(moves)(fold(_game_keys(actors), 5))
+
+
+def _wandering(settings: SelfPlay, keys: Array) -> Array:
+  """bool `[B]`: whether a move is random after its search."""
+  draw = jax.vmap(lambda key: jax.random.bernoulli(key, settings.wander))
+  return draw(fold(keys, 6)) if settings.wander else jnp.zeros(keys.shape, bool)
 
 
 def _game_keys(actors: Actors) -> Array:

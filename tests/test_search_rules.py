@@ -168,3 +168,17 @@ def test_policy_functions_are_reproducible_and_give_distributions():
     np.testing.assert_allclose(one.policy.sum(1), 1, atol=1e-5)
     assert (np.asarray(one.policy)[np.isneginf(root.logits)] == 0).all()
     assert np.isfinite(np.asarray(root.logits)[np.arange(3), np.asarray(one.action)]).all()
+
+
+@pytest.mark.long
+def test_gumbels_value_is_that_of_the_policy_to_be_learned():
+  root, expand, _ = synthetic.make(4, 20, illegal=0.2)
+  options = dict(num_simulations=16, rule=Gumbel(considered=8))
+  decision, tree = gumbel(root, expand, jax.random.key(0), **options)
+  edges = root_edges(tree)
+  first = mixed_value(edges, jnp.exp(edges.prior))[:, None]
+  q = np.where(edges.visits > 0, edges.total / np.maximum(edges.visits, 1), first)
+  np.testing.assert_allclose(decision.value, (decision.policy * q).sum(1), rtol=1e-5)
+  assert (decision.value > tree.value).all()  # which is of all moves that were tried
+  before = Gumbel().decide(start(root, capacity=1), keys_of(4))
+  np.testing.assert_allclose(before.value, root.value, rtol=1e-6)

@@ -84,12 +84,13 @@ def test_the_outcome_is_the_first_players_and_the_game_begins_anew(result):
 
 
 @pytest.mark.long
-def test_the_searchs_value_is_the_players_who_is_to_move():
+@pytest.mark.parametrize(('rule', 'simulations'), [(Puct(), 200), (Gumbel(), 20)], ids=str)
+def test_the_searchs_value_is_the_players_who_is_to_move(rule, simulations):
   """X X .   whoever is to move wins at once: X with 2, and before that O could not stop it.
   O O .
   . . ."""
   moves = SCRIPTS[1]
-  settings = SelfPlay(simulations=200, rule=Puct())
+  settings = SelfPlay(simulations=simulations, rule=rule)
   entries, _, _ = run(uniform(9), settings, 1)
   state = jax.tree.map(lambda x: x[None], GAME.init())
   for move in moves[:4]:
@@ -247,6 +248,20 @@ def test_games_begin_with_some_random_moves_that_are_not_learned():
   assert set(begins) == {0, 1, 2, 3}
   firsts = entries.planes[stones == 1].reshape(-1, 9, 2).any(-1).argmax(-1)
   assert len(set(firsts.tolist())) > 5
+
+
+@pytest.mark.parametrize('chance', [0.5, 1.0])
+def test_who_wanders_learns_what_the_search_would_have_played(chance):
+  settings = SelfPlay(simulations=3, rule=Puct(), wander=chance)
+  entries, _, _ = run(liking(1), settings, 40, batch=8, keys=keys_of(8))
+  assert entries.good.all()
+  free = ~entries.planes.any(-1).reshape(-1, 9)
+  np.testing.assert_array_equal(entries.policy.reshape(-1, 9).argmax(-1), free.argmax(-1))
+  going = ~entries.over[:-1]
+  before, after = (x.any(-1).reshape(39, 8, 9) for x in (entries.planes[:-1], entries.planes[1:]))
+  moves = (after & ~before).argmax(-1)[going]
+  liked = moves == (~before).argmax(-1)[going]
+  assert abs(liked.mean() - (1 - chance * (1 - 1 / (~before).sum(-1)[going]).mean())) < 0.1
 
 
 def bounds(over):

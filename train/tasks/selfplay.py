@@ -35,7 +35,7 @@ class SelfPlayTask:
 
   game: of `mcts.GAMES`. slots: games at a time, over all devices; moves: that each makes for a
     training step. simulations, rule ('puct' or 'gumbel', of `mcts.rules`), temperature_moves,
-    temperature, random_moves, full, fast, reuse, symmetries: see `mcts.selfplay.SelfPlay`.
+    temperature, random_moves, wander, full, fast, reuse, symmetries: see `mcts.selfplay.SelfPlay`.
   played_out: the share of games that nobody gives up, 0 for no resignation at all; wrong: the
     largest share of games given up that were not lost.
   window: positions that are kept, over all slots; window_start: as many are drawn from at first
@@ -69,6 +69,7 @@ class SelfPlayTask:
     temperature_moves: int = 0,
     temperature: float = 1.0,
     random_moves: int = 0,
+    wander: float = 0.0,
     full: float = 1.0,
     fast: int = 0,
     reuse: bool = False,
@@ -105,6 +106,8 @@ class SelfPlayTask:
     ):
       _require(name, value, value >= least, f'must be at least {least}')
     _require('value_mix', value_mix, 0 <= value_mix <= 1, 'must be in [0, 1]')
+    rule_of_wandering = 'needs task.value_mix=1.0: who wins says nothing after random moves'
+    _require('wander', wander, not wander or value_mix == 1, rule_of_wandering)
     _require('gate', gate, 0 <= gate < 1, 'must be in [0, 1), a share of points')
     self.data = data
     self.game = build(game, mcts.GAMES, 'game')
@@ -120,6 +123,7 @@ class SelfPlayTask:
         temperature_moves=temperature_moves,
         temperature=temperature,
         random_moves=random_moves,
+        wander=wander,
         resign=Resignation(wrong, played_out),
         full=full,
         fast=fast,
