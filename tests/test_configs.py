@@ -92,6 +92,7 @@ BATCHES = {
   'selfplay': positions,
   'go_policy': recorded,
   'go_value': recorded,
+  'go_value_play': recorded,
   'go_reinforce': own_moves,
 }
 
