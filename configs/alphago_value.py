@@ -6,8 +6,7 @@ python launch.py train --config=alphago_value --config.task.begin=runs/alphago_p
 Paper: Silver et al., Mastering the game of Go with deep neural networks and tree search, 2016: 30
 million games, 50 million batches of 32 in a week of 50 GPUs; a mean squared error of 0.226 in
 training and 0.234 in the test. Here games are played as it trains, 128 every 10 batches of 128.
-A try on a CPU: --config.task.size=9 and policies of 9x9 games, model.layers=4, model.filters=32.
-Ours: not trained on 19x19 yet; on 7x7, in small, 67 % of winners (docs/selfplay.md).
+Ours: not trained on 19x19 yet; on 7x7, on a CPU, 67 % of winners (docs/selfplay.md has how).
 
 With a run of go_policy for each, all of AlphaGo searches:
   --config.task.policy=runs/alphago_policy --config.task.rollout=runs/alphago_rollout

@@ -56,7 +56,7 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   _, black, white, _ = lax.while_loop(going, two_turns, start)
   states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), black, white)
   side = jnp.repeat(jnp.arange(2), half, total_repeat_length=2 * half)
-  result = jnp.sign(jax.vmap(game.score)(states)) * (1 - 2 * side)
+  result = jnp.sign(jax.vmap(game.score)(states)) * sign(side)
   return Episodes(states, side, result)
 
 
@@ -93,17 +93,19 @@ def positions(game: Go, states: State, turn: Array) -> dict[str, Array]:
   And 'result' for who is to move, 'mask': 0 of games that were over by then.
   """
   _, points, gone = jax.vmap(lambda state: stones_of(game.rules, state))(states)
-  zeros = jnp.zeros(points.shape[0], jnp.int32)
+  count = jnp.broadcast_to(turn, points.shape[:1])
   return {
-    'points': points.astype(jnp.uint16),
-    'gone': gone.astype(jnp.uint16),
-    'count': zeros + turn,
-    'start': zeros,
-    'blacks': zeros,
-    'first': zeros,
+    **_records(points.astype(jnp.uint16), gone.astype(jnp.uint16), count),
     'result': jnp.sign(jax.vmap(game.score)(states)) * sign(turn % 2),
     'mask': (states.count.astype(jnp.int32) > turn).astype(jnp.float32),
   }
+
+
+def _records(points: Array, gone: Array, count: Array) -> dict[str, Array]:
+  """Of games that began on an empty board, black to move."""
+  zeros = jnp.zeros_like(count)
+  records = {'points': points, 'gone': gone, 'count': count}
+  return {**records, 'start': zeros, 'blacks': zeros, 'first': zeros}
 
 
 def sample(game: Go, episodes: Episodes, key: Array, count: int) -> dict[str, Array]:
@@ -120,14 +122,8 @@ def sample(game: Go, episodes: Episodes, key: Array, count: int) -> dict[str, Ar
   place = jnp.searchsorted(before, chosen, side='right').astype(jnp.int32)
   place = jnp.minimum(place, before.shape[0] - 1)
   number, turn = place // points.shape[1], place % points.shape[1]
-  zeros = jnp.zeros_like(turn)
   return {
-    'points': points[number],
-    'gone': gone[number],
-    'count': turn,
-    'start': zeros,
-    'blacks': zeros,
-    'first': zeros,
+    **_records(points[number], gone[number], turn),
     'move': points[number, turn],
     'result': episodes.result[number],
   }

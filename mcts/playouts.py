@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mcts import chains, evaluators
+from mcts.game import sign
 from mcts.go import Go, State
 
 LONGEST = 3  # times N^2: moves of a game that is played out; it is scored as it stands then
@@ -40,8 +41,7 @@ def outcome(game: Go, choose: Choose) -> Callable[[State, Array], Array]:
 
   def play(states: State, keys: Array) -> Array:
     end = evaluators.play_out(game, choose, states, keys, LONGEST * game.size * game.size)
-    sign = (1 - 2 * jax.vmap(game.to_play)(states)).astype(jnp.float32)
-    return jnp.sign(jax.vmap(game.score)(end)) * sign
+    return jnp.sign(jax.vmap(game.score)(end)) * sign(jax.vmap(game.to_play)(states))
 
   return play
 

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_sample_images
 
 from data import ImageData, datasets, pipeline, records
+from tests.processes import HalfOf
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (37, 6, 5, 3)).astype(np.uint8)
@@ -162,17 +163,6 @@ def test_evaluation_sees_every_record_once_in_order(in_memory, devices):
 
 
 # --- several processes, as far as one can tell in one
-
-
-class HalfOf:
-  """A sharding as a process sees it that has only some of the devices."""
-
-  def __init__(self, whole: NamedSharding, devices):
-    self.whole, self.devices = whole, set(devices)
-
-  def addressable_devices_indices_map(self, shape):
-    parts = self.whole.devices_indices_map(shape)
-    return {device: part for device, part in parts.items() if device in self.devices}
 
 
 @pytest.mark.parametrize('tensor', [1, 2])

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from data import pipeline, text_rows
 from data.text import TextData
 from tests import small_texts
+from tests.processes import HalfOf
 from tests.small_texts import EOT
 
 cache, story, library = small_texts.cache, small_texts.story, small_texts.library  # fixtures
@@ -106,17 +107,6 @@ def test_batches_that_devices_cannot_share_are_refused(story):
 
 
 # -------- several processes, as far as one can tell in one --------
-
-
-class HalfOf:
-  """A sharding as a process sees it that has only some of the devices."""
-
-  def __init__(self, whole: NamedSharding, devices):
-    self.whole, self.devices = whole, set(devices)
-
-  def addressable_devices_indices_map(self, shape):
-    parts = self.whole.devices_indices_map(shape)
-    return {device: part for device, part in parts.items() if device in self.devices}
 
 
 class Spy:

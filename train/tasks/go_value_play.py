@@ -64,6 +64,7 @@ class GoValuePlay(Values):
     self.players = {'begin': begin, 'player': player}
     self.games, self.every, self.minimum, self.kept = games, every, minimum, kept
     self.test_games = test_games
+    self._rounds: Rounds | None = None
     self.search_with(policy, rollout, mixing)
 
   @functools.cached_property
@@ -80,15 +81,22 @@ class GoValuePlay(Values):
       raise ValueError(f'split {split!r}: only train is a stream; batches has the test')
     return SeenSource(Games(self, mesh), seen(self.game, self.board.view, mesh))
 
+  def rounds(self, mesh: Mesh) -> 'Rounds':
+    """One for training and test, for it is long in compiling."""
+    if self._rounds is None or self._rounds.mesh != mesh:
+      self._rounds = Rounds(self, mesh)
+    return self._rounds
+
   def batches(self, mesh: Mesh) -> Batches:
     """The test's positions: the rounds of a key of its own."""
-    play, key = Rounds(self, mesh), jax.random.key(1)
+    play, key = self.rounds(mesh), jax.random.key(1)
     rounds = [play(key, number) for number in range(self.test_games // self.games)]
     return SeenBatches(rounds, seen(self.game, self.board.view, mesh))
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    batches, measure = self.batches(mesh), make_eval(self)
-    return {'test': lambda variables: measure(variables, batches)}
+    measure = make_eval(self)
+    batches = functools.cache(lambda: self.batches(mesh))  # played when first asked for
+    return {'test': lambda variables: measure(variables, batches())}
 
   def facts(self) -> dict[str, Any]:
     return {'games': self.test_games}
@@ -101,7 +109,7 @@ class Rounds:
     shards = mesh_lib.batch_shards(mesh)
     if task.games % shards:
       raise UserError(f'task.games={task.games}: must be a multiple of {shards}, the devices')
-    self.game, self.count = task.game, task.games
+    self.mesh, self.game, self.count = mesh, task.game, task.games
     self.latest = int(LATEST * task.board.size**2)
     self.boards, self.variables = zip(*task.policies, strict=True)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
@@ -132,7 +140,7 @@ class Games:
   """
 
   def __init__(self, task: GoValuePlay, mesh: Mesh):
-    self.task, self.mesh, self.play = task, mesh, Rounds(task, mesh)
+    self.task, self.mesh, self.play = task, mesh, task.rounds(mesh)
     self.shards = mesh_lib.batch_shards(mesh)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     spread = functools.partial(jax.shard_map, mesh=mesh, out_specs=rows, check_vma=False)

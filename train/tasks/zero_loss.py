@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mcts.game import sign
 from train.task import Batch
 
 BINS = 10  # of predicted values, for the calibration error
@@ -33,10 +34,10 @@ def end_terms(game: Any, heads: Mapping[str, Array], batch: Batch) -> dict[str, 
   Wu 2019, section 4.1. Of the heads that there are.
   """
   known = batch['known'].astype(jnp.float32)
-  sign = (1 - 2 * batch['player']).astype(jnp.float32)
+  side = sign(batch['player'])
   turned = jax.vmap(game.symmetries.board)(batch['extras']['ownership'], batch['turn'])
-  owner = turned.astype(jnp.float32) * sign[:, None, None]
-  truth = {'ownership': owner, 'score': batch['extras']['score'] * sign / turned[0].size}
+  owner = turned.astype(jnp.float32) * side[:, None, None]
+  truth = {'ownership': owner, 'score': batch['extras']['score'] * side / turned[0].size}
   errors = {name: jnp.square(heads[name] - truth[name]) for name in truth if name in heads}
   return {name: known * x.reshape(len(x), -1).mean(1) for name, x in errors.items()}
 
