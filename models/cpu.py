@@ -119,7 +119,7 @@ def _convolve(x, kernel, strides, pads):
   if kernel.shape[:2] == (1, 1) and strides == (1, 1) and not any(map(any, pads)):
     return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
   m = _winograd_tile(x, kernel, strides, pads)
-  if m and (m != 3 or min(kernel.shape[2:]) >= 64):  # fewer channels repay it in the gradient alone
+  if m and _repaid_forward(x, kernel, pads):
     return winograd.convolve(x, kernel, pads, m)
   return plain_conv(x, kernel, strides, pads, 1)
 
@@ -180,6 +180,13 @@ def _winograd_tile(x, kernel, strides, pads) -> int:
   if tiles[4] >= channels:  # boards of 9 x 9 are whole tiles of 3 x 3
     return min([m for m in TILES[r] if m > 2], key=lambda m: tiles[m] * (m + r - 1) ** 2)
   return 2 if tiles[2] >= channels // 4 and tiles[2] >= 64 else 0
+
+
+def _repaid_forward(x, kernel, pads) -> bool:
+  """Whether it is without the kernel's gradient too: 3x3 of few channels in whole tiles alone."""
+  r = kernel.shape[0]
+  whole = not any(n % 4 for n in winograd.output_size(x.shape, pads, r))
+  return whole or r > 3 or min(kernel.shape[2:]) >= 64
 
 
 # -------- pooling --------
