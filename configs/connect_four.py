@@ -1,4 +1,4 @@
-"""Connect Four from nothing but its rules, by Gumbel's search: an hour on one CPU core.
+"""Connect Four from nothing but its rules, by Gumbel's search: two hours on two CPU cores.
 
 python launch.py train --config=connect_four --workdir=runs/connect_four
 
@@ -7,7 +7,8 @@ whose method this is; it has no Connect Four. The game is solved (Allis 1988), s
 often the network alone, without search, plays a best move: 100 % in the end. Positions with their
 best moves, as --config.task.solved=solved.txt, are made in a quarter of an hour by
   python -m mcts.connect_four_solver --positions=500 --output=solved.txt
-Ours: 92.2 % of 500 positions (seed 0, 57 minutes of one core; docs/selfplay.md has other ways).
+Ours: 94.0 % of 500 positions (seed 0, 112 minutes of two cores); 92.2 % in an hour of one core
+with 16 simulations. docs/selfplay.md has these and other ways.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +21,7 @@ def get_config() -> ConfigDict:
         name='selfplay',
         game='connect_four',
         slots=256,
-        simulations=16,
+        simulations=64,
         rule='gumbel(considered=7,scale=0.0)',
         wander=0.8,
         value_mix=1.0,
@@ -35,10 +36,10 @@ def get_config() -> ConfigDict:
         parts=True,
       ),
       model=dict(name='policy_value', blocks=4, channels=32),
-      data=dict(name='selfplay', batch_size=512),
+      data=dict(name='selfplay', batch_size=1024),
       optimizer=dict(name='adam', learning_rate=2e-3, schedule='cosine', weight_decay=1e-4),
       train=dict(
-        steps=2_500,
+        steps=3_000,
         log_every=50,
         eval_every=500,
         checkpoint_every=250,
