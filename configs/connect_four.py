@@ -1,6 +1,7 @@
-"""Connect Four from nothing but its rules, by Gumbel's search: two hours on two CPU cores.
+r"""Connect Four from nothing but its rules, by Gumbel's search: two hours on two CPU cores.
 
-python launch.py train --config=connect_four --workdir=runs/connect_four
+XLA_FLAGS=--xla_force_host_platform_device_count=2 \
+  python launch.py train --config=connect_four --workdir=runs/connect_four
 
 Paper: Danihelka, Guez, Schrittwieser, Silver, Policy improvement by planning with Gumbel, 2022,
 whose method this is; it has no Connect Four. The game is solved (Allis 1988), so the number is how
