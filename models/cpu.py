@@ -183,10 +183,11 @@ def _winograd_tile(x, kernel, strides, pads) -> int:
 
 
 def _repaid_forward(x, kernel, pads) -> bool:
-  """Whether it is without the kernel's gradient too: 3x3 of few channels in whole tiles alone."""
-  r = kernel.shape[0]
-  whole = not any(n % 4 for n in winograd.output_size(x.shape, pads, r))
-  return whole or r > 3 or min(kernel.shape[2:]) >= 64
+  """Whether it is without the kernel's gradient too: 3 x 3 of few channels only where hardly any
+  of the tiles lies outside of the image, as in AlexNet's first layer (55 of 56 pixels a side)."""
+  size = winograd.output_size(x.shape, pads, kernel.shape[0])
+  tiled = math.prod(-(-n // 4) * 4 for n in size)
+  return tiled <= 1.05 * math.prod(size) or kernel.shape[0] > 3 or min(kernel.shape[2:]) >= 64
 
 
 # -------- pooling --------
