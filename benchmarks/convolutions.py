@@ -10,7 +10,7 @@ import time
 from benchmarks import turns
 from train import host
 
-# name: batch, side or sides of the image, channels, of the kernel: side, channels, stride
+# name: batch, sides of the image, channels, of the kernel: side, channels, stride
 CASES = {
   'tic-tac-toe': (128, (3, 3), 32, 3, 32, 1),
   'go 5x5': (128, (5, 5), 32, 3, 32, 1),
@@ -28,7 +28,7 @@ CASES = {
 
 
 def forms(case):
-  """(what of it) -> 'ours' and 'plain' -> a function that runs it once."""
+  """'forward' and 'training' -> each form of `ops` -> a function that runs it once."""
   import jax
   import jax.numpy as jnp
 
@@ -50,10 +50,8 @@ def forms(case):
       program = jax.jit(lambda x, kernel: f(x, kernel)).lower(x, kernel).compile()
     return lambda: jax.block_until_ready(program(x, kernel))
 
-  names = {'ours': 'cpu', 'plain': 'plain'}
   return {
-    f.__name__: {name: compiled(f, form) for name, form in names.items()}
-    for f in (forward, training)
+    f.__name__: {form: compiled(f, form) for form in ops.FORMULATIONS} for f in (forward, training)
   }
 
 
@@ -77,7 +75,7 @@ def main():
   results = {}
   for case in CASES:
     found = {what: measure(pair, options.rounds) for what, pair in forms(case).items()}
-    results[case] = {what: turns.ratios(t['plain'], t['ours']) for what, t in found.items()}
+    results[case] = {what: turns.ratios(t['plain'], t['cpu']) for what, t in found.items()}
     rows = '  '.join(f'{what} {turns.show(row)}' for what, row in results[case].items())
     print(f'{case:22} {rows}', flush=True)
   turns.save(options.json, rounds=options.rounds, cases=results)

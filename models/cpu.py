@@ -136,9 +136,10 @@ def _input_gradient(x, kernel, dy, strides, pads):
 
 def _kernel_gradient(x, kernel, dy, strides, pads):
   m = _winograd_tile(x, kernel, strides, pads)
-  if m and (kernel.shape[0] > 3 or min(kernel.shape[2:]) >= 64):
+  if m and _wide(kernel):
     return winograd.kernel_gradient(x, dy, pads, m, kernel.shape[0])
-  if x.shape[-1] >= (32 if kernel.shape[:2] == (1, 1) else 256):  # below, products are too thin
+  # A product for each tap, of which 1 x 1 has one; more copy x so often that fewer channels lose.
+  if x.shape[-1] >= (32 if kernel.shape[:2] == (1, 1) else 256):
     x = apart(jnp.pad(x, ((0, 0), *pads, (0, 0))))
     taps = slices(x, kernel.shape[:2], strides)
     dkernel = [_rows_product(tap, dy) for tap in taps]
@@ -184,11 +185,16 @@ def _winograd_tile(x, kernel, strides, pads) -> int:
 
 
 def _repaid_forward(x, kernel, pads) -> bool:
-  """Whether it is where the transformed x is used once: 3 x 3 of few channels only where hardly
-  any of the tiles lies outside of the image, as in AlexNet's first (55 of 56 pixels a side)."""
+  """Of few channels only where hardly any of the tiles lies outside of the image, as in AlexNet's
+  first layer (55 of 56 pixels a side)."""
   size = winograd.output_size(x.shape, pads, kernel.shape[0])
   tiled = math.prod(-(-n // 4) * 4 for n in size)
-  return tiled <= 1.05 * math.prod(size) or kernel.shape[0] > 3 or min(kernel.shape[2:]) >= 64
+  return _wide(kernel) or tiled <= 1.05 * math.prod(size)
+
+
+def _wide(kernel) -> bool:
+  """Whether the products alone repay the transforms (`python -m benchmarks.convolutions`)."""
+  return kernel.shape[0] > 3 or min(kernel.shape[2:]) >= 64
 
 
 # -------- pooling --------
