@@ -1,6 +1,7 @@
 """An engine behind GTP: its clock, its moves, its analysis."""
 
 import io
+import itertools
 import os
 import threading
 import time
@@ -52,13 +53,16 @@ def test_settings_as_the_standard_means_them():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('settings', ['time_settings 1 0 0', 'kgs-time_settings byoyomi 0 0.4 1'])
-def test_moves_come_in_time_on_both_clocks(settings):
+@pytest.mark.parametrize('settings', ['time_settings 30 0 0', 'kgs-time_settings byoyomi 0 3 1'])
+def test_moves_come_in_time_on_both_clocks(monkeypatch, settings):
+  """By a clock of which a quarter of a second is gone each time that someone looks at it."""
   session = gtp.Session(rollout(), size=SIZE)
   assert session.answer(gtp.parse(settings)) == (True, '')
+  monkeypatch.setattr(time, 'monotonic', itertools.count(0.0, 0.25).__next__)
   for turn in range(16):
     success, _ = session.answer(gtp.parse(f'genmove {"bw"[turn % 2]}'))
     assert success and not any(own.flagged for own in session.clocks)
+  assert session.last.visits > 8 or session.position.passes
 
 
 def test_the_controllers_clock_counts():
