@@ -16,6 +16,7 @@ from models.barrier import apart
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
+NO_PADS = ((0, 0), (0, 0))
 
 # -------- products --------
 
@@ -63,6 +64,9 @@ def vary_alike(*arrays):
 # -------- convolution --------
 
 TILES = {3: (4, 3, 2), 5: (4, 2)}  # side of a kernel -> the m of F(m x m, side x side)
+# What Winograd's transforms cost in multiplications of its products: of a pixel's channel, and of a
+# weight (`python -m benchmarks.convolutions` shows where they are repaid).
+PIXEL, KERNEL = 160, 110
 
 
 def plain_conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) -> Array:
@@ -81,7 +85,7 @@ def conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) -> Arr
   if kernel.shape[:2] == (1, 1) and not any(map(any, pads)):
     x, strides = x[:, :: strides[0], :: strides[1]], (1, 1)
   if strides[0] == strides[1] > 1 and (blocks := _blocks(x, kernel, strides[0], pads)):
-    return conv(*blocks, (1, 1), ((0, 0), (0, 0)), 1)
+    return conv(*blocks, (1, 1), NO_PADS, 1)
   if strides == (1, 1) and (side := _tile_side(kernel)):
     return banded.convolve(x, kernel, pads, side)
   return _one_conv(*vary_alike(x, kernel), strides, pads)
@@ -118,8 +122,7 @@ _one_conv.defvjp(_conv_forward, _conv_backward)
 def _convolve(x, kernel, strides, pads):
   if kernel.shape[:2] == (1, 1) and strides == (1, 1) and not any(map(any, pads)):
     return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-  m = _winograd_tile(x, kernel, strides, pads)
-  if m and _repaid_forward(x, kernel, pads):
+  if m := _winograd_tile(x, kernel, strides, pads):
     return winograd.convolve(x, kernel, pads, m)
   return plain_conv(x, kernel, strides, pads, 1)
 
@@ -135,8 +138,7 @@ def _input_gradient(x, kernel, dy, strides, pads):
 
 
 def _kernel_gradient(x, kernel, dy, strides, pads):
-  m = _winograd_tile(x, kernel, strides, pads)
-  if m and _wide(kernel):
+  if m := _winograd_tile(x, kernel, strides, pads):
     return winograd.kernel_gradient(x, dy, pads, m, kernel.shape[0])
   # A product for each tap, of which 1 x 1 has one; more copy x so often that fewer channels lose.
   if x.shape[-1] >= (32 if kernel.shape[:2] == (1, 1) else 256):
@@ -154,7 +156,7 @@ def _blocks(x, kernel, s, pads):
   channels and stride 4, becomes 3 x 3 of 48.
   """
   (h, w, C, _), side = kernel.shape, -(-kernel.shape[0] // s)
-  if h != w or side not in TILES or s * s * C < 32:
+  if h != w or side not in TILES:
     return None
   rows, columns = ((n - 1) // s + side for n in winograd.output_size(x.shape, pads, h))
   wanted = zip(pads, (rows, columns), x.shape[1:3], strict=True)
@@ -164,37 +166,26 @@ def _blocks(x, kernel, s, pads):
   kernel = jnp.pad(kernel, ((0, more), (0, more), (0, 0), (0, 0)))
   kernel = kernel.reshape(side, s, side, s, C, -1).transpose(0, 2, 1, 3, 4, 5)
   x = x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, s * s * C)
-  return x, kernel.reshape(side, side, s * s * C, -1)
+  kernel = kernel.reshape(side, side, s * s * C, -1)
+  return (x, kernel) if _winograd_tile(x, kernel, (1, 1), NO_PADS) else None
 
 
 def _winograd_tile(x, kernel, strides, pads) -> int:
-  """The m of the F(m x m, r x r) that is fastest here, 0 where none is.
-
-  Transforming x costs in proportion to tiles x channels, the kernel channels x channels, and both
-  are repaid by the products in between, tiles x channels x channels: so there must be many of both.
-  """
-  channels, r = min(kernel.shape[2:]), kernel.shape[0]
-  square = kernel.shape[1] == r and strides == (1, 1) and max(map(max, pads)) < r
-  if not (square and r in TILES) or channels < 32 or x.dtype != jnp.float32:
+  """The m of the F(m x m, r x r) that is fastest here, 0 where none is."""
+  r, width, C, F = kernel.shape
+  square = width == r and strides == (1, 1) and max(map(max, pads)) < r
+  if not (square and r in TILES) or x.dtype != jnp.float32:
     return 0
   size = winograd.output_size(x.shape, pads, r)
-  tiles = {m: x.shape[0] * math.prod(-(-n // m) for n in size) for m in TILES[r]}
-  if tiles[4] >= channels:  # boards of 9 x 9 are whole tiles of 3 x 3
-    return min([m for m in TILES[r] if m > 2], key=lambda m: tiles[m] * (m + r - 1) ** 2)
-  return 2 if tiles[2] >= channels // 4 and tiles[2] >= 64 else 0
 
+  def cost(m):
+    """Multiplications for each output, with what takes as long as so many."""
+    tiles = [-(-n // m) for n in size]
+    products = ((m + r - 1) / m) ** 2 * C * F * (1 + KERNEL / (x.shape[0] * math.prod(tiles)))
+    return math.prod(tiles) * m * m / math.prod(size) * (products + PIXEL * (C + F))
 
-def _repaid_forward(x, kernel, pads) -> bool:
-  """Of few channels only where hardly any of the tiles lies outside of the image, as in AlexNet's
-  first layer (55 of 56 pixels a side)."""
-  size = winograd.output_size(x.shape, pads, kernel.shape[0])
-  tiled = math.prod(-(-n // 4) * 4 for n in size)
-  return _wide(kernel) or tiled <= 1.05 * math.prod(size)
-
-
-def _wide(kernel) -> bool:
-  """Whether the products alone repay the transforms (`python -m benchmarks.convolutions`)."""
-  return kernel.shape[0] > 3 or min(kernel.shape[2:]) >= 64
+  m = min(TILES[r], key=cost)
+  return m if cost(m) < r * r * C * F else 0
 
 
 # -------- pooling --------

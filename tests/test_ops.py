@@ -131,29 +131,31 @@ def test_dense(shape):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-  ('image', 'window', 'channels', 'stride', 'padding'),
+  ('images', 'kernel', 'stride', 'padding'),
   [
-    *((12, 3, 32, 1, 'SAME'), (16, 5, 32, 1, 'SAME')),
-    *((227, 11, 3, 4, 'VALID'), (63, 11, 3, 4, 'SAME')),
+    ((16, 12, 12, 64), (3, 3, 64, 64), 1, 'SAME'),
+    ((16, 16, 16, 32), (5, 5, 32, 32), 1, 'SAME'),
+    ((2, 227, 227, 3), (11, 11, 3, 96), 4, 'VALID'),
+    ((16, 63, 63, 3), (11, 11, 3, 96), 4, 'SAME'),
   ],
 )
-def test_large_enough_convolutions_take_winograd(image, window, channels, stride, padding):
+def test_large_enough_convolutions_take_winograd(images, kernel, stride, padding):
   """Products alone in the program, no convolution; and still the plain one's numbers."""
-  x, kernel = normal(0, 2, image, image, channels), normal(1, window, window, channels, 32)
+  x, kernel = normal(0, *images), normal(1, *kernel)
   conv = functools.partial(ops.conv, strides=(stride, stride), padding=padding)
   assert 'stablehlo.convolution' not in jax.jit(conv).lower(x, kernel).as_text()
-  small = x[:1, :window, :window]
+  small = x[:1, : len(kernel), : len(kernel)]
   assert 'stablehlo.convolution' in jax.jit(conv).lower(small, kernel).as_text()
   assert_same(conv, x, kernel, tolerance=1e-4)
 
 
 @pytest.mark.long
 def test_conv_under_vmap_and_on_a_mesh():
-  x, kernel = normal(0, 8, 12, 12, 32), normal(1, 3, 3, 32, 32)
+  x, kernel = normal(0, 8, 28, 28, 64), normal(1, 3, 3, 64, 64)
   loss = lambda kernel, x: jnp.square(ops.conv(x, kernel)).mean()  # noqa: E731
   gradient = jax.jit(jax.grad(loss))
   expected = gradient(kernel, x)
-  parts = jax.vmap(gradient, (None, 0))(kernel, x.reshape(2, 4, 12, 12, 32))
+  parts = jax.vmap(gradient, (None, 0))(kernel, x.reshape(2, 4, 28, 28, 64))
   np.testing.assert_allclose(parts.mean(0), expected, atol=1e-5)
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   split = jax.device_put(x, NamedSharding(mesh, PartitionSpec('data')))
