@@ -22,11 +22,13 @@ from train import host
 MOVES = 4  # of each game in a call
 
 # name: board, games at a time, blocks, channels, simulations
-CASES = {
+CPU_CASES = {
   '5x5-3x32': (5, 128, 3, 32, 24),  # configs/go_5x5.py
   '9x9-2x32': (9, 64, 2, 32, 32),
   '9x9-6x128': (9, 16, 6, 128, 32),  # the recipe's network and simulations
 }
+GPU_CASES = {'9x9-6x128': (9, 1_024, 6, 128, 32)}  # its games too
+CASES = GPU_CASES if host.accelerator() else CPU_CASES
 
 
 # -------- engines --------

@@ -39,13 +39,15 @@ def serve(burst, **about) -> None:
 class Worker:
   """The process of an engine, started as `python -m MODULE ARGUMENTS`; `about` is what it said.
 
-  It has launch.py's environment (huge pages, XLA's flags) where the caller's says nothing else.
+  It has launch.py's environment (huge pages, XLA's flags) where the caller's says nothing else; of
+  an accelerator's memory it takes what it uses, for they share it.
   """
 
   def __init__(self, engine: str, module: str, arguments: Sequence, **environment: str):
     self.engine = engine
     command = [sys.executable, '-m', module, *map(str, arguments)]
-    pipe, everything = subprocess.PIPE, {**host.settings(), **os.environ, **environment}
+    shared = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+    pipe, everything = subprocess.PIPE, {**host.settings(), **shared, **os.environ, **environment}
     self.process = subprocess.Popen(
       command, cwd=ROOT, env=everything, stdin=pipe, stdout=pipe, text=True
     )
