@@ -6,6 +6,7 @@ The variables must stand before the first import of jax, so they are set here at
 import os
 import pathlib
 
+import hypothesis
 import pytest
 
 cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
@@ -23,6 +24,10 @@ os.environ['XLA_FLAGS'] = ' '.join(
     '--xla_cpu_collective_call_terminate_timeout_seconds=600',
   ]
 ).strip()
+
+# An example that is the first to compile takes as long as it takes.
+hypothesis.settings.register_profile('untimed', deadline=None)
+hypothesis.settings.load_profile('untimed')
 
 
 @pytest.fixture(scope='module')

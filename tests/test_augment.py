@@ -72,7 +72,7 @@ def test_cutout_removes_a_square_that_may_hang_over_the_edge():
   assert 9 <= areas.min() < 36  # the centre is a pixel of the image, so a quarter always remains
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
   rotation=st.floats(0, 180), scale=st.floats(0, 0.5), shear=st.floats(0, 1), shift=st.floats(0, 9)
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mcts import chains
 from tests.go_referee import Referee
 
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=12, derandomize=True)
 
 
 LABEL = jax.jit(chains.label, static_argnums=1)

@@ -78,7 +78,7 @@ def test_every_colour_mode_becomes_the_set_s_channels(mode, channels, spec):
   assert np.abs(out.astype(int) - reference).max() < 3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(width=st.integers(1, 400), height=st.integers(1, 400), seed=st.integers(0, 1000))
 def test_inception_boxes_lie_inside_the_image(width, height, seed):
   rng = np.random.default_rng(seed)

@@ -55,7 +55,7 @@ def assert_equal(a, b):
 # --- the order of records
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(size=st.integers(1, 50), batch=st.integers(1, 120), seed=st.integers(0, 2**31))
 def test_every_epoch_visits_every_record_once(size, batch, seed):
   order = pipeline.Order(seed, size)
@@ -70,7 +70,7 @@ def test_epochs_and_seeds_differ():
   assert len({tuple(row) for row in rows}) == 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
   wanted=st.lists(st.integers(0, 200), min_size=1, max_size=8), batch=st.sampled_from([4, 8, 64])
 )

@@ -13,7 +13,7 @@ from mcts.go import Go
 from tests.go_play import played, random_action
 from tests.go_referee import Referee
 
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=12, derandomize=True)
 
 
 # -------- the rules --------

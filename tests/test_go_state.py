@@ -12,7 +12,7 @@ from mcts import superko
 from mcts.go import Go
 from tests.go_play import played, random_game
 
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=12, derandomize=True)
 
 
 # -------- what a state takes --------

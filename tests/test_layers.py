@@ -43,7 +43,7 @@ def numpy_conv(x, kernel, strides, pads, groups):
   return y
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
   size=st.tuples(st.integers(5, 8), st.integers(5, 8)),
   window=st.tuples(st.integers(1, 4), st.integers(1, 4)),

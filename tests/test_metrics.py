@@ -74,7 +74,7 @@ def test_an_interval_is_fetched_when_the_next_one_is_over(tmp_path):
   log.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(saved=st.integers(0, 20), lost=st.integers(0, 9), cut=st.booleans())
 def test_a_run_killed_anywhere_ends_in_the_same_lines(tmp_path_factory, saved, lost, cut):
   straight, stopped = (tmp_path_factory.mktemp(name) for name in ('straight', 'stopped'))

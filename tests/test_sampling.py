@@ -17,7 +17,7 @@ logit_rows = st.lists(
   min_size=B * V,
   max_size=B * V,
 ).map(lambda x: np.asarray(x, np.float32).reshape(B, V))
-quick = hypothesis.settings(max_examples=40, deadline=None)
+quick = hypothesis.settings(max_examples=40)
 
 
 def filtered(logits, seen=None, **kwargs):

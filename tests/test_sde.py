@@ -139,7 +139,7 @@ def test_what_processes_refuse():
 # -------- predictions --------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
   st.sampled_from(sorted(PROCESSES)),
   st.sampled_from(sorted(predictions.PREDICTIONS)),

@@ -144,7 +144,7 @@ def test_square_sizes_are_sizes():
   assert sgf.read(b'(;SZ[13:13])').size == 13
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_what_is_written_is_read(data):
   size = data.draw(st.sampled_from((2, 9, 19, 25)))
@@ -232,7 +232,7 @@ def test_broken_games_are_named_and_left_out():
   assert 'move 2: not on a board of size 9' in games.broken[1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
   st.lists(st.tuples(st.sampled_from(LINES + BROKEN), st.integers(0, 80), st.binary(max_size=3)))
 )

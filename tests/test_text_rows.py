@@ -19,7 +19,7 @@ def predicted(rows: dict[str, np.ndarray]) -> list[int]:
   return sorted(rows['tokens'][:, 1:][rows['mask'] > 0].tolist())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(size=st.integers(2, 200), block=st.integers(2, 40), seed=st.integers(0, 99))
 def test_an_epoch_of_windows_predicts_every_token_once(size, block, seed):
   windows = text_rows.Windows(numbered([size], ends=False), block)
@@ -39,7 +39,7 @@ def test_windows_begin_elsewhere_in_every_epoch():
   assert all(len(set(x.tolist())) == 1 for x in starts) and len({x[0] for x in starts}) > 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
   lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30),
   block=st.integers(2, 20),
@@ -68,7 +68,7 @@ def test_packing_loses_no_token_and_keeps_documents_apart(lengths, block, ends):
   assert whole == (stop - first <= block + 1).sum()  # what fits into a row is not cut
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 32), min_size=1, max_size=60))
 def test_best_fit_fills_rows_without_overflow(lengths):
   rows = text_rows.best_fit(np.array(lengths), 32)

@@ -21,7 +21,7 @@ from train.config import UserError
 from train.tasks import Language, writing
 from train.tasks.writing import Text, first_tokens
 
-quick = hypothesis.settings(max_examples=100, deadline=None)
+quick = hypothesis.settings(max_examples=100)
 BYTES = tokenizers.bytes_()
 PLAY = 'to be, or not to be: that is the question.\n' * 60
 MODEL = {'name': 'gpt', 'layers': 2, 'heads': 4, 'width': 32, 'block_size': 16}
