@@ -174,9 +174,9 @@ def _winograd_tile(x, kernel, strides, pads) -> int:
   """The m of the F(m x m, r x r) that is fastest here, 0 where none is."""
   r, width, C, F = kernel.shape
   square = width == r and strides == (1, 1) and max(map(max, pads)) < r
-  if not (square and r in TILES) or x.dtype != jnp.float32:
-    return 0
   size = winograd.output_size(x.shape, pads, r)
+  if not (square and r in TILES) or min(size) < 1 or x.dtype != jnp.float32:
+    return 0
 
   def cost(m):
     """Multiplications for each output, with what takes as long as so many."""

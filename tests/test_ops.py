@@ -149,6 +149,10 @@ def test_large_enough_convolutions_take_winograd(images, kernel, stride, padding
   assert_same(conv, x, kernel, tolerance=1e-4)
 
 
+def test_an_image_smaller_than_the_kernel_gives_nothing():
+  assert ops.conv(normal(0, 2, 2, 2, 64), normal(1, 3, 3, 64, 64), padding='VALID').size == 0
+
+
 @pytest.mark.long
 def test_conv_under_vmap_and_on_a_mesh():
   x, kernel = normal(0, 8, 28, 28, 64), normal(1, 3, 3, 64, 64)
