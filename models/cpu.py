@@ -155,19 +155,22 @@ def _blocks(x, kernel, s, pads):
   None where that does not make it one for Winograd's filtering. AlexNet's first, 11 x 11 of 3
   channels and stride 4, becomes 3 x 3 of 48.
   """
-  (h, w, C, _), side = kernel.shape, -(-kernel.shape[0] // s)
+  (h, w, C, F), side = kernel.shape, -(-kernel.shape[0] // s)
   if h != w or side not in TILES:
     return None
   rows, columns = ((n - 1) // s + side for n in winograd.output_size(x.shape, pads, h))
+  blocks = jax.ShapeDtypeStruct((x.shape[0], rows, columns, s * s * C), x.dtype)
+  kernels = jax.ShapeDtypeStruct((side, side, s * s * C, F), kernel.dtype)
+  if not _winograd_tile(blocks, kernels, (1, 1), NO_PADS):
+    return None
   wanted = zip(pads, (rows, columns), x.shape[1:3], strict=True)
   sides = [(low, n * s - size - low) for (low, _), n, size in wanted]
   x = winograd.pad(x, *sides).reshape(x.shape[0], rows, s, columns, s, C)
   more = side * s - h
   kernel = jnp.pad(kernel, ((0, more), (0, more), (0, 0), (0, 0)))
-  kernel = kernel.reshape(side, s, side, s, C, -1).transpose(0, 2, 1, 3, 4, 5)
-  x = x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, s * s * C)
-  kernel = kernel.reshape(side, side, s * s * C, -1)
-  return (x, kernel) if _winograd_tile(x, kernel, (1, 1), NO_PADS) else None
+  kernel = kernel.reshape(side, s, side, s, C, F).transpose(0, 2, 1, 3, 4, 5)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(blocks.shape), kernel.reshape(kernels.shape)
 
 
 def _winograd_tile(x, kernel, strides, pads) -> int:
