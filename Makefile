@@ -1,7 +1,7 @@
 # Thin lines over plain commands. PYTHON chooses the interpreter, EXTRAS what is installed beside
-# the dependencies: `make venv EXTRAS=test,check,cuda` for a GPU.
+# the dependencies: `make venv EXTRAS=cpu,test,check,cuda` for a GPU.
 PYTHON ?= python3
-EXTRAS ?= test,check
+EXTRAS ?= cpu,test,check
 CONSTRAINTS ?= --constraint constraints.txt
 VENV ?= .venv
 BIN = $(VENV)/bin

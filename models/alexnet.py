@@ -11,16 +11,8 @@ from flax.linen.initializers import normal, ones, zeros
 from jax import Array
 from jax.sharding import PartitionSpec
 
-from models.layers import (
-  COLUMN_AXIS,
-  Conv,
-  Dense,
-  Dropout,
-  LocallyConnected,
-  LocalResponseNorm,
-  MaxPool,
-  mesh_size,
-)
+from models.axes import COLUMN_AXIS, mesh_size
+from models.layers import Conv, Dense, Dropout, LocallyConnected, LocalResponseNorm, MaxPool
 
 
 class AlexNet(nn.Module):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models import cpu_text, ops
+from models import ops
+from models.cpu import text as cpu_text
 
 FORMS = ('auto', 'explicit', 'fused')
 MASKED = -1e30  # the score of what must not be seen; finite, since inf - inf is not a number

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models import cpu_decode, gpt
+from models import gpt
+from models.cpu import decode as cpu_decode
 from models.sampling import Rules, Sampling, choose
 
 PLAIN = Sampling()

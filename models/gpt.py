@@ -20,11 +20,11 @@ from jax.sharding import PartitionSpec
 from models import attention as attention_lib
 from models import gpt_parts as parts
 from models import ops
+from models.axes import BATCH_AXES, mesh_size
 from models.gpt_parameters import flops_per_token as flops_per_token
 from models.gpt_parameters import initial, kv_heads_of, parameters, unboxed
 from models.gpt_parameters import num_params as num_params
 from models.gpt_parts import chunked_cross_entropy as chunked_cross_entropy
-from models.layers import BATCH_AXES, mesh_size
 
 CHOICES = {
   'positions': ('learned', 'rope'),

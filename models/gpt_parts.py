@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from models import cpu, cpu_text, ops
-from models.layers import mesh_size, on_channels
+from models import ops
+from models.axes import mesh_size, vary_alike
+from models.cpu import text as cpu_text
+from models.layers import on_channels
 
 FUSED_ROWS = 64  # from how many rows on one product for several kernels pays their joining
 
@@ -116,7 +118,7 @@ def chunked_cross_entropy(
   if chunk < 0:
     raise ValueError(f'chunk={chunk}: a number of positions, or 0 for all')
   chunk = min(chunk, length) or length
-  head, hidden, weights = cpu.vary_alike(head, hidden, lax.stop_gradient(weights))
+  head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
   chunks = [in_chunks(x, chunk) for x in (hidden, targets, weights)]
   vocab = None if vocab == head.shape[0] else vocab
   return _cross_entropy((softcap, vocab), head, *chunks), weights.sum()

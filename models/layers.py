@@ -16,13 +16,9 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from models import ops
+from models.axes import BATCH_AXES, COLUMN_AXIS, bound_size, mesh_size
 
 STATISTICS = ('global', 'device')
-
-# The axes of train/mesh.py's mesh: what a batch is split over, and what holds AlexNet's columns.
-# Under pmap, whose programs see one device, 'data' is bound instead, as a named axis.
-BATCH_AXES = ('data', 'fsdp')
-COLUMN_AXIS = 'tensor'
 
 Initializer = Callable[..., Array]
 
@@ -39,13 +35,6 @@ def parameter(module: nn.Module, name: str, init: Initializer, shape, axes) -> A
   # Linen would constrain the value to its mesh axes, also where these do not divide it.
   value = module.param(name, init, tuple(shape), jnp.float32, unbox=False)
   return value.value if isinstance(value, nn.LogicallyPartitioned) else value
-
-
-def mesh_size(*axes: str) -> int:
-  """Over how many devices these axes of the current mesh split a jitted program; 1 without mesh."""
-  mesh = jax.sharding.get_abstract_mesh()
-  split = [axis for axis in axes if axis in mesh.shape and axis not in mesh.manual_axes]
-  return int(np.prod([mesh.shape[axis] for axis in split]))
 
 
 def on_channels(vector: Array, ndim: int) -> Array:
@@ -249,9 +238,10 @@ class BatchNorm(nn.Module):
 
 
 def normalise(x: Array, mean: Array, var: Array, *, scale, bias, epsilon: float, dtype) -> Array:
-  scale = on_channels(scale * lax.rsqrt(var + epsilon), x.ndim)
-  mean, bias = on_channels(mean, x.ndim), on_channels(bias, x.ndim)
-  return ((x.astype(jnp.float32) - mean) * scale + bias).astype(dtype)
+  # As a x + b the gradient needs two sums over x, not three.
+  a = scale * lax.rsqrt(var + epsilon)
+  a, b = on_channels(a, x.ndim), on_channels(bias - mean * a, x.ndim)
+  return (x.astype(jnp.float32) * a + b).astype(dtype)
 
 
 def by_batch(x: Array, affine: Callable[..., Array], statistics: str) -> tuple[Array, Array, Array]:
@@ -279,11 +269,3 @@ def moments(x: Array, *, everywhere: bool) -> tuple[Array, Array, int]:
   whole = lax.pmean(mean, 'data')
   # Variance within the devices' parts, plus that of their means: no difference of large numbers.
   return whole, lax.pmean(var + jnp.square(mean - whole), 'data'), count * devices
-
-
-def bound_size(axis: str) -> int:
-  """Devices along an axis that pmap or shard_map has bound, else 0."""
-  try:
-    return lax.axis_size(axis)
-  except NameError:
-    return 0

@@ -6,7 +6,6 @@ reverse-mode gradients only. Images are `[B, H, W, C]`, kernels `[h, w, C / grou
 """
 
 import contextlib
-import functools
 import math
 from collections.abc import Sequence
 
@@ -14,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from models import cpu
-from models.cpu import Pads, Pair
+from models.cpu import images, onednn
+from models.cpu.onednn import Pads, Pair
 
 FORMULATIONS = ('cpu', 'plain')
 _forced: list[str] = []  # `use` blocks entered, innermost last
@@ -49,14 +48,14 @@ def conv(x: Array, kernel: Array, *, strides: Pair = (1, 1), padding: Padding = 
   """Cross-correlation of `[B, H, W, C]` with `[h, w, C / groups, F]`: `[B, H', W', F]`."""
   strides = tuple(strides)
   pads = _pads(x, kernel.shape[:2], strides, padding)
-  form = cpu.conv if formulation() == 'cpu' else cpu.plain_conv
-  return form(x, kernel, strides, pads, groups)
+  by_onednn = formulation() == 'cpu' and onednn.takes(x, kernel, strides, pads, groups)
+  return (onednn.conv if by_onednn else onednn.plain_conv)(x, kernel, strides, pads, groups)
 
 
 def dense(x: Array, kernel: Array) -> Array:
   """`x @ kernel`: `[..., C]` with `[C, F]`."""
   if formulation() == 'cpu' and x.ndim == 2:
-    return cpu.dense(x, kernel)
+    return images.dense(x, kernel)
   return jnp.dot(x, kernel)
 
 
@@ -68,19 +67,14 @@ def max_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') 
   window, strides = tuple(window), tuple(strides)
   pads = _pads(x, window, strides, padding)
   if formulation() == 'cpu':
-    return cpu.max_pool(x, window, strides, pads)
+    return images.max_pool(x, window, strides, pads)
   return _reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
 
 
 def avg_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') -> Array:
   """The mean of each window, in which padding counts as zeros."""
   pads = _pads(x, window, strides, padding)
-  if formulation() == 'cpu':
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    total = functools.reduce(jnp.add, cpu.slices(x, window, strides))
-  else:
-    total = _reduce_window(x, 0.0, lax.add, window, strides, pads)
-  return total / math.prod(window)
+  return _reduce_window(x, 0.0, lax.add, window, strides, pads) / math.prod(window)
 
 
 def _reduce_window(x, start, function, window, strides, pads):
@@ -97,7 +91,7 @@ def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float
   Krizhevsky 2012, section 3.3; channels beyond the first and last count as zeros.
   """
   if formulation() == 'cpu':
-    return cpu.response_norm(x, size, k, alpha, beta)
+    return images.response_norm(x, size, k, alpha, beta)
   pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, size - 1 - size // 2)]
   window = (1,) * (x.ndim - 1) + (size,)
   total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
@@ -107,13 +101,8 @@ def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float
 def batch_moments(x: Array) -> tuple[Array, Array]:
   """Mean and biased variance of `[..., C]` over all but the last axis, float32 `[C]`."""
   x = x.astype(jnp.float32)
-  if formulation() == 'cpu':
-    rows = x.reshape(-1, x.shape[-1])
-    weights = jnp.full(rows.shape[:1], 1 / rows.shape[0], x.dtype)
-    mean, square = weights @ rows, weights @ (rows * rows)
-  else:
-    axes = tuple(range(x.ndim - 1))
-    mean, square = x.mean(axes), (x * x).mean(axes)
+  axes = tuple(range(x.ndim - 1))
+  mean, square = x.mean(axes), (x * x).mean(axes)
   return mean, jnp.maximum(square - mean * mean, 0.0)
 
 

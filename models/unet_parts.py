@@ -13,8 +13,9 @@ from flax.linen.initializers import ones, zeros
 from jax import Array
 
 from models import attention as attention_lib
-from models import cpu_images, ops
+from models import ops
 from models.conditioning import linear, uniform
+from models.cpu import images as cpu_images
 from models.gpt_parts import dense_each
 from models.layers import Conv, Dropout, Initializer, parameter
 
@@ -183,8 +184,6 @@ def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
 
   mask: bool `[B, S]`, which of them are seen; where none is, the result is 0.
   """
-  if mask is None and ops.formulation() == 'cpu':
-    return cpu_images.attend(q, k, v)
   if mask is None:
     kernel = 'cudnn' if attention_lib.cudnn_takes(q, None) else 'xla'
     return jax.nn.dot_product_attention(q, k, v, implementation=kernel)

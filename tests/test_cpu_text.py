@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import attention, cpu_text, ops
+from models import attention, ops
 from models import gpt_parts as parts
+from models.cpu import text as cpu_text
 
 
 def normal(seed, *shape):

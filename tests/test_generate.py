@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import cpu_decode, ops
 from models import generate as lib
+from models import ops
+from models.cpu import decode as cpu_decode
 from models.generate import generate
 from models.gpt import GPT, init_cache
 from models.sampling import Sampling

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import cpu_decode, generate, gpt, sampling
+from models import generate, gpt, sampling
+from models.cpu import decode as cpu_decode
 from models.gpt import GPT
 from models.gpt_parameters import unboxed
 from train import mesh as mesh_lib

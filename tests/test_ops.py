@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from models import banded, cpu, ops, winograd
+from models import ops
 
 few = settings(max_examples=12, derandomize=True)
 
@@ -69,120 +68,11 @@ def test_conv(window, strides, padding, groups, channels):
   assert_same(conv, x, kernel)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(('m', 'r'), [(2, 3), (3, 3), (4, 3), (2, 5), (4, 5)])
-@pytest.mark.parametrize('shape', [(2, 8, 8), (1, 7, 10), (3, 5, 3), (1, 2, 3)])
-@pytest.mark.parametrize('pads', [((1, 2), (2, 1)), ((0, 4), (4, 1))])
-def test_winograd_tiles_of_any_number_and_padding(m, r, shape, pads):
-  pads = [(min(low, r - 1), min(high, r - 1)) for low, high in pads]
-  x, kernel = normal(0, *shape, 3), normal(1, r, r, 3, 5)
-
-  def direct(kernel):
-    layout = ('NHWC', 'HWIO', 'NHWC')
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=layout)
-
-  y, pullback = jax.vjp(direct, kernel)
-  dy = normal(2, *y.shape)
-  ours = winograd.convolve(x, kernel, pads, m)
-  np.testing.assert_allclose(ours, y, rtol=0, atol=2e-5 * abs(y).max())
-  ours, expected = winograd.kernel_gradient(x, dy, pads, m, r), pullback(dy)[0]
-  np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5 * abs(expected).max())
-
-
-def test_winograd_transforms_are_exact():
-  """`A^T [(G g) * (B^T d)]` is the correlation of d with g; and B^T for F(4, 3) is the paper's."""
-  for m, r in [(2, 3), (3, 3), (4, 3), (2, 5), (4, 5)]:
-    BT, G, AT = winograd.transforms(m, r)
-    d, g = np.arange(m + r - 1) ** 2 - 3, np.arange(r) ** 3 - 5
-    np.testing.assert_allclose(AT @ ((G @ g) * (BT @ d)), np.correlate(d, g))
-  assert winograd.transforms(4, 3)[0][[0, 5]].tolist() == [[4, 0, -5, 0, 1, 0], [0, 4, 0, -5, 0, 1]]
-
-
-@pytest.mark.long
-@few
-@given(
-  size=st.tuples(st.integers(5, 11), st.integers(5, 11)),
-  window=st.sampled_from([2, 3, 5]),
-  side=st.sampled_from([2, 3, 4]),
-  padding=st.sampled_from(['VALID', 'SAME', ((0, 2), (2, 1))]),
-)
-def test_few_channels_as_banded_products(size, window, side, padding):
-  x, kernel = normal(0, 2, *size, 3), normal(1, window, window, 3, 2)
-  pads = ops._pads(x, kernel.shape[:2], (1, 1), padding)
-  plain = functools.partial(cpu.plain_conv, strides=(1, 1), pads=pads, groups=1)
-  ours = functools.partial(banded.convolve, pads=pads, s=side)
-
-  @functools.partial(jax.jit, static_argnums=0)
-  def value_and_gradients(form, x, kernel):
-    y, pullback = jax.vjp(form, x, kernel)
-    return y, *pullback(y)
-
-  results = [value_and_gradients(form, x, kernel) for form in (plain, ours)]
-  for a, b in zip(*results, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
-
-
 @pytest.mark.parametrize('shape', [(2, 30, 7), (30, 5, 9), (100, 40, 3)])
 def test_dense(shape):
   """Each order of the products that their shapes choose."""
   rows, inputs, outputs = shape
   assert_same(ops.dense, normal(0, rows, inputs), normal(1, inputs, outputs))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-  ('images', 'kernel', 'stride', 'padding'),
-  [
-    ((16, 12, 12, 64), (3, 3, 64, 64), 1, 'SAME'),
-    ((16, 16, 16, 32), (5, 5, 32, 32), 1, 'SAME'),
-    ((2, 227, 227, 3), (11, 11, 3, 96), 4, 'VALID'),
-    ((16, 63, 63, 3), (11, 11, 3, 96), 4, 'SAME'),
-  ],
-)
-def test_large_enough_convolutions_take_winograd(images, kernel, stride, padding):
-  """Products alone in the program, no convolution; and still the plain one's numbers."""
-  x, kernel = normal(0, *images), normal(1, *kernel)
-  conv = functools.partial(ops.conv, strides=(stride, stride), padding=padding)
-  assert 'stablehlo.convolution' not in jax.jit(conv).lower(x, kernel).as_text()
-  small = x[:1, : len(kernel), : len(kernel)]
-  assert 'stablehlo.convolution' in jax.jit(conv).lower(small, kernel).as_text()
-  assert_same(conv, x, kernel, tolerance=1e-4)
-
-
-def test_an_image_smaller_than_the_kernel_gives_nothing():
-  assert ops.conv(normal(0, 2, 2, 2, 64), normal(1, 3, 3, 64, 64), padding='VALID').size == 0
-
-
-@pytest.mark.long
-def test_conv_under_vmap_and_on_a_mesh():
-  x, kernel = normal(0, 8, 28, 28, 64), normal(1, 3, 3, 64, 64)
-  loss = lambda kernel, x: jnp.square(ops.conv(x, kernel)).mean()  # noqa: E731
-  gradient = jax.jit(jax.grad(loss))
-  expected = gradient(kernel, x)
-  parts = jax.vmap(gradient, (None, 0))(kernel, x.reshape(2, 4, 28, 28, 64))
-  np.testing.assert_allclose(parts.mean(0), expected, atol=1e-5)
-  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
-  split = jax.device_put(x, NamedSharding(mesh, PartitionSpec('data')))
-  np.testing.assert_allclose(gradient(kernel, split), expected, atol=1e-5)
-
-
-def test_conv_gradient_in_shard_map_is_summed_once():
-  """Of an unsplit kernel: `shard_map` adds the devices' parts, as for the plain form."""
-  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
-  x, kernel = normal(0, 8, 6, 6, 16), normal(1, 3, 3, 16, 16)
-
-  @functools.partial(
-    jax.shard_map,
-    mesh=mesh,
-    in_specs=(PartitionSpec(), PartitionSpec('data')),
-    out_specs=PartitionSpec(),
-  )
-  def gradient(kernel, x):
-    loss = lambda kernel: jax.lax.pmean(jnp.square(ops.conv(x, kernel)).mean(), 'data')  # noqa: E731
-    return jax.grad(loss)(kernel)
-
-  expected = jax.grad(lambda kernel: jnp.square(ops.conv(x, kernel)).mean())(kernel)
-  np.testing.assert_allclose(jax.jit(gradient)(kernel, x), expected, atol=1e-5)
 
 
 # -------- pooling --------

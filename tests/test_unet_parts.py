@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from models import conditioning, cpu_images, ops, unet_parts
+from models import conditioning, ops, unet_parts
+from models.cpu import images as cpu_images
 from tests.denoising import assert_close, jit, normals
 
 

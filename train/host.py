@@ -3,10 +3,13 @@
 All of it must be settled before JAX is imported, and launch.py alone asks for it.
 """
 
+import contextlib
 import glob
 import importlib.metadata
 import importlib.util
+import itertools
 import os
+import platform
 import sys
 from typing import Any
 
@@ -64,6 +67,18 @@ def report(*, host_tuning: bool) -> dict[str, Any]:
   """What of the environment bears on the speed, for run.json."""
   names = ('GLIBC_TUNABLES', 'XLA_FLAGS')
   return {'host_tuning': host_tuning, **{name: os.environ.get(name, '') for name in names}}
+
+
+def processor() -> str:
+  """Returns the processor's name, its family and model (names alone tell few apart), and cores."""
+  names = {'model name': platform.processor(), 'cpu family': '', 'model': ''}
+  with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
+    for line in itertools.takewhile(str.strip, file):  # of the first core
+      key, _, value = line.partition(':')
+      if key.strip() in names:
+        names[key.strip()] = value.strip()
+  name, family, model = names.values()
+  return f'{name} (family {family}, model {model}), {os.cpu_count()} cores'
 
 
 def _add(variable: str, setting: str, *, separator: str) -> None:

@@ -11,7 +11,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.barrier import in_turn
+from models.cpu.order import in_turn, unrolled
 from train import mesh as mesh_lib
 from train.ahead import Ahead
 from train.config import UserError
@@ -186,9 +186,9 @@ def _gradients(
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0][0], shapes[1], shapes[0][1][1])
   )
-  # XLA's CPU compiler runs a convolution's gradient a hundred times slower inside a loop.
-  unroll = accumulate if jax.default_backend() == 'cpu' else 1
-  ((value, grads, metrics), extra), _ = lax.scan(add, (zeros, extra), microbatches, unroll=unroll)
+  ((value, grads, metrics), extra), _ = lax.scan(
+    add, (zeros, extra), microbatches, unroll=unrolled(accumulate)
+  )
   return value / accumulate, jax.tree.map(lambda g: g / accumulate, grads), extra, metrics
 
 

@@ -20,7 +20,9 @@ from jax.sharding import Mesh
 
 import models
 from data import SOURCES
+from models.cpu import onednn
 from train import config as config_lib
+from train import host as host_lib
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
 from train.config import UserError, unknown
@@ -272,6 +274,8 @@ def provenance() -> dict[str, Any]:
     'versions': {'python': platform.python_version(), **versions},
     'platform': device.platform,
     'device': device.device_kind,
+    'processor': host_lib.processor(),
+    'convolutions': onednn.description() if device.platform == 'cpu' else 'XLA',
     'device_count': jax.device_count(),
     'process_count': jax.process_count(),
   }

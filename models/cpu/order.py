@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from models.cpu import build
+
 
 @jax.custom_vjp
 def apart(x: Any) -> Any:
@@ -34,3 +36,11 @@ def in_turn(first: Any, then: Any) -> tuple[Any, Any]:
   come first; XLA's CPU backend copies the array where nothing says so.
   """
   return apart((first, then)) if jax.default_backend() == 'cpu' else (first, then)
+
+
+def unrolled(steps: int) -> int:
+  """Returns how many of a training loop's steps to compile one after another.
+
+  All where XLA convolves on a CPU: its gradients are a hundred times slower inside of a loop.
+  """
+  return steps if jax.default_backend() == 'cpu' and build.why_not() else 1

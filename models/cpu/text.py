@@ -10,33 +10,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from models.cpu import vary_alike
+from models.axes import vary_alike
 
 EPSILON = 1e-5
 BLOCKS, SMALLEST_BLOCK = 4, 32  # of queries
-LANES = 16  # float32 numbers of a vector register
-
-# -------- along the last axis, which XLA:CPU sums one number after another --------
 
 
 def row_means(x: Array) -> Array:
   """`[..., C]` to `[..., 1]`, as a product."""
-  return _row_products(x, jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype))
-
-
-def row_sums(x: Array) -> Array:
-  return _row_products(x, jnp.ones(x.shape[-1], x.dtype))
-
-
-def _row_products(x, vector):
-  return lax.dot_general(x, vector, (((x.ndim - 1,), (0,)), ((), ())))[..., None]
-
-
-def row_maxima(x: Array) -> Array:
-  """`[..., C]` to `[..., 1]`, a register's width at a time."""
-  if x.shape[-1] % LANES:
-    return x.max(-1, keepdims=True)
-  return x.reshape(*x.shape[:-1], -1, LANES).max(-2).max(-1, keepdims=True)
+  mean = jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype)
+  return lax.dot_general(x, mean, (((x.ndim - 1,), (0,)), ((), ())))[..., None]
 
 
 # -------- norms --------
@@ -99,8 +82,8 @@ def _attend_forward(q, k, v, mask):
   for a, b in _blocks(q.shape[1]):
     scores = _product(queries[:, :, a:b], keys[..., :b], 3, 2)  # [B, H, t, S]
     scores = jnp.where(mask[:, :, a:b, :b], scores, -jnp.inf)  # each row's largest is finite
-    exponentials.append(jnp.exp(scores - row_maxima(scores)))
-    rates.append(1 / row_sums(exponentials[-1]))
+    exponentials.append(jnp.exp(scores - scores.max(-1, keepdims=True)))
+    rates.append(1 / exponentials[-1].sum(-1, keepdims=True))
     outs.append(_product(exponentials[-1], values[:, :, :b], 3, 2) * rates[-1])
   out = jnp.concatenate(outs, 2)
   saved = q, k, v, out, exponentials, jnp.concatenate(rates, 2)
@@ -111,7 +94,7 @@ def _attend_backward(saved, dy):
   q, k, v, out, exponentials, rates = saved
   queries, keys, values = _scaled(q), _by_head(k), _turned(v)
   dy = _by_head(dy) * rates
-  through = row_sums(dy * out)  # what the softmax's gradient subtracts
+  through = (dy * out).sum(-1, keepdims=True)  # what the softmax's gradient subtracts
   dqueries, dkeys, dvalues = [], 0.0, 0.0
   for (a, b), weights in zip(_blocks(q.shape[1]), exponentials, strict=True):
     dout = dy[:, :, a:b]

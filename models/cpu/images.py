@@ -1,0 +1,210 @@
+"""The forms that XLA's CPU backend runs well, each the equal of a plain one in `models/ops.py`.
+
+They have reverse-mode gradients only, and gradients of their own wherever the derived one is slow.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from models.axes import vary_alike
+from models.cpu.order import apart
+
+# -------- products --------
+
+FEW_ROWS = 16  # of x: `x^T dy` is faster as so many outer products, one loop that XLA fuses
+
+
+def dense(x: Array, kernel: Array) -> Array:
+  """`x @ kernel`, `[B, C]` with `[C, F]`."""
+  return _dense(*vary_alike(x, kernel))
+
+
+@jax.custom_vjp
+def _dense(x, kernel):
+  return x @ kernel
+
+
+def _dense_backward(saved, dy):
+  x, kernel = saved
+  # Of two matrices that share their last axis XLA:CPU transposes one in memory: not the larger.
+  dx = apart(kernel @ dy.T).T if x.shape[0] < x.shape[1] else dy @ kernel.T
+  if x.shape[0] <= FEW_ROWS and x.dtype == jnp.float32:
+    dx, x, dy = apart((dx, x, dy))  # dx first, from the old kernel
+    return dx, sum(x[i][:, None] * dy[i][None] for i in range(x.shape[0]))
+  return apart((dx, _rows_product(x, dy)))
+
+
+_dense.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _dense_backward)
+
+
+def _rows_product(x, dy):
+  """`x^T dy` over all rows, `[C, F]`. XLA:CPU first transposes the left operand in memory."""
+  x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+  (rows, C), F = x.shape, dy.shape[1]
+  # The other order transposes dy and the result.
+  return apart(dy.T @ x).T if rows * C > rows * F + C * F else x.T @ dy
+
+
+# -------- pooling --------
+
+
+def slices(x, window, strides) -> list[Array]:
+  """The first value of every window, the second, ...: h * w arrays `[B, H', W', C]`."""
+  size = _pooled(x.shape, window, strides)
+  return [
+    x[:, i : i + (size[0] - 1) * strides[0] + 1 : strides[0], j:][
+      :, :, : (size[1] - 1) * strides[1] + 1 : strides[1]
+    ]
+    for i in range(window[0])
+    for j in range(window[1])
+  ]
+
+
+def _pooled(shape, window, strides):
+  return [(n - w) // s + 1 for n, w, s in zip(shape[1:3], window, strides, strict=True)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def max_pool(x, window, strides, pads):
+  return _max_forward(x, window, strides, pads)[0]
+
+
+def _max_forward(x, window, strides, pads):
+  """The maxima, and where in its window each was, int8."""
+  shape = x.shape
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+  best, where = None, None
+  for i, values in enumerate(slices(x, window, strides)):
+    if i == 0:
+      best, where = values, jnp.zeros(values.shape, jnp.int8)
+    else:
+      where = jnp.where(values > best, jnp.int8(i), where)
+      best = jnp.maximum(best, values)
+  return best, (where, shape)
+
+
+def _max_backward(window, strides, pads, saved, dy):
+  """Pixel (s t + p, s u + q) collects from the windows where it is number i, j = p, q modulo s."""
+  where, shape = saved
+  h, w = strides
+  tiles = [-(-(n + sum(p)) // s) for n, p, s in zip(shape[1:3], pads, strides, strict=True)]
+  # Windows that begin so many tiles above a pixel still hold it.
+  above = [(n - 1) // s for n, s in zip(window, strides, strict=True)]
+  sides = [(a, n - size) for a, n, size in zip(above, tiles, dy.shape[1:3], strict=True)]
+  padded = [_pad(x, *sides) for x in (dy, where)]
+  dy, where = apart(padded)
+  phases = [[jnp.zeros((shape[0], *tiles, shape[3]), dy.dtype)] * w for _ in range(h)]
+  for number, (i, j) in enumerate(np.ndindex(window)):
+    top, left = above[0] - i // h, above[1] - j // w
+    here = lambda x: x[:, top : top + tiles[0], left : left + tiles[1]]  # noqa: B023, E731
+    phases[i % h][j % w] += jnp.where(here(where) == number, here(dy), 0)
+  phases = apart(phases)
+  dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
+  dx = dx.reshape(shape[0], tiles[0] * h, tiles[1] * w, shape[3])
+  return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]],)
+
+
+def _pad(x, height, width):
+  """By (low, high) of the image's sides, of which high may be negative."""
+  return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (*height, 0), (*width, 0), (0, 0, 0)))
+
+
+max_pool.defvjp(_max_forward, _max_backward)
+
+
+# -------- normalisation --------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def response_norm(x, size, k, alpha, beta):
+  return _response_forward(x, size, k, alpha, beta)[0]
+
+
+def _response_forward(x, size, k, alpha, beta):
+  """The sum over channels as a product with a band matrix."""
+  x = apart(x)
+  base = k + alpha * ((x * x) @ _band(x, size))
+  return apart(x * _power(base, beta)), (x, base)
+
+
+def _response_backward(size, k, alpha, beta, saved, dy):
+  x, base = saved
+  dy = apart(dy)
+  direct = dy * _power(base, beta)
+  through = (direct * x / base) @ _band(x, size).T
+  return (apart(direct - (2 * alpha * beta) * x * through),)
+
+
+response_norm.defvjp(_response_forward, _response_backward)
+
+
+def _band(x, size):
+  """`[C, C]`: which channels (rows) are summed for which (columns)."""
+  channels = np.arange(x.shape[-1])
+  offset = channels[:, None] - channels[None, :] + size // 2
+  return ((offset >= 0) & (offset < size)).astype(x.dtype)
+
+
+def _power(x, beta):
+  """`x^-beta`; of 3/4, the paper's, by two roots, each used once: so all of it becomes one loop."""
+  return lax.rsqrt(x * jnp.sqrt(x)) if beta == 0.75 else x**-beta
+
+
+def group_norm(x: Array, scale: Array, bias: Array, shift: Array, groups, epsilon, silu) -> Array:
+  """`unet_parts.plain_group_norm`: x is read once for sums per channel, once to be normalised."""
+  return _group_norm(*vary_alike(x, scale, bias, shift), groups, epsilon, silu)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _group_norm(x, scale, bias, shift, groups, epsilon, silu):
+  return _forward(x, scale, bias, shift, groups, epsilon, silu)[0]
+
+
+def _forward(x, scale, bias, shift, groups, epsilon, silu):
+  x = apart(x)
+  sums = _sums(x.astype(jnp.float32))
+  a, b = _affine(sums, scale, bias, shift, x.shape[1] * x.shape[2], groups, epsilon)
+  y = a[:, None, None] * x + b[:, None, None]
+  y = y * lax.logistic(y) if silu else y
+  return apart(y.astype(x.dtype)), (x, sums, scale, bias, shift)
+
+
+def _sums(x):
+  """`[B, C]` each: of values, of their squares."""
+  return x.sum((1, 2)), (x * x).sum((1, 2))
+
+
+def _affine(sums, scale, bias, shift, pixels, groups, epsilon):
+  """The a and b, `[B, C]`, of the normalised `a x + b`."""
+  mean, square = (s / pixels for s in sums)
+  mean, square = mean + shift, square + 2 * shift * mean + shift * shift
+  mean, square = (
+    jnp.repeat(m.reshape(len(m), groups, -1).mean(-1), m.shape[1] // groups, axis=1)
+    for m in (mean, square)
+  )
+  a = scale * lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)
+  return a, bias + a * (shift - mean)
+
+
+def _backward(groups, epsilon, silu, saved, dy):
+  x, sums, *rest = saved
+  pixels = x.shape[1] * x.shape[2]
+  affine = functools.partial(_affine, pixels=pixels, groups=groups, epsilon=epsilon)
+  (a, b), pull = jax.vjp(affine, sums, *rest)
+  dz = dy.astype(jnp.float32)
+  if silu:
+    z = a[:, None, None] * x + b[:, None, None]
+    s = lax.logistic(z)
+    dz = dz * (s * (1 + z * (1 - s)))
+  dz = apart(dz)
+  da, db = (dz * x).sum((1, 2)), dz.sum((1, 2))
+  (d1, d2), *others = pull((da, db))
+  dx = a[:, None, None] * dz + (2 * d2[:, None, None] * x + d1[:, None, None])
+  return (apart(dx.astype(x.dtype)), *others)
+
+
+_group_norm.defvjp(_forward, _backward)
