@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,18 @@ def _compile(
   ]
   command += ['-o', str(folder / 'onednn.so')]
   subprocess.run(command, check=True, capture_output=True, text=True)
+  _forbid_executable_stack(folder / 'onednn.so')
+
+
+def _forbid_executable_stack(library: pathlib.Path) -> None:
+  """Writes the header PT_GNU_STACK, which TinyCC leaves out and newer C libraries insist on.
+
+  It takes the place of PT_GNU_EH_FRAME, which C++ exceptions would need.
+  """
+  data = bytearray(library.read_bytes())
+  header = data.index(struct.pack('<II', 0x6474E550, 4))
+  data[header : header + 8] = struct.pack('<II', 0x6474E551, 6)  # readable, writable
+  library.write_bytes(data)
 
 
 def _openmp() -> pathlib.Path:
