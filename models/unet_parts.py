@@ -13,9 +13,7 @@ from flax.linen.initializers import ones, zeros
 from jax import Array
 
 from models import attention as attention_lib
-from models import ops
 from models.conditioning import linear, uniform
-from models.cpu import images as cpu_images
 from models.gpt_parts import dense_each
 from models.layers import Conv, Dropout, Initializer, parameter
 
@@ -56,24 +54,33 @@ class GroupNorm(nn.Module):
       factor = 1 + factor.astype(jnp.float32)
       scale, bias = scale * factor, bias * factor + term.astype(jnp.float32)
     shift = jnp.zeros((1, *shape)) if shift is None else shift.astype(jnp.float32)
-    norm = cpu_images.group_norm if ops.formulation() == 'cpu' else plain_group_norm
     groups = groups_of(*shape, self.groups)
-    return norm(x, scale, bias, shift, groups, EPSILON, self.silu).astype(self.dtype)
+    return group_norm(x, scale, bias, shift, groups, EPSILON, self.silu).astype(self.dtype)
 
 
 def groups_of(channels: int, most: int) -> int:
   return max(n for n in range(1, max(min(most, channels // 4), 1) + 1) if channels % n == 0)
 
 
-def plain_group_norm(x, scale, bias, shift, groups: int, epsilon: float, silu: bool) -> Array:
-  """x `[B, H, W, C]`; scale, bias, shift `[1 or B, C]`; float32."""
-  x = x.astype(jnp.float32) + shift[:, None, None]
-  grouped = x.reshape(*x.shape[:3], groups, -1)
-  mean = grouped.mean((1, 2, 4), keepdims=True)
-  var = jnp.square(grouped - mean).mean((1, 2, 4), keepdims=True)
-  y = ((grouped - mean) * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
-  y = y * scale[:, None, None] + bias[:, None, None]
+def group_norm(x, scale, bias, shift, groups: int, epsilon: float, silu: bool) -> Array:
+  """Returns the normalised `x + shift`, float32; x `[B, H, W, C]`, all else `[1 or B, C]`.
+
+  As `a x + b`, of sums over each channel: x is read once for these and once to be normalised.
+  """
+  x = x.astype(jnp.float32)
+  mean, square = x.mean((1, 2)), (x * x).mean((1, 2))  # [B, C]
+  mean, square = mean + shift, square + 2 * shift * mean + shift * shift
+  mean, square = (in_groups(moment, groups) for moment in (mean, square))
+  a = scale * jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)
+  b = bias + a * (shift - mean)
+  y = x * a[:, None, None] + b[:, None, None]
   return nn.silu(y) if silu else y
+
+
+def in_groups(x: Array, groups: int) -> Array:
+  """Returns each channel's mean over its group: `[B, C]` to `[B, C]`."""
+  means = x.reshape(len(x), groups, -1).mean(-1)
+  return jnp.repeat(means, x.shape[1] // groups, axis=1)
 
 
 # -------- residual blocks --------
@@ -108,7 +115,7 @@ class ResBlock(nn.Module):
     if self.resample:
       h, x = (resample(y, self.resample, TAPS[self.fir]) for y in (h, x))
     h = conv3(self.features, use_bias=False, dtype=self.dtype, name='conv1')(h)
-    # Added by the norm, which on a CPU has it for nothing.
+    # Added by the norm, which has it for nothing.
     bias = parameter(self, 'conv1_bias', zeros, (self.features,), ('channels_out',))[None]
     h = norm(name='norm2')(h, *self.modulation(embedding, bias))
     h = Dropout(self.dropout, name='dropout')(h, train=train)

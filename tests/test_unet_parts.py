@@ -3,16 +3,27 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import conditioning, ops, unet_parts
-from models.cpu import images as cpu_images
+from models import conditioning, unet_parts
+from models.unet_parts import attend
 from tests.denoising import assert_close, jit, normals
 
 
+def defined_group_norm(x, scale, bias, shift, groups, epsilon, silu):
+  """Wu & He 2018, equations 1 to 3: each group less its mean, over its standard deviation."""
+  x = x + shift[:, None, None]
+  grouped = x.reshape(*x.shape[:3], groups, -1)
+  mean, var = (f(grouped, (1, 2, 4), keepdims=True) for f in (jnp.mean, jnp.var))
+  y = ((grouped - mean) / jnp.sqrt(var + epsilon)).reshape(x.shape)
+  y = y * scale[:, None, None] + bias[:, None, None]
+  return jax.nn.silu(y) if silu else y
+
+
 @pytest.mark.parametrize('silu', [True, False])
-def test_group_norm_on_a_cpu_is_the_plain_one(silu):
+def test_group_norm_and_its_gradients_are_the_definitions(silu):
   x, scale, bias = 2 + normals(3, 4, 5, 12), normals(3, 12, seed=1), normals(3, 12, seed=2)
   shift, weights = normals(3, 12, seed=3), normals(3, 4, 5, 12, seed=4)
 
@@ -22,14 +33,13 @@ def test_group_norm_on_a_cpu_is_the_plain_one(silu):
 
     return jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(x, scale, bias, shift)
 
-  plain, cpu = map(value_and_gradients, (unet_parts.plain_group_norm, cpu_images.group_norm))
-  assert_close(plain, cpu)
+  assert_close(*map(value_and_gradients, (defined_group_norm, unet_parts.group_norm)))
 
 
 def test_group_norm_by_hand():
   x = np.array([1.0, 3, 5, 7, 0, 0, 0, 4], np.float32).reshape(1, 1, 1, 8)
   one, zero = np.ones((1, 8), np.float32), np.zeros((1, 8), np.float32)
-  y = unet_parts.plain_group_norm(x, 2 * one, one, zero, 2, 0.0, False)
+  y = unet_parts.group_norm(x, 2 * one, one, zero, 2, 0.0, False)
   np.testing.assert_allclose(
     y[0, 0, 0, [0, 3, 4, 7]],
     [1 - 6 / 5**0.5, 1 + 6 / 5**0.5, 1 - 2 / 3**0.5, 1 + 6 / 3**0.5],
@@ -42,20 +52,15 @@ def test_groups_divide_the_channels_and_have_four_each():
   assert unet_parts.groups_of(96, 8) == 8
 
 
-@pytest.mark.parametrize('length', [9, 128])  # as a whole, and where a text's is cut into blocks
-def test_attention_on_a_cpu_is_the_plain_one(length):
-  q, k, v, weights = (normals(2, length, 3, 4, seed=i) for i in range(4))
+def test_attention_is_that_of_a_mask_which_shows_all():
+  q, k, v, weights = (normals(2, 9, 3, 4, seed=i) for i in range(4))
 
-  def value_and_gradients(form, *mask):
-    def loss(q, k, v):
-      with ops.use(form):
-        return (unet_parts.attend(q, k, v, *mask) * weights).sum()
+  def value_and_gradients(*mask):
+    return jit(jax.value_and_grad(lambda *qkv: (attend(*qkv, *mask) * weights).sum(), (0, 1, 2)))(
+      q, k, v
+    )
 
-    return jit(jax.value_and_grad(loss, (0, 1, 2)))(q, k, v)
-
-  plain = value_and_gradients('plain')
-  assert_close(plain, value_and_gradients('cpu'))
-  assert_close(plain, value_and_gradients('cpu', np.ones((2, length), bool)))
+  assert_close(value_and_gradients(), value_and_gradients(np.ones((2, 9), bool)))
 
 
 @pytest.mark.parametrize('taps', unet_parts.TAPS.values())

@@ -1,14 +1,13 @@
-"""What XLA's CPU backend runs well; each form here is the equal of a plain one outside of this room.
+"""What XLA's CPU backend runs well; each form here is the equal of a plain one elsewhere.
 
 Nothing else in the tree knows what is special about a CPU. While a program is traced,
 `models.ops.formulation()` says which forms it gets, and those who have a plain form ask for the
-other: `models/ops.py`, `attention.py`, `gpt_parts.py`, `unet_parts.py`, `generate.py`.
-`train/step.py` asks `order.py` in which order to update. The forms have reverse-mode gradients
-only.
+other: `models/ops.py`, `attention.py`, `gpt_parts.py`, `generate.py`. `train/step.py` asks
+`order.py` in which order to update. The forms have reverse-mode gradients only.
 
 Read first `onednn.py`, then `onednn.c` and `build.py`: convolution, by a library that knows every
-x86 processor. `order.py` keeps XLA from computing a value twice. `images.py` (pooling, norms, thin
-products) and `text.py` (LayerNorm, attention) have gradients of their own where the derived ones
-are slow; `decode.py` is one token of a GPT, its weights laid out for products with few rows.
-docs/speed.md has what each is worth.
+x86 processor. `order.py` keeps XLA from computing a value twice. `images.py` and `text.py` have
+gradients of their own where the derived ones are slow: of thin products, pooling and response
+norm, of LayerNorm and attention. `decode.py` is one token of a GPT, its weights laid out for
+products with few rows. docs/speed.md has what each is worth.
 """

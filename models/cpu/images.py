@@ -1,6 +1,6 @@
-"""The forms that XLA's CPU backend runs well, each the equal of a plain one in `models/ops.py`.
+"""Thin products, pooling, response normalisation: the equals of plain ones in `models/ops.py`.
 
-They have reverse-mode gradients only, and gradients of their own wherever the derived one is slow.
+They have gradients of their own, for the derived ones are slow.
 """
 
 import functools
@@ -152,59 +152,3 @@ def _band(x, size):
 def _power(x, beta):
   """`x^-beta`; of 3/4, the paper's, by two roots, each used once: so all of it becomes one loop."""
   return lax.rsqrt(x * jnp.sqrt(x)) if beta == 0.75 else x**-beta
-
-
-def group_norm(x: Array, scale: Array, bias: Array, shift: Array, groups, epsilon, silu) -> Array:
-  """`unet_parts.plain_group_norm`: x is read once for sums per channel, once to be normalised."""
-  return _group_norm(*vary_alike(x, scale, bias, shift), groups, epsilon, silu)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _group_norm(x, scale, bias, shift, groups, epsilon, silu):
-  return _forward(x, scale, bias, shift, groups, epsilon, silu)[0]
-
-
-def _forward(x, scale, bias, shift, groups, epsilon, silu):
-  x = apart(x)
-  sums = _sums(x.astype(jnp.float32))
-  a, b = _affine(sums, scale, bias, shift, x.shape[1] * x.shape[2], groups, epsilon)
-  y = a[:, None, None] * x + b[:, None, None]
-  y = y * lax.logistic(y) if silu else y
-  return apart(y.astype(x.dtype)), (x, sums, scale, bias, shift)
-
-
-def _sums(x):
-  """`[B, C]` each: of values, of their squares."""
-  return x.sum((1, 2)), (x * x).sum((1, 2))
-
-
-def _affine(sums, scale, bias, shift, pixels, groups, epsilon):
-  """The a and b, `[B, C]`, of the normalised `a x + b`."""
-  mean, square = (s / pixels for s in sums)
-  mean, square = mean + shift, square + 2 * shift * mean + shift * shift
-  mean, square = (
-    jnp.repeat(m.reshape(len(m), groups, -1).mean(-1), m.shape[1] // groups, axis=1)
-    for m in (mean, square)
-  )
-  a = scale * lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)
-  return a, bias + a * (shift - mean)
-
-
-def _backward(groups, epsilon, silu, saved, dy):
-  x, sums, *rest = saved
-  pixels = x.shape[1] * x.shape[2]
-  affine = functools.partial(_affine, pixels=pixels, groups=groups, epsilon=epsilon)
-  (a, b), pull = jax.vjp(affine, sums, *rest)
-  dz = dy.astype(jnp.float32)
-  if silu:
-    z = a[:, None, None] * x + b[:, None, None]
-    s = lax.logistic(z)
-    dz = dz * (s * (1 + z * (1 - s)))
-  dz = apart(dz)
-  da, db = (dz * x).sum((1, 2)), dz.sum((1, 2))
-  (d1, d2), *others = pull((da, db))
-  dx = a[:, None, None] * dz + (2 * d2[:, None, None] * x + d1[:, None, None])
-  return (apart(dx.astype(x.dtype)), *others)
-
-
-_group_norm.defvjp(_forward, _backward)
