@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import conditioning, unet_parts
+from models import conditioning, ops, unet_parts
 from models.unet_parts import attend
 from tests.denoising import assert_close, jit, normals
 
