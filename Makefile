@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=worksteal
 INSTALLED = $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: venv demo test long slow check results bench
+.PHONY: venv demo test long oracles oracle-tests slow check results bench
 
 venv: $(INSTALLED)
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -47,6 +47,15 @@ test: venv
 
 long: venv
 	$(QUICK) $(PYTEST) -m 'long and not slow and not gpu'
+
+# The tests beside torch, transformers and diffusers, which the other environment does without.
+ORACLES = $(shell grep -l "importorskip('\(torch\|transformers\|diffusers\)')" tests/*.py)
+
+oracles:
+	$(MAKE) oracle-tests VENV=.venv-oracles EXTRAS=cpu,test,hf
+
+oracle-tests: venv
+	$(QUICK) $(PYTEST) -m 'not slow and not gpu' $(ORACLES)
 
 slow: venv
 	$(BIN)/python -m pytest -m slow

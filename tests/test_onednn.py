@@ -17,6 +17,7 @@ from models import ops
 from models.cpu import build, onednn
 
 ROOT = pathlib.Path(__file__).parent.parent
+NO_PADS = ((0, 0), (0, 0))
 
 pytestmark = pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
 
@@ -92,6 +93,14 @@ def test_half_precision_is_computed_in_float32():
 def test_no_pixel_and_no_image():
   assert ops.conv(normal(0, 2, 2, 2, 8), normal(1, 3, 3, 8, 8), padding='VALID').size == 0
   assert ops.conv(normal(0, 0, 5, 5, 8), normal(1, 3, 3, 8, 8)).shape == (0, 5, 5, 8)
+
+
+def test_what_it_does_not_have_is_left_to_xla():
+  """Padding by less than nothing, and numbers of 64 bits."""
+  x, kernel = normal(0, 2, 9, 9, 4), normal(1, 3, 3, 4, 4)
+  cropped = ops.conv(x, kernel, padding=((-1, -1), (-2, 0)))
+  assert_close(cropped, ops.conv(x[:, 1:-1, 2:], kernel, padding='VALID'))
+  assert not onednn.takes(x.astype(np.float64), kernel.astype(np.float64), (1, 1), NO_PADS, 1)
 
 
 def test_a_second_derivative_is_refused_in_a_line():

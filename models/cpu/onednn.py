@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 import math
 import os
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +29,23 @@ Shapes = tuple[tuple[int, ...], ...]  # of x, kernel, y
 
 
 def takes(x: Array, kernel: Array, *settings) -> bool:
-  """Returns whether oneDNN is here and computes this: floats of up to 32 bits, a pixel or more."""
+  """Returns whether oneDNN is here and has this convolution, of floats of 32 bits or less."""
   floats = x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16) and x.dtype == kernel.dtype
-  return floats and not build.why_not() and all(map(math.prod, _shapes(x, kernel, settings)))
+  if not floats or build.why_not():
+    return False
+  shapes = _shapes(x, kernel, settings)
+  kinds = (FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT)
+  return all(map(math.prod, shapes)) and all(
+    _workspace(_numbers(kind, shapes, *settings)) >= 0 for kind in kinds
+  )
 
 
 def description() -> str:
   """Returns in a few words what computes convolutions here, for run.json and the reader."""
-  reason = build.why_not()
-  version = '' if reason else importlib.metadata.version(build.PACKAGES[0])
-  return f"XLA's own: {reason}" if reason else f'oneDNN of {version}, {threads()} threads'
+  if reason := build.why_not():
+    return f"XLA's own, since {reason}"
+  package = build.PACKAGES[0]
+  return f'oneDNN ({package} {importlib.metadata.version(package)}), {threads()} threads'
 
 
 def threads() -> int:
@@ -107,15 +115,14 @@ def plain_conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3, 4))
 def _call(kind: int, a: Array, b: Array, shapes: Shapes, settings) -> Array:
   """Returns y or dx; or `[n, h, w, C / groups, F]`, whose sum is the kernel's gradient."""
-  job = _job(kind, shapes, settings[2])
-  copies = job['jobs'] if job['steps'][1] == math.prod(shapes[1]) else 1
-  result = {FORWARD: shapes[2], INPUT_GRADIENT: shapes[0]}.get(kind, (copies, *shapes[1]))
-  attribute = _attribute(kind, job, shapes, *settings)
-  workspace = build.library().onednn_conv_workspace(attribute.ctypes.data)
-  if workspace < 0:
-    raise NotImplementedError(f'oneDNN has no convolution for {shapes} with {settings}')
-  results = jax.ShapeDtypeStruct(result, np.float32), jax.ShapeDtypeStruct((workspace,), np.uint8)
-  y, _ = jax.ffi.ffi_call('onednn_conv', results, vmap_method='sequential')(a, b, call=attribute)
+  numbers = _numbers(kind, shapes, *settings)
+  kernels = _job(kind, shapes, settings[2]).kernels
+  result = {FORWARD: shapes[2], INPUT_GRADIENT: shapes[0]}.get(kind, (kernels, *shapes[1]))
+  workspace = jax.ShapeDtypeStruct((_workspace(numbers),), np.uint8)
+  call = jax.ffi.ffi_call(
+    'onednn_conv', (jax.ShapeDtypeStruct(result, np.float32), workspace), vmap_method='sequential'
+  )
+  y, _ = call(a, b, numbers=np.array(numbers, np.int64))
   varying = tuple(jax.typeof(a).manual_axis_type.varying)  # which the call's result forgets
   return lax.pcast(y, varying, to='varying') if varying else y
 
@@ -128,41 +135,62 @@ def _refuse(*_):
   )
 
 
-def _job(kind: int, shapes: Shapes, groups: int) -> dict:
-  """Returns what one of the equal jobs of a call is: its sizes, and how far apart jobs begin.
+class Job(NamedTuple):
+  """One of the `count` equal jobs of a call.
 
-  Jobs are images, whose kernel each of them lays out anew; or output channels, which each copies
-  from among the others, where the kernel is the larger array or images are too few.
+  sizes: how many images, input channels and output channels it has.
+  steps: how far the next one begins behind it, in numbers of x, kernel, y.
+  kernels: into how many arrays the jobs of a kernel's gradient write.
+  """
+
+  count: int
+  sizes: tuple[int, int, int]
+  steps: tuple[int, int, int]
+  kernels: int = 1
+
+
+def _job(kind: int, shapes: Shapes, groups: int) -> Job:
+  """Cuts a call along its images, each of whose jobs lays the kernel out anew.
+
+  Or along its result's channels, which a job copies from among the others, where the kernel is the
+  largest array or images are too few.
   """
   (B, H, W, C), kernel, (_, out_h, out_w, F) = shapes
   channels = C if kind == INPUT_GRADIENT else F
   blocks = channels // BLOCK if groups == 1 and channels % BLOCK == 0 else 1
   heavy = math.prod(kernel) > math.prod(shapes[0]) + math.prod(shapes[2])
   if blocks > 1 and (heavy or min(blocks, threads()) > B):
-    jobs = _at_least(threads(), blocks)
+    jobs = _divisor(blocks, threads())
     part = channels // jobs
     if kind == INPUT_GRADIENT:
-      return {'jobs': jobs, 'sizes': (B, part, F), 'steps': (part, part * F, 0)}
-    return {'jobs': jobs, 'sizes': (B, C, part), 'steps': (0, part, part)}
-  jobs = _at_most(threads(), B) if kind == KERNEL_GRADIENT else _at_least(threads(), B)
-  of_kernel = math.prod(kernel) if kind == KERNEL_GRADIENT else 0
-  n = B // jobs
-  steps = n * H * W * C, of_kernel, n * out_h * out_w * F
-  return {'jobs': jobs, 'sizes': (n, C, F), 'steps': steps}
+      return Job(jobs, (B, part, F), (part, part * F, 0))
+    return Job(jobs, (B, C, part), (0, part, part))
+  # A kernel's gradient is a sum over images: no more terms than threads.
+  jobs = _divisor(B, threads(), most=kind == KERNEL_GRADIENT)
+  n, separate = B // jobs, kind == KERNEL_GRADIENT
+  steps = n * H * W * C, math.prod(kernel) * separate, n * out_h * out_w * F
+  return Job(jobs, (n, C, F), steps, jobs if separate else 1)
 
 
-def _at_least(count: int, whole: int) -> int:
-  """The smallest divisor of `whole` from `count` on, or all."""
-  return next(n for n in range(min(count, whole), whole + 1) if whole % n == 0)
+def _divisor(whole: int, count: int, *, most: bool = False) -> int:
+  """The divisor of `whole` that is nearest to `count` from above, or from below if `most`."""
+  divisors = [n for n in range(1, whole + 1) if whole % n == 0]
+  if most:
+    return max(n for n in divisors if n <= count)
+  return min((n for n in divisors if n >= count), default=whole)
 
 
-def _at_most(count: int, whole: int) -> int:
-  return next(n for n in range(min(count, whole), 0, -1) if whole % n == 0)
-
-
-def _attribute(kind, job, shapes, strides, pads, groups) -> np.ndarray:
-  """Returns the numbers in the order of the enum in `onednn.c`."""
+def _numbers(kind: int, shapes: Shapes, strides: Pair, pads: Pads, groups: int) -> tuple[int, ...]:
+  """The call's attribute, in the order of the enum in `onednn.c`."""
   (_, H, W, C), (h, w, _, _), (_, out_h, out_w, F) = shapes
   (top, bottom), (left, right) = pads
-  numbers = (kind, job['jobs'], *job['sizes'], *job['steps'], C, F, H, W, out_h, out_w, h, w)
-  return np.array([*numbers, groups, *strides, top, left, bottom, right], np.int64)
+  job = _job(kind, shapes, groups)
+  sizes = C, F, H, W, out_h, out_w, h, w
+  return kind, job.count, *job.sizes, *job.steps, *sizes, groups, *strides, top, left, bottom, right
+
+
+@functools.lru_cache(maxsize=1024)
+def _workspace(numbers: tuple[int, ...]) -> int:
+  """Bytes that the call needs beside its arrays; -1 where oneDNN has no such convolution."""
+  array = np.array(numbers, np.int64)
+  return build.library().onednn_conv_workspace(array.ctypes.data)
