@@ -14,16 +14,16 @@ BATCHES = {'lenet': 128, 'alexnet': 8, 'resnet20': 128, 'resnet50': 8}
 GPU_BATCHES = {'lenet': 128, 'alexnet': 256, 'resnet20': 128, 'resnet50': 256}
 
 
-def engines(gpu):
-  names = ['ours', 'ours-plain']
+def engines(gpu, without):
+  names = ['ours', 'ours-plain', *(f'ours-without-{name}' for name in without)]
   if importlib.util.find_spec('torch'):
     names += ['torch-nchw', 'torch-channels_last'] + ['torch-channels_last-compiled'] * gpu
   return names
 
 
-def measure(net, batch, rounds, seconds, gpu):
+def measure(net, batch, rounds, seconds, gpu, without):
   """Engine -> seconds a step of each round."""
-  workers = [turns.Worker(e, 'benchmarks.worker', (e, net, batch)) for e in engines(gpu)]
+  workers = [turns.Worker(e, 'benchmarks.worker', (e, net, batch)) for e in engines(gpu, without)]
   sizes = {worker.engine: worker.about['parameters'] for worker in workers}
   if len(set(sizes.values())) > 1:
     raise RuntimeError(f'{net}: these are different networks: {sizes}')
@@ -57,13 +57,15 @@ def main():
   parser.add_argument('--rounds', type=int, default=12)
   parser.add_argument('--seconds', type=float, default=0.8, help='of a burst, at least one step')
   parser.add_argument('--json', help='a file for the figures')
+  parser.add_argument('--without', default='', help='also without our form of: max_pool,dense,...')
   options = parser.parse_args()
+  without = list(filter(None, options.without.split(',')))
   host.use_compilation_cache()
   gpu = host.accelerator()
   results = {}
   for net in options.nets.split(','):
     batch = (GPU_BATCHES if gpu else BATCHES)[net]
-    times = measure(net, batch, options.rounds, options.seconds, gpu)
+    times = measure(net, batch, options.rounds, options.seconds, gpu, without)
     results[net] = {'batch': batch, 'rows': summarize(times, batch)}
     show(net, batch, results[net]['rows'])
   turns.save(options.json, rounds=options.rounds, nets=results)

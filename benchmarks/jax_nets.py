@@ -1,5 +1,8 @@
 """Our networks in our own compiled step, as the loop runs it."""
 
+import contextlib
+import unittest.mock
+
 import jax
 import numpy as np
 import optax
@@ -31,12 +34,26 @@ def make_step_and_state(net, batch, shape, classes):
   return step, state, device_batch
 
 
-def make_burst(net, batch, shape, classes, *, formulation):
-  """A function that runs n training steps and waits for the last; its parameters' number."""
-  if formulation == 'plain':
+@contextlib.contextmanager
+def without(name):
+  """Traces one function of `ops`, such as 'max_pool', in its plain form, and the others as ever."""
+  function = getattr(ops, name)
+
+  def plain(*args, **kwargs):
     with ops.use('plain'):
-      step, state, data = make_step_and_state(net, batch, shape, classes)
-  else:
+      return function(*args, **kwargs)
+
+  with unittest.mock.patch.object(ops, name, plain):
+    yield
+
+
+def make_burst(net, batch, shape, classes, *, form):
+  """A function that runs n training steps and waits for the last; its parameters' number.
+
+  form: '', as ever; 'plain', as on an accelerator; 'without-NAME'.
+  """
+  forms = {'': contextlib.nullcontext, 'plain': lambda: ops.use('plain')}
+  with forms.get(form, lambda: without(form.removeprefix('without-')))():
     step, state, data = make_step_and_state(net, batch, shape, classes)
 
   def burst(steps):

@@ -22,7 +22,9 @@ def engine(name, net, batch):
     return torch_nets.make_burst(net, batch, *INPUTS[net], **options)
   from benchmarks import jax_nets
 
-  return jax_nets.make_burst(net, batch, *INPUTS[net], formulation=name.removeprefix('ours-'))
+  return jax_nets.make_burst(
+    net, batch, *INPUTS[net], form=name.removeprefix('ours').removeprefix('-')
+  )
 
 
 def main(name, net, batch):

