@@ -1,7 +1,7 @@
-"""Convolution, pooling, local response normalisation and batch moments, each in two forms.
+"""Convolution, products, pooling and response normalisation in two forms, and batch moments.
 
 The plain form says what is computed in the words of `jax.lax`, and is what accelerators want. The
-CPU form computes the same numbers through the operations that XLA's CPU backend runs well; it has
+CPU form (`models/cpu/`) computes the same numbers as XLA's CPU backend runs them well; it has
 reverse-mode gradients only. Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
 """
 

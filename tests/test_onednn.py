@@ -261,7 +261,9 @@ def test_reasons(monkeypatch, tmp_path):
   assert reason(PACKAGES=packages) == "no-such-package is not installed (pip install '.[cpu]')"
   packages = ('numpy', *build.PACKAGES[1:])
   assert reason(PACKAGES=packages) == 'onednn.c was not built: numpy has no libdnnl.so.3'
-  assert 'README.md:1: error' in reason(SOURCE=ROOT / 'README.md')
+  broken = tmp_path / 'broken.c'
+  broken.write_text('int x = y;')
+  assert "broken.c:1: error: 'y' undeclared" in reason(SOURCE=broken)
   assert not list((tmp_path / 'breakthroughs').iterdir())
 
 

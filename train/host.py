@@ -25,6 +25,7 @@ EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolu
 # Simulated devices that play games of their own meet late: after 40 seconds XLA ends the process.
 PATIENCE = '--xla_cpu_collective_call_terminate_timeout_seconds=600'
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
+NUMBERS = {'family': 'cpu family', 'model': 'model'}  # as /proc/cpuinfo calls them
 
 
 def tune() -> dict[str, Any]:
@@ -70,15 +71,14 @@ def report(*, host_tuning: bool) -> dict[str, Any]:
 
 
 def processor() -> str:
-  """Returns the processor's name, its family and model (names alone tell few apart), and cores."""
-  names = {'model name': platform.processor(), 'cpu family': '', 'model': ''}
+  """Returns the processor's name and cores; on x86 family and model, as names tell few apart."""
+  found = {'model name': platform.processor() or platform.machine()}
   with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
     for line in itertools.takewhile(str.strip, file):  # of the first core
       key, _, value = line.partition(':')
-      if key.strip() in names:
-        names[key.strip()] = value.strip()
-  name, family, model = names.values()
-  return f'{name} (family {family}, model {model}), {os.cpu_count()} cores'
+      found[key.strip()] = value.strip()
+  numbers = [f'{name} {found[key]}' for name, key in NUMBERS.items() if key in found]
+  return ', '.join([found['model name'], *numbers, f'{os.cpu_count()} cores'])
 
 
 def _add(variable: str, setting: str, *, separator: str) -> None:

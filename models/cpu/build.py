@@ -58,6 +58,8 @@ def _library() -> ctypes.CDLL | str:
 
 
 def _register(built: ctypes.CDLL) -> ctypes.CDLL:
+  if status := built.onednn_start():
+    raise OSError(f'oneDNN does not start: status {status}')
   built.onednn_conv_workspace.restype = ctypes.c_int64
   built.onednn_conv_workspace.argtypes = [ctypes.c_void_p]
   stages = {'instantiate': built.onednn_conv_instantiate, 'execute': built.onednn_conv}

@@ -52,6 +52,8 @@ typedef struct {
 
 static dnnl_engine_t engine;
 
+int onednn_start(void) { return dnnl_engine_create(&engine, dnnl_cpu, 0); }
+
 // -------- plans --------
 
 static dnnl_status_t images(dnnl_memory_desc_t *desc, int64_t n, int64_t h, int64_t w,
@@ -121,7 +123,6 @@ static dnnl_status_t add_reorder(Plan *plan, Array *a) {
 static dnnl_status_t fill(Plan *plan) {
   Array *a = plan->arrays;
   dnnl_primitive_desc_t chosen;
-  if (!engine) TRY(dnnl_engine_create(&engine, dnnl_cpu, 0));
   TRY(describe(plan->g, a));
   TRY(choose(plan->g, a, &chosen));
   const dnnl_query_t kernel =
