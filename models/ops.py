@@ -1,4 +1,4 @@
-"""Convolution, products, pooling and response normalisation in two forms, and batch moments.
+"""Convolution, products and pooling in two forms; response normalisation and batch moments.
 
 The plain form says what is computed in the words of `jax.lax`, and is what accelerators want. The
 CPU form (`models/cpu/`) computes the same numbers as XLA's CPU backend runs them well; it has
@@ -90,8 +90,6 @@ def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float
 
   Krizhevsky 2012, section 3.3; channels beyond the first and last count as zeros.
   """
-  if formulation() == 'cpu':
-    return images.response_norm(x, size, k, alpha, beta)
   pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, size - 1 - size // 2)]
   window = (1,) * (x.ndim - 1) + (size,)
   total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)

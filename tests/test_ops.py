@@ -110,17 +110,17 @@ def test_max_pool_passes_nan_on():
 @pytest.mark.parametrize('beta', [0.75, 0.5])
 @pytest.mark.parametrize('size', [5, 4])
 def test_local_response_norm(size, beta):
-  norm = lambda x: ops.local_response_norm(x, size, 2.0, 0.1, beta)  # noqa: E731
-  assert_same(norm, 3 * normal(0, 2, 3, 3, 9))
+  """Channel c by the squares of `size` channels from c - size // 2 on, of those that there are."""
+  x = 3 * normal(0, 2, 3, 3, 9)
+  near = [np.square(x[..., max(0, c - size // 2) : c - size // 2 + size]).sum(-1) for c in range(9)]
+  expected = x / (2 + 0.1 * np.stack(near, -1)) ** beta
+  np.testing.assert_allclose(ops.local_response_norm(x, size, 2.0, 0.1, beta), expected, rtol=1e-5)
 
 
 def test_local_response_norm_by_hand():
   """One of three channels: 3 / (1 + 0.5 * (4 + 9))^0.75, section 3.3's formula."""
-  x = jnp.array([[2.0, 3.0, 0.0, 7.0]])
-  for form in ops.FORMULATIONS:
-    with ops.use(form):
-      y = ops.local_response_norm(x, 3, 1.0, 0.5, 0.75)
-    assert y[0, 1] == pytest.approx(3 / 7.5**0.75)
+  y = ops.local_response_norm(jnp.array([[2.0, 3.0, 0.0, 7.0]]), 3, 1.0, 0.5, 0.75)
+  assert y[0, 1] == pytest.approx(3 / 7.5**0.75)
 
 
 def test_batch_moments():
@@ -128,8 +128,6 @@ def test_batch_moments():
   mean, var = ops.batch_moments(x)
   np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-5)
   np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-4)
-  for i in range(2):
-    assert_same(lambda x, i=i: ops.batch_moments(x)[i], x)
 
 
 def test_padding_has_a_name_or_numbers():

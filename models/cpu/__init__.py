@@ -7,7 +7,7 @@ other: `models/ops.py`, `attention.py`, `gpt_parts.py`, `generate.py`. `train/st
 
 Read first `onednn.py`, then `onednn.c` and `build.py`: convolution, by a library that knows every
 x86 processor. `order.py` keeps XLA from computing a value twice. `images.py` and `text.py` have
-gradients of their own where the derived ones are slow: of thin products, pooling and response
-norm, of LayerNorm and attention. `decode.py` is one token of a GPT, its weights laid out for
+gradients of their own where the derived ones are slow: of thin products and max pooling, of
+LayerNorm and attention. `decode.py` is one token of a GPT, its weights laid out for
 products with few rows. docs/speed.md has what each is worth.
 """

@@ -1,4 +1,4 @@
-"""Thin products, pooling, response normalisation: the equals of plain ones in `models/ops.py`.
+"""Thin products and max pooling, the equals of plain ones in `models/ops.py`.
 
 They have gradients of their own, for the derived ones are slow.
 """
@@ -114,41 +114,3 @@ def _pad(x, height, width):
 
 
 max_pool.defvjp(_max_forward, _max_backward)
-
-
-# -------- normalisation --------
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def response_norm(x, size, k, alpha, beta):
-  return _response_forward(x, size, k, alpha, beta)[0]
-
-
-def _response_forward(x, size, k, alpha, beta):
-  """The sum over channels as a product with a band matrix."""
-  x = apart(x)
-  base = k + alpha * ((x * x) @ _band(x, size))
-  return apart(x * _power(base, beta)), (x, base)
-
-
-def _response_backward(size, k, alpha, beta, saved, dy):
-  x, base = saved
-  dy = apart(dy)
-  direct = dy * _power(base, beta)
-  through = (direct * x / base) @ _band(x, size).T
-  return (apart(direct - (2 * alpha * beta) * x * through),)
-
-
-response_norm.defvjp(_response_forward, _response_backward)
-
-
-def _band(x, size):
-  """`[C, C]`: which channels (rows) are summed for which (columns)."""
-  channels = np.arange(x.shape[-1])
-  offset = channels[:, None] - channels[None, :] + size // 2
-  return ((offset >= 0) & (offset < size)).astype(x.dtype)
-
-
-def _power(x, beta):
-  """`x^-beta`; of 3/4, the paper's, by two roots, each used once: so all of it becomes one loop."""
-  return lax.rsqrt(x * jnp.sqrt(x)) if beta == 0.75 else x**-beta
