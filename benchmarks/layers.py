@@ -87,9 +87,13 @@ def torch_calls(layout, layer):
 
 def work(engine, layer, part):
   library, _, form = engine.partition('-')
-  form = {'': 'cpu'}.get(form, form)
-  calls = (torch_calls if library == 'torch' else our_calls)(form, layer)
-  turns.serve(lambda count: [calls[part]() for _ in range(count)] and None)
+  call = (torch_calls if library == 'torch' else our_calls)(form or 'cpu', layer)[part]
+
+  def burst(count):
+    for _ in range(count):
+      call()
+
+  turns.serve(burst)
 
 
 def measure(layer, part, rounds, seconds):

@@ -5,40 +5,19 @@ CPU form (`models/cpu/`) computes the same numbers as XLA's CPU backend runs the
 reverse-mode gradients only. Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
 """
 
-import contextlib
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from models.cpu import images, onednn
 from models.cpu.onednn import Pads, Pair
-
-FORMULATIONS = ('cpu', 'plain')
-_forced: list[str] = []  # `use` blocks entered, innermost last
+from models.forms import FORMULATIONS as FORMULATIONS
+from models.forms import formulation as formulation
+from models.forms import use as use
 
 Padding = str | Sequence[tuple[int, int]]
-
-
-def formulation() -> str:
-  """'cpu' or 'plain': which form is traced here and now."""
-  if _forced:
-    return _forced[-1]
-  return 'cpu' if jax.default_backend() == 'cpu' else 'plain'
-
-
-@contextlib.contextmanager
-def use(name: str):
-  """Forces a formulation while tracing: in a test, or to compile for a TPU on a machine without."""
-  if name not in FORMULATIONS:
-    raise ValueError(f'formulation {name!r}: choose from {", ".join(FORMULATIONS)}')
-  _forced.append(name)
-  try:
-    yield
-  finally:
-    _forced.pop()
 
 
 # -------- products --------

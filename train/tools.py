@@ -167,7 +167,10 @@ def train(
 
   def on_start(step: int) -> None:
     if mesh_lib.is_main():
-      print(f'{host_lib.processor()}; convolutions: {_convolutions()}', file=sys.stderr)
+      print(
+        f'{host_lib.processor()}; convolutions: {_convolutions(mesh.devices.flat[0].platform)}',
+        file=sys.stderr,
+      )
       write_json(os.path.join(workdir, 'config.json'), config)
       _record_start(workdir, step, config, host or {})
 
@@ -276,15 +279,15 @@ def provenance() -> dict[str, Any]:
     'platform': device.platform,
     'device': device.device_kind,
     'processor': host_lib.processor(),
-    'convolutions': _convolutions(),
+    'convolutions': _convolutions(device.platform),
     'device_count': jax.device_count(),
     'process_count': jax.process_count(),
   }
 
 
-def _convolutions() -> str:
-  """What computes them, which on a CPU depends on what is installed."""
-  return onednn.description() if jax.default_backend() == 'cpu' else 'XLA'
+def _convolutions(platform: str) -> str:
+  """Returns what computes convolutions there; on a CPU that depends on what is installed."""
+  return onednn.description() if platform == 'cpu' else 'XLA'
 
 
 def _record_start(

@@ -1,7 +1,7 @@
-"""What XLA's CPU backend runs well; each form here is the equal of a plain one elsewhere.
+"""Holds what XLA's CPU backend runs well; each form is the equal of a plain one elsewhere.
 
 Nothing else in the tree knows what is special about a CPU. While a program is traced,
-`models.ops.formulation()` says which forms it gets, and those who have a plain form ask for the
+`models.forms.formulation()` says which forms it gets, and those who have a plain form ask for the
 other: `models/ops.py`, `attention.py`, `gpt_parts.py`, `generate.py`. `train/step.py` asks
 `order.py` in which order to update. The forms have reverse-mode gradients only.
 

@@ -6,6 +6,7 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from models.cpu import build
+from models.forms import formulation
 
 
 @jax.custom_vjp
@@ -35,7 +36,7 @@ def in_turn(first: Any, then: Any) -> tuple[Any, Any]:
   Of two updates in place, one of which reads the old value of the other's array, the reader must
   come first; XLA's CPU backend copies the array where nothing says so.
   """
-  return apart((first, then)) if jax.default_backend() == 'cpu' else (first, then)
+  return apart((first, then)) if formulation() == 'cpu' else (first, then)
 
 
 def unrolled(steps: int) -> int:
@@ -43,4 +44,4 @@ def unrolled(steps: int) -> int:
 
   All where XLA convolves on a CPU: its gradients are a hundred times slower inside of a loop.
   """
-  return steps if jax.default_backend() == 'cpu' and build.why_not() else 1
+  return steps if formulation() == 'cpu' and build.why_not() else 1
