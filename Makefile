@@ -49,7 +49,7 @@ long: venv
 	$(QUICK) $(PYTEST) -m 'long and not slow and not gpu'
 
 # The tests beside torch, transformers and diffusers, which the other environment does without.
-ORACLES = $(shell grep -l "importorskip('\(torch\|transformers\|diffusers\)')" tests/*.py)
+ORACLES = $(shell grep -lr "importorskip('\(torch\|transformers\|diffusers\)')" tests --include=*.py)
 
 oracles:
 	$(MAKE) oracle-tests VENV=.venv-oracles EXTRAS=cpu,test,hf
@@ -66,7 +66,7 @@ check: venv
 	$(BIN)/mypy launch.py train
 
 results: venv
-	$(BIN)/python -m train.results
+	$(BIN)/python -m train.report.results
 
 bench: venv
 	$(BIN)/python -m benchmarks

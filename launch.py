@@ -1,7 +1,7 @@
 """The one entry: python launch.py VERB [--config=FILE] [--workdir=DIR] [--config.section.key=value]
 
 Flags are defined here and nowhere else, and nothing imports this file. JAX is imported by the verbs
-that need it, once the process has been made ready for it (`train.host`).
+that need it, once the process has been made ready for it (`train.runtime.host`).
 """
 
 import os
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from train import arguments, host, usage
 from train import config as config_lib
+from train.cli import arguments, usage
 from train.config import UserError, unknown
+from train.runtime import host
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'configs')
 FLAGS = flags.FLAGS
@@ -63,7 +64,9 @@ flags.DEFINE_integer(
   'probes', 1, 'random vectors for the trace in the ODE, 0: the exact trace', lower_bound=0
 )
 flags.DEFINE_string('classifier', None, "a classifier's workdir, to judge images or to guide them")
-flags.DEFINE_string('inception', None, "a file of weights of FID's network: models/inception.py")
+flags.DEFINE_string(
+  'inception', None, "a file of weights of FID's network: models/diffusion/inception.py"
+)
 flags.DEFINE_multi_string('prompt', [], 'what a text begins with; given again, one text for each')
 flags.DEFINE_integer(
   'samples',
@@ -122,11 +125,11 @@ def train(overrides: dict[str, str]) -> None:
   config, workdir = load_config(overrides), workdir_of_train()
   profile = arguments.steps(FLAGS.profile)
   record = start()
-  from train import tools
+  from train import verbs
 
   try:
-    tools.train(tools.complete_config(config), workdir, host=record, profile=profile)
-  except tools.Halted as error:
+    verbs.train(verbs.complete_config(config), workdir, host=record, profile=profile)
+  except verbs.Halted as error:
     print(f'launch.py: {error}', file=sys.stderr)
     sys.exit(1)
 
@@ -137,10 +140,10 @@ def evaluate(overrides: dict[str, str]) -> None:
   step = arguments.checkpoint(FLAGS.step)
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start()
-  from train import mesh, tools
+  from train import mesh, verbs
 
   with config_lib.user_errors():
-    result = tools.evaluate(workdirs, step=step, overrides=overrides, options=options)
+    result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
   if mesh.is_main():
     print_metrics(result['metrics'], config['paper'])
     print(f'step {result["step"]}; more in {result["file"]}')
@@ -157,11 +160,11 @@ def report(overrides: dict[str, str]) -> None:
   """Writes one HTML page about one run or several, the paper's number beside ours."""
   no_overrides(overrides)
   workdirs = arguments.runs(FLAGS.workdir)
-  from train import report as report_lib
+  from train.report import page as report_lib
 
   print(f'the page: {report_lib.write(workdirs, FLAGS.output)}')
   if FLAGS.record:
-    from train import results
+    from train.report import results
 
     print(f'the number: {results.write(workdirs, FLAGS.record)}')
 
@@ -171,10 +174,10 @@ def sample(overrides: dict[str, str]) -> None:
   workdir, step = arguments.one_run(FLAGS.workdir), arguments.checkpoint(FLAGS.step)
   options = given((*DRAWING, 'seed'))
   start()
-  from train import tools
+  from train import verbs
 
   with config_lib.user_errors():
-    tools.sample(workdir, step=step, overrides=overrides, options=options)
+    verbs.sample(workdir, step=step, overrides=overrides, options=options)
 
 
 def convert(overrides: dict[str, str]) -> None:
@@ -184,7 +187,7 @@ def convert(overrides: dict[str, str]) -> None:
     raise UserError('convert: give either --from_hf=DIR, to read from, or --to_hf=DIR, to write to')
   step = arguments.checkpoint(FLAGS.step)
   start()
-  from train import convert as convert_lib
+  from train.tasks.language import convert as convert_lib
 
   with config_lib.user_errors():
     if FLAGS.from_hf:
@@ -199,18 +202,19 @@ def play(overrides: dict[str, str]) -> None:
   workdir = arguments.one_run(FLAGS.workdir) if FLAGS.workdir else ''
   step = arguments.checkpoint(FLAGS.step)
   start()
-  from mcts import engines, gtp
+  from mcts import engines
+  from mcts.gtp import server
 
   rules: dict[str, Any] = {name: FLAGS[name].value for name in ('komi', 'superko', 'suicide')}
   options = {'seed': FLAGS.seed, **search_options()}
   with config_lib.user_errors():
     if workdir:
-      from train import run_engines
+      from train import play as play_lib
 
-      engine: engines.Engine = run_engines.engine(workdir, step, **options)
+      engine: engines.Engine = play_lib.engine(workdir, step, **options)
     else:
       engine = engines.make(FLAGS.engine, **options)
-    gtp.play(engine, **rules, size=board_size(engine), resign=FLAGS.resign)
+    server.play(engine, **rules, size=board_size(engine), resign=FLAGS.resign)
 
 
 def match(overrides: dict[str, str]) -> None:
@@ -222,14 +226,14 @@ def match(overrides: dict[str, str]) -> None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
   sprt = arguments.elo_bounds(FLAGS.sprt)
   start()
-  from mcts import arena
-  from train import run_engines
+  from mcts.match import arena
+  from train import play as play_lib
 
   names = ('games', 'size', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')
   terms: dict[str, Any] = {name: FLAGS[name].value for name in names}
   with config_lib.user_errors():
     workdir = FLAGS.workdir[0] if FLAGS.workdir else None
-    first, second = (run_engines.player(x, **search_options()) for x in (FLAGS.first, FLAGS.second))
+    first, second = (play_lib.player(x, **search_options()) for x in (FLAGS.first, FLAGS.second))
     terms['size'] = board_size(first, second)
     arena.match(first, second, **terms, sprt=sprt, workdir=workdir, **search_options())
 
@@ -251,9 +255,9 @@ def search_options() -> dict[str, Any]:
 def summary(overrides: dict[str, str]) -> None:
   config = load_config(overrides)
   start()
-  from train import tools
+  from train import verbs
 
-  print(tools.summary(tools.complete_config(config)))
+  print(verbs.summary(verbs.complete_config(config)))
 
 
 class Verb(NamedTuple):

@@ -8,7 +8,7 @@ import importlib.util
 import statistics
 
 from benchmarks import turns
-from train import host
+from train.runtime import host
 
 BATCHES = {'lenet': 128, 'alexnet': 8, 'resnet20': 128, 'resnet50': 8}
 GPU_BATCHES = {'lenet': 128, 'alexnet': 256, 'resnet20': 128, 'resnet50': 256}

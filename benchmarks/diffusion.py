@@ -20,7 +20,7 @@ import types
 from typing import Any
 
 from benchmarks import turns
-from train import host
+from train.runtime import host
 
 SHAPE = {
   'channels': 32,
@@ -44,7 +44,7 @@ TORCH = ('torch', 'torch-nchw', 'torch-channels_last')
 
 
 def our_task():
-  from train.tasks.diffusion import Diffusion
+  from train.tasks.diffusion.task import Diffusion
 
   data: Any = types.SimpleNamespace(
     image_shape=IMAGE, batch_size=BATCH, classes=tuple('0123456789')

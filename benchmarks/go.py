@@ -14,7 +14,7 @@ import os
 import statistics
 
 from benchmarks import turns
-from train import host
+from train.runtime import host
 
 WARM = 64  # games that are played until they differ; then copied to fill a batch
 

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from benchmarks import turns
-from train import host
+from train.runtime import host
 
 SMALL = {'vocab_size': 65, 'block_size': 64, 'layers': 4, 'heads': 4, 'width': 128}
 MIDDLE = {'vocab_size': 65, 'block_size': 256, 'layers': 6, 'heads': 6, 'width': 384}
@@ -51,7 +51,7 @@ def our_step(shape, bias, batch):
   from train import mesh as mesh_lib
   from train.optim import make_optimizer
   from train.step import init_state, make_step
-  from train.tasks.language import Language
+  from train.tasks.language.task import Language
 
   fields = {name: shape[name] for name in ('block_size', 'layers', 'heads', 'width')}
   text: Any = types.SimpleNamespace(vocab_size=shape['vocab_size'], block_size=shape['block_size'])
@@ -108,9 +108,8 @@ def our_generation(shape, bias, batch, prompt):
   import jax
   import jax.numpy as jnp
 
-  from models import generate
-  from models.gpt import GPT
-  from models.gpt_parameters import unboxed
+  from models.gpt import GPT, generation
+  from models.gpt.parameters import unboxed
 
   model = GPT(**shape, bias=bias)
 
@@ -119,10 +118,10 @@ def our_generation(shape, bias, batch, prompt):
     return unboxed(model.init(key, jnp.zeros((1, 2), jnp.int32)))
 
   variables = init(jax.random.key(0))
-  prompts, sampling = [[0] * prompt] * batch, generate.Sampling(top_k=TOP_K)
+  prompts, sampling = [[0] * prompt] * batch, generation.Sampling(top_k=TOP_K)
 
   def write(seed, count):
-    blocks = generate.generate(
+    blocks = generation.generate(
       model, variables, prompts, jax.random.key(seed), max_tokens=count, sampling=sampling
     )
     return sum(block.shape[1] for block in blocks)

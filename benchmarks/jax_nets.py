@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from data.images import Outline
+from data.images.source import Outline
 from models import ops
 from train import mesh as mesh_lib
 from train.step import init_state, make_step

@@ -10,7 +10,7 @@ import importlib.util
 import statistics
 
 from benchmarks import turns
-from train import host
+from train.runtime import host
 
 # name: batch, side of the image, channels, side of the kernel, filters, stride, padding, groups
 LAYERS = {

@@ -8,7 +8,7 @@ import importlib.util
 import statistics
 import time
 
-from train import host
+from train.runtime import host
 
 
 def xla(size):

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import turns
-from mcts.rules import Gumbel, Puct
 from mcts.search import Expansion, search
-from mcts.tree import Root
-from train import host
+from mcts.search.policies import Gumbel, Puct
+from mcts.search.tree import Root
+from train.runtime import host
 
 # Of the same rule as mctx's default, so that the trees are the same; and of ours.
 RULES = {
@@ -201,7 +201,7 @@ def residual_network(key, size, channels=64, blocks=4, planes=17):
 def with_network(rounds, *, size=9, batch=32, simulations=128):
   """The search's simulations a second as a share of the network's evaluations."""
   import mcts
-  from mcts import evaluators
+  from mcts.search import evaluators
 
   game = mcts.Go(size)
   planes = jax.eval_shape(game.observe, jax.eval_shape(game.init)).shape[-1]

@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from benchmarks import turns
-from train import host
+from train.runtime import host
 
 MOVES = 4  # of each game in a call
 
@@ -39,7 +39,7 @@ def network(size, blocks, channels):
   import jax
   import jax.numpy as jnp
 
-  from models.policy_value import PolicyValue
+  from models.alphazero import PolicyValue
 
   model = PolicyValue(size * size + 1, blocks, channels)
   variables = model.init(jax.random.key(0), jnp.zeros((1, size, size, 17)))
@@ -51,19 +51,19 @@ def ours(size, batch, simulations, apply):
   import jax
   import jax.numpy as jnp
 
-  from mcts import replay as replay_lib
-  from mcts import selfplay
   from mcts.go import Go
-  from mcts.rules import Gumbel
+  from mcts.search.policies import Gumbel
+  from mcts.selfplay import actor
+  from mcts.selfplay import replay as replay_lib
 
-  game, settings = Go(size), selfplay.SelfPlay(simulations, Gumbel(considered=16))
-  actors = selfplay.start(game, settings, jax.random.split(jax.random.key(1), batch))
+  game, settings = Go(size), actor.SelfPlay(simulations, Gumbel(considered=16))
+  actors = actor.start(game, settings, jax.random.split(jax.random.key(1), batch))
   replay = replay_lib.start(game, batch, game.rules.max_moves, {})
 
   def turn(games, key, variables):
     actors, replay = games
     look = functools.partial(apply, variables)
-    actors, entry, _ = selfplay.play(game, settings, look, actors, key, jnp.float32(-1))
+    actors, entry, _ = actor.play(game, settings, look, actors, key, jnp.float32(-1))
     return (actors, replay_lib.write(replay, entry)), entry.over
 
   return (actors, replay), turn
@@ -154,9 +154,10 @@ def parts(case, rounds):
   """
   import jax
 
-  from mcts import duel, evaluators, simulate
   from mcts.go import Go
-  from mcts.rules import Gumbel
+  from mcts.match import duel
+  from mcts.search import evaluators, simulate
+  from mcts.search.policies import Gumbel
 
   size, batch, blocks, channels, simulations = CASES[case]
   variables, apply = network(size, blocks, channels)

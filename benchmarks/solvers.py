@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from models import ode, samplers, sde, solvers
-from models.predictions import Denoiser
-from models.sde import like
+from models.diffusion import ode, samplers, solvers
+from models.diffusion import process as process_lib
+from models.diffusion.parameterization import Denoiser
+from models.diffusion.process import like
 
 EVALUATIONS = (10, 18, 35, 50, 100, 200)
 
@@ -131,13 +132,13 @@ def main():
   parser.add_argument('--images', type=int, default=200)
   options = parser.parse_args()
   with jax.enable_x64(True):
-    process = sde.DDPM()
+    process = process_lib.DDPM()
     cases = list(problems(process, options.seeds, options.images))
     print(f'| method | grid | {" | ".join(map(str, EVALUATIONS))} |\n|---|---|{"---|" * 6}')
     for name, grid, row in table(process, cases):
       print(f'| {name} | {grid} | {" | ".join(map(show, row))} |', flush=True)
     print('\n| tolerance | evaluations | error |\n|---|---|---|')
-    process = sde.VP()  # whose t_min is a hundredth, for the sake of the last tolerances
+    process = process_lib.VP()  # whose t_min is a hundredth, for the sake of the last tolerances
     cases = list(problems(process, options.seeds, options.images))
     for tolerance, count, e in adaptive(process, cases):
       print(f'| {tolerance:.0e} | {count:.0f} | {show(e)} |', flush=True)

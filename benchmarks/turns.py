@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from train import host
+from train.runtime import host
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAUSE = 0.3  # s before a burst: OpenMP's threads spin on for a while after PyTorch's last step
@@ -104,7 +104,7 @@ def show(found: dict[str, float]) -> str:
 def save(path: str | None, **figures) -> None:
   """The figures and where they come from, as JSON, if a path is given."""
   if path:
-    from train import tools
+    from train import verbs
     from train.workdir import write_json
 
-    write_json(path, {**tools.provenance(), **figures})
+    write_json(path, {**verbs.provenance(), **figures})

@@ -7,7 +7,7 @@ Paper: Danihelka, Guez, Schrittwieser, Silver, Policy improvement by planning wi
 whose method this is; it has no Connect Four. The game is solved (Allis 1988), so the number is how
 often the network alone, without search, plays a best move: 100 % in the end. Positions with their
 best moves, as --config.task.solved=solved.txt, are made in a quarter of an hour by
-  python -m mcts.connect_four_solver --positions=500 --output=solved.txt
+  python -m mcts.games.connect_four_solver --positions=500 --output=solved.txt
 Ours: 94.0 % of 500 positions (seed 0, 112 minutes of two cores); 92.2 % in an hour of one core
 with 16 simulations. docs/selfplay.md has these and other ways.
 """

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from data.datasets import DATASETS
-from data.go_games import GoGames
-from data.images import ImageData
+from data.go.source import GoGames
+from data.images.datasets import DATASETS
+from data.images.source import ImageData
 from data.selfplay import SelfPlayData
-from data.text import TextData
+from data.text.source import TextData
 
 SOURCES: dict[str, Any] = {
   'images': ImageData,

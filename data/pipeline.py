@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data.records import Records, decode_rows
+from data.images.records import Records, decode_rows
 
 ROWS_PER_TASK = 8  # decoded by one thread in one go
 

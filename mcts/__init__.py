@@ -1,9 +1,9 @@
 """Games of two players and the search of their trees, for themselves or for training."""
 
-from mcts.connect_four import ConnectFour
 from mcts.game import Game
+from mcts.games.connect_four import ConnectFour
+from mcts.games.tictactoe import TicTacToe
 from mcts.go import Go
-from mcts.tictactoe import TicTacToe
 
 GAMES = {'go': Go, 'tictactoe': TicTacToe, 'connect_four': ConnectFour}
 

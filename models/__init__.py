@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from models import alexnet, alphago, dit, gpt, lenet, policy_value, resnet, unet
+from models import alexnet, alphago, alphazero, gpt, lenet, resnet
+from models.diffusion import dit, unet
 
 DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
 
@@ -27,8 +28,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   'dit': dit.DiT,
   **{name: functools.partial(dit.DiT, **size) for name, size in dit.SIZES.items()},
   **{
-    name: functools.partial(policy_value.PolicyValue, **size)
-    for name, size in policy_value.SIZES.items()
+    name: functools.partial(alphazero.PolicyValue, **size) for name, size in alphazero.SIZES.items()
   },
 }
 

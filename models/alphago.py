@@ -1,7 +1,7 @@
 """AlphaGo's networks, and its linear policy: Silver et al. 2016, Methods.
 
-Networks see planes `[B, N, N, C]` of a board, 48 of `mcts.features`, or 49 for values. `sees` is
-what a module has to be shown, for whoever feeds it.
+Networks see planes `[B, N, N, C]` of a board, 48 of `mcts.alphago.features`, or 49 for values.
+`sees` is what a module has to be shown, for whoever feeds it.
 """
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from jax import Array
 from models.layers import Conv, Dense, he_normal, parameter
 
 HIDDEN = 256  # rectifier units of the value network's fully connected layer
-PATTERNS = 856_080  # features of `mcts.patterns`
+PATTERNS = 856_080  # features of `mcts.alphago.patterns`
 
 
 class Trunk(nn.Module):

@@ -12,12 +12,12 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from data import SOURCES
-from mcts import replay
 from mcts.game import beginnings
-from mcts.selfplay import end_of
+from mcts.selfplay import replay
+from mcts.selfplay.actor import end_of
 from models import ops
 from train import config as config_lib
-from train import tools
+from train import verbs
 from train.loop import Loop
 from train.optim import make_optimizer
 from train.tasks import TASKS
@@ -32,7 +32,7 @@ def load(path, **overrides):
   config = config_lib.load(str(path))
   for key, text in overrides.items():
     config = config_lib.override(config, key.replace('__', '.'), text)
-  return tools.complete_config(config)
+  return verbs.complete_config(config)
 
 
 @pytest.mark.parametrize('path', EVERY, ids=lambda path: path.stem)
@@ -108,7 +108,7 @@ def test_a_config_trains_in_shapes(path):
   batch = BATCHES[config['task']['name']](task)
 
   def step(key, batch):
-    variables = tools.mesh_lib.unbox(task.init(key))
+    variables = verbs.mesh_lib.unbox(task.init(key))
     params, extra = variables['params'], {k: v for k, v in variables.items() if k != 'params'}
 
     def loss(params):
@@ -171,8 +171,8 @@ def test_the_imagenet_configs_run_on_a_folder_of_pictures(name, photos, tmp_path
     optimizer__milestones='()',
     **SMALL[name],
   )
-  tools.train(config, str(tmp_path))
-  result = tools.evaluate([str(tmp_path)], overrides={'task.view': 'ten_crop(size=64)'})
+  verbs.train(config, str(tmp_path))
+  result = verbs.evaluate([str(tmp_path)], overrides={'task.view': 'ten_crop(size=64)'})
   assert result['step'] == 2
   assert np.sum(result['confusion']) == 8
   assert result['classes'] == ['flower', 'temple']
@@ -198,7 +198,7 @@ def test_a_text_config_runs_on_a_file_of_ones_own(name, tmp_path, monkeypatch):
     train__steps='4',
     train__log_every='2',
   )
-  tools.train(config, str(tmp_path / 'run'))
-  metrics = tools.evaluate([str(tmp_path / 'run')])['metrics']
+  verbs.train(config, str(tmp_path / 'run'))
+  metrics = verbs.evaluate([str(tmp_path / 'run')])['metrics']
   assert config['paper']['metric'] in metrics
   assert metrics['val/loss'] < np.log(257)  # less than knowing nothing

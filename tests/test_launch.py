@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from train import host
 from train.config import UserError
+from train.runtime import host
 
 ROOT = pathlib.Path(__file__).parent.parent
 

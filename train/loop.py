@@ -18,13 +18,13 @@ import optax
 from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
-from train import peaks, samples
-from train.ahead import Ahead
 from train.checkpoint import Checkpointer
 from train.config import UserError
-from train.metrics import MetricLog, NonFinite
-from train.preemption import Preemption
-from train.progress import Progress
+from train.logging import peaks, samples
+from train.logging.metrics import MetricLog, NonFinite
+from train.logging.progress import Progress
+from train.runtime.ahead import Ahead
+from train.runtime.preemption import Preemption
 from train.step import TrainState, init_state, make_step
 from train.task import Counts, Draws, Task, Variables, evaluate
 from train.workdir import lock

@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.cpu.order import in_turn, unrolled
 from train import mesh as mesh_lib
-from train.ahead import Ahead
 from train.config import UserError
+from train.runtime.ahead import Ahead
 from train.task import Batch, Metrics, Task, Variables
 
 PARALLEL = ('jit', 'pmap')

@@ -116,4 +116,5 @@ class Counts(Protocol):
 
   @property
   def flops(self) -> float | None:
-    """Of the model in one training step (`train/peaks.py`); None where that is not known."""
+    """Of the model in one training step (`train/logging/peaks.py`); None where that is not
+    known."""

@@ -1,4 +1,5 @@
-"""One token more through `models/gpt.py`, as XLA's CPU backend wants it; equal to `GPT.decode`.
+"""One token more through `models/gpt/model.py`, as XLA's CPU backend wants it; equal to
+`GPT.decode`.
 
 A step reads every weight once for a handful of rows, and what bounds it is how fast they are read.
 Three things that `GPT.decode` leaves to XLA are settled once, before the loop: each layer has
@@ -17,8 +18,8 @@ import numpy as np
 from jax import Array, lax
 
 from models import attention, ops
-from models import gpt_parts as parts
 from models.gpt import GPT, Cache
+from models.gpt import functional as parts
 from models.layers import on_channels
 
 

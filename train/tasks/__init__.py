@@ -1,14 +1,14 @@
 """TASKS: one pillar a file; a new one is a class like `train.task.Task` and a line here."""
 
+from train.tasks.alphago.policy import GoPolicy
+from train.tasks.alphago.reinforce import GoReinforce
+from train.tasks.alphago.value import GoValue
+from train.tasks.alphago.value_selfplay import GoValuePlay
 from train.tasks.classify import Classify
-from train.tasks.consistency import Consistency
-from train.tasks.diffusion import Diffusion
-from train.tasks.go_policy import GoPolicy
-from train.tasks.go_reinforce import GoReinforce
-from train.tasks.go_value import GoValue
-from train.tasks.go_value_play import GoValuePlay
-from train.tasks.language import Language
-from train.tasks.selfplay import SelfPlayTask
+from train.tasks.diffusion.consistency import Consistency
+from train.tasks.diffusion.task import Diffusion
+from train.tasks.language.task import Language
+from train.tasks.selfplay.task import SelfPlayTask
 
 TASKS = {
   'classify': Classify,

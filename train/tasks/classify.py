@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 
 import models
 import models.summary
-from data import augment as augment_lib
 from data import spec
-from data.images import ImageData
+from data.images import augment as augment_lib
+from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import make_eval
@@ -63,7 +63,7 @@ class Classify:
 
   mean, std: of the images as floats in [0, 1], one number or one a channel: the network sees
     (image - mean) / std.
-  augment: functions of `data.augment` that run inside the compiled step, such as
+  augment: functions of `data.images.augment` that run inside the compiled step, such as
     'random_crop(padding=4)|flip()'.
   view: what the network sees of a test image: '' (all of it), or a function of
   `VIEWS`, such as 'ten_crop(size=224)': probabilities are averaged over its crops.

@@ -13,7 +13,7 @@ from train.task import Batch, Batches, Source, Variables
 
 
 class Records(Protocol):
-  """Data that are read from files, such as `data.images.ImageData`."""
+  """Data that are read from files, such as `data.images.source.ImageData`."""
 
   def train_source(self, seed: int, sharding: Any) -> Source: ...
 

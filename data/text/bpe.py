@@ -1,0 +1,308 @@
+"""Byte-pair encoding over bytes, as in GPT-2; the merging itself is the package `tokenizers`."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data.text.tokens import KIND, Tokenizer, checked, unknown
+
+EOT = '<|endoftext|>'  # GPT-2's name of the token that ends a document
+
+# A text is cut before it is encoded where the cut changes no token of GPT-2's rule: after a line
+# break that stands alone between two visible characters.
+CUT = re.compile(r'(?<=[!-~])\n(?=[!-~])')
+CUT_EVERY = 1 << 15  # characters
+
+
+def gpt2(folder: str | pathlib.Path) -> 'BPE':
+  """The BPE of a GPT-2 folder, whatever its size.
+
+  Files, in the order in which they are looked for: `tokenizer.json`; `vocab.json` and `merges.txt`
+  (Hugging Face's names); `encoder.json` and `vocab.bpe` (OpenAI's). Raises ValueError on a folder
+  without them, on a file that is damaged or cut short, and on settings that GPT-2 does not have.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  if (folder / 'tokenizer.json').exists():
+    return _from_json(folder / 'tokenizer.json')
+  pairs = [('vocab.json', 'merges.txt'), ('encoder.json', 'vocab.bpe')]
+  for vocab, merges in pairs:
+    there = [(folder / name).exists() for name in (vocab, merges)]
+    if all(there):
+      return _from_pair(folder / vocab, folder / merges)
+    if any(there):
+      found, missing = (vocab, merges) if there[0] else (merges, vocab)
+      raise ValueError(f'{folder}: holds {found} but no {missing}')
+  raise ValueError(
+    f'{folder}: holds no GPT-2 tokenizer; must have tokenizer.json, or vocab.json and merges.txt, '
+    'or encoder.json and vocab.bpe'
+  )
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> 'BPE':
+  """A byte-level BPE of GPT-2's form, learnt from `texts` (Sennrich 2016, section 3.2).
+
+  `vocab_size` counts the 256 bytes and the end of a document; a small text gives fewer tokens.
+  """
+  from tokenizers import Tokenizer as Library
+  from tokenizers import models, pre_tokenizers, trainers
+
+  if vocab_size < 257:
+    raise ValueError(f'vocab_size={vocab_size}: must be at least 257, the bytes and {EOT}')
+  library = Library(models.BPE())
+  library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=[EOT],
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  library.train_from_iterator((piece for text in texts for piece in _pieces(text)), trainer)
+  model = json.loads(library.to_str())['model']
+  added = _added(model['vocab'][EOT], EOT)
+  return BPE(model['vocab'], tuple(_merge(pair) for pair in model['merges']), (added,))
+
+
+def of_bytes() -> 'BPE':
+  """A token for each byte, of the byte's number, none for several, and 256 ends a document."""
+  return BPE(alphabet(), (), (_added(256, EOT),))
+
+
+def save_characters(characters: str, folder: str | pathlib.Path) -> None:
+  """Files for transformers: a token for each of the `characters`, in their order.
+
+  Where a text has others, transformers leaves them out without a word.
+  """
+  from tokenizers import Tokenizer as Library
+  from tokenizers import decoders, models
+
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  library = Library(models.BPE({character: i for i, character in enumerate(characters)}, []))
+  library.decoder = decoders.Fuse()
+  library.save(str(folder / 'tokenizer.json'))
+  config = {'tokenizer_class': 'PreTrainedTokenizerFast', 'clean_up_tokenization_spaces': False}
+  (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
+
+
+def _added(number: int, content: str, how: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  """A token that is found in a text before all else; `how` is as Hugging Face's files have it."""
+  flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
+  return {'id': number, 'content': content, **{x: bool((how or {}).get(x)) for x in flags}}
+
+
+@dataclasses.dataclass(frozen=True)
+class BPE(Tokenizer):
+  """Byte-pair encoding over bytes, with GPT-2's rule of words (Radford 2019, section 2.2).
+
+  vocab: token -> number; bytes are written as `alphabet` says.
+  merges: what is joined, the first of them first.
+  added: tokens that are found in a text before all else, such as the end of a document, as
+    `_added` writes them.
+  prefix_space: whether a text is read (and given back) as if a space stood before it.
+  """
+
+  vocab: Mapping[str, int]
+  merges: tuple[tuple[str, str], ...]
+  added: tuple[Mapping[str, Any], ...] = ()
+  prefix_space: bool = False
+
+  @property
+  def name(self) -> str:
+    return 'gpt2' if (self.vocab_size, self.eot) == (50257, 50256) else 'bpe'
+
+  @functools.cached_property
+  def vocab_size(self) -> int:
+    return len(self._bytes)
+
+  @functools.cached_property
+  def eot(self) -> int | None:
+    found = {token['content']: token['id'] for token in self.added}
+    return found.get(EOT, self.vocab.get(EOT))
+
+  def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+    for text in texts if self._missing else ():
+      self._check(text)
+    for text in texts:
+      text.encode()  # of half a surrogate pair the package says only that its type is wrong
+    pieces = [_pieces(text) if self._can_be_cut else [text] for text in texts]
+    flat = [piece for each in pieces for piece in each]
+    encoded = iter(self._library.encode_batch_fast(flat, add_special_tokens=False))
+    parts = [[np.array(next(encoded).ids, np.uint32) for _ in each] for each in pieces]
+    return [np.concatenate(each) if each else np.zeros(0, np.uint32) for each in parts]
+
+  def to_bytes(self, ids: Iterable[int]) -> bytes:
+    return b''.join(self._bytes[i] for i in checked(ids, self.vocab_size))
+
+  def save(self, folder: str | pathlib.Path) -> None:
+    """The four files of a Hugging Face folder: all layouts but OpenAI's."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / KIND).unlink(missing_ok=True)
+    self._library.save(str(folder / 'tokenizer.json'))
+    lines = ['#version: 0.2', *(' '.join(pair) for pair in self.merges)]
+    (folder / 'merges.txt').write_text('\n'.join(lines) + '\n', 'utf-8', newline='\n')
+    ordered = dict(sorted(self.vocab.items(), key=lambda item: item[1]))
+    (folder / 'vocab.json').write_text(json.dumps(ordered, ensure_ascii=False), 'utf-8')
+    roles = ('bos_token', 'eos_token', 'unk_token') if self.eot is not None else ()
+    config = {'tokenizer_class': 'GPT2Tokenizer', 'add_prefix_space': self.prefix_space}
+    config |= {role: EOT for role in roles}
+    (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
+
+  @functools.cached_property
+  def _library(self):
+    """The Tokenizer of the package `tokenizers`."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Library
+
+    library = Library(models.BPE(dict(self.vocab), list(self.merges)))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=self.prefix_space)
+    library.decoder = decoders.ByteLevel()
+    for token in sorted(self.added, key=lambda token: token['id']):
+      how = {name: value for name, value in token.items() if name != 'id'}
+      library.add_special_tokens([AddedToken(special=True, **how)])
+      if library.token_to_id(token['content']) != token['id']:
+        raise ValueError(f'token {token["content"]!r}: its number {token["id"]} leaves a gap')
+    return library
+
+  @functools.cached_property
+  def _bytes(self) -> list[bytes]:
+    """Of each token, by number; none where a number is not taken."""
+    table = alphabet()
+    found = {token['id']: token['content'].encode() for token in self.added}
+    for token, number in self.vocab.items():
+      inside = all(symbol in table for symbol in token)
+      found.setdefault(number, bytes(map(table.get, token)) if inside else token.encode())
+    return [found.get(number, b'') for number in range(max(found) + 1)]
+
+  @functools.cached_property
+  def _can_be_cut(self) -> bool:
+    """Whether no token looks beyond a line break; see CUT."""
+    wide = [x for x in self.added if x['lstrip'] or x['rstrip'] or '\n' in x['content']]
+    return not (self.prefix_space or wide)
+
+  @functools.cached_property
+  def _missing(self) -> frozenset[int]:
+    """Bytes without a token, which the package would leave out without a word."""
+    return frozenset(byte for symbol, byte in alphabet().items() if symbol not in self.vocab)
+
+  def _check(self, text: str) -> None:
+    for where, character in enumerate(text):
+      if not self._missing.isdisjoint(character.encode()):
+        raise unknown(text, where, f'what the {self.vocab_size} tokens of the vocabulary can say')
+
+
+def alphabet() -> dict[str, int]:
+  """The visible character that stands for each byte in GPT-2's files.
+
+  Bytes that Latin-1 shows stand for themselves; the others take U+0100, U+0101, ... in turn.
+  """
+  shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+  others = [byte for byte in range(256) if byte not in shown]
+  return {chr(x): x for x in shown} | {chr(256 + i): x for i, x in enumerate(others)}
+
+
+def _pieces(text: str) -> list[str]:
+  """The text in parts that encode to the same tokens as the whole."""
+  cuts = [0]
+  while found := CUT.search(text, cuts[-1] + CUT_EVERY):
+    cuts.append(found.end())
+  return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True) if a < b]
+
+
+# -------- the files --------
+
+
+def _from_json(path: pathlib.Path) -> BPE:
+  """Of Hugging Face's `tokenizer.json`, which could also hold another kind than GPT-2's."""
+  spec = _read_json(path)
+  model, before = spec.get('model') or {}, spec.get('pre_tokenizer') or {}
+  rules = {
+    'model.type': (model.get('type', 'BPE'), 'BPE'),
+    'pre_tokenizer.type': (before.get('type'), 'ByteLevel'),
+    'pre_tokenizer.use_regex': (before.get('use_regex', True), True),
+    'normalizer': (spec.get('normalizer'), None),
+    'model.byte_fallback': (model.get('byte_fallback') or False, False),
+    'model.ignore_merges': (model.get('ignore_merges') or False, False),
+    'model.continuing_subword_prefix': (model.get('continuing_subword_prefix') or '', ''),
+    'model.end_of_word_suffix': (model.get('end_of_word_suffix') or '', ''),
+  }
+  for name, (value, wanted) in rules.items():
+    if value != wanted:
+      raise ValueError(f'{path}: {name} is {_short(value)}; GPT-2 has {wanted!r}, the only choice')
+  added = tuple(spec.get('added_tokens') or ())
+  prefix = bool(before.get('add_prefix_space', True))  # the package's own default
+  return _checked_bpe(path, model.get('vocab'), model.get('merges'), added, prefix)
+
+
+def _from_pair(vocab_path: pathlib.Path, merges_path: pathlib.Path) -> BPE:
+  """Of a vocabulary and merges in two files, and of what Hugging Face keeps in others beside."""
+  vocab, config = _read_json(vocab_path), vocab_path.with_name('tokenizer_config.json')
+  prefix = bool(_read_json(config).get('add_prefix_space')) if config.exists() else False
+  lines = _read(merges_path).split('\n')
+  merges = [line.rstrip('\r') for line in lines[lines[0].startswith('#version') :]]
+  extra = vocab_path.with_name('added_tokens.json')
+  special = {EOT: vocab[EOT]} if EOT in vocab else {}
+  special |= _read_json(extra) if extra.exists() else {}
+  added = tuple(_added(number, token) for token, number in special.items())
+  return _checked_bpe(merges_path, vocab, [line for line in merges if line], added, prefix)
+
+
+def _checked_bpe(path: pathlib.Path, vocab: Any, merges: Any, added: tuple, prefix: bool) -> BPE:
+  """Raises ValueError unless every merge makes a token and every token is made."""
+  numbers = vocab.values() if isinstance(vocab, dict) else ['none']
+  if not isinstance(merges, list) or not all(type(x) is int and x >= 0 for x in numbers):
+    raise ValueError(f'{path}: has no numbered vocabulary and merges, as a BPE has')
+  try:
+    pairs = tuple(_merge(pair) for pair in merges)
+    added = tuple(_added(token['id'], token['content'], token) for token in added)
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(f'{path}: not a tokenizer that can be read: {error}') from error
+  made = {first + second for first, second in pairs}
+  if alien := sorted(made - vocab.keys()):
+    raise ValueError(f'{path}: makes {alien[0]!r}, which is not in the vocabulary')
+  given = made | {token['content'] for token in added}
+  lost = [token for token in vocab if len(token) > 1 and token not in given]
+  if lost:
+    raise ValueError(
+      f'{path}: no merge makes {len(lost)} of the {len(vocab)} tokens, such as {lost[0]!r}: cut '
+      'short, or of another vocabulary'
+    )
+  return BPE(vocab, pairs, added, prefix)
+
+
+def _merge(pair: Any) -> tuple[str, str]:
+  """Of 'a b' or ['a', 'b']."""
+  parts = tuple(pair.split(' ')) if isinstance(pair, str) else tuple(pair)
+  if len(parts) != 2 or not all(parts):
+    raise ValueError(f'merge {_short(pair)}: must be two tokens with a space between')
+  return parts
+
+
+def _read_json(path: pathlib.Path) -> dict:
+  try:
+    found = json.loads(_read(path))
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path}: not JSON, or cut short: {error}') from error
+  if not isinstance(found, dict):
+    raise ValueError(f'{path}: must be a JSON object, got {_short(found)}')
+  return found
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text('utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path}: not UTF-8, or cut short: {error}') from error
+  except OSError as error:
+    raise ValueError(f'{path}: cannot be read: {error}') from error
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 40 else f'{text[:40]}...'

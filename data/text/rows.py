@@ -1,0 +1,179 @@
+"""How a stream of tokens is cut into the rows of a batch: windows, or whole documents packed.
+
+A row is T + 1 tokens, of which the first T are seen and the last T are predicted. In an epoch every
+token is predicted exactly once, unless none stands before it (before the first of all; before a
+document's first where the tokenizer has no end of a document).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from jax.sharding import NamedSharding
+
+from data import pipeline
+from data.text.shards import Tokens
+
+
+class Rows(Protocol):
+  """size: rows of an epoch."""
+
+  size: int
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """`tokens` int32 [b, T + 1], `mask` float32 [b, T] and perhaps more, of rows [b]."""
+    ...
+
+
+class Windows:
+  """Windows of T targets, side by side over the stream, which is closed to a ring.
+
+  Row `shift * size + i` is the window i of those that begin at the token `shift`: with another
+  shift in every epoch, words are seen at other places. A window may reach over the ends of
+  documents, and over the end of the stream; the stream's first token is never a target.
+  """
+
+  def __init__(self, tokens: Tokens, block_size: int):
+    self._stream, self._block = tokens.stream, block_size
+    self.size = -(-len(tokens.stream) // block_size)
+    self.size_in_order = max(1, -(-(len(tokens.stream) - 1) // block_size))  # without a shift
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    rows = rows.astype(np.int64)  # 32 bits do not count the tokens of a large set
+    length, shift = len(self._stream), rows // self.size
+    steps = (rows % self.size * self._block)[:, None] + np.arange(self._block + 1)[None]
+    places = (shift[:, None] + steps) % length  # [b, T + 1]
+    mask = (steps <= length) & (places != 0)
+    tokens = self._stream[places].astype(np.int32)
+    return {'tokens': tokens, 'mask': mask[:, 1:].astype(np.float32)}
+
+
+class Strided:
+  """Windows of T targets that move on by `stride`; the last `stride` of each are to be predicted.
+
+  In the first window all are. So a token has at least T - stride + 1 tokens before it wherever the
+  stream has as many, and `stride` = T lays the windows side by side.
+  """
+
+  def __init__(self, stream: np.ndarray, block_size: int, stride: int):
+    self._stream, self._block, self._stride = stream, block_size, stride
+    self.size = 1 + max(0, -(-(len(stream) - 1 - block_size) // stride))
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    places = rows.astype(np.int64)[:, None] * self._stride + np.arange(self._block + 1)[None]
+    inside = places < len(self._stream)
+    tokens = np.where(inside, self._stream[np.where(inside, places, 0)], 0).astype(np.int32)
+    new = (rows == 0)[:, None] | (np.arange(self._block) >= self._block - self._stride)[None]
+    return {'tokens': tokens, 'mask': (inside[:, 1:] & new).astype(np.float32)}
+
+
+class ShiftedOrder(pipeline.Order):
+  """An order of `Windows`: a permutation for each epoch, and a shift."""
+
+  def __init__(self, seed: int, windows: Windows, length: int):
+    super().__init__(seed, windows.size)
+    self._length = length
+
+  def rows(self, step: int, batch_size: int) -> np.ndarray:
+    """int64 [batch_size], as `Windows.read` takes them."""
+    windows = super().rows(step, batch_size).astype(np.int64)
+    epochs = (step * batch_size + np.arange(batch_size)) // self.size
+    shifts = {epoch: self._shift(epoch) for epoch in set(epochs.tolist())}
+    return windows + self.size * np.array([shifts[epoch] for epoch in epochs.tolist()])
+
+  def _shift(self, epoch: int) -> int:
+    """Not 0, with which the last window may be left with no target."""
+    return int(np.random.default_rng((self.seed, epoch, 1)).integers(1, self._length))
+
+
+class Packed:
+  """Documents packed into rows, whole wherever they fit into one.
+
+  A longer one is cut into pieces, each of which begins with the last token of the piece before.
+  Best fit, the longest first (Ding et al. 2024, "Fewer Truncations Improve Language Modeling",
+  section 3.1). `read` gives `segments` as well, int32 [b, T + 1]: 1, 2, ... for the documents of a
+  row and 0 for the padding after them. What would be predicted from another document has mask 0.
+  """
+
+  def __init__(self, tokens: Tokens, block_size: int):
+    self._stream, self._block = tokens.stream, block_size
+    self._first, self._length = _pieces(*tokens.spans, block_size)
+    row = best_fit(self._length, block_size + 1)
+    order = np.argsort(row, kind='stable')
+    self._first, self._length = self._first[order], self._length[order]
+    self.size = int(row.max()) + 1
+    self._begins = np.searchsorted(row[order], np.arange(self.size + 1))
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    tokens = np.zeros((len(rows), self._block + 1), np.int32)
+    segments = np.zeros_like(tokens)
+    for i, row in enumerate(rows):
+      place = 0
+      pieces = range(self._begins[row], self._begins[row + 1])
+      for segment, piece in enumerate(pieces, 1):
+        first, length = self._first[piece], self._length[piece]
+        tokens[i, place : place + length] = self._stream[first : first + length]
+        segments[i, place : place + length] = segment
+        place += length
+    mask = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+    return {'tokens': tokens, 'mask': mask.astype(np.float32), 'segments': segments}
+
+
+def _pieces(first: np.ndarray, stop: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+  """First token and length, at most block_size + 1, of the pieces of all documents: [P], [P]."""
+  counts = np.maximum(1, -(-(stop - first - 1) // block_size))
+  document = np.repeat(np.arange(len(first)), counts)
+  number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+  begin = first[document] + number * block_size
+  return begin, np.minimum(stop[document] - begin, block_size + 1)
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+  """int64 [P], the row of each piece: the fullest that has room for it, else a new one."""
+  rows, count = np.zeros(len(lengths), np.int64), 0
+  waiting: dict[int, list[int]] = {}  # room -> the rows that have it
+  rooms = 0  # bit r: whether a row with room r waits
+  for piece in np.argsort(-lengths, kind='stable').tolist():
+    length = int(lengths[piece])
+    if fits := rooms >> length:
+      room = length + (fits & -fits).bit_length() - 1
+      row = waiting[room].pop()
+      rooms ^= 0 if waiting[room] else 1 << room
+    else:
+      row, room, count = count, capacity, count + 1
+    rows[piece] = row
+    if room > length:
+      waiting.setdefault(room - length, []).append(row)
+      rooms |= 1 << room - length
+  return rows
+
+
+class Reader:
+  """A feeder of `data.pipeline` that reads ahead in threads; a process reads its own rows only.
+
+  Batches are {what `Rows.read` gives, 'index': int32 [B] the row's number in the epoch, or -1 where
+  it only fills up the last batch and has mask 0}.
+  """
+
+  def __init__(
+    self, rows: Rows, sharding: NamedSharding, pool: ThreadPoolExecutor, prefetch: int = 0
+  ):
+    self._rows, self._sharding, self._pool, self.prefetch = rows, sharding, pool, prefetch
+
+  def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Ready:
+    del seed
+    mine = pipeline.local_positions(self._sharding, len(rows))
+    reading = self._pool.submit(self._read, rows[mine])
+
+    def ready() -> pipeline.Batch:
+      local = reading.result().items()
+      return {k: pipeline.to_global(x, mine, self._sharding, len(rows)) for k, x in local}
+
+    return ready
+
+  def _read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    real = rows >= 0
+    local = self._rows.read(np.where(real, rows, 0))
+    local['mask'] *= real[:, None]
+    index = np.where(real, rows % self._rows.size, -1).astype(np.int32)
+    return {**local, 'index': index}

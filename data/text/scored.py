@@ -1,0 +1,190 @@
+"""What a language model is scored on beside its own data: any text, questions with choices."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jax.sharding import NamedSharding
+
+from data import pipeline
+from data.text import datasets
+from data.text.rows import Reader, Rows
+from data.text.tokens import Tokenizer
+
+FORM = '{"context": "...", "choices": ["...", "..."], "answer": 0}'  # of a line of questions
+SMALLEST = 32  # targets of a row; the lengths that are compiled for double from here on
+
+
+@contextlib.contextmanager
+def batches(rows: Rows, sharding: NamedSharding, batch_size: int) -> Iterator[pipeline.EvalBatches]:
+  """All rows once, in order, as those of `TextData.eval_batches`."""
+  pipeline.check_divisible('eval_batch_size', batch_size, sharding)
+  with ThreadPoolExecutor(1, 'scored') as pool:
+    yield pipeline.EvalBatches(Reader(rows, sharding, pool, 2), rows.size, batch_size)
+
+
+# -------- a text --------
+
+
+def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, int]]:
+  """The stream [N] of a file's tokens, and how much text it is.
+
+  Where the tokenizer has an end of a document, the stream begins with one, from which the text's
+  first token is predicted. counts: as in `text_shards.Tokens`.
+
+  Raises ValueError for a file that is not there, not UTF-8 or empty, for a character that no token
+  stands for, and where there is nothing to predict.
+  """
+  text = datasets.read_file(pathlib.Path(path).expanduser())
+  if not text:
+    raise ValueError(f'{path}: holds no text')
+  [ids] = _encode(path, [text], tokenizer)
+  stream = ids if tokenizer.eot is None else np.concatenate([[tokenizer.eot], ids])
+  if len(stream) < 2:
+    raise ValueError(
+      f'{path}: has {len(ids)} tokens; must be at least 2, since the tokenizer {tokenizer.name} '
+      'has no end of a document to predict the first from'
+    )
+  sizes = {'characters': len(text), 'bytes': len(text.encode()), 'words': len(text.split())}
+  return stream, {'documents': 1, **sizes, 'tokens': len(ids)}
+
+
+def _encode(where: str, texts: Sequence[str], tokenizer: Tokenizer) -> list[np.ndarray]:
+  try:
+    return tokenizer.encode_many(texts)
+  except ValueError as error:
+    raise ValueError(f'{where}: {error}') from error
+
+
+# -------- questions --------
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """Which of `choices` goes on from `context`: number `answer`."""
+
+  where: str  # for messages: 'quiz.jsonl, line 3'
+  context: str
+  choices: tuple[str, ...]
+  answer: int
+
+
+def read_questions(path: str) -> list[Question]:
+  """Those of a file of JSON lines; other keys than the three are ignored, and so are empty lines.
+
+  Raises ValueError, with the line's number, for a line that is not as FORM has it.
+  """
+  lines = datasets.read_file(pathlib.Path(path).expanduser()).split('\n')
+  numbered = ((f'{path}, line {n}', line) for n, line in enumerate(lines, 1) if line.strip())
+  questions = [_question(where, line) for where, line in numbered]
+  if not questions:
+    raise ValueError(f'{path}: holds no questions; each line must be {FORM}')
+  return questions
+
+
+def _question(where: str, line: str) -> Question:
+  try:
+    found = json.loads(line)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{where}: not JSON ({error}); must be {FORM}') from error
+  if wrong := _wrong(found):
+    raise ValueError(f'{where}: {wrong}; must be {FORM}')
+  return Question(where, found['context'], tuple(found['choices']), found['answer'])
+
+
+def _wrong(found: Any) -> str:
+  """What is not as FORM has it; '' if nothing is."""
+  if not isinstance(found, dict):
+    return 'not an object'
+  if missing := [key for key in ('context', 'choices', 'answer') if key not in found]:
+    return f'has no {missing[0]!r}'
+  context, choices, answer = found['context'], found['choices'], found['answer']
+  if not isinstance(context, str):
+    return f'context={context!r} is not a text'
+  if not isinstance(choices, list) or len(choices) < 2:
+    return f'choices={choices!r} is not a list of at least two'
+  if bad := [choice for choice in choices if not isinstance(choice, str) or not choice]:
+    return f'the choice {bad[0]!r} is not a text of at least one character'
+  if type(answer) is not int or not 0 <= answer < len(choices):
+    return f'answer={answer!r} is not a number from 0 to {len(choices) - 1}'
+  return ''
+
+
+# -------- their choices as rows --------
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """tokens: [n] of the context and the choice; the first `given` >= 1 of them are not scored.
+
+  cut: how many tokens of the context were left out, at its beginning.
+  """
+
+  tokens: np.ndarray
+  given: int
+  cut: int = 0
+
+
+def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) -> list[Choice]:
+  """The choices of a question, each behind the end of its context that fits into a block.
+
+  Context and choice are encoded together, as the text that they are: apart, a choice could begin
+  with a token that never stands there, and a space at a context's end would be a token of its own,
+  where BPE has it as part of the next word. Given are the tokens that the context and all its
+  choices begin with, so that the choices are compared given the same; what a choice changes at the
+  end of the context is scored with it. Where nothing would be given, the end of a document is.
+
+  Raises ValueError where that is wanted and the tokenizer has none, for a character that no token
+  stands for, and for a choice that is longer than a block.
+  """
+  where, texts = question.where, [question.context + choice for choice in question.choices]
+  context, *wholes = _encode(where, [question.context, *texts], tokenizer)
+  given = min(_alike(context, whole) for whole in wholes)
+  if given == 0:
+    if tokenizer.eot is None:
+      raise ValueError(
+        f'{where}: no token of the context {question.context!r} stands before the choices, and the '
+        f'tokenizer {tokenizer.name} has no end of a document to stand there'
+      )
+    given, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]
+  longest = max(map(len, wholes)) - given
+  if longest > block_size:
+    raise ValueError(
+      f'{where}: a choice has {longest} tokens; must be at most data.block_size, {block_size}'
+    )
+  cuts = [max(0, len(whole) - block_size - 1) for whole in wholes]
+  return [Choice(whole[cut:], given - cut, cut) for whole, cut in zip(wholes, cuts, strict=True)]
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> int:
+  """How many tokens both begin with."""
+  shorter = min(len(a), len(b))
+  return int(np.argmin(np.append(a[:shorter] == b[:shorter], False)))
+
+
+class Padded:
+  """Choices as rows of `length` targets, filled up behind; those after what is given are scored."""
+
+  def __init__(self, choices: Sequence[Choice], length: int):
+    self.size = len(choices)
+    self._tokens = np.zeros((self.size, length + 1), np.int32)
+    self._mask = np.zeros((self.size, length), np.float32)
+    for tokens, mask, choice in zip(self._tokens, self._mask, choices, strict=True):
+      tokens[: len(choice.tokens)] = choice.tokens
+      mask[choice.given - 1 : len(choice.tokens) - 1] = 1
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {'tokens': self._tokens[rows], 'mask': self._mask[rows]}
+
+
+def by_length(choices: Sequence[Choice], block_size: int) -> dict[int, np.ndarray]:
+  """Length of a row -> which choices it is long enough for; few lengths, since each is compiled."""
+  targets = np.array([len(choice.tokens) - 1 for choice in choices])
+  doubled = SMALLEST << np.ceil(np.log2(np.maximum(targets / SMALLEST, 1))).astype(int)
+  lengths = np.minimum(doubled, block_size)
+  return {int(length): np.flatnonzero(lengths == length) for length in np.unique(lengths)}

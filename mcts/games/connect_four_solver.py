@@ -1,0 +1,176 @@
+"""Connect Four solved exactly, by plain Python: which moves of a position are best.
+
+A position is two whole numbers of 49 bits, a column of 6 cells and an empty one above it after the
+other, from the left and from below: the stones of the player to move, and all stones. Alpha-beta
+looks for a win, a draw or a loss: in seconds with 12 stones, in less than 0.1 s with 18 or more.
+
+`python -m mcts.games.connect_four_solver --positions=500 --output=FILE` writes positions of random
+play, a line each: the columns that were played, and which columns are best.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+ROWS, COLUMNS, HEIGHT = 6, 7, 7  # HEIGHT: bits a column
+CELLS = ROWS * COLUMNS
+BOTTOM = sum(1 << (HEIGHT * column) for column in range(COLUMNS))
+BOARD = BOTTOM * ((1 << ROWS) - 1)
+FILES = [((1 << ROWS) - 1) << (HEIGHT * column) for column in range(COLUMNS)]
+CENTRE_FIRST = sorted(range(COLUMNS), key=lambda column: abs(column - COLUMNS // 2))
+STONES = 12, 32  # of the positions that are generated
+
+Position = tuple[int, int]
+"""The stones of the player to move, and all stones."""
+
+
+def play(position: Position, column: int) -> Position:
+  """The position after a stone in a column that is not full."""
+  own, mask = position
+  return own ^ mask, mask | (mask + (1 << (HEIGHT * column)))
+
+
+def place(columns: Iterable[int]) -> Position:
+  """The position after these moves. Raises ValueError for a full column or a game that is over."""
+  position = 0, 0
+  for column in columns:
+    if won(position):
+      raise ValueError(f'column {column}: the game is over')
+    if not 0 <= column < COLUMNS or not FILES[column] & ~position[1]:
+      raise ValueError(f'column {column}: must be one of 0..{COLUMNS - 1} that is not full')
+    position = play(position, column)
+  return position
+
+
+def won(position: Position) -> bool:
+  """Whether the player who moved last has four in a row."""
+  stones = position[0] ^ position[1]
+  for step in (1, HEIGHT, HEIGHT - 1, HEIGHT + 1):
+    pairs = stones & (stones >> step)
+    if pairs & (pairs >> 2 * step):
+      return True
+  return False
+
+
+def threats(stones: int, mask: int) -> int:
+  """The empty cells that would make four in a row."""
+  found = (stones << 1) & (stones << 2) & (stones << 3)  # above three
+  for step in (HEIGHT, HEIGHT - 1, HEIGHT + 1):
+    pairs = (stones << step) & (stones << 2 * step)
+    found |= pairs & (stones << 3 * step)
+    found |= pairs & (stones >> step)
+    pairs = (stones >> step) & (stones >> 2 * step)
+    found |= pairs & (stones << step)
+    found |= pairs & (stones >> 3 * step)
+  return found & (BOARD ^ mask)
+
+
+class Solver:
+  """Values of positions, and its memory: 1, 0, -1 as the player to move wins, draws or loses."""
+
+  def __init__(self) -> None:
+    self.known: dict[int, tuple[int, int]] = {}  # lowest and highest value
+
+  def value(self, position: Position) -> int:
+    if won(position):
+      return -1
+    own, mask = position
+    if threats(own, mask) & (mask + BOTTOM):
+      return 1
+    return self._search(own, mask, -1, 1)
+
+  def best(self, position: Position) -> list[int]:
+    """The columns that keep the position's value, from the left; none if the game is over."""
+    if won(position):
+      return []
+    free = [column for column in range(COLUMNS) if FILES[column] & ~position[1]]
+    values = {column: -self.value(play(position, column)) for column in free}
+    return [column for column in free if values[column] == max(values.values())]
+
+  def _search(self, own: int, mask: int, low: int, high: int) -> int:
+    """Between low and high exact, else a bound; the player to move cannot win at once."""
+    cells = self._sensible(own, mask)
+    if not cells:
+      return -1 if mask != BOARD else 0
+    key = own + mask + BOTTOM  # unlike for each position
+    least, most = self.known.get(key, (-1, 1))
+    low, high = max(low, least), min(high, most)
+    if low >= high:
+      return low if low == least else high
+    value, alpha = -1, low
+    for cell in self._ordered(own, mask, cells):
+      value = max(value, -self._search(own ^ mask, mask | cell, -high, -alpha))
+      alpha = max(alpha, value)
+      if alpha >= high:
+        break
+    bounds = (value, most) if value >= high else (least, value) if value <= low else (value, value)
+    self.known[key] = bounds
+    return value
+
+  def _sensible(self, own: int, mask: int) -> int:
+    """The cells to play after which the other player cannot win at once."""
+    cells, danger = (mask + BOTTOM) & BOARD, threats(own ^ mask, mask)
+    forced = cells & danger
+    if forced:
+      if forced & (forced - 1):
+        return 0  # two at once
+      cells = forced
+    return cells & ~(danger >> 1)  # not below a cell where the other would win
+
+  def _ordered(self, own: int, mask: int, cells: int) -> list[int]:
+    """What makes most threats first, then from the centre."""
+    moves = [cells & FILES[column] for column in CENTRE_FIRST]
+    moves = [cell for cell in moves if cell]
+    return sorted(moves, key=lambda cell: -threats(own | cell, mask).bit_count())
+
+
+# -------- a set of positions --------
+
+
+def positions(count: int, seed: int = 0, stones: tuple[int, int] = STONES) -> Iterator[list[int]]:
+  """Different positions of random play that are not over, nor won at once, as columns played."""
+  rng, seen = random.Random(seed), set()
+  while len(seen) < count:
+    columns, position = [], (0, 0)
+    for _ in range(rng.randint(*stones)):
+      free = [column for column in range(COLUMNS) if FILES[column] & ~position[1]]
+      columns.append(rng.choice(free))
+      position = play(position, columns[-1])
+      if won(position):
+        break
+    own, mask = position
+    dull = won(position) or mask == BOARD or threats(own, mask) & (mask + BOTTOM)
+    if not dull and position not in seen:
+      seen.add(position)
+      yield columns
+
+
+def line(columns: Sequence[int], best: Sequence[int]) -> str:
+  return f'{"".join(map(str, columns))} {"".join(map(str, best))}'
+
+
+def read(text: str) -> list[tuple[list[int], list[int]]]:
+  """(columns played, best columns) of each line. Raises ValueError where there is none."""
+  pairs = [row.split() for row in text.splitlines() if row.strip()]
+  if not pairs:
+    raise ValueError('it has no positions')
+  return [([int(x) for x in played], [int(x) for x in best]) for played, best in pairs]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(prog='python -m mcts.games.connect_four_solver')
+  parser.add_argument('--positions', type=int, default=500, help='how many; %(default)s')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--output', required=True, help='a file for them')
+  options = parser.parse_args()
+  with open(options.output, 'w', buffering=1, encoding='ascii') as file:  # line by line
+    for number, columns in enumerate(positions(options.positions, options.seed), 1):
+      # What is known of one position is of little use for another, and takes memory.
+      file.write(line(columns, Solver().best(place(columns))) + '\n')
+      print(f'\r{number} of {options.positions}', end='', file=sys.stderr, flush=True)
+  print(file=sys.stderr)
+
+
+if __name__ == '__main__':
+  main()

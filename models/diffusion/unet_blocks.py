@@ -1,0 +1,279 @@
+"""The parts of `models/diffusion/unet.py`: norms, residual blocks, attention, resampling.
+
+Images are `[B, H, W, C]`. Norms and softmaxes are computed in float32 whatever `dtype`.
+"""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.initializers import ones, zeros
+from jax import Array
+
+from models import attention as attention_lib
+from models.diffusion.conditioning import linear, uniform
+from models.gpt.functional import dense_each
+from models.layers import Conv, Dropout, Initializer, parameter
+
+EPSILON = 1e-6
+TAPS = {False: (1, 1), True: (1, 3, 3, 1)}  # of resampling without and with FIR filters
+
+conv3 = functools.partial(Conv, window=(3, 3), padding=((1, 1), (1, 1)), kernel_init=uniform)
+conv1 = functools.partial(Conv, window=(1, 1), kernel_init=uniform)
+
+
+# -------- norms --------
+
+
+class GroupNorm(nn.Module):
+  """Wu & He 2018 (arXiv 1803.08494) over channels in groups; then SiLU, if `silu`.
+
+  groups: at most so many, each of at least 4 channels, equally many.
+  `shift`, `[1 or B, C]`, is added to x before, and the norm's `scale` and `bias` are multiplied by
+  1 + `factor` and shifted by `term`, `[B, C]`, after (ADM's adaptive norm).
+  """
+
+  groups: int
+  silu: bool = True
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    shift: Array | None = None,
+    factor: Array | None = None,
+    term: Array | None = None,
+  ) -> Array:
+    shape = x.shape[-1:]
+    scale = parameter(self, 'scale', ones, shape, ('channels_out',))[None]
+    bias = parameter(self, 'bias', zeros, shape, ('channels_out',))[None]
+    if factor is not None:
+      factor = 1 + factor.astype(jnp.float32)
+      scale, bias = scale * factor, bias * factor + term.astype(jnp.float32)
+    shift = jnp.zeros((1, *shape)) if shift is None else shift.astype(jnp.float32)
+    groups = groups_of(*shape, self.groups)
+    return group_norm(x, scale, bias, shift, groups, EPSILON, self.silu).astype(self.dtype)
+
+
+def groups_of(channels: int, most: int) -> int:
+  return max(n for n in range(1, max(min(most, channels // 4), 1) + 1) if channels % n == 0)
+
+
+def group_norm(x, scale, bias, shift, groups: int, epsilon: float, silu: bool) -> Array:
+  """Returns the normalised `x + shift`, float32; x `[B, H, W, C]`, all else `[1 or B, C]`.
+
+  As `a x + b`, of sums over each channel: x is read once for these and once to be normalised.
+  """
+  x = x.astype(jnp.float32)
+  mean, square = x.mean((1, 2)), (x * x).mean((1, 2))  # [B, C]
+  mean, square = mean + shift, square + 2 * shift * mean + shift * shift
+  mean, square = (in_groups(moment, groups) for moment in (mean, square))
+  a = scale * jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)
+  b = bias + a * (shift - mean)
+  y = x * a[:, None, None] + b[:, None, None]
+  return nn.silu(y) if silu else y
+
+
+def in_groups(x: Array, groups: int) -> Array:
+  """Returns each channel's mean over its group: `[B, C]` to `[B, C]`."""
+  means = x.reshape(len(x), groups, -1).mean(-1)
+  return jnp.repeat(means, x.shape[1] // groups, axis=1)
+
+
+# -------- residual blocks --------
+
+
+class ResBlock(nn.Module):
+  """GroupNorm, SiLU, 3x3 convolution, twice, around the embedding `[B, D]` of noise and label.
+
+  features: channels out.
+  resample: 'up' or 'down' between the first SiLU and convolution, and on the shortcut (BigGAN's
+    blocks, Brock et al. 2018), or ''.
+  scale_shift: the embedding scales and shifts the second norm (ADM, arXiv 2105.05233, section 3);
+    otherwise it is added before it.
+  rescale: the sum is divided by sqrt(2) (Song et al. 2021, appendix H).
+  project: a shortcut that is resampled goes through a 1x1 convolution even where channels are kept.
+  """
+
+  features: int
+  groups: int = 32
+  dropout: float = 0.0
+  resample: str = ''
+  scale_shift: bool = False
+  rescale: bool = False
+  project: bool = False
+  fir: bool = False
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
+    norm = functools.partial(GroupNorm, self.groups, dtype=self.dtype)
+    h = norm(name='norm1')(x)
+    if self.resample:
+      h, x = (resample(y, self.resample, TAPS[self.fir]) for y in (h, x))
+    h = conv3(self.features, use_bias=False, dtype=self.dtype, name='conv1')(h)
+    # Added by the norm, which has it for nothing.
+    bias = parameter(self, 'conv1_bias', zeros, (self.features,), ('channels_out',))[None]
+    h = norm(name='norm2')(h, *self.modulation(embedding, bias))
+    h = Dropout(self.dropout, name='dropout')(h, train=train)
+    h = conv3(self.features, kernel_init=zeros, dtype=self.dtype, name='conv2')(h)
+    if x.shape[-1] != self.features or (self.resample and self.project):
+      x = conv1(self.features, dtype=self.dtype, name='shortcut')(x)
+    return add(x, h, self.rescale)
+
+  def modulation(self, embedding: Array, bias: Array) -> tuple[Array | None, ...]:
+    """(shift, factor, term) for the second norm."""
+    out = self.features * (2 if self.scale_shift else 1)
+    y = linear(out, dtype=self.dtype, name='embedding')(embedding)
+    return (bias, *jnp.split(y, 2, axis=-1)) if self.scale_shift else (bias + y, None, None)
+
+
+def add(x: Array, h: Array, rescale: bool) -> Array:
+  return (x + h) * math.sqrt(0.5) if rescale else x + h
+
+
+# -------- attention --------
+
+
+class Linear(nn.Module):
+  """The weights of a product, `{'kernel': [C, F], 'bias': [F]}`, for `functional.dense`."""
+
+  shape: tuple[int, int]
+  axes: tuple[str, str]
+  kernel_init: Initializer = uniform
+
+  @nn.compact
+  def __call__(self) -> dict[str, Array]:
+    return {
+      'kernel': parameter(self, 'kernel', self.kernel_init, self.shape, self.axes),
+      'bias': parameter(self, 'bias', zeros, self.shape[1:], self.axes[1:]),
+    }
+
+
+class Attention(nn.Module):
+  """`x` plus what its positions find in one another, or in a context: Ho et al. 2020, appendix B.
+
+  head_width: of the heads, a divisor of C.
+  """
+
+  head_width: int
+  groups: int = 32
+  rescale: bool = False
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+    """context: `[B, L, D]`, of which only what `mask`, bool `[B, L]`, names is seen; None: x."""
+    h = GroupNorm(self.groups, silu=False, dtype=self.dtype, name='norm')(x)
+    h = h.reshape(x.shape[0], -1, x.shape[-1])  # [B, T, C]
+    if context is None:
+      q, k, v = dense_each(h, self.weights(h, 'query', 'key', 'value'))
+    else:
+      context = context.astype(self.dtype)
+      (q,) = dense_each(h, self.weights(h, 'query'))
+      k, v = dense_each(context, self.weights(context, 'key', 'value', features=x.shape[-1]))
+    heads = (y.reshape(*y.shape[:2], -1, self.head_width) for y in (q, k, v))
+    h = attend(*heads, mask).reshape(h.shape)
+    shape, axes = (x.shape[-1],) * 2, ('heads', 'width')
+    (h,) = dense_each(h, [Linear(shape, axes, zeros, name='out')()])
+    return add(x, h.reshape(x.shape), self.rescale)
+
+  def weights(self, x: Array, *names: str, features: int | None = None) -> list[dict[str, Array]]:
+    shape = x.shape[-1], features or x.shape[-1]
+    return [Linear(shape, ('width', 'heads'), name=name)() for name in names]
+
+
+def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+  """Softmax attention of queries `[B, T, H, d]` to keys and values `[B, S, H, d]`.
+
+  mask: bool `[B, S]`, which of them are seen; where none is, the result is 0.
+  """
+  if mask is None:
+    kernel = 'cudnn' if attention_lib.cudnn_takes(q, None) else 'xla'
+    return jax.nn.dot_product_attention(q, k, v, implementation=kernel)
+  y = attention_lib.explicit(
+    q, k, v, jnp.broadcast_to(mask[:, None], (len(q), q.shape[1], k.shape[1]))
+  )
+  return jnp.where(mask.any(1)[:, None, None, None], y, 0)
+
+
+# -------- resampling --------
+
+
+def resample(x: Array, to: str, taps: tuple[int, ...]) -> Array:
+  """Twice ('up') or half ('down') the height and width, filtered by `taps` along each.
+
+  (1, 1): means of 2 x 2 pixels, and their repetition; (1, 3, 3, 1): Zhang 2019 (arXiv 1904.11486).
+  """
+  one = halve if to == 'down' else double
+  return one(one(x, taps, 1), taps, 2)
+
+
+def halve(x: Array, taps: tuple[int, ...], axis: int) -> Array:
+  """Each second value of x filtered along an image axis, zeros beyond its ends."""
+  size, pad = x.shape[axis] // 2, len(taps) // 2 - 1
+  x = padded(x, axis, pad)
+  parts = [jax.lax.slice_in_dim(x, k, k + 2 * size - 1, 2, axis) for k in range(len(taps))]
+  return sum(part * (w / sum(taps)) for part, w in zip(parts, taps, strict=True))
+
+
+def double(x: Array, taps: tuple[int, ...], axis: int) -> Array:
+  """The transpose of `halve`, doubled: value i of x goes to 2i - pad .. with the taps' weights."""
+  size, reach = x.shape[axis], len(taps) // 4  # neighbours on each side that weigh in
+  x, phases = padded(x, axis, reach), []
+  for phase in range(2):
+    # Of the result's value 2i + phase: x[i + j] has the tap number phase + pad - 2j.
+    pairs = [(j, phase + len(taps) // 2 - 1 - 2 * j) for j in range(-reach, reach + 1)]
+    terms = [
+      jax.lax.slice_in_dim(x, reach + j, reach + j + size, 1, axis) * (2 * taps[k] / sum(taps))
+      for j, k in pairs
+      if 0 <= k < len(taps)
+    ]
+    phases.append(sum(terms[1:], start=terms[0]))
+  y = jnp.stack(phases, axis + 1)
+  return y.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+
+
+def blur(x: Array, taps: tuple[int, ...]) -> Array:
+  """x filtered along both axes, no value left out: `[B, H, W, C]` to `[B, H + 1, W + 1, C]`."""
+  for axis in (1, 2):
+    size = x.shape[axis] + 1
+    x = padded(x, axis, len(taps) // 2)
+    parts = [jax.lax.slice_in_dim(x, k, k + size, 1, axis) for k in range(len(taps))]
+    x = sum(part * (w / sum(taps)) for part, w in zip(parts, taps, strict=True))
+  return x
+
+
+def padded(x: Array, axis: int, by: int) -> Array:
+  return jnp.pad(x, [(by, by) if i == axis else (0, 0) for i in range(x.ndim)]) if by else x
+
+
+class Downsample(nn.Module):
+  """A 3x3 convolution with stride 2; with `fir` taps, of what these have filtered."""
+
+  features: int
+  fir: bool = False
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    padding = ((0, 1), (0, 1))  # as TensorFlow's SAME, which DDPM has
+    if self.fir:
+      x, padding = blur(x, TAPS[True]), ((0, 0), (0, 0))
+    conv = functools.partial(conv3, strides=(2, 2), dtype=self.dtype, name='conv')
+    return conv(self.features, padding=padding)(x)
+
+
+class Upsample(nn.Module):
+  """A 3x3 convolution of x with its pixels repeated (or filtered by `fir` taps)."""
+
+  fir: bool = False
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    y = resample(x, 'up', TAPS[self.fir])
+    return conv3(x.shape[-1], dtype=self.dtype, name='conv')(y)

@@ -1,0 +1,327 @@
+"""GPT-2 weights in Hugging Face's layout, in and out: a folder of config.json and safetensors.
+
+Kernels lie there as `[in, out]`, as here; queries, keys and values share one, side by side. Neither
+torch nor transformers is needed.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from models.gpt.model import GPT, RUNNING
+from models.gpt.parameters import parameters, unboxed
+
+# Ours -> theirs in each layer; `attn.c_attn` is apart.
+LAYER_NAMES = {
+  'norm1': 'ln_1',
+  'out': 'attn.c_proj',
+  'norm2': 'ln_2',
+  'up': 'mlp.c_fc',
+  'down': 'mlp.c_proj',
+}
+LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+QKV = ('query', 'key', 'value')
+
+# Masks that older files hold beside the parameters.
+BUFFERS = re.compile(r'h\.\d+\.attn\.(bias|masked_bias)')
+
+# The settings that change what is computed -> the values that the model honours.
+SETTINGS: Mapping[str, tuple[Any, ...]] = {
+  'model_type': ('gpt2',),
+  'activation_function': ('gelu_new', 'gelu_pytorch_tanh', 'gelu_fast'),
+  'layer_norm_epsilon': (1e-5,),
+  'scale_attn_weights': (True,),
+  'scale_attn_by_inverse_layer_idx': (False,),
+  'add_cross_attention': (False,),
+  'quantization_config': (None,),
+}
+DROPOUTS = ('resid_pdrop', 'embd_pdrop', 'attn_pdrop')
+
+
+def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:
+  """The model and its variables (float32, in NumPy) of a folder that transformers wrote.
+
+  overrides: fields of GPT that do not change what the weights mean, such as `dtype='bfloat16'`.
+
+  Raises ValueError where a file is missing or cut short, where a tensor is missing, unknown or of
+  another shape than config.json says, and for settings that the model does not honour.
+  """
+  folder = pathlib.Path(path)
+  config = read_json(folder / 'config.json')
+  if wrong := [name for name in overrides if name not in RUNNING]:
+    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNNING)}')
+  check_settings(folder, config)
+  tensors = read_folder(folder)
+  fields = fields_of(folder, config, tied=is_tied(config, tensors))
+  model = GPT(**{**fields, **overrides})
+  return model, {'params': to_ours(model, tensors, folder)}
+
+
+def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -> None:
+  """Writes config.json and model.safetensors (float32), which transformers loads.
+
+  config: more of config.json, such as `eos_token_id`. Of variables that are float32 in the host's
+  memory a quarter of the layers is copied on the way, queries, keys and values; nothing else.
+
+  Raises ValueError where GPT-2's layout cannot say what the model is.
+  """
+  check_exportable(model)
+  folder = pathlib.Path(path)
+  folder.mkdir(parents=True, exist_ok=True)
+  tensors = to_theirs(model, unboxed(variables['params']))
+  text = json.dumps({**config_of(model), **config}, indent=2)
+  (folder / 'config.json').write_text(f'{text}\n')
+  unfinished = folder / 'model.safetensors.tmp'
+  save_file(tensors, unfinished, metadata={'format': 'pt'})
+  shutil.copymode(folder / 'config.json', unfinished)  # the library lets only its owner read it
+  os.replace(unfinished, folder / 'model.safetensors')
+
+
+# -------- config.json --------
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  if not path.parent.is_dir():
+    raise ValueError(f'{path.parent}: no such folder; it should hold config.json and safetensors')
+  if not path.is_file():
+    raise ValueError(f'{path}: no such file')
+  try:
+    found = json.loads(path.read_text('utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path}: not JSON ({error})') from None
+  if not isinstance(found, dict):
+    raise ValueError(f'{path}: should be a JSON object')
+  return found
+
+
+def check_settings(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
+  for name, honoured in SETTINGS.items():
+    if (value := config.get(name, honoured[0])) not in honoured:
+      choices = ', '.join(repr(choice) for choice in honoured)
+      raise ValueError(f'{folder}/config.json: {name}={value!r} is not supported, only {choices}')
+
+
+def fields_of(folder: pathlib.Path, config: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
+  """GPT's fields; what the file leaves out is as transformers has it."""
+  names = {
+    'vocab_size': ('vocab_size', 50_257),
+    'block_size': ('n_positions', 1024),
+    'layers': ('n_layer', 12),
+    'heads': ('n_head', 12),
+    'width': ('n_embd', 768),
+  }
+  fields = {ours: config.get(theirs, default) for ours, (theirs, default) in names.items()}
+  for ours, (theirs, _) in names.items():
+    if not isinstance(fields[ours], int):
+      raise ValueError(f'{folder}/config.json: {theirs}={fields[ours]!r} should be a whole number')
+  rates = {name: config.get(name, 0.1) for name in DROPOUTS}
+  if len(set(rates.values())) > 1:
+    said = ', '.join(f'{name}={rate}' for name, rate in rates.items())
+    raise ValueError(f'{folder}/config.json: {said} are not supported, only equal ones')
+  inner = config.get('n_inner')
+  inner = None if inner == 4 * fields['width'] else inner
+  return {**fields, 'dropout': rates['resid_pdrop'], 'mlp_width': inner, 'tied': tied}
+
+
+def check_exportable(model: GPT) -> None:
+  wanted = {'positions': 'learned', 'norm': 'layer', 'mlp': 'gelu', 'qk_norm': False, 'softcap': 0}
+  for name, value in wanted.items():
+    if getattr(model, name) != value:
+      raise ValueError(f'model.{name}={getattr(model, name)!r}: GPT-2 files can only say {value!r}')
+  if model.kv_heads not in (None, model.heads):
+    raise ValueError(f'model.kv_heads={model.kv_heads}: GPT-2 files can only say {model.heads}')
+
+
+def config_of(model: GPT) -> dict[str, Any]:
+  return {
+    'architectures': ['GPT2LMHeadModel'],
+    'model_type': 'gpt2',
+    'vocab_size': model.vocab_size,
+    'n_positions': model.block_size,
+    'n_ctx': model.block_size,
+    'n_layer': model.layers,
+    'n_head': model.heads,
+    'n_embd': model.width,
+    'n_inner': model.mlp_width,
+    'activation_function': 'gelu_new',
+    'layer_norm_epsilon': 1e-5,
+    'tie_word_embeddings': model.tied,
+    **{name: model.dropout for name in DROPOUTS},
+    'dtype': 'float32',
+    'torch_dtype': 'float32',
+  }
+
+
+# -------- tensors --------
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """One tensor of a file, which is read when an array is made of it."""
+
+  path: pathlib.Path
+  file: Any
+  name: str
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return tuple(self.file.get_slice(self.name).get_shape())
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    try:
+      found = self.file.get_tensor(self.name)
+    except (SafetensorError, TypeError, KeyError) as error:  # a dtype that NumPy has not
+      raise ValueError(f'{self.path}: {self.name} cannot be read ({error})') from None
+    return found if dtype is None else found.astype(dtype, copy=False)
+
+
+def read_folder(folder: pathlib.Path) -> dict[str, Tensor]:
+  """The tensors by name, of the one file or of the index's shards."""
+  single, index = folder / 'model.safetensors', folder / 'model.safetensors.index.json'
+  if single.is_file():
+    found = read_tensors(single)
+  elif index.is_file():
+    shards = sorted(set(read_json(index).get('weight_map', {}).values()))
+    found = {name: x for shard in shards for name, x in read_tensors(folder / shard).items()}
+  elif any(folder.glob('pytorch_model*.bin')):
+    raise ValueError(
+      f'{folder}: holds pytorch_model.bin, which is a pickle and can run code; only'
+      ' model.safetensors is read (transformers converts: save_pretrained)'
+    )
+  else:
+    raise ValueError(f'{folder}: holds neither model.safetensors nor {index.name}')
+  bare = {name.removeprefix('transformer.'): x for name, x in found.items()}
+  return {name: x for name, x in bare.items() if not BUFFERS.fullmatch(name)}
+
+
+def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
+  """The tensors of one file by name; none of them is read yet."""
+  if not path.is_file():
+    raise ValueError(f'{path}: no such file')
+  try:
+    file = safe_open(path, 'np')
+  except (SafetensorError, OSError) as error:
+    raise ValueError(f'{path}: cut short, or not a safetensors file ({error})') from None
+  return {name: Tensor(path, file, name) for name in file.offset_keys()}
+
+
+def is_tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+  """As config.json says, unless the files hold a head that differs from the embedding."""
+  head, embedding = tensors.get('lm_head.weight'), tensors.get('wte.weight')
+  if not config.get('tie_word_embeddings', True):
+    return False
+  return head is None or embedding is None or np.array_equal(head, embedding)
+
+
+Path = tuple[str, ...]
+
+
+def layout(model: GPT) -> dict[str, tuple[list[Path], tuple[int, ...]]]:
+  """Their name, `{}` for a layer's number -> where it lies here, side by side, and its shape."""
+  outer: dict[str, list[Path]] = {
+    'wte.weight': [('token_embed', 'embedding')],
+    'wpe.weight': [('position_embed', 'embedding')],
+    'ln_f.weight': [('final_norm', 'scale')],
+    'ln_f.bias': [('final_norm', 'bias')],
+  }
+  if not model.tied:
+    outer['lm_head.weight'] = [('head', 'embedding')]
+  for ours, theirs in LAYER_NAMES.items():
+    for leaf in ('scale' if theirs.startswith('ln') else 'kernel', 'bias'):
+      outer[f'h.{{}}.{theirs}.{LEAF_NAMES[leaf]}'] = [('blocks', ours, leaf)]
+  for leaf in ('kernel', 'bias'):
+    outer[f'h.{{}}.attn.c_attn.{LEAF_NAMES[leaf]}'] = [('blocks', name, leaf) for name in QKV]
+  table = parameters(model.clone(bias=True, vocab_multiple=1))
+  return {name: (paths, shape_of(table, paths)) for name, paths in outer.items()}
+
+
+def shape_of(table: Any, paths: Sequence[Path]) -> tuple[int, ...]:
+  """Of one layer's, or of what is outside of the layers; side by side along the last axis."""
+  shapes = [look_up(table, path)[0] for path in paths]
+  *rest, _ = shapes[0]
+  whole = (*rest, sum(shape[-1] for shape in shapes))
+  return whole[1:] if paths[0][0] == 'blocks' else whole
+
+
+def look_up(tree: Any, path: Path) -> Any:
+  """The leaf at that path; None where there is none."""
+  for name in path:
+    tree = tree.get(name) if isinstance(tree, Mapping) else None
+  return tree
+
+
+def to_ours(model: GPT, tensors: dict[str, Tensor], folder: pathlib.Path) -> dict[str, Any]:
+  """The tree of parameters, float32, each layer's tensors read as they are stacked."""
+  if model.tied:
+    tensors = {name: x for name, x in tensors.items() if name != 'lm_head.weight'}
+  known = layout(model)
+  check_tensors(folder, tensors, model.layers, known)
+  params: dict[str, Any] = {}
+  for name, (paths, shape) in known.items():
+    if '{}' in name:
+      whole = np.empty((model.layers, *shape), np.float32)
+      for i in range(model.layers):
+        whole[i] = tensors[name.format(i)]
+    else:
+      whole = np.asarray(tensors[name], np.float32)
+    for path, own in zip(paths, np.split(whole, len(paths), axis=-1), strict=True):
+      put(params, path, np.ascontiguousarray(own))
+  return params
+
+
+def put(tree: dict[str, Any], path: Path, leaf: Any) -> None:
+  for name in path[:-1]:
+    tree = tree.setdefault(name, {})
+  tree[path[-1]] = leaf
+
+
+def check_tensors(folder, tensors: Mapping[str, Tensor], layers: int, known: Any) -> None:
+  """Raises ValueError for the first tensor that is missing, unknown, or not of its shape."""
+  shapes = {
+    name.format(i): shape
+    for name, (_, shape) in known.items()
+    for i in (range(layers) if '{}' in name else (0,))
+  }
+  if missing := [name for name in shapes if name not in tensors]:
+    raise ValueError(f'{folder}: lacks {some(missing)}')
+  if unknown := [name for name in tensors if name not in shapes]:
+    raise ValueError(f'{folder}: holds {some(unknown)}, which a GPT-2 of its config.json has not')
+  for name, shape in shapes.items():
+    if (found := tensors[name].shape) != shape:
+      raise ValueError(f'{folder}: {name} is of shape {found}, by config.json it should be {shape}')
+
+
+def some(names: Sequence[str]) -> str:
+  more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+  return ', '.join(names[:3]) + more
+
+
+def to_theirs(model: GPT, params: Any) -> dict[str, np.ndarray]:
+  """Their tensors by name, float32; views of the parameters where these lie in memory as there."""
+  params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+  tensors = {}
+  for name, (paths, shape) in layout(model).items():
+    for i in range(model.layers) if '{}' in name else (None,):
+      prefix = '' if name == 'lm_head.weight' else 'transformer.'
+      tensors[prefix + name.format(i)] = joined(params, paths, i, shape)
+  return tensors
+
+
+def joined(params: Any, paths: Sequence[Path], layer: int | None, shape: tuple[int, ...]) -> Any:
+  """Of one layer, side by side; zeros for biases that the model is without."""
+  found = [look_up(params, path) for path in paths]
+  if found[0] is None:
+    return np.zeros(shape, np.float32)
+  own = [x if layer is None else x[layer] for x in found]
+  whole = own[0] if len(own) == 1 else np.concatenate(own, axis=-1)
+  return np.ascontiguousarray(whole[: shape[0]])  # without rows that fill up the vocabulary

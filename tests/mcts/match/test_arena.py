@@ -1,0 +1,276 @@
+"""Matches: fair, counted right, and with a referee who believes nobody."""
+
+import json
+import math
+import os
+import re
+import shlex
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+from mcts import engines
+from mcts.go.notation import result
+from mcts.go.position import Position
+from mcts.match import arena, elo
+
+GNU_GO = '/usr/games/gnugo'
+GNU_GO_COMMAND = (
+  f'{GNU_GO} --mode gtp --chinese-rules --positional-superko --capture-all-dead --level 1'
+)
+
+
+def match(first, second, **options):
+  return arena.match(first, second, **{'games': 2, 'size': 5, 'say': lambda _: None, **options})
+
+
+def replayed(game, terms):
+  """The position after the game, every move of which the referee's rules must allow."""
+  position = Position(terms.size, terms.komi)
+  for action in game.moves:
+    position.play(position.to_play, action)
+  return position
+
+
+# -------- figures --------
+
+
+def test_elo_of_known_shares():
+  assert elo.estimate(10, 0, 10).elo == 0
+  assert elo.estimate(3, 0, 1).elo == pytest.approx(400 * math.log10(3))
+  assert elo.estimate(64, 0, 36).elo == pytest.approx(100, abs=0.5)
+  assert elo.estimate(0, 10, 0).elo == 0
+  assert elo.expected(elo.difference(0.3)) == pytest.approx(0.3)
+
+
+def test_the_interval_is_wilsons():
+  """9 of 10: (0.596, 0.982) in Wilson's interval, a textbook value."""
+  guess = elo.estimate(9, 0, 1)
+  assert elo.expected(guess.low) == pytest.approx(0.5958, abs=1e-3)
+  assert elo.expected(guess.high) == pytest.approx(0.9821, abs=1e-3)
+  whole = elo.estimate(20, 0, 0)
+  assert whole.elo == whole.high == math.inf and 200 < whole.low < 400
+  assert elo.estimate(0, 0, 0).low == -math.inf
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+  rng = np.random.default_rng(0)
+  wins = rng.binomial(100, elo.expected(100), 2000)
+  guesses = [elo.estimate(int(w), 0, 100 - int(w)) for w in wins]
+  assert 0.93 < np.mean([guess.low <= 100 <= guess.high for guess in guesses]) < 0.97
+
+
+def test_the_sprt_errs_as_seldom_as_it_says():
+  rng = np.random.default_rng(0)
+
+  def decide(strength):
+    wins = losses = 0
+    while (test := elo.sprt(wins, 0, losses, 0, 100)).decision is None:
+      won = rng.random() < elo.expected(strength)
+      wins, losses = wins + won, losses + (not won)
+    return test.decision
+
+  assert np.mean([decide(0) == 'H1' for _ in range(400)]) < 0.07
+  assert np.mean([decide(100) == 'H0' for _ in range(400)]) < 0.07
+  with pytest.raises(ValueError, match='elo0 < elo1'):
+    elo.sprt(1, 0, 1, 50, 0)
+
+
+# -------- in one batch --------
+
+
+@pytest.mark.long
+def test_pairs_share_their_opening_and_change_colours():
+  played = match('random', 'random', games=6, opening=3)
+  assert [game.number for game in played.games] == list(range(6))
+  for first, second in zip(played.games[::2], played.games[1::2], strict=True):
+    assert first.moves[:3] == second.moves[:3] and (first.black, second.black) == (0, 1)
+  assert len({game.moves[:3] for game in played.games}) > 1
+
+
+@pytest.mark.long
+def test_games_in_a_batch_are_legal_and_scored_right():
+  played = match('random', 'rollout:4', games=8, komi=0.5)
+  for game in played.games:
+    position = replayed(game, played.terms)
+    assert game.result == result(position.score)
+    assert position.passes == 2 or len(game.moves) == played.terms.max_moves
+    assert game.winner == (game.black if position.score > 0 else 1 - game.black)
+
+
+@pytest.mark.long
+def test_a_game_is_the_same_in_any_company():
+  whole = match('random', 'rollout:4', games=8).games
+  parts = match('random', 'rollout:4', games=8, batch=4).games
+  assert [game.moves for game in whole] == [game.moves for game in parts]
+  other = match('random', 'rollout:4', games=8, seed=1).games
+  assert [game.moves for game in whole] != [game.moves for game in other]
+
+
+@pytest.mark.long
+def test_search_beats_chance():
+  played = match('rollout:16', 'random', games=16)
+  assert played.points(0)[0] >= 12
+  assert sum(played.wins(0, colour)[1] for colour in (0, 1)) == 16
+
+
+def test_even_komi_may_be_a_draw():
+  """On the smallest board a cap of few moves leaves boards with equal areas."""
+  played = match('random', 'random', games=20, size=2, komi=0.0, max_moves=2, opening=0)
+  assert played.points(0)[1] > 0
+  assert sum(played.points(0)) == 20 and played.points(0)[0] == played.points(1)[2]
+
+
+@pytest.mark.long
+def test_a_sequential_test_ends_the_match():
+  played = match('rollout:32', 'random', games=200, batch=16, sprt=(0, 200))
+  assert played.test.decision == 'H1' and len(played.games) < 200
+
+
+@pytest.mark.long
+def test_networks_play_in_one_batch():
+  def net(planes):
+    score = planes[..., 0].astype(np.float32).mean((1, 2)) - planes[..., 1].mean((1, 2))
+    return jax.numpy.zeros((planes.shape[0], 26)), score
+
+  players = [engines.from_network(net, simulations=4, symmetries=turn) for turn in (False, True)]
+  played = match(*players, games=4)
+  assert len(played.games) == 4 and played.names == ('network (1)', 'network (2)')
+  for game in played.games:
+    replayed(game, played.terms)
+
+
+def test_what_a_match_leaves_behind(tmp_path):
+  from sgfmill import sgf, sgf_moves
+
+  lines = []
+  played = match('random', 'rollout:4', games=8, workdir=str(tmp_path), say=lines.append)
+  report = json.loads((tmp_path / 'match.json').read_text())
+  assert report['players'] == ['random', 'rollout:4'] and len(report['list']) == 8
+  games = [line for line in lines if not line.startswith('turn ')]  # where the machine is slow
+  assert games[-1] == played.text() and games[0].startswith('game 1 of 8: random - rollout:4')
+  for game in played.games:
+    record = sgf.Sgf_game.from_bytes((tmp_path / f'{game.number:05}.sgf').read_bytes())
+    root = record.get_root()
+    assert (root.get('SZ'), root.get('RE')) == (5, game.result)
+    board, moves = sgf_moves.get_setup_and_moves(record)
+    for colour, point in moves:
+      if point:
+        board.play(*point, colour)
+    assert result(board.area_score() - 7.5) == game.result
+  with pytest.raises(ValueError, match='holds the games of another match'):
+    match('random', 'random', games=2, workdir=str(tmp_path))
+
+
+def test_a_batch_says_how_it_goes(monkeypatch):
+  monkeypatch.setattr(arena, 'QUIET', -1.0)
+  lines = []
+  match('random', 'random', games=4, say=lines.append)
+  assert re.fullmatch(r'turn \d+: [1-4] games under way', lines[0])
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    ('', 'engines: random, uniform, rollout'),
+    ('rollout:many', 'must be key=number'),
+    ('rollout:sims=4', 'sims'),
+    ('rollout:0', 'simulations 0: must be at least 1'),
+  ],
+)
+def test_mistakes_about_players_are_named(spec, message):
+  with pytest.raises(ValueError, match=message):
+    match(spec, 'random')
+
+
+# -------- programs --------
+
+
+def program(tmp_path, body, name='rogue'):
+  """The command line of a GTP program whose answer to `words` `body` says; it knows the moves."""
+  path = tmp_path / f'{name}.py'
+  path.write_text(
+    'import sys, time\n'
+    'moves = []\n'
+    'for line in sys.stdin:\n'
+    '  words, answer, mark = line.split(), "", "="\n'
+    '  if words[0] == "clear_board": moves = []\n'
+    '  if words[0] == "play": moves.append(words[2].upper())\n'
+    f'{textwrap.indent(textwrap.dedent(body), "  ")}\n'
+    '  if words[0] == "genmove": moves.append(answer)\n'
+    '  print(mark, answer, "\\n", flush=True)\n'
+  )
+  return f'{shlex.quote(sys.executable)} -S {shlex.quote(str(path))}'
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+  ('body', 'fault'),
+  [
+    ('if words[0] == "genmove": sys.exit(1)', "died at 'genmove"),
+    ('if words[0] == "genmove": time.sleep(60)', "silent after 'genmove"),
+    ('if words[0] == "genmove": answer = moves[0]', 'which is illegal, at move'),
+    ('if words[0] == "genmove": answer = "Z99"', "answered genmove with 'z99'"),
+    ('if words[0] == "genmove": answer = "I resign!"', "answered genmove with 'i resign!'"),
+    ('if words[0] == "play": mark = "?"', "refused 'play"),
+    ('if words[0] == "boardsize": mark = "hello"', "answered 'boardsize 5' with 'hello"),
+  ],
+)
+def test_a_program_that_fails_or_cheats_loses_and_is_named(tmp_path, body, fault):
+  played = match(program(tmp_path, body), 'random', timeout=1.0, opening=2)
+  assert played.points(1) == (2, 0, 0)
+  for game in played.games:
+    colour = 'black' if game.black == 0 else 'white'
+    assert game.fault.startswith(f'{played.names[0]} ({colour}) ') and fault in game.fault
+    assert game.result == ('W+F' if game.black == 0 else 'B+F')
+  assert fault in played.text()
+
+
+def test_what_does_not_start_loses(tmp_path):
+  broken = tmp_path / 'program'
+  broken.write_text('#!/no/such/interpreter')
+  broken.chmod(0o755)
+  played = match('random', f'{broken} --gtp')
+  assert played.points(0)[0] == 2 and 'does not start' in played.games[0].fault
+
+
+def test_neither_an_engine_nor_a_program():
+  with pytest.raises(ValueError, match=r"player '/no/such/program --gtp': give .*; engines: "):
+    match('random', '/no/such/program --gtp')
+
+
+def test_resignation_and_time(tmp_path):
+  quits = program(tmp_path, 'if words[0] == "genmove": answer = "resign"')
+  played = match(quits, 'random')
+  assert [game.result for game in played.games] == ['W+R', 'B+R'] and not played.games[0].fault
+  slow = program(tmp_path, 'if words[0] == "genmove": time.sleep(0.4); answer = "pass"', 'slow')
+  played = match(slow, 'random', time='0.2')
+  assert [game.result for game in played.games] == ['W+T', 'B+T']
+  assert 'ran out of time' in played.games[0].fault
+
+
+def test_two_programs_play(tmp_path):
+  passes = program(tmp_path, 'if words[0] == "genmove": answer = "pass"')
+  played = match(passes, passes, komi=0.5, opening=1)
+  assert [len(game.moves) for game in played.games] == [3, 3]
+  assert [game.result for game in played.games] == ['B+24.5', 'B+24.5']
+
+
+def test_gtp_against_gtp():
+  """Our own program at the other end of the wire."""
+  code = "from mcts.gtp import server; server.play('random', size=5)"
+  played = match(f'{shlex.quote(sys.executable)} -c {shlex.quote(code)}', 'random', opening=1)
+  for game in played.games:
+    assert not game.fault and list(game.claims.values()) == [game.result]
+    replayed(game, played.terms)
+
+
+@pytest.mark.skipif(not os.path.exists(GNU_GO), reason='GNU Go is not installed')
+def test_gnu_go_agrees_about_moves_and_score():
+  played = match('random', GNU_GO_COMMAND, size=5, opening=1)
+  for game in played.games:
+    assert not game.fault and game.claims == {'gnugo': game.result}
+    assert replayed(game, played.terms).passes == 2

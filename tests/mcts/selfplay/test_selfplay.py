@@ -1,0 +1,378 @@
+"""Self-play move by move: what is learned of games that are known in advance."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcts
+from mcts.match import duel
+from mcts.search import evaluators
+from mcts.search.policies import Gumbel, Puct
+from mcts.selfplay import actor, resignation
+from mcts.selfplay.actor import SelfPlay
+from mcts.selfplay.resignation import Resignation
+from tests.mcts.search.synthetic import keys_of
+
+GAME = mcts.build('tictactoe')
+PLAIN = SelfPlay(simulations=4, rule=Puct())
+# Cells in the order in which they are taken: won by the first player, by the second, drawn.
+SCRIPTS = {1: (0, 3, 1, 4, 2), -1: (0, 3, 1, 4, 8, 5), 0: (0, 1, 2, 4, 3, 5, 7, 6, 8)}
+
+
+def scripted(moves, value=lambda stones: 0.0 * stones):
+  """A network that is sure of the next move of a list; value: of the number of stones `[B]`."""
+  moves = np.array([*moves, 0], np.int32)
+
+  def apply(planes):
+    stones = planes.astype(jnp.int32).sum((1, 2, 3))
+    sure = 1e4 * jax.nn.one_hot(jnp.asarray(moves)[jnp.minimum(stones, len(moves) - 1)], 9)
+    return sure, value(stones.astype(jnp.float32))
+
+  return apply
+
+
+def uniform(actions):
+  return lambda planes: (jnp.zeros((len(planes), actions)), jnp.zeros(len(planes)))
+
+
+def run(apply, settings, plies, game=GAME, batch=1, threshold=-2.0, seed=0, keys=None, rival=None):
+  """Entries `[T, B, ...]`, the figures of each ply, and the actors after each ply."""
+  actors = actor.start(game, settings, keys_of(batch, seed) if keys is None else keys)
+  step = jax.jit(functools.partial(actor.play, game, settings, apply, rival=rival))
+  entries, figures, history = [], [], [actors]
+  for _ in range(plies):
+    actors, entry, more = step(actors, jax.random.key(7), jnp.float32(threshold))
+    entries.append(entry)
+    figures.append(more)
+    history.append(actors)
+  stacked = jax.tree.map(lambda *plies: jnp.stack(plies), *entries)
+  return jax.device_get(stacked), figures, history
+
+
+def is_fresh(state, slot=0, game=GAME):
+  ours = jax.tree.map(lambda x: np.asarray(x[slot]), state)
+  same = jax.tree.map(lambda x, y: np.array_equal(x, y), ours, jax.device_get(game.init()))
+  return all(jax.tree.leaves(same))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('result', list(SCRIPTS))
+def test_the_outcome_is_the_first_players_and_the_game_begins_anew(result):
+  """X X X    X X .    X O X
+  O O .    O O O    X O O
+  . . .    . . X    O X X"""
+  moves = SCRIPTS[result]
+  entries, _, history = run(scripted(moves), PLAIN, 2 * len(moves))
+  ends = [len(moves) - 1, 2 * len(moves) - 1]
+  assert np.flatnonzero(entries.over[:, 0]).tolist() == ends
+  assert entries.outcome[ends, 0].tolist() == [result] * 2
+  players = [i % 2 for i in range(len(moves))] * 2
+  assert entries.player[:, 0].tolist() == players
+  for i, entry_planes in enumerate(entries.planes[:, 0]):
+    turn = i % len(moves)
+    own, other = (moves[turn % 2 : turn : 2], moves[1 - turn % 2 : turn : 2])
+    np.testing.assert_array_equal(np.flatnonzero(entry_planes[..., 0]), sorted(own))
+    np.testing.assert_array_equal(np.flatnonzero(entry_planes[..., 1]), sorted(other))
+    taken = set(moves[:turn])
+    assert np.flatnonzero(entries.legal[i, 0]).tolist() == [x for x in range(9) if x not in taken]
+    assert entries.policy[i, 0].argmax() == moves[turn]
+  for ply in (0, len(moves), 2 * len(moves)):
+    assert is_fresh(history[ply].state)
+    assert history[ply].length[0] == 0
+  assert [int(x.length[0]) for x in history[: len(moves)]] == list(range(len(moves)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(('rule', 'simulations'), [(Puct(), 200), (Gumbel(), 20)], ids=str)
+def test_the_searchs_value_is_the_players_who_is_to_move(rule, simulations):
+  """X X .   whoever is to move wins at once: X with 2, and before that O could not stop it.
+  O O .
+  . . ."""
+  moves = SCRIPTS[1]
+  settings = SelfPlay(simulations=simulations, rule=rule)
+  entries, _, _ = run(uniform(9), settings, 1)
+  state = jax.tree.map(lambda x: x[None], GAME.init())
+  for move in moves[:4]:
+    state = jax.vmap(GAME.step)(state, jnp.full(1, move))
+  actors = actor.start(GAME, settings, keys_of(1))
+  actors = actor.Actors(**{**vars(actors), 'state': state, 'length': jnp.full(1, 4)})
+  new, entry, _ = jax.jit(functools.partial(actor.play, GAME, settings, uniform(9)))(
+    actors, jax.random.key(0), jnp.float32(-2)
+  )
+  assert entry.value[0] > 0.5 and entry.over[0] and entry.outcome[0] == 1
+  assert entry.policy[0].argmax() == 2 and is_fresh(new.state)
+  assert abs(entries.value[0, 0]) < 0.5
+
+
+@pytest.mark.long
+def test_a_game_of_go_is_cut_and_scored_as_it_stands():
+  """. X .  Three moves, and the game is cut: two stones of black's, one of white's, and komi 0.5;
+  . O .  the empty points touch both.
+  . X ."""
+  game = mcts.build('go', size=3, komi=0.5, max_moves=3, history=1)
+  moves = np.array([1, 4, 7, 0])
+
+  def apply(planes):
+    stones = planes[..., :2].astype(jnp.int32).sum((1, 2, 3))
+    return 1e4 * jax.nn.one_hot(jnp.asarray(moves)[stones], 10), 0.0 * stones
+
+  settings = SelfPlay(simulations=2, rule=Puct(), ends=True)
+  entries, _, history = run(apply, settings, 6, game)
+  assert entries.over[:, 0].tolist() == [False, False, True] * 2
+  assert entries.outcome[[2, 5], 0].tolist() == [1, 1]
+  assert entries.extras['score'][2, 0] == 0.5
+  assert entries.extras['ownership'][2, 0].tolist() == [[0, 1, 0], [0, -1, 0], [0, 1, 0]]
+  assert entries.known[2, 0]
+  assert is_fresh(history[3].state, game=game)
+  assert entries.planes[:3, 0, ..., -1].all((1, 2)).tolist() == [True, False, True]  # black to move
+
+
+# -------- giving up --------
+
+
+def losing(player):
+  """The player (0, 1) believes that all is lost, the other that all is won."""
+  return lambda stones: jnp.where(stones % 2 == player, -0.95, 0.95)
+
+
+@pytest.mark.long
+def test_who_gives_up_has_lost():
+  settings = SelfPlay(simulations=4, rule=Puct(), resign=Resignation(0.05, 1e-9))
+  for player, result in ((0, -1), (1, 1)):
+    apply = scripted(SCRIPTS[0], losing(player))
+    entries, figures, history = run(apply, settings, 4, threshold=-0.5)
+    length = player + 1
+    assert entries.over[:, 0].tolist() == [(i + 1) % length == 0 for i in range(4)]
+    assert set(entries.outcome[entries.over[:, 0], 0]) == {result}
+    assert not entries.known[entries.over[:, 0], 0].any()
+    assert is_fresh(history[length].state)
+    assert float(figures[length - 1][0]['resigned'][0]) == 1
+
+
+def test_a_game_that_is_played_out_tells_of_false_alarms():
+  """The second player despairs, and wins."""
+  settings = SelfPlay(simulations=4, rule=Puct(), resign=Resignation(0.05, 1.0))
+  apply = scripted(SCRIPTS[-1], losing(1))
+  entries, figures, history = run(apply, settings, 6, threshold=-0.5)
+  assert entries.over[:, 0].tolist() == [False] * 5 + [True]
+  assert history[5].lowest[0, 1] < -0.9 and history[6].lowest.tolist() == [[1, 1]]
+  stats, (wrong, given_up) = figures[-1]
+  assert [float(x) for x in stats['resigned_wrongly']] == [1, 1]
+  assert float(wrong.sum()) == float(given_up.sum()) == 1
+  assert wrong.argmax() == given_up.argmax() < 10  # a value near -0.9
+
+
+def test_only_as_few_as_allowed_are_given_up_wrongly():
+  """100 games were as low as -0.9, of which 2 were not lost; 100 as low as -0.5, of which 30."""
+  rule, bins = Resignation(0.05, 0.1), [int(0.1 * resignation.BINS), int(0.5 * resignation.BINS)]
+  zeros = np.zeros(resignation.BINS, np.float32)
+  given_up, wrong = zeros.copy(), zeros.copy()
+  given_up[bins], wrong[bins] = 100, (2, 30)
+  threshold = float(resignation.update(rule, resignation.start(), wrong, given_up).threshold)
+  assert -0.9 < threshold <= -0.5
+  few = resignation.update(rule, resignation.start(), zeros, given_up / 20)
+  assert float(few.threshold) == resignation.NEVER  # ten games tell too little
+  wrong[bins[0]] = 30
+  assert float(resignation.update(rule, resignation.start(), wrong, given_up).threshold) == -2
+
+
+def test_lowest_values_by_player_and_outcome():
+  lowest = jnp.array([[-0.9, -0.2], [-0.9, -0.2], [-0.9, -0.2], [-0.9, -0.2]])
+  outcome, counted = jnp.array([1.0, -1.0, 0.0, 1.0]), jnp.array([True, True, True, False])
+  wrong, given_up = resignation.tally(lowest, outcome, counted)
+  low, high = int(0.1 * resignation.BINS), int(0.8 * resignation.BINS)
+  assert given_up[low] == given_up.sum() == 3
+  assert (wrong[low], wrong[high], wrong.sum()) == (2, 1, 3)
+
+
+# -------- searching and choosing --------
+
+RULES = [Puct(fraction=1.0), Puct(fraction=0.25, forced=2.0), Gumbel(considered=4)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('rule', RULES, ids=str)
+def test_no_illegal_move_is_played_or_learned(rule):
+  settings = SelfPlay(simulations=8, rule=rule, temperature_moves=9)
+  entries, _, _ = run(uniform(9), settings, 30, batch=8)
+  assert not (entries.policy * ~entries.legal).any()
+  np.testing.assert_allclose(entries.policy.sum(-1), 1, atol=1e-5)
+  free = 9 - entries.planes.sum((2, 3, 4))
+  np.testing.assert_array_equal(entries.legal.sum(-1), free)
+  assert (np.abs(entries.outcome[entries.over]) <= 1).all() and entries.over.sum() > 20
+
+
+@pytest.mark.long
+def test_moves_are_drawn_at_first_and_then_the_best():
+  drawn = SelfPlay(simulations=8, rule=Puct(), temperature_moves=2)
+  entries, _, _ = run(uniform(9), drawn, 3, batch=32)
+  stones = entries.planes.any(-1).reshape(3, 32, 9)
+  assert len({x.tobytes() for x in stones[1]}) > 3
+  best, _, _ = run(uniform(9), PLAIN, 3, batch=32)
+  assert all(len({x.tobytes() for x in ply}) == 1 for ply in best.planes)
+
+
+@pytest.mark.long
+def test_some_moves_are_searched_fast_and_not_learned():
+  settings = SelfPlay(simulations=12, rule=Puct(fraction=0.25), full=0.5, fast=3)
+  entries, _, _ = run(uniform(9), settings, 60, batch=2)
+  good = entries.good
+  np.testing.assert_array_equal(good[:, 0], good[:, 1])
+  assert 15 < good[:, 0].sum() < 45
+  for full, visits in ((True, 12), (False, 3)):
+    shares = entries.policy[good[:, 0] == full] * visits
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-4)
+
+
+@pytest.mark.long
+def test_games_do_not_depend_on_their_neighbours():
+  settings = SelfPlay(simulations=8, rule=Puct(fraction=0.25), temperature_moves=9)
+  keys = keys_of(6)
+  together, _, _ = run(uniform(9), settings, 12, batch=6, keys=keys)
+  alone, _, _ = run(uniform(9), settings, 12, batch=2, keys=keys[4:])
+  for name in ('planes', 'policy', 'value', 'over', 'outcome'):
+    np.testing.assert_array_equal(getattr(together, name)[:, 4:], getattr(alone, name))
+
+
+def test_games_begin_with_some_random_moves_that_are_not_learned():
+  settings = SelfPlay(simulations=3, rule=Puct(), random_moves=3)
+  entries, _, _ = run(liking(1), settings, 80, batch=8, keys=keys_of(8))
+  stones = entries.planes.astype(int).sum((2, 3, 4))
+  begins = []
+  for slot in range(8):
+    for end, start in zip(*bounds(entries.over[:, slot]), strict=True):
+      learned = entries.good[start : end + 1, slot].tolist()
+      begins.append(learned.index(True))
+      assert learned == [False] * begins[-1] + [True] * (len(learned) - begins[-1])
+  assert set(begins) == {0, 1, 2, 3}
+  firsts = entries.planes[stones == 1].reshape(-1, 9, 2).any(-1).argmax(-1)
+  assert len(set(firsts.tolist())) > 5
+
+
+@pytest.mark.parametrize('chance', [0.5, 1.0])
+def test_who_wanders_learns_what_the_search_would_have_played(chance):
+  settings = SelfPlay(simulations=3, rule=Puct(), wander=chance)
+  entries, _, _ = run(liking(1), settings, 40, batch=8, keys=keys_of(8))
+  assert entries.good.all()
+  free = ~entries.planes.any(-1).reshape(-1, 9)
+  np.testing.assert_array_equal(entries.policy.reshape(-1, 9).argmax(-1), free.argmax(-1))
+  going = ~entries.over[:-1]
+  before, after = (x.any(-1).reshape(39, 8, 9) for x in (entries.planes[:-1], entries.planes[1:]))
+  moves = (after & ~before).argmax(-1)[going]
+  liked = moves == (~before).argmax(-1)[going]
+  assert abs(liked.mean() - (1 - chance * (1 - 1 / (~before).sum(-1)[going]).mean())) < 0.1
+
+
+def bounds(over):
+  """The last and the first ply of each game of a slot."""
+  ends = np.flatnonzero(over)
+  return ends, [0, *(ends[:-1] + 1)]
+
+
+def liking(sign):
+  """A network that is sure of the first free cell (1) or of the last (-1)."""
+  likes = -1e3 * sign * jnp.arange(9.0)
+  return lambda planes: (jnp.broadcast_to(likes, (len(planes), 9)), jnp.zeros(len(planes)))
+
+
+@pytest.mark.long
+def test_a_rival_plays_one_side_of_its_slots_and_is_not_learned():
+  settings = SelfPlay(simulations=3, rule=Puct(), rivals=4)
+  keys = keys_of(8)
+  entries, figures, _ = run(liking(1), settings, 60, batch=8, keys=keys, rival=liking(-1))
+  alone, _, _ = run(liking(1), PLAIN, 60, batch=8, keys=keys)
+  first = entries.policy.argmax(-1) == entries.legal.argmax(-1)
+  last = entries.policy.argmax(-1) == 8 - entries.legal[..., ::-1].argmax(-1)
+  np.testing.assert_array_equal(entries.good, first)
+  assert (first | last).all()
+  for slot in range(8):
+    by_rival = [sides for _, sides in ended(entries, first, slot)]
+    if slot % 4:
+      assert not any(by_rival)
+      np.testing.assert_array_equal(entries.planes[:, slot], alone.planes[:, slot])
+    else:
+      assert {0} in by_rival and {1} in by_rival and {0, 1} not in by_rival
+  points, games = (float(sum(x[0]['rival_share'][i] for x in figures)) for i in (0, 1))
+  mine = [
+    (1 + entries.outcome[i, slot] * (1 if sides == {1} else -1)) / 2
+    for slot in (0, 4)
+    for i, sides in ended(entries, first, slot)
+  ]
+  assert games == len(mine) and points == pytest.approx(sum(mine))
+
+
+def ended(entries, first, slot):
+  """(last ply, the rival's players) of each game of a slot."""
+  for end, start in zip(*bounds(entries.over[:, slot]), strict=True):
+    plies = range(start, end + 1)
+    yield end, {int(entries.player[i, slot]) for i in plies if not first[i, slot]}
+
+
+@pytest.mark.long
+def test_a_search_goes_on_from_the_last_one_but_not_into_a_new_game():
+  moves = SCRIPTS[1]
+  settings = SelfPlay(simulations=8, rule=Puct(), reuse=True)
+  _, _, history = run(scripted(moves), settings, len(moves) + 2)
+  visits = [int(x.tree.root_visits.sum()) for x in history[1:]]
+  assert visits[1] > 8 and visits[0] == 8
+  assert visits[len(moves)] == 8, 'the first move of the second game begins from nothing'
+  with pytest.raises(ValueError, match='reuse: of PUCT'):
+    SelfPlay(simulations=8, rule=Gumbel(), reuse=True)
+
+
+# -------- matches --------
+
+
+def first_free(states, keys):
+  return jax.vmap(GAME.legal)(states).argmax(-1)
+
+
+def test_pairs_of_games_know_who_moved_first():
+  """Whoever takes the first free cell and moves first wins by 2, 4, 6 against the same."""
+  player = first_free
+  results = jax.jit(lambda keys: duel.pairs(GAME, (player, player), keys, 0))(keys_of(3))
+  assert results.tolist() == [[1, -1]] * 3
+  # After one move at random `first` moves second in the game, and both games begin alike.
+  results = np.asarray(duel.pairs(GAME, (player, player), keys_of(20), 1))
+  np.testing.assert_array_equal(results[:, 0], -results[:, 1])
+
+
+@pytest.mark.long
+def test_a_search_beats_random_moves():
+  strong = duel.searcher(GAME, evaluators.uniform(GAME), Puct(), 60)
+  weak = duel.random(GAME)
+  results = np.asarray(jax.jit(lambda keys: duel.pairs(GAME, (strong, weak), keys, 0))(keys_of(40)))
+  assert results.mean() > 0.8
+  again = np.asarray(jax.jit(lambda keys: duel.pairs(GAME, (weak, strong), keys, 0))(keys_of(40)))
+  assert again.mean() < -0.8
+
+
+def lines_by_hand(board, mover, side):
+  """(wins, draws, losses) of the player that takes the first free cell, as `side`."""
+  rows = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
+  for a, b, c in rows:
+    if board[a] != '.' and board[a] == board[b] == board[c]:
+      return (1, 0, 0) if 'XO'.index(board[a]) == side else (0, 0, 1)
+  free = [i for i in range(9) if board[i] == '.']
+  if not free:
+    return (0, 1, 0)
+  found = [
+    lines_by_hand(board[:i] + 'XO'[mover] + board[i + 1 :], 1 - mover, side)
+    for i in (free[:1] if mover == side else free)
+  ]
+  return tuple(map(sum, zip(*found, strict=True)))
+
+
+@pytest.mark.parametrize('side', [0, 1])
+def test_all_lines_of_play_are_counted(side):
+  lines = duel.all_lines(GAME, jax.jit(first_free), side)
+  assert lines == lines_by_hand('.' * 9, 0, side)
+  assert sum(lines) > 20
+
+
+def test_too_many_lines_are_refused():
+  with pytest.raises(ValueError, match='lines are open at a time: more than 20'):
+    duel.all_lines(GAME, first_free, 1, width=20)

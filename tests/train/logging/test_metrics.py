@@ -1,0 +1,245 @@
+"""The log of a run: exact over stops and resumes, and read back by TensorBoard."""
+
+import io
+import itertools
+import json
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.logging.metrics import MetricLog, NonFinite, read
+from train.logging.progress import Progress, format_line, format_seconds
+
+EVERY = 4  # steps an interval
+
+
+def metrics(step):
+  """Sums over batches of unequal size; floats that no short decimal holds."""
+  weight = 3 + step % 2
+  loss = np.float32(weight / (step + 0.1))
+  return {'loss': (jnp.float32(loss), jnp.float32(weight)), 'rate': (jnp.float32(1), jnp.ones(()))}
+
+
+def run(workdir, steps, start=0, state=None, save_at=(), **options):
+  """Logs as the loop does; returns step -> state() for the steps in `save_at`."""
+  log, states = MetricLog(str(workdir), **options), {}
+  log.restore(state, start)
+  for step in range(start + 1, steps + 1):
+    log.add(step, metrics(step))
+    if step % EVERY == 0:
+      log.close_interval(step, {'time/seconds': float(step)})
+    if step % 6 == 0:
+      log.write(step, {'test/error': 1 / step})
+    if step in save_at:
+      states[step] = json.loads(json.dumps(log.state()))
+  log.close()
+  return states
+
+
+def test_a_line_is_the_mean_over_examples_since_the_line_before(tmp_path):
+  run(tmp_path, 8, save_at=[8])
+  pairs = [metrics(step)['loss'] for step in range(5, 9)]
+  mean = sum(float(total) for total, _ in pairs) / sum(float(weight) for _, weight in pairs)
+  expected = {'step': 8, 'train/loss': mean, 'train/rate': 1.0, 'time/seconds': 8.0}
+  assert read(tmp_path)[-1] == expected
+  assert [line['step'] for line in read(tmp_path)] == [4, 6, 8]
+
+
+def test_what_a_step_has_of_something_becomes_a_rate(tmp_path):
+  log = MetricLog(str(tmp_path))
+  log.restore(None, 0)
+  for step, games in ((1, 2.0), (2, 4.0)):
+    log.add(step, {'play_games_a_step': (jnp.float32(games), jnp.ones(()))})
+  log.close_interval(2, {'time/steps_per_second': 0.5})
+  log.drain()
+  assert read(tmp_path) == [
+    {'step': 2, 'train/play_games_a_step': 3.0, 'time/play_games_per_second': 1.5}
+  ]
+
+
+def test_an_interval_is_fetched_when_the_next_one_is_over(tmp_path):
+  log = MetricLog(str(tmp_path))
+  log.restore(None, 0)
+  for step in (1, 2):
+    log.add(step, metrics(step))
+    log.close_interval(step, {})
+    assert [line['step'] for line in read(tmp_path)] == list(range(1, step))
+  log.drain()
+  assert [line['step'] for line in read(tmp_path)] == [1, 2]
+  log.close()
+
+
+@settings(max_examples=25)
+@given(saved=st.integers(0, 20), lost=st.integers(0, 9), cut=st.booleans())
+def test_a_run_killed_anywhere_ends_in_the_same_lines(tmp_path_factory, saved, lost, cut):
+  straight, stopped = (tmp_path_factory.mktemp(name) for name in ('straight', 'stopped'))
+  run(straight, 20, save_at=[20])
+  states = run(stopped, min(20, saved + lost), save_at=[saved])
+  if cut:  # in the middle of writing a line
+    with open(stopped / 'metrics.jsonl', 'a') as file:
+      file.write('{"step": 19, "train/lo')
+  run(stopped, 20, saved, states.get(saved), save_at=[20])
+
+  def bits(workdir):
+    return [{k: v for k, v in x.items() if not k.startswith('time/')} for x in read(workdir)]
+
+  assert bits(stopped) == bits(straight)
+
+
+def test_seconds_of_training_count_on_over_starts(tmp_path):
+  states = run(tmp_path, 8, save_at=[8])
+  run(tmp_path, 16, 8, states[8], save_at=[16])  # whose clock shows 12 and 16
+  assert [line['time/seconds'] for line in read(tmp_path) if 'time/seconds' in line] == [
+    4,
+    8,
+    8 + 12,
+    8 + 16,
+  ]
+
+
+@pytest.mark.parametrize('name', ['loss', 'grad_norm'])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_the_first_step_that_is_not_finite_is_told(tmp_path, name, value):
+  log = MetricLog(str(tmp_path))
+  log.restore(None, 0)
+  for step in range(1, 6):
+    bad = value if step >= 3 else 1.0
+    log.add(step, {**metrics(step), name: (jnp.float32(bad), jnp.ones(()))})
+  with pytest.raises(NonFinite, match=f'train/{name} is not finite at step 3') as caught:
+    log.state()
+  assert caught.value.step == 3
+  log.close()
+
+
+def test_other_values_that_are_not_finite_are_null_and_strict_json(tmp_path):
+  log = MetricLog(str(tmp_path))
+  log.restore(None, 0)
+  log.write(1, {'test/perplexity': float('inf'), 'test/error': 0.5})
+  log.add(2, {'accuracy': (jnp.float32(0), jnp.float32(0))})  # no example: no mean
+  log.close_interval(2, {})
+  log.drain()
+  log.close()
+  text = (tmp_path / 'metrics.jsonl').read_text()
+  assert text == '{"step": 1, "test/perplexity": null, "test/error": 0.5}\n{"step": 2}\n'
+
+
+def test_only_one_process_writes(tmp_path):
+  states = run(tmp_path, 6, save_at=[6], write=False)
+  assert [step for step, _ in states[6]['steps']] == [5, 6]
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_reads_the_events_and_forgets_what_was_undone(tmp_path):
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+  states = run(tmp_path, 12, save_at=[6])  # killed after 12, of which 8 and 12 are undone
+  run(tmp_path, 16, 6, states[6], save_at=[16])
+  events = EventAccumulator(str(tmp_path)).Reload()
+  lines = {line['step']: line for line in read(tmp_path) if 'train/loss' in line}
+  scalars = {event.step: event.value for event in events.Scalars('train/loss')}
+  assert scalars == {step: np.float32(line['train/loss']) for step, line in lines.items()}
+  assert [event.step for event in events.Scalars('test/error')] == [6, 12]
+
+
+def test_writing_events_imports_no_tensorflow(tmp_path):
+  """Even where it is installed, as this folder of that name plays."""
+  (tmp_path / 'tensorflow').mkdir()
+  (tmp_path / 'tensorflow' / '__init__.py').write_text('raise SystemExit("imported")')
+  code = (
+    'import sys; sys.path.insert(0, sys.argv[1])\n'
+    'from train.logging.metrics import MetricLog\n'
+    'log = MetricLog(sys.argv[1]); log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
+  )
+  subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True)
+  assert read(tmp_path) == [{'step': 1, 'a': 1.0}]
+
+
+# -------- progress --------
+
+
+@pytest.mark.parametrize(
+  ('width', 'line'),
+  [
+    (None, 'step 250/1000  25%  12,346 images/s  1:05 left'),
+    (79, '[#######.......................] step 250/1000  25%  12,346 images/s  1:05 left'),
+    (60, '[##.........] step 250/1000  25%  12,346 images/s  1:05 left'),
+    (30, 'step 250/1000  25%  12,346 ima'),
+  ],
+)
+def test_a_line_of_progress_fits_its_width(width, line):
+  assert format_line(250, 1000, 12345.6, 65, width=width) == line
+
+
+def test_what_is_not_known_yet_is_left_out():
+  assert format_line(1, 20, 0.0, None) == 'step 1/20  5%'
+  assert format_line(20, 20, 1.23, 0, unit='games') == 'step 20/20  100%  1.2 games/s  0:00 left'
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'), [(0, '0:00'), (59.6, '1:00'), (754, '12:34'), (3723, '1:02:03')]
+)
+def test_seconds_as_a_clock_shows_them(seconds, text):
+  assert format_seconds(seconds) == text
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_rates_leave_out_compiling_and_evaluating():
+  now = 0.0
+  stream = io.StringIO()
+  progress = Progress(8, 10, stream=stream, clock=lambda: now)
+  now = 100.0  # the compiler
+  progress.update(1)
+  for step in (2, 3, 4, 5):
+    now += 0.5
+    progress.update(step)
+  rates = {'time/images_per_second': 20.0, 'time/steps_per_second': 2.0}
+  assert progress.rates() == {'time/seconds': 102.0, **rates}
+  progress.show({})
+  with progress.paused():
+    now += 1000
+  progress.update(6)
+  now += 1
+  progress.update(7)
+  assert progress.rates()['time/images_per_second'] == 20.0
+  progress.show({'step': 5, 'train/loss': 0.25, 'train/error': 0.0125, 'train/grad_norm': 3.0})
+  progress.report(7, {'test/error': 0.0123456})
+  progress.close()
+  assert stream.getvalue().splitlines() == [
+    'step 5/8  62%  20 images/s  0:02 left',
+    'step 7/8  87%  20 images/s  0:00 left  loss 0.25 error 0.0125 (step 5)',
+    'step 7  test/error 0.01235',
+  ]
+
+
+def test_a_terminal_gets_a_bar_that_lines_pass_by(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '61')
+  clock = itertools.count()
+  stream = Terminal()
+  progress = Progress(2, 10, stream=stream, clock=lambda: next(clock))
+  progress.update(1)
+  progress.note('saved')
+  progress.update(2)
+  progress.close()
+  before, after = stream.getvalue().split('\r\x1b[Ksaved\n')
+  assert before.startswith('\r[') and '#' in before
+  assert after.endswith('\n') and '] step 2/2  100%' in after
+  assert all(len(line) <= 61 for line in stream.getvalue().replace('\r', '\n').splitlines())
+
+
+def test_other_processes_show_nothing():
+  stream = Terminal()
+  progress = Progress(2, 10, show=False, stream=stream)
+  progress.update(1)
+  progress.note('saved')
+  progress.rates()
+  progress.close()
+  assert stream.getvalue() == ''

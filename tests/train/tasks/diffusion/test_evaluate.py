@@ -1,0 +1,397 @@
+"""Bits/dim against a known truth, and measures that tell broken samplers from a good one."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from data import pipeline
+from data.images.source import ImageData
+from models import lenet, resnet
+from models.diffusion import inception, samplers
+from models.diffusion import process as process_lib
+from tests.models.diffusion import denoising, mixture
+from tests.train.tasks.diffusion import small_diffusion
+from train import mesh as mesh_lib
+from train import verbs
+from train.config import UserError
+from train.tasks.classify import Classify
+from train.tasks.diffusion import evaluate, features
+from train.tasks.diffusion.task import Diffusion
+
+SHAPE = (4, 4, 1)
+STD = 0.25
+CLASSES = ('dark', 'light')
+VP, DDIM = process_lib.VP(), samplers.DDIM()
+MEANS = np.stack([np.full(SHAPE, -0.3), np.linspace(0, 0.6, 16).reshape(SHAPE)])
+
+
+def levels(x):
+  return np.clip(np.round((x + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def draw(seed, labels):
+  noise = np.random.default_rng(seed).standard_normal((len(labels), *SHAPE))
+  return levels(MEANS[labels] + STD * noise)
+
+
+def true_bits(images, labels):
+  """[N], in bits a dimension, of the discretised Gaussian of each image's class."""
+  edges = 2 * (images[..., None] + np.array([-0.5, 0.5])) / 255 - 1
+  mass = np.diff(scipy.stats.norm(MEANS[labels][..., None], STD).cdf(edges))[..., 0]
+  return -np.log2(mass).reshape(len(images), -1).mean(1)
+
+
+class Data:
+  """Two Gaussians as images of 8 bits; the split in the order of classes, as folders have it."""
+
+  image_shape, classes = SHAPE, CLASSES
+  train_split, eval_split, eval_batch_size = 'train', 'test', 48
+
+  def __init__(self, stored_as=''):
+    self.stored = stored_as
+    self.labels = {'train': np.arange(500) % 2, 'test': np.repeat([0, 1], 250)}
+    self.images = {name: draw(i, labels) for i, (name, labels) in enumerate(self.labels.items())}
+
+  def num_examples(self, split):
+    return len(self.labels[split])
+
+  def stored_as(self, split):
+    return self.stored
+
+  def eval_batches(self, split, sharding):
+    labels = self.labels[split].astype(np.int32)
+    memory = pipeline.Memory(self.images[split], labels, sharding)
+    return pipeline.EvalBatches(memory, len(labels), self.eval_batch_size)
+
+
+@dataclasses.dataclass
+class Exact:
+  """A task like Diffusion whose network is perfect, and whose sampler is a function of seeds."""
+
+  process: process_lib.Process = VP
+  condition: str = 'label'
+  how: str = 'good'
+  sampler: samplers.Sampler = DDIM
+  times: np.ndarray = dataclasses.field(default_factory=lambda: np.linspace(1, 0.1, 5))
+  guidance: float = 1.5
+  learned_variance: bool = False
+  at_once: int = 24
+  data: Data = dataclasses.field(default_factory=Data)
+
+  def denoiser(self, variables, labels=None, *, as_trained=False):
+    assert as_trained
+    std = variables['std']
+    if labels is None:
+      both = mixture.Mixture(MEANS, STD)
+      return both.denoiser(self.process)
+    means = jnp.asarray(MEANS)[labels].astype(jnp.float32)
+
+    def x0(x, alpha, sigma):
+      alpha, sigma = (process_lib.like(v, x) for v in (alpha, sigma))
+      gain = alpha * std**2 / ((alpha * std) ** 2 + sigma**2)
+      return means + gain * (x - alpha * means)
+
+    return mixture.perfect(x0, self.process, 'eps')
+
+  def images(self, variables, keys, labels, mesh):
+    assert (labels is None) == (self.condition == 'none')
+    seeds = np.asarray(jax.random.key_data(keys))
+    labels = seeds[:, 1] % 2 if labels is None else labels
+    good = draw(seeds.ravel(), labels)
+    broken = {
+      'good': good,
+      'noisy': levels(2 * good / 255 - 1 + 0.4 * np.random.default_rng(0).normal(size=good.shape)),
+      'dark': draw(seeds.ravel(), 0 * labels),
+      'the same': np.repeat(good[:1], len(good), 0),
+    }
+    return broken[self.how]
+
+  def evals(self, mesh):
+    return {'val': lambda variables: {'loss': 0.25}}
+
+
+VARIABLES = {'std': np.float32(STD)}
+
+
+@pytest.fixture(scope='module')
+def mesh():
+  return mesh_lib.make_mesh(devices=jax.devices()[:4])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  """What is compiled here takes longer to compile than to run."""
+  monkeypatch.setattr(jax, 'jit', denoising.jit)
+
+
+def measure(task, mesh, **options):
+  return evaluate.examine(task, [VARIABLES], mesh, **options)[:2]
+
+
+# -------- likelihood --------
+
+
+@pytest.mark.long
+def test_bits_of_a_perfect_network_are_the_truth(mesh):
+  """Of all images, image by image the same chance: only the dequantisation and probes differ."""
+  task = Exact()
+  metrics, facts = measure(task, mesh, images=0, probes=4)
+  truth = true_bits(task.data.images['test'], task.data.labels['test'])
+  error = metrics['bpd_ode_stderr']
+  assert error == pytest.approx(truth.std() / np.sqrt(len(truth)), rel=0.2)
+  assert abs(metrics['bpd_ode'] - truth.mean()) < error
+  assert metrics['bpd_ode_probe_stderr'] == 0  # probes of a diagonal are exact
+  assert -2 * metrics['bpd_vlb_stderr'] < metrics['bpd_vlb'] - truth.mean() < 0.1
+  terms = [metrics[f'bpd_vlb_{name}'] for name in ('prior', 'diffusion', 'reconstruction')]
+  assert metrics['bpd_vlb'] == pytest.approx(sum(terms), rel=1e-5)
+  assert terms[0] < 1e-4 and metrics['bpd_vlb_stderr'] > metrics['bpd_vlb_prior_stderr'] >= 0
+  assert facts['bpd_ode']['images'] == facts['bpd_vlb']['images'] == 500
+  assert facts['bpd_ode']['condition'] == 'label' and facts['bpd_ode']['evaluations'] > 20
+  json.dumps([metrics, facts])
+
+
+@pytest.mark.long
+def test_a_wrong_network_has_more_bits_and_fewer_images_are_of_all_classes(mesh):
+  task = Exact()
+  found, facts = evaluate.Measurer(task, VARIABLES, mesh).likelihood(96, 0)
+  assert facts['bpd_ode']['images'] == 96 and facts['bpd_ode']['trace'] == 'exact'
+  # A batch of each class, by the rule that spreads them.
+  rows = [i for n in evaluate.spread(96, 500, 48) for i in range(48 * n, 48 * n + 48)]
+  images, labels = (x['test'][rows] for x in (task.data.images, task.data.labels))
+  assert set(labels) == {0, 1}
+  assert found['bpd_ode'] == pytest.approx(true_bits(images, labels).mean(), abs=0.02)
+  assert found['bpd_ode_probe_stderr'] == 0
+  wrong = {'std': np.float32(2 * STD)}
+  worse, facts = evaluate.Measurer(task, wrong, mesh).likelihood(96, 1)
+  assert worse['bpd_ode'] > found['bpd_ode'] + 0.3
+  assert 'bpd_ode_probe_stderr' not in worse  # a single one cannot tell
+
+
+@pytest.mark.long
+def test_probes_leave_an_error_and_devices_make_no_difference(mesh):
+  task = Exact(condition='none')
+  here = evaluate.Measurer(task, VARIABLES, mesh)
+  found, facts = here.likelihood(48, 3)
+  assert 0 < found['bpd_ode_probe_stderr'] < found['bpd_ode_stderr']
+  assert facts['bpd_ode']['condition'] == 'none'
+  there = evaluate.Measurer(task, VARIABLES, mesh_lib.make_mesh(devices=jax.devices()[:1]))
+  assert here.bound(48, 4)[0] == pytest.approx(there.bound(48, 4)[0], rel=1e-4)
+
+
+def test_the_bounds_chain_is_the_process_own(mesh):
+  task = Exact(process=process_lib.DDPM(steps=20, beta_min=0.01, beta_max=0.4))
+  metrics, facts = evaluate.Measurer(task, VARIABLES, mesh).bound(48, 64)
+  assert facts['bpd_vlb']['chain'] == 20 and facts['bpd_vlb']['drawn'] == 19
+  assert metrics['bpd_vlb'] > true_bits(task.data.images['test'], task.data.labels['test']).mean()
+  for process in (process_lib.VP(), process_lib.EDM(), process_lib.VE(), process_lib.Flow()):
+    times = evaluate.chain_times(process)
+    level = process.sigma(times[-1]) / process.alpha(times[-1])
+    assert len(times) == 1000 and level == pytest.approx(0.01, rel=1e-3)
+
+
+def test_spread():
+  assert evaluate.spread(0, 100, 16) == set(range(7))
+  assert evaluate.spread(200, 100, 16) == evaluate.spread(97, 100, 16) == set(range(7))
+  assert evaluate.spread(96, 100, 16) == set(range(6))
+  assert evaluate.spread(48, 100, 16) == {0, 2, 4}
+  assert evaluate.spread(1, 100, 16) == {0}
+
+
+def test_plain_eval_is_cheap_and_says_what_more_there_is(mesh, capsys):
+  metrics, facts = measure(Exact(), mesh)
+  assert metrics['val/loss'] == 0.25 and 'bpd_ode' not in metrics
+  assert facts['bpd_vlb']['drawn'] == 8
+  assert capsys.readouterr().out == evaluate.MORE + '\n'
+
+
+def test_jpeg_is_told(mesh, capsys):
+  facts = measure(Exact(data=Data('JPEG')), mesh)[1]
+  assert facts['bpd_vlb']['source'] == 'JPEG' and evaluate.JPEG in capsys.readouterr().out
+  pixels = evaluate.Measurer(Exact(), VARIABLES, mesh)
+  assert 'source' not in pixels.facts(5)
+
+
+def test_values_that_are_not_finite_are_told(mesh):
+  with pytest.raises(UserError, match='no finite value for 48 of 48 images'):
+    evaluate.Measurer(Exact(), {'std': np.float32(np.nan)}, mesh).bound(48, 2)
+
+
+# -------- images --------
+
+
+def judge(name='judge'):
+  """Pixels, and the nearest class by them."""
+
+  def function(variables, images):
+    x = images.reshape(len(images), -1).astype(jnp.float32) / 127.5 - 1
+    means = jnp.asarray(MEANS.reshape(2, -1), jnp.float32)
+    return x, -jnp.square(x[:, None] - means[None]).sum(-1)
+
+  return features.Features(name, function, {}, CLASSES, {'of': 'a test'})
+
+
+@pytest.fixture(scope='module')
+def by_judge(mesh):
+  """How images are drawn -> (metrics, facts)."""
+
+  def found(how, condition='label'):
+    measurer = evaluate.Measurer(Exact(how=how, condition=condition), VARIABLES, mesh)
+    [measured] = measurer.quality(400, [judge()])
+    return measured
+
+  return found
+
+
+def test_a_good_sampler_is_as_good_as_the_training_images(by_judge):
+  metrics, facts = by_judge('good')
+  floor = facts['quality-judge']['floor']
+  assert metrics['FD-judge'] < 1.5 * floor['FD-judge']
+  assert metrics['KD-judge'] < 3 * metrics['KD-judge_stderr']
+  assert metrics['accuracy-judge'] > 0.99
+  for name in ('precision', 'recall', 'coverage', 'density'):
+    assert metrics[f'{name}-judge'] > 0.8 * floor[f'{name}-judge']
+  assert facts['quality-judge']['classes'] == {'dark': 200, 'light': 200}
+  drawing = {'sampler': 'DDIM(eta=0.0)', 'steps': 5, 'evaluations': 5, 'guidance': 1.5}
+  assert facts['quality-judge'].items() >= {**drawing, 'of': 'a test', 'samples': 400}.items()
+  json.dumps([metrics, facts])
+
+
+def test_each_measure_tells_a_broken_sampler(by_judge):
+  good, _ = by_judge('good')
+  noisy, _ = by_judge('noisy')
+  dark, facts = by_judge('dark')
+  same, _ = by_judge('the same')
+  for broken in (noisy, dark, same):
+    assert broken['FD-judge'] > 2 * good['FD-judge']
+    assert broken['KD-judge'] > good['KD-judge'] + 3 * good['KD-judge_stderr']
+    assert broken['coverage-judge'] < 0.7 * good['coverage-judge']
+  assert noisy['precision-judge'] < 0.5 * good['precision-judge']
+  assert noisy['density-judge'] < 0.5 * good['density-judge']
+  assert dark['recall-judge'] < 0.6 and dark['precision-judge'] > 0.9 * good['precision-judge']
+  assert dark['accuracy-judge'] == pytest.approx(0.5, abs=0.01)
+  assert dark['accuracy-judge_stderr'] == pytest.approx(0.5 / np.sqrt(399), rel=0.05)
+  assert facts['quality-judge']['classes']['dark'] == 400
+  assert same['recall-judge'] == 0
+
+
+def test_without_labels_there_is_no_accuracy(by_judge):
+  metrics, facts = by_judge('good', 'none')
+  assert 'accuracy-judge' not in metrics and sum(facts['quality-judge']['classes'].values()) == 400
+  assert metrics['KD-judge'] < 3 * metrics['KD-judge_stderr']
+
+
+def test_samples_alone_are_compared_as_pixels(mesh):
+  metrics, _ = measure(Exact(), mesh, samples=40)
+  assert {'FD-pixels', 'KD-pixels', 'precision-pixels'} < set(metrics)
+  assert 'FID' not in metrics and 'bpd_vlb' not in metrics
+
+
+def test_fid_is_of_its_network_alone(mesh, monkeypatch, tmp_path):
+  """The network itself is tested elsewhere; here it is its name, and the file's checksum."""
+  path = tmp_path / 'weights.npz'
+  path.write_bytes(b'abc')
+  monkeypatch.setattr(inception, 'load', lambda path: {})
+  monkeypatch.setattr(inception, 'features', judge().function)
+  metrics, facts = measure(Exact(), mesh, samples=40, inception=str(path))
+  assert {'FID', 'KID', 'KID_stderr', 'precision-inception'} < set(metrics)
+  assert facts['quality-inception']['sha256'].startswith('ba7816bf')
+  assert not any('accuracy' in name for name in metrics)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'images': -1}, '--images=-1: must be at least 0'),
+    ({'probes': -2}, '--probes=-2: must be at least 0'),
+    ({'samples': 5}, '--samples=5: must be at least 20'),
+    ({'inception': '/none.npz'}, '/none.npz: no such file'),
+  ],
+)
+def test_mistakes_are_told(mesh, options, message):
+  with pytest.raises(UserError, match=message):
+    measure(Exact(), mesh, **options)
+  with pytest.raises(UserError, match='one by one'):
+    evaluate.examine(Exact(), [VARIABLES] * 2, mesh)
+
+
+# -------- the task diffusion --------
+
+
+@pytest.mark.long
+def test_diffusion_is_measured(mesh):
+  task = small_diffusion.build(Diffusion, steps=4, guidance=2.0)
+  variables = mesh_lib.unbox(task.init(jax.random.key(0)))
+  metrics, facts, _ = task.examine([variables], mesh, samples=40)
+  assert metrics['FD-pixels'] > facts['quality-pixels']['floor']['FD-pixels']
+  metrics, facts, _ = task.examine([variables], mesh)
+  assert {'val/loss', 'bpd_vlb', 'bpd_vlb_prior'} < set(metrics)
+  assert facts['bpd_vlb']['images'] == 360 and facts['bpd_vlb']['condition'] == 'label'
+  metrics, _ = evaluate.Measurer(task, variables, mesh).likelihood(96, 1)
+  assert metrics['bpd_ode'] > 0
+  task.close()
+
+
+# -------- features of a classifier --------
+
+
+def classifier(model):
+  task = Classify(
+    {'name': 'lenet'}, ImageData('digits', decode_train='resize(8)', decode_eval='resize(8)')
+  )
+  task.model = model
+  with jax.default_device(jax.devices()[0]):
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    return task, denoising.random_values(shapes)
+
+
+@pytest.mark.parametrize(
+  'model, last, width',
+  [
+    (lenet.LeNet(10), 'output', 84),
+    (resnet.ResNet(10, (1, 1), 4, False, False, 'v1', False, 'global', 'float32'), 'full', 8),
+  ],
+  ids=['lenet', 'resnet'],
+)
+def test_features_are_what_the_last_layer_sees(model, last, width):
+  task, variables = classifier(model)
+  images = np.random.default_rng(0).integers(256, size=(3, 8, 8, 1)).astype(np.uint8)
+  found, logits = jax.jit(task.features)(variables, images)
+  assert found.shape == (3, width) and found.dtype == jnp.float32
+  layer = variables['params'][last]
+  np.testing.assert_allclose(found @ layer['kernel'] + layer['bias'][None], logits, rtol=1e-4)
+  known = task.model.apply(variables, images / np.float32(255), train=False)
+  np.testing.assert_allclose(known, logits, rtol=1e-4, atol=1e-5)
+  task.close()
+
+
+def test_a_run_of_a_classifier(tmp_path, monkeypatch):
+  task, variables = classifier(lenet.LeNet(10))
+  config = {'model': {'name': 'lenet'}, 'task': {'name': 'classify'}}
+  run = verbs.Run(config, task, None, 7, variables)
+  monkeypatch.setattr(verbs, 'load_run', lambda workdir: run)
+  found = features.of_classifier('runs/x', (8, 8, 1))
+  assert found.name == 'lenet' and found.classes == tuple('0123456789')
+  assert found.facts == {'classifier': 'runs/x', 'step': 7}
+  with pytest.raises(UserError, match='is of images of 8 x 8 x 1, and not 28 x 28 x 1'):
+    features.of_classifier('runs/x', (28, 28, 1))
+  other = dataclasses.replace(run, task=object(), config={**config, 'task': {'name': 'language'}})
+  monkeypatch.setattr(verbs, 'load_run', lambda workdir: other)
+  with pytest.raises(UserError, match='of task language'):
+    features.of_classifier('runs/x', (8, 8, 1))
+
+
+def test_where_images_come_from(tmp_path):
+  from PIL import Image
+
+  assert ImageData('digits').stored_as('train') == ''
+  for name in ('JPEG', 'PNG'):
+    folder = tmp_path / name / 'train' / 'a'
+    folder.mkdir(parents=True)
+    Image.new('RGB', (8, 8)).save(folder / f'x.{name.lower()}')
+    data = ImageData('folder', str(tmp_path / name), eval_split='train')
+    assert data.stored_as('train') == name

@@ -1,0 +1,120 @@
+"""What play and match make of a workdir: an engine that searches with its network."""
+
+import functools
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mcts.engines.players import choose
+from mcts.go.position import Position
+from mcts.gtp import server
+from mcts.match import arena
+from train import play, verbs
+from train.config import UserError
+from train.tasks.selfplay.task import SelfPlayTask
+
+SMALL = {
+  'task': {
+    'name': 'selfplay',
+    'game': 'go(size=5, komi=0.5, max_moves=20)',
+    'slots': 8,
+    'simulations': 2,
+    'window': 320,
+    'minimum': 0,
+    'match_games': 2,
+    'shown': False,
+  },
+  'model': {'name': 'policy_value', 'blocks': 1, 'channels': 4, 'value_width': 4},
+  'data': {'name': 'selfplay', 'batch_size': 8},
+  'optimizer': {'name': 'sgd', 'learning_rate': 0.01},
+  'train': {'steps': 2, 'eval_every': 0, 'checkpoint_every': 1},
+}
+
+
+pytestmark = pytest.mark.usefixtures('one_device')
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  return trained(SMALL, tmp_path_factory.mktemp('runs') / 'small')
+
+
+def trained(config, path):
+  with pytest.MonkeyPatch.context() as patch:  # matches of which nothing is asked here
+    patch.setattr(SelfPlayTask, 'evals', lambda *_: {})
+    verbs.train(verbs.complete_config(config), str(path))
+  return str(path)
+
+
+@pytest.mark.long
+def test_an_engine_searches_with_the_network(workdir):
+  engine, position = play.engine(workdir, simulations=8, leaves=1), Position(5)
+  report = choose(engine, position, 0)
+  assert report.visits == 8 and position.legal(0)[report.move]
+  run = verbs.load_run(workdir)
+  priors = {candidate.action: candidate.prior for candidate in report.candidates}
+  state = run.task.game.init()
+  logits, _ = run.task.apply(run.variables, np.asarray(run.task.game.observe(state))[None])
+  shares = np.exp(np.asarray(logits)[0] - np.logaddexp.reduce(np.asarray(logits)[0]))
+  for action, prior in priors.items():
+    assert prior == pytest.approx(float(shares[action]), abs=1e-4)
+
+
+@pytest.mark.long
+def test_rules_may_be_others_than_those_of_training(workdir):
+  engine = play.engine(workdir, simulations=2, leaves=1)
+  assert choose(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
+
+
+def test_a_board_of_another_size_is_refused(workdir):
+  session = server.Session(play.engine(workdir), size=5)
+  assert session.answer(server.parse('boardsize 9')) == (False, 'unacceptable size')
+  assert session.answer(server.parse('boardsize 5'))[0]
+  for refused in (server.Session, functools.partial(arena.match, second='random')):
+    with pytest.raises(ValueError, match=r'size 9: small plays on boards of size 5 alone'):
+      refused(play.engine(workdir), size=9)
+
+
+def test_a_size_that_nobody_knows_is_refused():
+  with pytest.raises(ValueError, match=r'size 30: .* plays on boards of size 2 to 25'):
+    arena.match('random', 'random', size=30)
+
+
+def test_players_are_engines_programs_or_workdirs(workdir):
+  made = play.player(f'{workdir}:simulations=3,seed=2', simulations=9)
+  assert (made.simulations, made.seed, made.name) == (3, 2, f'{workdir}:simulations=3,seed=2')
+  assert play.player(workdir, simulations=9).simulations == 9
+  assert play.player('rollout:400') == 'rollout:400'
+  with pytest.raises(ValueError, match='must be key=number'):
+    play.player(f'{workdir}:many')
+  with pytest.raises(UserError, match='depth'):
+    play.player(f'{workdir}:depth=3')
+
+
+@pytest.mark.long
+def test_a_network_plays_a_match(workdir):
+  played = arena.match(
+    play.player(f'{workdir}:2'), 'random', size=5, games=2, max_moves=12, say=lambda _: None
+  )
+  assert sum(played.points(0)) == 2 and not any(game.fault for game in played.games)
+
+
+@pytest.mark.long
+def test_a_run_that_knows_no_go_is_refused(tmp_path):
+  config = {**SMALL, 'task': {**SMALL['task'], 'game': 'tictactoe'}}
+  trained(config, tmp_path)
+  with pytest.raises(UserError, match='a run of task selfplay; to play, it must be of one'):
+    play.engine(str(tmp_path))
+
+
+@pytest.mark.long
+def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
+  """Small boards have no high bits in their records: the state has arrays without elements."""
+  other = shutil.copytree(workdir, tmp_path / 'stopped')
+  shutil.rmtree(other / 'checkpoints' / '2')
+  runs = [verbs.load_run(path) for path in (workdir, trained(SMALL, other))]
+  first, second = (jax.tree.leaves(run.variables) for run in runs)
+  assert [run.step for run in runs] == [2, 2]
+  assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,175 @@
+"""The compiled step: what it computes, on any layout of devices, and what it leaves alone."""
+
+import contextlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.train.toy import Toy
+from train import mesh as mesh_lib
+from train.config import UserError
+from train.step import init_state, make_step
+
+LAYOUTS = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]
+
+
+def run(layout=(1, 1, 1), steps=3, tx=None, task=None, parallel='jit', **options):
+  """The state and each step's metrics after `steps` steps on the first devices."""
+  task, tx = task or Toy(), tx or optax.sgd(0.1, momentum=0.9)
+  mesh = mesh_lib.make_mesh(*layout, devices=jax.devices()[: np.prod(layout)])
+  scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
+  with scope:
+    state, shardings = init_state(task, tx, 0, mesh, ema='ema_decay' in options)
+    step = make_step(task, tx, shardings, parallel=parallel, **options)
+    source, history = task.source('train', mesh, 0), []
+    for i in range(steps):
+      _, batch = source.next((), i, None)
+      state, metrics = step(state, batch)
+      history.append({name: float(s) / float(w) for name, (s, w) in metrics.items()})
+  return state, history
+
+
+def close(a, b, tolerance=2e-6):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope='module')
+def single():
+  return run()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('layout', LAYOUTS, ids=str)
+def test_every_mesh_computes_what_one_device_does(single, layout):
+  state, history = run(layout)
+  close((state.params, state.extra), (single[0].params, single[0].extra))
+  close(history, single[1], 1e-5)
+
+
+def test_pmap_computes_what_jit_does(single):
+  state, history = run((8, 1, 1), parallel='pmap')
+  close((state.params, state.extra), (single[0].params, single[0].extra))
+  close(history, single[1], 1e-5)
+
+
+def test_the_state_is_updated_in_place():
+  """No array of it is copied, averaged weights and momentum included."""
+  task, tx, mesh = (
+    Toy(),
+    optax.sgd(0.1, momentum=0.9),
+    mesh_lib.make_mesh(devices=jax.devices()[:1]),
+  )
+  with mesh_lib.activate(mesh):
+    state, shardings = init_state(task, tx, 0, mesh, ema=True)
+    step = make_step(task, tx, shardings, ema_decay=0.9)
+    _, batch = task.source('train', mesh, 0).next((), 0, None)
+    program = step.lower(state, batch).compile().as_text()
+  assert 'state_opt_state' in program
+  assert re.findall(r'copy\(%?state_\w+', program) == []
+
+
+def test_pmap_refuses_a_mesh_that_shards_parameters():
+  with pytest.raises(UserError, match=r'fsdp and mesh\.tensor must be 1'):
+    run((1, 8, 1), parallel='pmap')
+
+
+def test_unknown_parallel_names_the_choices():
+  with pytest.raises(UserError, match=r"'threads'.*jit, pmap"):
+    run(parallel='threads')
+
+
+@pytest.mark.parametrize('layout', [(1, 1, 1), (8, 1, 1)], ids=str)
+def test_accumulated_microbatches_equal_the_whole_batch(single, layout):
+  state, history = run(layout, accumulate=4)
+  close(state.params, single[0].params)
+  for ours, whole in zip(history, single[1], strict=True):
+    assert ours['loss'] == pytest.approx(whole['loss'], abs=1e-5)
+
+
+def test_fsdp_stores_a_part_of_each_parameter_and_of_its_momentum():
+  state, _ = run((1, 8, 1), steps=1)
+  kernel = state.params['Conv_0']['kernel']
+  momentum = state.opt_state[0].trace['Conv_0']['kernel']
+  assert kernel.shape == (3, 3, 3, 8)
+  assert {x.data.shape for x in kernel.addressable_shards} == {(3, 3, 3, 1)}
+  assert momentum.sharding == kernel.sharding
+
+
+def test_activation_constraints_reach_the_compiler():
+  task, tx = Toy(), optax.sgd(0.1)
+  mesh = mesh_lib.make_mesh(2, 2, 2)
+  with mesh_lib.activate(mesh):
+    state, shardings = init_state(task, tx, 0, mesh)
+    _, batch = task.source('train', mesh, 0).next((), 0, None)
+    text = make_step(task, tx, shardings).lower(state, batch).as_text()
+  assert 'sharding_constraint' in text.lower() or '@Sharding' in text
+
+
+def test_ema_follows_its_recurrence():
+  decay, averages = 0.9, []
+  first, _ = run(steps=0, ema_decay=decay)
+  expected = first.params
+  for steps in (1, 2, 3):
+    state, _ = run(steps=steps, ema_decay=decay)
+    expected = jax.tree.map(lambda m, p: decay * m + (1 - decay) * p, expected, state.params)
+    averages.append(state.eval_variables['params'])
+  close(averages[-1], expected, 1e-6)
+  close(state.eval_variables['batch_stats'], state.extra['batch_stats'], 0)
+
+
+@pytest.mark.parametrize('parallel', ['jit', 'pmap'])
+def test_a_step_that_is_not_finite_changes_nothing_and_halts_for_good(parallel):
+  layout = (8, 1, 1)
+  good, _ = run(layout, steps=2, parallel=parallel)
+  halted, history = run(layout, steps=4, task=Toy(poison=2), parallel=parallel)
+  assert int(halted.step) == ~2
+  assert np.isnan(history[2]['loss'])
+  assert np.isfinite(history[3]['loss'])
+  close(halted.params, good.params, 0)
+  close(halted.opt_state, good.opt_state, 0)
+
+
+@pytest.mark.long
+def test_dropout_differs_between_steps_and_not_between_runs():
+  task = Toy(dropout=0.5)
+  (a, _), (b, _) = run(task=task), run(task=task)
+  close(a.params, b.params, 0)
+  frozen = optax.sgd(0.0)
+  _, history = run(task=task, tx=frozen, steps=2)
+  assert history[0]['loss'] != history[1]['loss']
+
+
+def test_the_state_is_donated_whole():
+  task, tx = Toy(), optax.sgd(0.1, momentum=0.9)
+  mesh = mesh_lib.make_mesh(1, devices=jax.devices()[:1])
+  with mesh_lib.activate(mesh):
+    state, shardings = init_state(task, tx, 0, mesh, ema=True)
+    _, batch = task.source('train', mesh, 0).next((), 0, None)
+    compiled = make_step(task, tx, shardings, ema_decay=0.9).lower(state, batch).compile()
+  bytes_of = sum(x.nbytes for x in jax.tree.leaves(state) if x.dtype != jnp.int32)
+  assert compiled.memory_analysis().alias_size_in_bytes >= bytes_of - 64
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'message'),
+  [
+    ({'data': 3}, 'product must be the number of devices, 8'),
+    ({'data': -1, 'fsdp': -1}, 'only one axis'),
+    ({'tensor': 0}, 'mesh.tensor=0'),
+  ],
+)
+def test_impossible_meshes_say_why(sizes, message):
+  with pytest.raises(UserError, match=message):
+    mesh_lib.make_mesh(**sizes)
+
+
+@pytest.mark.parametrize(('batch', 'accumulate'), [(12, 1), (8, 2), (0, 1)])
+def test_a_batch_that_does_not_divide_says_by_what_it_must(batch, accumulate):
+  with pytest.raises(UserError, match=f'data.batch_size={batch}: must be a positive multiple of'):
+    mesh_lib.check_batch(batch, mesh_lib.make_mesh(), accumulate)

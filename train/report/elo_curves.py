@@ -1,0 +1,47 @@
+"""Elo over a run's steps, from the shares of points that its matches have left in metrics.jsonl."""
+
+import dataclasses
+
+import numpy as np
+
+from train.report.results import Curve, Folder
+
+OWN = 'itself as it began'
+
+
+def with_elo(run: Folder) -> Folder:
+  """The run with a curve 'NAME/elo' for each opponent NAME, where it has played matches.
+
+  That of its past, which changes, is a sum: Elo over the past, and that past's own (`OWN`). All or
+  no points count as half a game less or more, for the interval of such a match has no end.
+  """
+  games = (run.config.get('task') or {}).get('match_games')
+  shares = {name: curve for name, curve in run.curves.items() if name.endswith('/share')}
+  if not games or not shares:
+    return run
+  curves = {name: curve for name, curve in run.curves.items() if not _replaced(name)}
+  for name, (steps, values) in shares.items():
+    if name != 'past/share':
+      curves[name.replace('/share', '/elo')] = steps, elo(values, games)
+  if {'past/share', 'past/step'} <= run.curves.keys():
+    curves[f'{OWN}/elo'] = _summed(run.curves['past/share'], run.curves['past/step'], games)
+  return dataclasses.replace(run, curves=curves)
+
+
+def elo(shares: np.ndarray, games: int) -> np.ndarray:
+  """400 log10(s / (1 - s)) as `mcts.match.elo.difference` has it, without JAX: a page is made
+  sooner."""
+  shares = np.clip(shares, 0.5 / games, 1 - 0.5 / games)
+  return 400 * np.log10(shares / (1 - shares))
+
+
+def _replaced(name: str) -> bool:
+  return name == 'past/step' or name.rpartition('/')[2].startswith('elo')
+
+
+def _summed(shares: Curve, pasts: Curve, games: int) -> Curve:
+  steps, known, total = shares[0], [0.0], [0.0]
+  for step, past, more in zip(steps, pasts[1], elo(shares[1], games), strict=True):
+    total.append(np.interp(past, known, total) + more)
+    known.append(float(step))
+  return steps, np.array(total[1:])

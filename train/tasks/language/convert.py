@@ -1,0 +1,170 @@
+"""Public weights: a workdir of a Hugging Face folder of GPT-2's, and such a folder of a workdir.
+
+Both are written beside their place and get their name when they are whole.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from data.text import tokenizers
+from models.gpt import GPT, huggingface
+from models.gpt.parameters import vocab_rows
+from train import config as config_lib
+from train import verbs
+from train.checkpoint import Checkpointer
+from train.config import UserError
+from train.workdir import write_json
+
+GPT2_TOKENS = 50_257
+GPT2_FOLDER = 'GPT2_BPE_DIR'  # where GPT-2's tokenizer is, for who has only its weights
+
+# However many the run had: every device here has it all.
+ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
+
+# What an imported workdir does unless it is told otherwise: 500 steps of fine-tuning.
+DEFAULTS: Mapping[str, Any] = {
+  'task': {'name': 'language', 'chunk': 128},
+  'data': {'name': 'text', 'dataset': 'python', 'batch_size': 8},
+  'optimizer': {
+    'name': 'adamw',
+    'learning_rate': 3e-5,
+    'schedule': 'cosine',
+    'warmup_steps': 20,
+    'weight_decay': 0.1,
+    'clip_norm': 1.0,
+  },
+  'train': {'steps': 500, 'log_every': 10, 'eval_every': 100, 'best': 'val/loss'},
+}
+
+
+# -------- in --------
+
+
+def import_hf(folder: str, workdir: str) -> None:
+  """Makes a workdir, which `eval`, `sample` and `train` accept, of a GPT-2 that transformers wrote.
+
+  The weights are its step 0, and nothing of them was trained here: a first `train` may change all
+  of the config but what the weights mean. Says on stdout what was found and what was not.
+
+  Raises UserError where `workdir` holds something, and where `folder` is not right.
+  """
+  with config_lib.user_errors(), new_folder(workdir, 'a workdir') as made:
+    model, variables = huggingface.from_hf(folder)
+    spec, tokenizer = find_tokenizer(pathlib.Path(folder), model.vocab_size)
+    model = fit_vocabulary(folder, model, tokenizer)
+    if tokenizer is not None:
+      tokenizer.save(os.path.join(made, verbs.TOKENIZER))
+    save(variables, os.path.join(made, 'checkpoints'))
+    config = verbs.complete_config(config_of(model, spec))
+    write_json(os.path.join(made, 'config.json'), config)
+  print(f'{workdir}: {model.layers} layers of width {model.width}, {spec}, from {folder}')
+
+
+def find_tokenizer(
+  folder: pathlib.Path, vocab_size: int
+) -> tuple[str, tokenizers.Tokenizer | None]:
+  """`data.tokenizer`, and what the workdir is to keep; says so where the folder has none."""
+  if tokenizers.is_there(folder):
+    found = tokenizers.load(folder)
+    return spec_of(found), found
+  if vocab_size != GPT2_TOKENS:
+    print(f'{folder}: holds no tokenizer; its texts are numbers of tokens, such as "15 0 7"')
+    return spec_of(numbers := tokenizers.Numbers(vocab_size)), numbers
+  if at := os.environ.get(GPT2_FOLDER):
+    print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {GPT2_FOLDER}={at}")
+    return 'gpt2', tokenizers.gpt2(at)
+  print(f"{folder}: holds no tokenizer; GPT-2's is needed to use it: set {GPT2_FOLDER} then")
+  return 'gpt2', None
+
+
+def spec_of(tokenizer: tokenizers.Tokenizer) -> str:
+  """`data.tokenizer` for one that the workdir keeps."""
+  sized = isinstance(tokenizer, tokenizers.Numbers)
+  kind = 'gpt2' if isinstance(tokenizer, tokenizers.BPE) else tokenizer.name
+  return f'{kind}:{tokenizer.vocab_size}' if sized else kind
+
+
+def fit_vocabulary(folder: str, model: GPT, tokenizer: tokenizers.Tokenizer | None) -> GPT:
+  """The model with the tokenizer's vocabulary; rows that it has beyond are padding from here on."""
+  rows = model.vocab_size
+  tokens = rows if tokenizer is None else tokenizer.vocab_size
+  if tokens > rows:
+    raise ValueError(f'{folder}: its tokenizer has {tokens} tokens, its weights only {rows}')
+  if tokens == rows:
+    return model
+  print(f'{folder}: {rows} tokens, {tokens} in its tokenizer; the others are never drawn or scored')
+  power = rows & -rows  # the largest power of two that divides them
+  fitted = model.clone(vocab_size=tokens, vocab_multiple=power)
+  return fitted if vocab_rows(fitted) == rows else fitted.clone(vocab_multiple=rows)
+
+
+def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
+  """A config of the model, with DEFAULTS for the rest."""
+  fields = ('layers', 'heads', 'width', 'block_size', 'mlp_width', 'tied', 'dropout')
+  section = {name: getattr(model, name) for name in (*fields, 'vocab_multiple')}
+  data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': model.block_size}
+  paper = {'title': 'imported weights', 'metric': 'val/loss'}
+  return {**DEFAULTS, 'model': {'name': 'gpt', **section}, 'data': data, 'paper': paper}
+
+
+def save(variables: dict[str, Any], folder: str) -> None:
+  """Step 0, of a model alone; each array of `variables` is let go of once it is JAX's."""
+  params = release(variables.pop('params'))
+  with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
+    checkpoints.save(0, {'params': params, 'extra': {}, 'ema': ()}, {}, {'metrics': {}})
+
+
+def release(tree: dict[str, Any]) -> dict[str, Any]:
+  """The tree as JAX's arrays; takes the leaves out of it as it goes."""
+  taken = {}
+  for name in list(tree):
+    leaf = tree.pop(name)
+    taken[name] = release(leaf) if isinstance(leaf, dict) else jax.device_put(leaf)
+  return taken
+
+
+# -------- out --------
+
+
+def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
+  """Writes a workdir's weights (averaged where kept) and its tokenizer for transformers.
+
+  Raises UserError where `folder` holds something, and for a model that GPT-2's files cannot say.
+  """
+  name = verbs.read_config(workdir)['task']['name']
+  if name != 'language':
+    raise UserError(f'{workdir}: task.name={name!r}; only language models are exported')
+  run = verbs.load_run(workdir, step, ANY_DEVICES)
+  task: Any = run.task
+  tokenizer = task.data.tokenizer
+  roles = ('bos_token_id', 'eos_token_id') if tokenizer.eot is not None else ()
+  with config_lib.user_errors(), new_folder(folder, 'the folder of an export') as made:
+    huggingface.to_hf(task.model, run.variables, made, **dict.fromkeys(roles, tokenizer.eot))
+    if not tokenizers.save_for_transformers(tokenizer, made):
+      print(f'{folder}: transformers has no tokenizer like {tokenizer.name}; its weights are there')
+  print(f'{folder}: step {run.step} of {workdir}, for transformers')
+
+
+# -------- folders --------
+
+
+@contextlib.contextmanager
+def new_folder(path: str, what: str) -> Iterator[str]:
+  """A folder to fill, which then becomes `path`; UserError if that holds something already."""
+  place = pathlib.Path(path).resolve()
+  if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    raise UserError(f'{path}: holds something already; {what} needs a new or empty folder')
+  unfinished = place.with_name(f'.{place.name}.unfinished')
+  shutil.rmtree(unfinished, ignore_errors=True)
+  unfinished.mkdir(parents=True)
+  try:
+    yield str(unfinished)
+    os.replace(unfinished, place)
+  finally:
+    shutil.rmtree(unfinished, ignore_errors=True)

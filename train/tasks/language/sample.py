@@ -1,0 +1,278 @@
+"""Texts of a language model as a user sees them: shown while they are made, kept in a file."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from jax import Array
+
+from data.text.tokens import Stream, Tokenizer
+from models.gpt.generation import PLAIN, generate
+from models.gpt.sampling import Sampling
+from train import mesh as mesh_lib
+from train.config import UserError
+from train.task import Variables
+
+FILE = 'texts.jsonl'
+BLOCK = 8  # tokens between two looks at the texts
+
+# -------- one text --------
+
+
+class Text:
+  """A text while its tokens come.
+
+  text: what is sure to stand in it: the prompt, and what follows but for half characters and
+    what may turn out to be the beginning of a stop string.
+  tokens: how many came, the prompt's apart.
+  ended: '', or why nothing more comes: 'end of text', 'stop', or 'length'.
+  """
+
+  def __init__(self, tokenizer: Tokenizer, prompt: str = '', stop: Sequence[str] = ()):
+    self._stream, self._eot, self._stop = Stream(tokenizer), tokenizer.eot, tuple(stop)
+    self._held = ''
+    self.prompt = self.text = prompt
+    self.tokens, self.ended = 0, ''
+
+  def push(self, ids: Sequence[int]) -> None:
+    """Takes the next tokens; the text may end among them."""
+    for token in ids:
+      if self.ended:
+        return
+      self.tokens += 1
+      if token == self._eot:
+        self.close('end of text')
+      else:
+        self._add(self._stream.push([token]))
+
+  def close(self, reason: str = 'length') -> None:
+    """Nothing more comes: what was held back belongs to the text."""
+    if not self.ended:
+      self._add(self._stream.end())
+    if not self.ended:
+      self.text, self._held, self.ended = self.text + self._held, '', reason
+
+  def _add(self, new: str) -> None:
+    """The stop string that is whole first ends the text, before its own beginning."""
+    held = self._held + new
+    found = [(at + len(stop), at) for stop in self._stop if (at := held.find(stop)) >= 0]
+    sure = min(found)[1] if found else len(held) - self._beginning(held)
+    self.text, self._held = self.text + held[:sure], held[sure:]
+    self.ended = 'stop' if found else ''
+
+  def _beginning(self, held: str) -> int:
+    """How many of the last characters are the beginning of a stop string."""
+    sizes = (n for stop in self._stop for n in range(1, len(stop)) if held.endswith(stop[:n]))
+    return max(sizes, default=0)
+
+
+def first_tokens(tokenizer: Tokenizer, prompt: str, name: str = 'prompt') -> list[int]:
+  """A prompt's tokens; of an empty one what a text may stand behind: the end of another text, or
+  without such a token a line break, or token 0. UserError for a character without a token."""
+  try:
+    if prompt or tokenizer.eot is None:
+      return tokenizer.encode(prompt or '\n')
+    return [tokenizer.eot]
+  except ValueError as error:
+    if not prompt:
+      return [0]
+    start = prompt if len(prompt) <= 40 else f'{prompt[:37]}...'
+    raise UserError(f'{name}={start!r}: {error}') from error
+
+
+# -------- the network's part --------
+
+
+def compose(
+  model: Any,
+  variables: Variables,
+  tokenizer: Tokenizer,
+  texts: Sequence[Text],
+  keys: Array,
+  *,
+  tokens: int,
+  sampling: Sampling = PLAIN,
+  on_block: Callable[[], None] = lambda: None,
+) -> None:
+  """Continues all texts at once, from their prompts, until the last has ended.
+
+  keys: as `generate` has them. On a mesh every process has to call it; each makes all texts.
+  """
+  prompts = [first_tokens(tokenizer, text.prompt) for text in texts]
+  ends = () if tokenizer.eot is None else (tokenizer.eot,)
+  how: dict[str, Any] = {
+    'max_tokens': tokens,
+    'sampling': sampling,
+    'stop_ids': ends,
+    'chunk': BLOCK,
+  }
+  with on_one_device((variables, keys)) as (weights, keys):
+    for block in generate(model, weights, prompts, keys, **how):
+      for text, row in zip(texts, block.tolist(), strict=True):
+        text.push(row)
+      on_block()
+      if all(text.ended for text in texts):
+        break
+  for text in texts:
+    text.close()
+
+
+@contextlib.contextmanager
+def on_one_device(tree: Any) -> Iterator[Any]:
+  """The arrays, whole, on this process's first device, which is the mesh meanwhile.
+
+  A token takes so little work that sharing it costs more than it saves, and one device writes the
+  same text whatever the mesh it was trained on.
+  """
+  arrays = jax.tree.map(_whole, tree)
+  device = jax.tree.leaves(arrays)[0].device
+  with mesh_lib.activate(mesh_lib.make_mesh(1, 1, 1, devices=[device])):
+    yield arrays
+
+
+def _whole(leaf: Array) -> Array:
+  if not leaf.is_fully_replicated:
+    everywhere = mesh_lib.replicated(leaf.sharding.mesh)  # type: ignore[attr-defined]
+    leaf = jax.jit(_same, out_shardings=everywhere)(leaf)
+  return leaf.addressable_data(0)
+
+
+def _same(leaf: Array) -> Array:
+  return leaf
+
+
+# -------- what the verb sample does --------
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """`samples` texts of up to `tokens` new tokens behind each of the prompts.
+
+  A text ends before any of the strings in `stop`; what the prompt has of them does not count.
+  """
+
+  prompts: Sequence[str]
+  samples: int
+  tokens: int
+  sampling: Sampling
+  stop: Sequence[str]
+  seed: int
+
+  def __post_init__(self):
+    for name in ('samples', 'tokens'):
+      if getattr(self, name) < 1:
+        raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
+    if not self.prompts:
+      raise UserError('prompt=[]: give at least one; an empty text will do')
+    if '' in self.stop:
+      raise UserError("stop='': must have a character or more")
+    if not 0 <= self.seed < 2**63:
+      raise UserError(f'seed={self.seed}: must be at least 0 and less than 2**63')
+
+  def texts(self, tokenizer: Tokenizer) -> list[Text]:
+    prompts = (prompt for prompt in self.prompts for _ in range(self.samples))
+    return [Text(tokenizer, prompt, self.stop) for prompt in prompts]
+
+  @property
+  def keys(self) -> Array:
+    """One a text, of the seed and which of its prompt's samples it is: with other prompts or fewer
+    samples it stays the same."""
+    numbers = np.tile(np.arange(self.samples), len(self.prompts))
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), numbers)
+
+
+def sample(
+  model: Any, variables: Variables, tokenizer: Tokenizer, folder: str, request: Request
+) -> None:
+  """Shows the texts on stdout as they come, and adds them to `texts.jsonl` in the folder."""
+  if not hasattr(model, 'decode'):
+    raise UserError(f'model {type(model).__name__}: has no method decode, by which texts are made')
+  sizes = {len(first_tokens(tokenizer, prompt)) for prompt in request.prompts}
+  if max(sizes) > model.block_size:
+    _note(f'prompt of {max(sizes):,} tokens: the network reads the last {model.block_size:,}')
+  texts = request.texts(tokenizer)
+  screen, clock = Screen(texts), Clock(texts)
+
+  def on_block() -> None:
+    screen.refresh()
+    clock.tick()
+
+  screen.refresh()
+  how: dict[str, Any] = {'tokens': request.tokens, 'sampling': request.sampling}
+  compose(model, variables, tokenizer, texts, request.keys, **how, on_block=on_block)
+  screen.close()
+  _note(f'{clock}; kept in {keep(folder, texts, request)}')
+
+
+def keep(folder: str, texts: Sequence[Text], request: Request) -> str:
+  """Adds a line of JSON for each text, with all that made it; returns the file."""
+  os.makedirs(folder, exist_ok=True)
+  path = os.path.join(folder, FILE)
+  how = {'seed': request.seed, 'stop': list(request.stop), **dataclasses.asdict(request.sampling)}
+  with open(path, 'a', encoding='utf-8') as file:
+    for i, text in enumerate(texts):
+      facts = {'prompt': text.prompt, 'sample': i % request.samples, 'text': text.text}
+      facts |= {'tokens': text.tokens, 'ended': text.ended, **how}
+      file.write(json.dumps(facts, ensure_ascii=False) + '\n')
+  return path
+
+
+class Screen:
+  """Shows texts one below the other: each while it grows, once those above it have ended."""
+
+  def __init__(self, texts: Sequence[Text], out: TextIO | None = None):
+    self._texts, self._out = texts, out or sys.stdout
+    self._at, self._shown = 0, 0  # which text, and how many of its characters
+
+  def refresh(self) -> None:
+    self._show(self._texts[self._at])
+    while self._texts[self._at].ended and self._at + 1 < len(self._texts):
+      self._end_line()
+      self._at, self._shown = self._at + 1, 0
+      self._put(f'-------- {self._at + 1} of {len(self._texts)} --------\n')
+      self._show(self._texts[self._at])
+
+  def close(self) -> None:
+    self.refresh()
+    self._end_line()
+
+  def _show(self, text: Text) -> None:
+    self._put(text.text[self._shown :])
+    self._shown = len(text.text)
+
+  def _end_line(self) -> None:
+    if not self._texts[self._at].text.endswith('\n'):
+      self._put('\n')
+
+  def _put(self, text: str) -> None:
+    """What the terminal's encoding lacks becomes '?'."""
+    encoding = self._out.encoding or 'utf-8'
+    self._out.write(text.encode(encoding, 'replace').decode(encoding))
+    self._out.flush()
+
+
+class Clock:
+  """How fast texts grow; the first block, which waits for the compiler, is left out."""
+
+  def __init__(self, texts: Sequence[Text]):
+    self._texts = texts
+    self._ticks: list[tuple[int, float]] = []  # tokens of all texts, seconds
+
+  def tick(self) -> None:
+    self._ticks.append((sum(text.tokens for text in self._texts), time.perf_counter()))
+
+  def __str__(self) -> str:
+    (first, start), (last, end) = self._ticks[0], self._ticks[-1]
+    speed = f', {(last - first) / (end - start):,.0f} tokens/s' if last > first else ''
+    return f'{last:,} tokens{speed}'
+
+
+def _note(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
