@@ -112,13 +112,36 @@ def complete(
       choices = [*result, *parameters]
       raise unknown(f'{_join(where, key)}={value!r}', key, 'unknown key', choices)
   for key, (hint, default) in parameters.items():
-    if key in section:
+    if is_group(hint):
+      result[key] = _complete_group(section.get(key, {}), hint, default, _join(where, key))
+    elif key in section:
       result[key] = fit(section[key], hint, f'{_join(where, key)}')
     elif default is MISSING:
       raise UserError(f'{_join(where, key)}: needs a value, {_describe(hint)}')
     else:
       result[key] = default
   return result
+
+
+def is_group(hint: Any) -> bool:
+  """Returns whether a parameter of this type is a section within the section.
+
+  A constructor of many arguments groups them in dataclasses by subject; a key of such a group is
+  set as `--config.task.search.num_simulations=32`.
+  """
+  return inspect.isclass(hint) and dataclasses.is_dataclass(hint)
+
+
+def _complete_group(value: Any, group: type, default: Any, where: str) -> dict[str, Any]:
+  """Returns a group's section with the defaults of the instance `default`, or of its fields."""
+  if not isinstance(value, Mapping):
+    raise UserError(f'{where}={value!r}: must be a section')
+  defaults = {} if default is MISSING or default is None else _shallow(default)
+  return complete({**defaults, **value}, group, where)
+
+
+def _shallow(instance: Any) -> dict[str, Any]:
+  return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
 
 
 def complete_sections(
@@ -145,9 +168,13 @@ def complete_sections(
 def build(section: Mapping[str, Any], table: Table, where: str, **given: Any) -> Any:
   """Calls the section's constructor with the section's values and what is `given`."""
   values = complete(section, table, where, given)
+  constructor, _ = _choose(values, table, where)
   if isinstance(table, Mapping):
-    return table[values.pop('name')](**values, **given)
-  return table(**values, **given)
+    del values['name']
+  for key, (hint, _) in _parameters(constructor).items():
+    if is_group(hint) and key in values:
+      values[key] = build(values[key], hint, _join(where, key))
+  return constructor(**values, **given)
 
 
 def _choose(
@@ -177,9 +204,9 @@ def _parameters(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
   for key, parameter in parameters.items():
     default = factories[key]() if key in factories else parameter.default
     variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    if not variadic and (default is MISSING or _is_json(default)):
-      guess = MISSING if default is None else type(default)
-      result[key] = (hints.get(key, MISSING if default is MISSING else guess), default)
+    hint = hints.get(key, MISSING if default in (MISSING, None) else type(default))
+    if not variadic and (default is MISSING or _is_json(default) or is_group(hint)):
+      result[key] = (hint, default)
   return result
 
 

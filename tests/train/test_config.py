@@ -68,6 +68,44 @@ def test_defaults_come_from_the_signature():
   assert complete({}, Loop, 'train') == {'steps': 10, 'mode': 'min', 'hooks': []}
 
 
+@dataclasses.dataclass(frozen=True)
+class Search:
+  num_simulations: int = 32
+  policy: Literal['puct', 'gumbel'] = 'puct'
+
+
+class Player:
+  def __init__(self, games: int, *, search: Search = Search(num_simulations=50), seed: int = 0):
+    self.games, self.search, self.seed = games, search, seed
+
+
+def test_arguments_that_are_grouped_in_a_dataclass_are_a_section_in_the_section():
+  whole = complete({'games': 2}, Player, 'task')
+  assert whole == {
+    'games': 2,
+    'search': {'num_simulations': 50, 'policy': 'puct'},
+    'seed': 0,
+  }
+  changed = override({'task': {'games': 2}}, 'task.search.num_simulations', '8')
+  changed = override(changed, 'task.search.policy', 'gumbel')
+  player = config_lib.build(changed['task'], Player, 'task')
+  assert player.search == Search(8, 'gumbel') and player.games == 2
+  assert config_lib.build(json.loads(json.dumps(whole)), Player, 'task').search == Search(
+    50, 'puct'
+  )
+
+
+def test_what_is_wrong_in_a_group_is_named_by_its_whole_key():
+  wrong = {'games': 2, 'search': {'num_simulation': 8}}
+  assert error(wrong, Player, 'task') == (
+    'task.search.num_simulation=8: unknown key; choose from num_simulations, policy'
+    ' (did you mean num_simulations?)'
+  )
+  assert 'must be a section' in error({'games': 2, 'search': 3}, Player, 'task')
+  wrong = {'games': 2, 'search': {'policy': 'pucd'}}
+  assert 'task.search.policy=' in error(wrong, Player, 'task')
+
+
 def test_a_linen_module_shows_its_own_fields_alone():
   section = complete('net', {'net': Net}, 'model', given=('num_classes',))
   assert section == {'name': 'net', 'stages': (3, 3, 3), 'dtype': 'float32'}
