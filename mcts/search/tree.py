@@ -6,7 +6,7 @@ search reads the row of a node, and adds to the edges of a path.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ from jax import Array, lax
 NARROW = 2**16 - 1  # the largest number of nodes, and of visits, where those take 16 bits
 
 
+@dataclass_transform(frozen_default=True)
 def dataclass(cls):
-  """A frozen dataclass that is a pytree of its fields."""
+  """Makes a class a frozen dataclass that is a pytree of its fields."""
   return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
