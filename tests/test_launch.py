@@ -65,7 +65,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['train', '--config=lenet_digts'], '(did you mean lenet_digits?)'),
     (['train'], '--workdir=: give --config=FILE or one --workdir=DIR'),
     (['train', '--workdir=nowhere'], 'holds no config.json; give --config=FILE'),
-    (['train', '--step=3'], '--step: no flag of train; choose from config, '),
+    (['train', '--step=3'], '--step: no option of train; choose from config, '),
     (['train', '--config.seed'], '--config.seed: needs a value, as in --config.seed=VALUE'),
     (['train', '--config=lenet_digits', '--profile=9:3'], '--profile=9:3: must be START:STOP'),
     (['train', '--process_id=one'], '--process_id=one'),
@@ -86,7 +86,10 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
     (['match', '--second=gnu-go'], "player 'gnu-go': give name"),
     (['match', '--config=alphago_math'], '(did you mean alphago_match?)'),
-    (['match', '--config=lenet_digits'], 'no such flag of this verb; choose from config, first, '),
+    (
+      ['match', '--config=lenet_digits'],
+      'no such option of this verb; choose from config, first, ',
+    ),
   ],
 )
 def test_mistakes_end_in_one_line(arguments, message):
@@ -111,8 +114,8 @@ def test_train_eval_report(tmp_path):
   for arguments in (['train'], ['eval', '--step=latest'], ['report']):
     done = launch(*arguments, f'--workdir={run}', cwd=tmp_path, XLA_FLAGS='')
     assert (done.returncode, 'Traceback' in done.stderr) == (0, False), done.stderr
-  assert 'task classify: knows no sample' in error('sample', f'--workdir={run}')
-  assert '--text=x: no flag of the task classify' in error('eval', '--text=x', f'--workdir={run}')
+  assert "task 'classify' does not support `sample`" in error('sample', f'--workdir={run}')
+  assert '--text=x: no option of task classify' in error('eval', '--text=x', f'--workdir={run}')
   starts = json.loads((run / 'run.json').read_text())['starts']
   assert [start['step'] for start in starts] == [0, 4]
   assert starts[0]['host']['host_tuning'] is True

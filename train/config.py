@@ -14,13 +14,15 @@ import importlib.util
 import inspect
 import json
 import os
+import pkgutil
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 # What a section is checked against: one constructor, or a choice of them by the section's `name`.
-Table = Callable[..., Any] | Mapping[str, Callable[..., Any]]
+# A constructor 'module:name' is imported when it is chosen.
+Table = Callable[..., Any] | Mapping[str, Callable[..., Any]] | Mapping[str, str]
 
 MISSING = inspect.Parameter.empty
 MISFIT = (ValueError, TypeError, KeyError)
@@ -188,7 +190,12 @@ def _choose(
     raise UserError(f'{where}.name: needs a value; choose from {", ".join(table)}')
   if name not in table:
     raise unknown(f'{where}.name={name!r}', str(name), 'no such name', table)
-  return table[name], {'name': str(name)}
+  return resolve(table[name]), {'name': str(name)}
+
+
+def resolve(constructor: Callable[..., Any] | str) -> Callable[..., Any]:
+  """Returns the constructor, imported if it is given as 'module:name'."""
+  return pkgutil.resolve_name(constructor) if isinstance(constructor, str) else constructor
 
 
 def _parameters(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:

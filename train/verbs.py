@@ -30,7 +30,7 @@ from train.optim import OPTIMIZERS, make_optimizer
 from train.runtime import host as host_lib
 from train.step import abstract_model
 from train.task import Task, Variables
-from train.tasks import TASKS
+from train.tasks import DECLARATIONS, TASKS
 from train.workdir import write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
@@ -66,15 +66,11 @@ SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'paper': (paper, ()),
 }
 
-# What may differ when a run is resumed: where it runs and what it leaves, not what it computes.
-FREE = (
-  *('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep'),
-  *('task.sample_tokens', 'task.prompt'),
-  *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
-  *('task.shown', 'task.at_once'),
-  *('task.policy', 'task.rollout', 'task.mixing'),
-  *('task.solved', 'task.parts'),
-)
+# What may differ when a run is resumed, beside what its task declares: where it runs and what it
+# leaves, not what it computes.
+FREE = ('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep')
+
+METHODS = {'eval': 'examine', 'sample': 'sample'}  # verb -> the task's method
 
 # What of an imported model may differ: its name, since sizes have several, and how it is run.
 NO_WEIGHTS = ('model.name', *(f'model.{name}' for name in models.gpt.RUNNING))
@@ -201,7 +197,7 @@ def evaluate(
   """
   runs = [load_run(workdir, step, overrides) for workdir in workdirs]
   first, options = runs[0], dict(options or {})
-  examine = method_of(first, 'examine', options)
+  examine = method_of(first, 'eval', options)
   members = [run.variables for run in runs]
   metrics, facts, arrays = examine(members, first.mesh, **options)
   result = {
@@ -239,17 +235,21 @@ def sample(
 
 
 def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-  """The task's method of that name; UserError if it has none that takes these options."""
+  """Returns the task's method for a verb.
+
+  Raises:
+    UserError: the task does not support the verb, or does not take one of the options.
+  """
   task = run.config['task']['name']
-  function = getattr(run.task, verb, None)
-  if function is None:
-    raise UserError(f'task {task}: knows no {verb}')
-  parameters = inspect.signature(function).parameters.values()
-  choices = [x.name for x in parameters if x.kind is inspect.Parameter.KEYWORD_ONLY]
+  declared = {'eval': (), **DECLARATIONS[task].options}
+  if verb not in declared:
+    supported = ', '.join(['train', *declared])
+    raise UserError(f'task {task!r} does not support `{verb}`; it supports {supported}')
+  choices = [option.name for option in declared[verb]]
   for name, value in options.items():
     if name not in choices:
-      raise unknown(f'--{name}={value}', name, f'no flag of the task {task}', choices)
-  return function
+      raise unknown(f'--{name}={value}', name, f'no option of task {task}', choices)
+  return getattr(run.task, METHODS[verb])
 
 
 def summary(config: Mapping[str, Any]) -> str:
@@ -325,8 +325,11 @@ def _check_same(config: Mapping[str, Any], workdir: str) -> None:
     return
   imported = _is_imported(workdir)
   ours, theirs = _flat(config), _flat(complete_config(read_config(workdir)))
+  may_differ = FREE + DECLARATIONS[config['task']['name']].free
   for key in sorted({*ours, *theirs}):
-    free = not key.startswith('model.') or key in NO_WEIGHTS if imported else key.startswith(FREE)
+    free = (
+      not key.startswith('model.') or key in NO_WEIGHTS if imported else key.startswith(may_differ)
+    )
     if free or ours.get(key) == theirs.get(key):
       continue
     raise UserError(

@@ -1,15 +1,18 @@
-"""What the text of a flag means; a UserError says which texts mean something."""
+"""Reads the text of an option; a UserError says which texts mean something."""
 
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 
 from train.cli import usage
 from train.config import UserError, unknown
 
+CONFIGS = str(pathlib.Path(__file__).parents[2] / 'configs')
+
 
 def checkpoint(text: str) -> str | int:
-  """--step: 'latest', 'best' or a number."""
+  """Reads --step: 'latest', 'best' or a number."""
   if text in ('best', 'latest'):
     return text
   if not text.isdigit():
@@ -18,7 +21,7 @@ def checkpoint(text: str) -> str | int:
 
 
 def steps(text: str | None) -> tuple[int, int] | None:
-  """--profile: START:STOP."""
+  """Reads --profile: START:STOP."""
   if text is None:
     return None
   match = re.fullmatch(r'(\d+):(\d+)', text)
@@ -28,7 +31,7 @@ def steps(text: str | None) -> tuple[int, int] | None:
 
 
 def elo_bounds(texts: Sequence[str] | None) -> tuple[float, float] | None:
-  """--sprt: ELO0,ELO1."""
+  """Reads --sprt: ELO0,ELO1."""
   try:
     values = tuple(map(float, texts or ()))
   except ValueError:
@@ -39,7 +42,7 @@ def elo_bounds(texts: Sequence[str] | None) -> tuple[float, float] | None:
 
 
 def config_file(text: str, folder: str) -> str:
-  """--config: the path of a file, or of the one with that name in the folder of configs."""
+  """Returns the path of --config: a file, or the one of that name in the folder of configs."""
   named = os.path.join(folder, f'{text}.py')
   path = named if os.path.exists(named) else text
   if not os.path.isfile(path):
@@ -49,7 +52,7 @@ def config_file(text: str, folder: str) -> str:
 
 
 def runs(workdirs: Sequence[str]) -> list[str]:
-  """--workdir, perhaps given again or with commas: the folders of runs that are there."""
+  """Returns the run folders of --workdir, given again or with commas; each holds a run."""
   paths = [path for text in workdirs for path in text.split(',') if path]
   if not paths:
     raise UserError('--workdir: needs a value, the folder of a run')
@@ -62,6 +65,7 @@ def runs(workdirs: Sequence[str]) -> list[str]:
 
 
 def one_run(workdirs: Sequence[str]) -> str:
+  """Returns the one run folder of --workdir."""
   paths = runs(workdirs)
   if len(paths) > 1:
     raise UserError(f'--workdir={",".join(paths)}: one at a time')
@@ -69,6 +73,7 @@ def one_run(workdirs: Sequence[str]) -> str:
 
 
 def new_folder(workdirs: Sequence[str]) -> str:
+  """Returns the one folder of --workdir, which need not be there."""
   if len(workdirs) != 1:
     raise UserError(f'--workdir={",".join(workdirs)}: needs one folder, which will be made')
   return workdirs[0]

@@ -1,40 +1,53 @@
-"""The help of launch.py: its verbs, its configs and the flags of a verb."""
+"""The help of launch.py: its verbs, its configs and the options of a verb."""
 
 import ast
 import os
-import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from absl import flags
+from train.cli.options import Option
 
 
-def overview(verbs: Mapping[str, Any], folder: str) -> str:
-  """All verbs and the configs in `folder`, a line each."""
-  firsts = {name: (verb.run.__doc__ or '').splitlines()[0] for name, verb in verbs.items()}
+def overview(verbs: Mapping[str, Callable], folder: str) -> str:
+  """Returns all verbs and the configs in `folder`, a line each."""
+  firsts = {name: (run.__doc__ or '').splitlines()[0] for name, run in verbs.items()}
   return '\n'.join(
     [
       'usage: python launch.py VERB [--config=NAME] [--workdir=DIR] [--config.section.key=value]',
-      *('', 'verbs (VERB --help tells its flags):', *columns(firsts)),
+      *('', 'verbs (VERB --help lists its options):', *columns(firsts)),
       *('', 'configs:', *columns(configs(folder))),
     ]
   )
 
 
-def of_verb(name: str, verb: Any, values: flags.FlagValues) -> str:
-  """What the verb does, and its flags with their defaults."""
-  texts = {}
-  for key in (*verb.flags, 'traceback'):
-    flag = values[key]
-    shown = f'--[no]{key}' if flag.boolean and flag.default else f'--{key}'
-    default = f' [{flag.default}]' if flag.default not in (None, [], '', False, True) else ''
-    texts[shown] = re.split(r';\s+repeat', flag.help)[0] + default
-  return '\n'.join([f'python launch.py {name}: {verb.run.__doc__}', '', *columns(texts)])
+def of_verb(
+  name: str,
+  run: Callable[..., Any],
+  own: Iterable[Option],
+  by_task: Mapping[str, Iterable[Option]],
+) -> str:
+  """Returns what the verb does, its own options, and those that tasks declare for it."""
+  lines = [f'python launch.py {name}: {run.__doc__}', '', *columns(dict(map(described, own)))]
+  groups: dict[tuple[Option, ...], list[str]] = {}
+  for task, options in by_task.items():
+    groups.setdefault(tuple(options), []).append(task)
+  for options, tasks in groups.items():
+    lines += ['', f'for a run of task {" or ".join(tasks)}:']
+    lines += columns(dict(map(described, options)))
+  return '\n'.join(lines)
+
+
+def described(option: Option) -> tuple[str, str]:
+  """Returns an option as it is typed, and its help with its default and choices."""
+  shown = f'--[no]{option.name}' if option.default is True else f'--{option.name}'
+  choices = f': {", ".join(option.choices)}' if option.choices else ''
+  silent = option.default in (None, '', ()) or isinstance(option.default, bool)
+  return shown, option.help + choices + ('' if silent else f' [{option.default}]')
 
 
 def configs(folder: str) -> dict[str, str]:
-  """Name -> what it is, the first line of each config's docstring; nothing is executed."""
+  """Returns name -> the first line of each config's docstring; nothing is executed."""
   found = {}
   for name in sorted(os.listdir(folder)):
     if name.endswith('.py') and name != '__init__.py':
@@ -45,7 +58,7 @@ def configs(folder: str) -> dict[str, str]:
 
 
 def columns(rows: Mapping[str, str]) -> list[str]:
-  """Names on the left, texts on the right, wrapped."""
+  """Returns lines with the names on the left and the texts on the right, wrapped."""
   width = max(map(len, rows), default=0)
   return [
     textwrap.fill(

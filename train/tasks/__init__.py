@@ -1,23 +1,23 @@
-"""TASKS: one pillar a file; a new one is a class like `train.task.Task` and a line here."""
+"""Tasks: what the training loop trains, one pillar a room.
 
-from train.tasks.alphago.policy import GoPolicy
-from train.tasks.alphago.reinforce import GoReinforce
-from train.tasks.alphago.value import GoValue
-from train.tasks.alphago.value_selfplay import GoValuePlay
-from train.tasks.classify import Classify
-from train.tasks.diffusion.consistency import Consistency
-from train.tasks.diffusion.task import Diffusion
-from train.tasks.language.task import Language
-from train.tasks.selfplay.task import SelfPlayTask
+Each room's `declaration.py` names its tasks and the launcher options of their verbs; it imports
+nothing heavy. A task's class (`train.task.Task` is its contract) is imported when a run asks for it
+by name, so that a run loads its own pillar alone. A new pillar is a room and a line here.
+"""
 
-TASKS = {
-  'classify': Classify,
-  'consistency': Consistency,
-  'diffusion': Diffusion,
-  'go_policy': GoPolicy,
-  'go_value': GoValue,
-  'go_value_play': GoValuePlay,
-  'go_reinforce': GoReinforce,
-  'language': Language,
-  'selfplay': SelfPlayTask,
+from train.tasks import classify_declaration as classify
+from train.tasks.alphago import declaration as alphago
+from train.tasks.diffusion import declaration as diffusion
+from train.tasks.language import declaration as language
+from train.tasks.selfplay import declaration as selfplay
+
+DECLARATIONS = {
+  **classify.TASKS,
+  **language.TASKS,
+  **diffusion.TASKS,
+  **selfplay.TASKS,
+  **alphago.TASKS,
 }
+
+TASKS = {name: declaration.task for name, declaration in DECLARATIONS.items()}
+"""Task name -> its class as 'module:name', which `train.config.resolve` imports."""

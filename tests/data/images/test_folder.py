@@ -14,7 +14,7 @@ from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.loop import Loop
-from train.tasks import Classify
+from train.tasks.classify import Classify
 
 
 @pytest.fixture(autouse=True)

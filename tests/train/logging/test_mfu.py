@@ -12,7 +12,7 @@ from train.logging import peaks
 from train.logging.progress import Progress, format_line
 from train.loop import Loop
 from train.report import page as page_lib
-from train.tasks import Language
+from train.tasks.language.task import Language
 
 
 class Device:

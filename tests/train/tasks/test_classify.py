@@ -12,7 +12,7 @@ from data import ImageData
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import init_state, make_step
-from train.tasks import Classify
+from train.tasks.classify import Classify
 
 SMALL_LENET = {'name': 'lenet', 'channels': (2, 4), 'hidden': (16, 16)}
 AUGMENT = 'affine(rotation=10.0, scale=0.1, shear=0.1, shift=2.0)|cutout(size=6)'

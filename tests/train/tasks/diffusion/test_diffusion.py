@@ -17,8 +17,7 @@ from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.loop import Loop
-from train.tasks import Diffusion
-from train.tasks.diffusion.task import FRAMES, lattice
+from train.tasks.diffusion.task import FRAMES, Diffusion, lattice
 
 LABELLED = {'condition': 'label'}
 CAPTIONED = {'condition': 'caption', 'model': {'context_width': 16}}

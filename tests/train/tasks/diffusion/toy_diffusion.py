@@ -9,7 +9,7 @@ import optax
 from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.step import init_state, make_step
-from train.tasks import Diffusion
+from train.tasks.diffusion.task import Diffusion
 
 MODEL = {'name': 'dit', 'patch': 4, 'layers': 1, 'heads': 2, 'width': 16}
 DATA = {'dataset': 'digits', 'decode_train': 'resize(8)', 'decode_eval': 'resize(8)'}

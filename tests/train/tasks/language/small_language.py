@@ -9,7 +9,7 @@ import pytest
 
 from data.text.source import TextData
 from train import mesh as mesh_lib
-from train.tasks import Language
+from train.tasks.language.task import Language
 
 TEXT = 'to be, or not to be: that is the question.\n' * 20
 OTHER = 'that is not\nthe question, or is it not to be?'.replace('?', '.')

@@ -11,7 +11,7 @@ from data.text.source import TextData
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import init_state, make_step
-from train.tasks import Language
+from train.tasks.language.task import Language
 
 TEXT = 'to be, or not to be: that is the question.\n' * 60
 SGD = optax.sgd(0.5)

@@ -18,9 +18,9 @@ from data.text.source import TextData
 from models.gpt import generation as generate_lib
 from train import mesh as mesh_lib
 from train.config import UserError
-from train.tasks import Language
 from train.tasks.language import sample
 from train.tasks.language.sample import Text, first_tokens
+from train.tasks.language.task import Language
 
 quick = hypothesis.settings(max_examples=100)
 BYTES = tokenizers.bytes_()

@@ -1,0 +1,348 @@
+"""The verbs of launch.py: which options each takes, and what it does with them.
+
+JAX and whatever imports it come in inside the functions, once `start` has made the process ready.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from absl import flags
+
+from train import config as config_lib
+from train.cli import arguments
+from train.cli.options import Option
+from train.config import UserError, unknown
+from train.runtime import host
+from train.tasks import DECLARATIONS
+
+FLAGS = flags.FLAGS
+Overrides = Mapping[str, str]
+"""Config key -> text, as given by --config.KEY=TEXT."""
+
+CONFIG = Option(
+  'config',
+  'text',
+  'a file, or the name of one in configs/; --config.section.key=value changes one of its values.'
+  ' To resume, --workdir alone is enough',
+)
+NEW_RUN = Option('workdir', 'texts', "the run's folder, new or to be resumed [runs/NAME]")
+RUN = Option('workdir', 'texts', "the run's folder")
+RUNS = Option('workdir', 'texts', 'the run folder; several, given again or joined by commas')
+RECORDS = Option('workdir', 'texts', 'a folder for the records of the games')
+STEP = Option('step', 'text', 'the checkpoint: latest, best, or the number of a step', 'latest')
+SEED = Option('seed', 'integer', 'of all random numbers', 0)
+HOST_TUNING = Option(
+  'host_tuning',
+  'switch',
+  'on a CPU: restart the process once with huge pages and the XLA flags that help there',
+  True,
+)
+PROCESSES = (
+  Option('coordinator_address', 'text', 'HOST:PORT of process 0, where several train one run'),
+  Option('num_processes', 'integer', 'how many processes train; 1: this one alone', least=1),
+  Option('process_id', 'integer', 'which of them this is, from 0', least=0),
+  Option(
+    'heartbeat_timeout', 'integer', 'seconds after which a silent process stops all', 100, least=1
+  ),
+)
+TRAIN = (
+  Option('summary', 'switch', "print the table of the model's layers and exit", False),
+  Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
+)
+REPORT = (
+  Option('output', 'text', 'the page to write, instead of report.html in the workdir'),
+  Option('record', 'text', "a JSON file of docs/results to write the runs' number to"),
+)
+CONVERT = (
+  Option('from_hf', 'text', 'a folder of GPT-2 weights to make the workdir from'),
+  Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
+)
+RULES = (
+  Option('size', 'integer', 'of the board, until the controller sets another [9]'),
+  Option('komi', 'number', "White's points for moving second", 7.5),
+  Option(
+    'superko',
+    'choice',
+    'which repetitions are forbidden, see docs/go_rules.md',
+    'positional',
+    choices=('positional', 'situational', 'simple'),
+  ),
+  Option('suicide', 'switch', 'whether a move may remove its own chain', False),
+)
+SEARCH = (
+  Option('simulations', 'integer', 'of the search, for a move', 400, least=1),
+  Option(
+    'leaves',
+    'integer',
+    'evaluated in one batch; divides --simulations',
+    8,
+    least=1,
+  ),
+)
+PLAY = (
+  Option(
+    'engine',
+    'text',
+    'who plays without --workdir: rollout, uniform (searches) or random',
+    'rollout',
+  ),
+  Option('resign', 'number', 'resign below this chance to win, 0: never', 0.0, least=0.0, most=1.0),
+  Option('game', 'text', 'play this game by hand in the terminal, as tictactoe', None),
+)
+PLAYERS = (
+  Option(
+    'first',
+    'text',
+    'an engine or workdir, as rollout:400, runs/go:50, or a GTP command line',
+    'rollout',
+  ),
+  Option('second', 'text', 'its opponent, likewise', 'random'),
+)
+TERMS = (
+  Option('games', 'integer', 'rounded up to pairs: each opening is played with both colours', 100),
+  Option('opening', 'integer', 'random moves that a game begins with [a third of --size]'),
+  Option('sprt', 'words', 'ELO0,ELO1: stop when this test of the first player decides'),
+  Option('time', 'text', 'a clock: 300, 60+30/5 (Canadian) or 60+3x10 (byo-yomi), in seconds', ''),
+  Option('timeout', 'number', 'seconds after which a silent program has lost', 60.0),
+)
+
+
+# -------- what the verbs do --------
+
+
+def train(overrides: Overrides) -> None:
+  """Trains by a config, or resumes what the workdir holds."""
+  config, workdir = load_config(overrides), workdir_of_train()
+  if FLAGS.summary:
+    return summary(config)
+  profile = arguments.steps(FLAGS.profile)
+  record = start()
+  from train import verbs
+
+  try:
+    verbs.train(verbs.complete_config(config), workdir, host=record, profile=profile)
+  except verbs.Halted as error:
+    print(f'launch.py: {error}', file=sys.stderr)
+    sys.exit(1)
+
+
+def summary(config: Mapping[str, Any]) -> None:
+  """Prints the table of the model's layers."""
+  start()
+  from train import verbs
+
+  print(verbs.summary(verbs.complete_config(config)))
+
+
+def evaluate(overrides: Overrides) -> None:
+  """Evaluates a run's last checkpoint, or several runs' mean prediction; writes eval.json."""
+  workdirs, options = arguments.runs(FLAGS.workdir), given(task_options('eval'))
+  step = arguments.checkpoint(FLAGS.step)
+  config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
+  start()
+  from train import mesh, verbs
+
+  with config_lib.user_errors():
+    result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
+  if mesh.is_main():
+    print_metrics(result['metrics'], config['paper'])
+    print(f'step {result["step"]}; more in {result["file"]}')
+
+
+def print_metrics(metrics: Mapping[str, float], paper: Mapping[str, Any]) -> None:
+  """Prints a metric a line, the paper's value beside its own."""
+  width = max(map(len, metrics))
+  for name, value in metrics.items():
+    beside = name == paper['metric'] and paper['value'] is not None
+    print(f'{name:{width}}  {value:.4f}' + (f'  (paper: {paper["value"]})' if beside else ''))
+
+
+def report(overrides: Overrides) -> None:
+  """Writes one HTML page about one run or several, the paper's number beside ours."""
+  refuse(overrides)
+  workdirs = arguments.runs(FLAGS.workdir)
+  from train.report import page, results
+
+  print(f'the page: {page.write(workdirs, FLAGS.output)}')
+  if FLAGS.record:
+    print(f'the number: {results.write(workdirs, FLAGS.record)}')
+
+
+def sample(overrides: Overrides) -> None:
+  """Samples from a trained model: text, streamed to stdout, or PNG images; also into samples/."""
+  workdir, step = arguments.one_run(FLAGS.workdir), arguments.checkpoint(FLAGS.step)
+  options = given(task_options('sample'))
+  start()
+  from train import verbs
+
+  with config_lib.user_errors():
+    verbs.sample(workdir, step=step, overrides=overrides, options=options)
+
+
+def convert(overrides: Overrides) -> None:
+  """Makes a workdir of GPT-2 weights in Hugging Face's layout, or such a folder of a workdir."""
+  refuse(overrides)
+  if (FLAGS.from_hf is None) == (FLAGS.to_hf is None):
+    raise UserError('convert: give either --from_hf=DIR, to read from, or --to_hf=DIR, to write to')
+  step = arguments.checkpoint(FLAGS.step)
+  start()
+  from train.tasks.language import convert as convert_lib
+
+  with config_lib.user_errors():
+    if FLAGS.from_hf:
+      convert_lib.import_hf(FLAGS.from_hf, arguments.new_folder(FLAGS.workdir))
+    else:
+      convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
+
+
+def play(overrides: Overrides) -> None:
+  """Plays Go by the Go Text Protocol on stdin and stdout, or another game in the terminal."""
+  refuse(overrides)
+  workdir = arguments.one_run(FLAGS.workdir) if FLAGS.workdir else None
+  step = arguments.checkpoint(FLAGS.step)
+  start()
+  from train import play as play_lib
+
+  with config_lib.user_errors():
+    play_lib.play(
+      workdir,
+      step,
+      name=FLAGS.engine,
+      size=FLAGS.size,
+      resign=FLAGS.resign,
+      rules=values(('komi', 'superko', 'suicide')),
+      search=values(('seed', 'simulations', 'leaves')),
+    )
+
+
+def match(overrides: Overrides) -> None:
+  """Plays two Go engines or programs against each other: wins by colour, Elo, SGF records."""
+  refuse(overrides)
+  if FLAGS.config is not None:
+    take_options(find_config(), [option.name for option in VERBS['match'].options])
+  if len(FLAGS.workdir) > 1:
+    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
+  sprt = arguments.elo_bounds(FLAGS.sprt)
+  start()
+  from train import play as play_lib
+
+  with config_lib.user_errors():
+    play_lib.match(
+      FLAGS.first,
+      FLAGS.second,
+      workdir=FLAGS.workdir[0] if FLAGS.workdir else None,
+      sprt=sprt,
+      size=FLAGS.size,
+      terms=values(('games', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')),
+      search=values(('simulations', 'leaves')),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+  """A verb's function, and the options that it takes whatever the task."""
+
+  run: Callable[[Overrides], None]
+  options: tuple[Option, ...]
+
+
+VERBS = {
+  'train': Verb(train, (CONFIG, NEW_RUN, *TRAIN, HOST_TUNING, *PROCESSES)),
+  'eval': Verb(evaluate, (RUNS, STEP, HOST_TUNING, *PROCESSES)),
+  'report': Verb(report, (RUNS, *REPORT)),
+  'sample': Verb(sample, (RUN, STEP, HOST_TUNING)),
+  'convert': Verb(convert, (*CONVERT, RUN, STEP)),
+  'play': Verb(play, (*PLAY, RUN, STEP, *RULES, *SEARCH, SEED, HOST_TUNING)),
+  'match': Verb(match, (CONFIG, *PLAYERS, RECORDS, *TERMS, *RULES, *SEARCH, SEED, HOST_TUNING)),
+}
+
+
+# -------- what the options say --------
+
+
+def task_options(verb: str) -> dict[str, tuple[Option, ...]]:
+  """Returns task -> the options that it declares for the verb; tasks without any are left out."""
+  declared = {name: task.options.get(verb, ()) for name, task in DECLARATIONS.items()}
+  return {name: options for name, options in declared.items() if options}
+
+
+def all_options(verb: str) -> list[str]:
+  """Returns the names of the options of a verb: its own, then its tasks'."""
+  own = [option.name for option in VERBS[verb].options]
+  tasks = [option.name for options in task_options(verb).values() for option in options]
+  return list(dict.fromkeys([*own, *tasks]))
+
+
+def given(options: Mapping[str, Iterable[Option]]) -> dict[str, Any]:
+  """Returns those of the tasks' options that the command has; the run's task checks them."""
+  names = {option.name: None for declared in options.values() for option in declared}
+  return {name: FLAGS[name].value for name in names if FLAGS[name].present}
+
+
+def values(names: Iterable[str]) -> dict[str, Any]:
+  """Returns the options' values, given or default."""
+  return {name: FLAGS[name].value for name in names}
+
+
+def refuse(overrides: Overrides) -> None:
+  """Raises UserError if there is any override."""
+  for key, text in overrides.items():
+    raise UserError(f'--config.{key}={text}: only train, eval and sample change a config')
+
+
+def load_config(overrides: Overrides) -> dict[str, Any]:
+  """Returns the config that --config names, or else the workdir's own, with the overrides."""
+  config = config_lib.load(find_config())
+  for key, text in overrides.items():
+    config = config_lib.override(config, key, text)
+  return config
+
+
+def find_config() -> str:
+  """Returns the path of the config: of --config, or of the workdir's config.json."""
+  if FLAGS.config is not None:
+    return arguments.config_file(FLAGS.config, arguments.CONFIGS)
+  saved = os.path.join(workdir_of_train(), 'config.json')
+  if not os.path.exists(saved):
+    raise UserError(f'--workdir={FLAGS.workdir[0]}: holds no config.json; give --config=FILE')
+  return saved
+
+
+def workdir_of_train() -> str:
+  """Returns the one workdir; runs/NAME for a config NAME.py if none is given."""
+  if len(FLAGS.workdir) == 1:
+    return FLAGS.workdir[0]
+  if FLAGS.workdir or FLAGS.config is None:
+    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
+  return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
+
+
+def take_options(path: str, names: Iterable[str]) -> None:
+  """Gives options the values of a config whose keys are options, where the command has none."""
+  for name, value in config_lib.load(path).items():
+    if name not in names:
+      raise unknown(f'{path}: {name}={value!r}', name, 'no such option of this verb', list(names))
+    if not FLAGS[name].present:
+      try:
+        FLAGS.set_default(name, value)
+      except flags.Error as error:
+        raise UserError(f'{path}: {error}') from error
+
+
+# -------- the process --------
+
+
+def start() -> dict[str, Any]:
+  """Makes the process ready for JAX; returns what was done to it, for the run's record."""
+  host.use_compilation_cache()
+  record = host.report(host_tuning=False)
+  if FLAGS.host_tuning:
+    record = host.tune()
+  with config_lib.user_errors():
+    host.join(
+      FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
+    )
+  return record

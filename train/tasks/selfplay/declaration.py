@@ -1,0 +1,11 @@
+"""Declares the task `selfplay` to the launcher."""
+
+from train.cli.options import Declaration
+
+TASKS = {
+  'selfplay': Declaration(
+    task='train.tasks.selfplay.task:SelfPlayTask',
+    free=('task.shown', 'task.solved', 'task.parts'),
+    metric='random/share',
+  )
+}
