@@ -28,7 +28,7 @@ def test_every_kind_becomes_a_flag(kind):
   values = flags.FlagValues()
   options.define(options.Option('x', kind, 'help', choices=('a', 'b')), values)
   values(['program'])
-  assert values['x'].help.endswith('help') and not values['x'].present
+  assert 'help' in values['x'].help and not values['x'].present
 
 
 @pytest.mark.parametrize('name', TASKS)

@@ -22,6 +22,7 @@ SAMPLE = (
   Option(
     'label', 'texts', "the images' class: a name or number, several joined by commas [all classes]"
   ),
+  Option('prompt', 'texts', 'a caption, for a model of captions; given again, images for each'),
   Option('path', 'switch', 'also draw how the images come from noise'),
   Option('interpolate', 'switch', 'draw paths between images of the evaluation split'),
   Option('inpaint', 'text', 'an image file, of which a part is drawn anew'),
