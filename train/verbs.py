@@ -23,10 +23,10 @@ from data import SOURCES
 from models.cpu import onednn
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.checkpoint import Checkpointer
 from train.config import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import OPTIMIZERS, make_optimizer
+from train.run import no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
 from train.step import abstract_model
 from train.task import Task, Variables
@@ -122,27 +122,15 @@ def load_run(
   config = complete_config(config)
   task = build_task(config, workdir, read=False)
   mesh = mesh_lib.make_mesh(**config['mesh'])
-  loop = Loop(**config['train'])
-  checkpoints = Checkpointer(
-    os.path.join(workdir, 'checkpoints'), best=loop.best, mode=loop.best_mode, read_only=True
-  )
-  model = abstract_model(task, mesh, ema=loop.ema_decay > 0)
+  checkpoints = open_checkpoints(workdir, config)
+  model = abstract_model(task, mesh, ema=config['train']['ema_decay'] > 0)
   restored = checkpoints.restore(model, step=None if step == 'latest' else step)
   checkpoints.close()
   if restored is None:
-    raise UserError(
-      f'{workdir}: holds no checkpoint; `launch.py train --workdir={workdir}` makes one'
-    )
+    raise no_checkpoint(workdir)
   step, model, _, _ = restored
   variables = {'params': model['ema'] or model['params'], **model['extra']}
   return Run(config, task, mesh, step, variables)
-
-
-def read_config(workdir: str) -> dict[str, Any]:
-  path = os.path.join(workdir, 'config.json')
-  if not os.path.exists(path):
-    raise UserError(f'{workdir}: no config.json there; a workdir is what `launch.py train` made')
-  return config_lib.load(path)
 
 
 # -------- the verbs --------

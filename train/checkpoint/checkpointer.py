@@ -158,6 +158,27 @@ class Checkpointer:
       UserError: no such step, none is whole, or it holds another model or optimiser.
     """
     wanted = jax.tree.map(_target, {**model, **({} if train is None else {'train': dict(train)})})
+    found = self._first_whole(step, lambda record: wanted)
+    if found is None:
+      return None
+    number, items, meta = found
+    return number, items, items.pop('train', None), meta
+
+  def restore_stored(self, step: int | str | None = None) -> tuple[int, dict[str, Tree]] | None:
+    """Returns (step, model) by the shapes that the checkpoint itself records, on one device.
+
+    Steps are chosen, and damage is met, as in `restore`. Trees of dicts alone: Flax's collections.
+    """
+    found = self._first_whole(step, lambda record: _nested(record['leaves']))
+    return None if found is None else found[:2]
+
+  def _first_whole(
+    self, step: int | str | None, wanted: Callable[[dict[str, Any]], Mapping[str, Tree]]
+  ) -> tuple[int, dict[str, Tree], dict[str, Any]] | None:
+    """Returns (step, items, meta) of the first candidate that is not damaged.
+
+    wanted: from a checkpoint's record to the items to be read.
+    """
     self.wait()
     self._manager.reload()
     damaged: dict[int, str] = {}
@@ -170,7 +191,7 @@ class Checkpointer:
         continue
       if step is None:
         self._move_aside(damaged)
-      return candidate, items, items.pop('train', None), meta
+      return candidate, items, meta
     if damaged:
       raise UserError(self._nothing_whole(damaged))
     return None
@@ -197,8 +218,11 @@ class Checkpointer:
     hint = f'choose from {", ".join(map(str, others))}' if others else 'no other step is there'
     return f'{self._directory}: damaged: {reasons}; {hint}'
 
-  def _restore(self, step: int, wanted: Mapping[str, Tree]) -> tuple[dict[str, Tree], dict]:
+  def _restore(
+    self, step: int, choose: Callable[[dict[str, Any]], Mapping[str, Tree]]
+  ) -> tuple[dict[str, Tree], dict]:
     record = _together(lambda: self._read_record(step))
+    wanted = choose(record)
     alone = not any(path.startswith('train/') for path in record['leaves'])
     missing = {'train', 'ema'} & wanted.keys() if alone else set()
     wanted = {name: tree for name, tree in wanted.items() if name not in missing}
@@ -275,6 +299,20 @@ def _or_empty(target: jax.ShapeDtypeStruct, found: jax.Array | None) -> jax.Arra
   if found is None:
     return jnp.zeros(target.shape, target.dtype, device=target.sharding)
   return found
+
+
+def _nested(stored: Mapping[str, list]) -> dict[str, Tree]:
+  """Returns the model's items as a record describes them, 'params/conv1/kernel' as nested dicts."""
+  items: dict[str, Any] = {}
+  for path, (dtype, shape, _) in stored.items():
+    *folders, name = path.split('/')
+    if folders and folders[0] == 'train':
+      continue
+    node = items
+    for folder in folders:
+      node = node.setdefault(folder, {})
+    node[name] = _target(jax.ShapeDtypeStruct(shape, dtype))
+  return items
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:

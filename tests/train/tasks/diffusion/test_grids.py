@@ -145,7 +145,7 @@ def test_the_sampler_may_change_after_training(workdir, capsys):
     ({'label': ['1'], 'prompt': ['one']}, '--label and --prompt: one of them at a time'),
     ({'samples': 0}, 'samples=0: must be at least 1'),
     ({'seed': -1}, 'seed=-1: must be at least 0'),
-    ({'tokens': 3}, '--tokens=3: no option of task diffusion; choose from samples, label, path'),
+    ({'tokens': 3}, '--tokens=3: no option of task diffusion; choose from samples, label, prompt'),
   ],
   ids=str,
 )

@@ -1,0 +1,82 @@
+"""Opens what a run has left in its folder: config and weights, without its task or its data.
+
+`load_weights` is how one run uses another's network (a teacher, a classifier, a policy to play
+against). `train.verbs.load_run` opens a whole run, with its task.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+
+from train import config as config_lib
+from train.checkpoint import Checkpointer
+from train.config import UserError
+from train.task import Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """A run's config, and the variables of one of its steps.
+
+  Attributes:
+    config: completed, as `config.json` has it.
+    step: the number of updates done.
+    variables: `params` (averaged, where the run keeps an average) and the other collections, NumPy.
+  """
+
+  config: dict[str, Any]
+  step: int
+  variables: Variables
+
+
+def read_config(workdir: str) -> dict[str, Any]:
+  """Returns the config of a run folder.
+
+  Raises:
+    UserError: there is none.
+  """
+  path = os.path.join(workdir, 'config.json')
+  if not os.path.exists(path):
+    raise UserError(f'{workdir}: no config.json there; a workdir is what `launch.py train` made')
+  return config_lib.load(path)
+
+
+def open_checkpoints(workdir: str, config: dict[str, Any]) -> Checkpointer:
+  """Returns a run's checkpoints, to read only; 'best' is by the metric that its config names."""
+  settings = config['train']
+  return Checkpointer(
+    os.path.join(workdir, 'checkpoints'),
+    best=settings['best'],
+    mode=settings['best_mode'],
+    read_only=True,
+  )
+
+
+def load_weights(workdir: str, step: int | str = 'latest') -> Weights:
+  """Returns a run's config and weights; shapes are those that the checkpoint says it has.
+
+  Args:
+    workdir: the folder that `launch.py train` made.
+    step: a number, 'best', or 'latest'.
+
+  Raises:
+    UserError: no run is there, no such checkpoint, or none that is whole.
+  """
+  config = read_config(workdir)
+  checkpoints = open_checkpoints(workdir, config)
+  restored = checkpoints.restore_stored(None if step == 'latest' else step)
+  checkpoints.close()
+  if restored is None:
+    raise no_checkpoint(workdir)
+  number, model = restored
+  params = model.get('ema') or model['params']
+  return Weights(config, number, jax.device_get({'params': params, **model.get('extra', {})}))
+
+
+def no_checkpoint(workdir: str) -> UserError:
+  """Returns the error for a run without any checkpoint."""
+  return UserError(
+    f'{workdir}: holds no checkpoint; `launch.py train --workdir={workdir}` makes one'
+  )
