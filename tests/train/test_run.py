@@ -26,7 +26,7 @@ def test_they_are_those_of_the_whole_run(workdir, step):
 
 
 def test_what_is_not_there_is_said(workdir, tmp_path):
-  with pytest.raises(UserError, match='step 3 is not in .*choose from best, 2, 4'):
+  with pytest.raises(UserError, match=r'step 3 is not in .*choose from best, 2, 4'):
     run.load_weights(workdir, 3)
-  with pytest.raises(UserError, match='no config.json there'):
+  with pytest.raises(UserError, match=r'no config.json there'):
     run.load_weights(str(tmp_path))

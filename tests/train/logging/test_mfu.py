@@ -9,7 +9,7 @@ import pytest
 
 from tests.train import toy
 from train.logging import peaks
-from train.logging.progress import Progress, format_line
+from train.logging.progress import Progress
 from train.loop import Loop
 from train.report import page as page_lib
 from train.tasks.language.task import Language
@@ -44,11 +44,6 @@ def test_it_is_the_ideal_time_over_the_time_that_steps_took():
     shown.update(step)
   assert shown.rates()['time/mfu'] == pytest.approx(0.4)
   assert 'time/mfu' not in progress(now).rates()
-
-
-def test_the_line_of_progress_shows_it_where_it_is_known():
-  assert 'tokens/s  MFU 51.3 %  1:05 left' in format_line(1, 9, 100, 65, unit='tokens', use=0.5132)
-  assert 'MFU' not in format_line(1, 9, 100, 65, unit='tokens')
 
 
 class Counted(toy.Toy):
