@@ -48,7 +48,7 @@ def user_errors() -> Iterator[None]:
 
 
 def unknown(where: str, value: str, what: str, choices: Collection[str]) -> UserError:
-  """The error for a `value` that is none of the `choices`; `what` it should have been, in words."""
+  """Returns the error for a `value` that is none of the `choices`; `what` says what it is not."""
   near = difflib.get_close_matches(value, list(choices), n=1)
   hint = f' (did you mean {near[0]}?)' if near else ''
   return UserError(f'{where}: {what}; choose from {", ".join(choices) or "nothing"}{hint}')
@@ -58,7 +58,7 @@ def unknown(where: str, value: str, what: str, choices: Collection[str]) -> User
 
 
 def load(path: str) -> dict[str, Any]:
-  """The dict that `get_config()` of a .py file returns, or that a run's config.json holds."""
+  """Returns the dict of `get_config()` in a .py file, or of a run's config.json."""
   if not os.path.isfile(path):
     raise UserError(f'{path}: no such config file')
   if path.endswith('.json'):
@@ -76,7 +76,7 @@ def load(path: str) -> dict[str, Any]:
 
 
 def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
-  """A copy of `config` in which `key`, such as 'optimizer.learning_rate', is what `text` says.
+  """Returns a copy of `config` in which `key` ('optimizer.learning_rate') is what `text` says.
 
   The text is read when `complete` knows the type. A whole section may be given by its name:
   ('model', 'resnet20') is ('model.name', 'resnet20') with the section's other keys dropped.
@@ -98,7 +98,7 @@ def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
 def complete(
   section: Mapping[str, Any] | str, table: Table, where: str, given: Collection[str] = ()
 ) -> dict[str, Any]:
-  """The section with all defaults filled in, its `name` first.
+  """Returns the section with all defaults filled in, its `name` first.
 
   given: parameters that the code hands in when it builds, which a config cannot set.
   Raises UserError for an unknown key, a value of another type, or a missing value.
@@ -151,8 +151,12 @@ def complete_sections(
   sections: Mapping[str, tuple[Table, Collection[str]]],
   settings: Callable[..., Any],
 ) -> dict[str, Any]:
-  """The whole config completed: each of the `sections` by its (table, given), and the values that
-  stand outside all sections by the signature of `settings`.
+  """Returns the whole config completed.
+
+  Args:
+    config: as a config file gives it.
+    sections: section -> (table, parameters that the code hands in).
+    settings: its signature says the values outside of sections.
   """
   outside = {key: value for key, value in config.items() if key not in sections}
   choices = [*sections, *_parameters(settings)]
@@ -182,7 +186,7 @@ def build(section: Mapping[str, Any], table: Table, where: str, **given: Any) ->
 def _choose(
   section: Mapping[str, Any], table: Table, where: str
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-  """The constructor that the section names, and {'name': ...} where there was a choice."""
+  """Returns the constructor that the section names, and {'name': ...} where there was a choice."""
   if not isinstance(table, Mapping):
     return table, {}
   name = section.get('name', next(iter(table)) if len(table) == 1 else None)
@@ -199,7 +203,7 @@ def resolve(constructor: Callable[..., Any] | str) -> Callable[..., Any]:
 
 
 def _parameters(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-  """Name -> (type or MISSING, default or MISSING) of all that a config can set.
+  """Returns name -> (type or MISSING, default or MISSING) of all that a config can set.
 
   Left out: linen's own `parent` and `name`, and what no JSON value can say (a function, an array).
   """
@@ -218,7 +222,7 @@ def _parameters(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
-  """The annotated types of a function's, a class's or a partial's parameters."""
+  """Returns the annotated types of a function's, a class's or a partial's parameters."""
   function = getattr(constructor, 'func', constructor)
   is_class = inspect.isclass(function) and not dataclasses.is_dataclass(function)
   try:
@@ -228,7 +232,7 @@ def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _factories(constructor: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
-  """What makes the default of a dataclass's fields that have a `default_factory`."""
+  """Returns field name -> its `default_factory`, of a dataclass."""
   function = getattr(constructor, 'func', constructor)
   fields = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
   return {
@@ -254,7 +258,7 @@ def _join(where: str, key: str) -> str:
 
 
 def fit(value: Any, hint: Any, where: str) -> Any:
-  """The value as the type `hint` wants it: text parsed, a list made a tuple, an int made a float.
+  """Returns the value as the type `hint`: text parsed, a list made a tuple, an int made a float.
 
   Raises UserError, with `where` in front, if it is not of that type.
   """
@@ -268,7 +272,7 @@ def fit(value: Any, hint: Any, where: str) -> Any:
 
 
 def _fit(value: Any, hint: Any) -> Any:
-  """As `fit`, but raises one of MISFIT without a word."""
+  """Returns the value as the type, or raises one of MISFIT."""
   origin, arguments = get_origin(hint) or hint, get_args(hint)
   if origin in (Union, types.UnionType):
     return _fit_union(value, arguments)
@@ -286,7 +290,7 @@ def _fit(value: Any, hint: Any) -> Any:
 
 
 def _fit_union(value: Any, hints: tuple[Any, ...]) -> Any:
-  """The first of the types that takes the value; a str, which takes any text, comes last."""
+  """Returns the value as the first type that takes it; str, which takes any text, comes last."""
   for hint in sorted(hints, key=lambda hint: hint is str):
     with contextlib.suppress(*MISFIT):
       return _fit(value, hint)
@@ -294,7 +298,7 @@ def _fit_union(value: Any, hints: tuple[Any, ...]) -> Any:
 
 
 def _fit_sequence(value: Any, origin: Any, hints: tuple[Any, ...]) -> Any:
-  """A tuple, or a list if that is what is wanted; hints: of the items, as in tuple[int, ...]."""
+  """Returns a tuple, or a list where that is the origin, of items of the types `hints`."""
   if not isinstance(value, (tuple, list)):
     raise TypeError
   if origin is not tuple or hints[1:] == (...,):
@@ -304,7 +308,7 @@ def _fit_sequence(value: Any, origin: Any, hints: tuple[Any, ...]) -> Any:
 
 
 def _read(text: str) -> Any:
-  """The Python literal that the text is, or else the text: 0.1, (1, 2), none, true, mnist."""
+  """Returns the Python literal that the text is, or else the text: 0.1, (1, 2), none, mnist."""
   words = {'true': True, 'false': False, 'none': None}
   if text.lower() in words:
     return words[text.lower()]
@@ -315,7 +319,7 @@ def _read(text: str) -> Any:
 
 
 def _check(value: Any, hint: Any) -> Any:
-  """The value, if it is of the type (True is no int), or of any type that is no JSON scalar."""
+  """Returns the value if it is of the type (True is no int), else raises TypeError."""
   kinds = (bool, int, float, str, dict, type(None))
   if not _is_json(value) or (hint in kinds and type(value) is not hint):
     raise TypeError
@@ -323,7 +327,7 @@ def _check(value: Any, hint: Any) -> Any:
 
 
 def _describe(hint: Any) -> str:
-  """What the type wants, in words: 'a float or None', 'a tuple of int'."""
+  """Returns the type in words: 'a float or none', 'a tuple (int, ...)'."""
   origin, arguments = get_origin(hint) or hint, get_args(hint)
   if origin in (Union, types.UnionType):
     return ' or '.join(map(_describe, arguments))

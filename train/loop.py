@@ -1,4 +1,4 @@
-"""The training loop: one, which knows no task.
+"""The training loop: one for every task.
 
 The device never waits for the host: batches come prefetched, steps are dispatched ahead of the
 device, and metrics are fetched an interval late.
@@ -36,15 +36,18 @@ class Halted(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-  """How long to train, and what to do how often; the section `train` of a config. Times in steps.
+  """How long to train, and what to do how often: the section `train` of a config. Times in steps.
 
-  log_every: a line of metrics, averaged over the steps since the line before.
-  eval_every: evaluations, each followed by a checkpoint; 0: at the end alone.
-  checkpoint_every: checkpoints between evaluations; 0: none.
-  keep: how many of the newest checkpoints stay, beside the best one.
-  best: the metric that decides which is best, and `best_mode`: its 'min' or its 'max' is.
-  accumulate: microbatches a step, whose gradients are averaged.
-  ema_decay: of the moving average of the weights, which is then what is evaluated; 0: none.
+  Attributes:
+    steps: updates in all.
+    log_every: a line of metrics, averaged over the steps since the line before.
+    eval_every: evaluations, each followed by a checkpoint; 0: only at the end.
+    checkpoint_every: checkpoints between evaluations; 0: none.
+    keep: how many of the newest checkpoints stay, beside the best one.
+    best: the metric that decides which checkpoint is the best.
+    best_mode: whether the least ('min') or the greatest ('max') value of `best` is the best.
+    accumulate: microbatches a step, whose gradients are averaged.
+    ema_decay: of the moving average of the weights, which is then what is evaluated; 0: none.
   """
 
   steps: int
@@ -206,7 +209,7 @@ class _Session:
     return metrics
 
   def _draw(self, step: int, variables: Variables) -> None:
-    """Keeps what the task draws, if it does: of the seed and the step, however it got here."""
+    """Writes what the task draws, if it does; the key depends on the seed and the step alone."""
     if not isinstance(self.task, Draws):
       return
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 2), step)
@@ -246,7 +249,7 @@ class _Session:
     return step
 
   def _begin_from(self, model: Mapping[str, Any]) -> int:
-    """Step 0, from weights that came from elsewhere."""
+    """Starts at step 0 from imported weights."""
     params = model['params']
     average = jax.tree.map(jnp.copy, params) if self.settings.ema_decay > 0 else ()
     self.state = self.state.replace(params=params, extra=model['extra'], ema=average)
@@ -278,7 +281,7 @@ def _due(step: int, every: int) -> bool:
 
 
 def _items(state: TrainState, carry: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-  """What a checkpoint holds: the model, of use alone, and what training goes on from."""
+  """Returns the two parts of a checkpoint: the model, and what only training needs."""
   model = {'params': state.params, 'extra': state.extra, 'ema': state.ema}
   train = {'step': state.step, 'key': state.key, 'opt_state': state.opt_state, 'carry': carry}
   return model, train
@@ -289,6 +292,6 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def _local(leaf: jax.Array) -> np.ndarray:
-  """The rows of a global array that this process holds."""
+  """Returns the rows of a global array that this process holds."""
   shards = {shard.index[0].start or 0: shard.data for shard in leaf.addressable_shards}
   return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])

@@ -1,4 +1,4 @@
-"""Everything about devices: the mesh, what is sharded over which axis, and several processes."""
+"""Lays out devices: the mesh, which axis shards what, and several processes."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
 def make_mesh(
   data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """A mesh of `data` x `fsdp` x `tensor` devices; one of them may be -1: all that remain.
+  """Returns a mesh of `data` x `fsdp` x `tensor` devices; one may be -1: all that remain.
 
   Axes are Auto: linen's Dropout and logical rules raise under the Explicit axes that
   `jax.make_mesh` would choose.
@@ -66,15 +66,17 @@ def make_mesh(
 
 
 def batch_shards(mesh: Mesh) -> int:
-  """Over how many devices a batch is split."""
+  """Returns over how many devices a batch is split."""
   return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array whose axis 0 is the batch."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
@@ -96,7 +98,7 @@ def activate(mesh: Mesh) -> Iterator[None]:
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:
-  """The sharding of each leaf of a tree whose leaves may be boxed with logical axis names."""
+  """Returns the sharding of each leaf of a tree, which may be boxed with logical axis names."""
 
   def of_leaf(leaf: Any) -> NamedSharding:
     if not isinstance(leaf, nn.LogicallyPartitioned):
@@ -132,7 +134,7 @@ def _spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> 
 
 
 def per_device(function: Callable, mesh: Mesh) -> Callable:
-  """`function` on each device's own part of the batch, with no communication (`shard_map`).
+  """Returns `function` applied to each device's part of the batch, without communication.
 
   For work with data-dependent loops, such as search: sharded by `jit` such a loop would talk to all
   devices in each round.
@@ -151,5 +153,5 @@ def barrier(name: str) -> None:
 
 
 def is_main() -> bool:
-  """Whether this process writes logs and reports."""
+  """Returns whether this process writes logs and reports."""
   return jax.process_index() == 0

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules: what a config's section `optimizer` is built from."""
+"""Optimisers and learning-rate schedules, by the names that a config's section `optimizer` uses."""
 
 import dataclasses
 import math
@@ -21,17 +21,19 @@ Schedule = Callable[[Any], Array]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
-  """What all optimisers share; a subclass adds its own rule, `scale`.
+  """The options that all optimisers share; a subclass adds its update rule, `scale`.
 
-  learning_rate: the highest one, which `schedule` (a name in SCHEDULES) multiplies.
-  warmup_steps: at the start, over which the rate rises in a straight line; with
-    `warmup_learning_rate` it stays at that rate instead (ResNet-110: He 2015, section 4.2).
-  final_learning_rate: where the schedules cosine and linear end.
-  milestones, factor: of the schedule piecewise, whose rate is multiplied by `factor` (one number,
-    or one a milestone) once the step reaches a milestone.
-  clip_norm: largest global norm of the loss's gradient, before any weight decay is added.
-  weight_decay, decay: its factor, and which parameters decay: 'kernels' (those with two axes or
-    more, but for what is called bias or scale) or 'all' (as in the AlexNet and ResNet papers).
+  Attributes:
+    learning_rate: the peak, from which `schedule` (a name in SCHEDULES) starts.
+    warmup_steps: steps over which the rate rises linearly from 0; with `warmup_learning_rate` it
+      stays at that rate instead (ResNet-110: He 2015, section 4.2).
+    final_learning_rate: where the schedules cosine and linear end.
+    milestones, factor: of the schedule piecewise, whose rate is multiplied by `factor` (one number,
+      or one a milestone) once the step reaches a milestone.
+    clip_norm: the largest global norm of the loss's gradient, before any weight decay is added.
+    weight_decay: the factor of the decay.
+    decay: which parameters decay: 'kernels' (those with two axes or more whose name is not bias or
+      scale) or 'all' (as in the AlexNet and ResNet papers).
   """
 
   learning_rate: float
@@ -58,15 +60,16 @@ class Optimizer:
     self.require('factor', fits, f'one number, or {len(self.milestones)} (one a milestone)')
 
   def require(self, key: str, holds: bool, rule: str) -> None:
+    """Raises UserError with the `rule` in words unless it `holds` for the option `key`."""
     if not holds:
       raise UserError(f'optimizer.{key}={getattr(self, key)!r}: must be {rule}')
 
   def scale(self, rate: Schedule) -> optax.GradientTransformation:
-    """Gradients to updates, weight decay included."""
+    """Returns the transformation from gradients to updates, weight decay included."""
     raise NotImplementedError
 
   def make_schedule(self, steps: int) -> Schedule:
-    """The learning rate of a training that lasts `steps`."""
+    """Returns the learning rate as a function of the step, for a training of `steps` steps."""
     shape = SCHEDULES[self.schedule]
 
     def rate(step: Any) -> Array:
@@ -81,6 +84,7 @@ class Optimizer:
     return rate
 
   def make(self, steps: int) -> tuple[optax.GradientTransformation, Schedule]:
+    """Returns the whole transformation, clipping first, and its schedule."""
     rate = self.make_schedule(steps)
     clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)
     return optax.chain(clip, self.scale(rate)), rate
@@ -97,10 +101,13 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
-  """v <- momentum v + gradient + weight_decay w;  w <- w - rate v.
+  """Stochastic gradient descent: v <- momentum v + gradient + weight_decay w;  w <- w - rate v.
 
-  rate_in_momentum: the rate as it was then stays in v, v <- momentum v + rate (gradient + ...) and
-  w <- w - v, as Krizhevsky 2012, section 5, has it. The two differ after the rate has changed.
+  Attributes:
+    momentum: the factor of v.
+    nesterov: looks ahead by Nesterov's rule.
+    rate_in_momentum: keeps the rate of each step in v, v <- momentum v + rate (gradient + ...) and
+      w <- w - v (Krizhevsky 2012, section 5). The two differ once the rate has changed.
   """
 
   momentum: float = 0.9
@@ -192,8 +199,8 @@ class Muon(Adam):
       contrib.scale_by_muon(beta=self.momentum, weight_dimension_numbers=matrices),
       optax.stateless(lambda updates, params: jax.tree.map(like_adam, updates)),
     )
-    rule = apart(hidden, muon, self.moments())
-    return optax.chain(rule, self.add_decay(), optax.scale_by_learning_rate(rate))
+    updates = apart(hidden, muon, self.moments())
+    return optax.chain(updates, self.add_decay(), optax.scale_by_learning_rate(rate))
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -209,7 +216,10 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 def make_optimizer(
   name: str, *, steps: int, **options: Any
 ) -> tuple[optax.GradientTransformation, Schedule]:
-  """The transformation and the schedule of a completed section `optimizer`; build it once a run."""
+  """Returns the transformation and the schedule of a completed section `optimizer`.
+
+  Build it once a run: the compiled step depends on its identity.
+  """
   return OPTIMIZERS[name](**options).make(steps)
 
 
@@ -217,21 +227,22 @@ def make_optimizer(
 
 
 def constant(options: Optimizer, step: Array, steps: int) -> Array:
+  """Returns `learning_rate`."""
   return jnp.full_like(step, options.learning_rate)
 
 
 def linear(options: Optimizer, step: Array, steps: int) -> Array:
-  """In a straight line from the end of the warm-up to the end of the training."""
+  """Decays linearly from the end of the warm-up to the end of the training."""
   return _between(options, 1 - _progress(options, step, steps))
 
 
 def cosine(options: Optimizer, step: Array, steps: int) -> Array:
-  """Half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
+  """Decays by half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
   return _between(options, 0.5 * (1 + jnp.cos(jnp.pi * _progress(options, step, steps))))
 
 
 def piecewise(options: Optimizer, step: Array, steps: int) -> Array:
-  """Constant between milestones."""
+  """Returns a rate that is constant between milestones."""
   factors = np.broadcast_to(options.factor, len(options.milestones))
   levels = options.learning_rate * np.cumprod([1.0, *factors])
   passed = sum((step >= milestone).astype(int) for milestone in options.milestones)
@@ -239,7 +250,7 @@ def piecewise(options: Optimizer, step: Array, steps: int) -> Array:
 
 
 def rsqrt(options: Optimizer, step: Array, steps: int) -> Array:
-  """As 1 / sqrt(step), from `learning_rate` at the warm-up's end (Vaswani 2017, equation 3)."""
+  """Decays as 1 / sqrt(step) from the warm-up's end (Vaswani 2017, section 5.3, equation 3)."""
   return options.learning_rate * jnp.sqrt(max(options.warmup_steps, 1) / (step + 1))
 
 
@@ -253,13 +264,13 @@ SCHEDULES: dict[str, Callable[[Optimizer, Array, int], Array]] = {
 
 
 def _progress(options: Optimizer, step: Array, steps: int) -> Array:
-  """0 at the warm-up's end, 1 at the training's."""
+  """Returns 0 at the end of the warm-up, rising linearly to 1 at the end of the training."""
   span = max(steps - options.warmup_steps, 1)
   return jnp.clip((step - options.warmup_steps) / span, 0, 1)
 
 
 def _between(options: Optimizer, share: Array) -> Array:
-  """`learning_rate` where the share is 1, `final_learning_rate` where it is 0."""
+  """Interpolates from `final_learning_rate` (share 0) to `learning_rate` (share 1)."""
   final = options.final_learning_rate
   return final + (options.learning_rate - final) * share
 
@@ -268,7 +279,7 @@ def _between(options: Optimizer, share: Array) -> Array:
 
 
 def kernels(params: Any) -> Any:
-  """True for the leaves with two axes or more that are called neither bias nor scale."""
+  """Returns True for leaves with two axes or more that are called neither bias nor scale."""
 
   def is_kernel(path: Any, leaf: Any) -> bool:
     return leaf.ndim >= 2 and jax.tree_util.keystr(path[-1:], simple=True) not in ('bias', 'scale')
@@ -277,6 +288,7 @@ def kernels(params: Any) -> Any:
 
 
 def everything(params: Any) -> Any:
+  """Returns True for every leaf."""
   return jax.tree.map(lambda _: True, params)
 
 
@@ -287,13 +299,16 @@ DECAYS = {'kernels': kernels, 'all': everything}
 
 
 def hidden(path: tuple[str, ...]) -> bool:
-  """Whether the parameter at ('blocks', 'query', 'kernel') or the like is a hidden matrix."""
+  """Returns whether the parameter at this path is a hidden matrix, by its name `kernel`."""
   return path[-1] == 'kernel'
 
 
 def matrices(params: Any) -> Any:
-  """How each kernel is a matrix, or several: `[in, out]`, layers' `[layers, in, out]`, or a
-  convolution's `[height, width, in, out]`, whose rows are the first three axes."""
+  """Returns which axes of each kernel are the rows and columns of a matrix.
+
+  Kernels are `[in, out]`, a stack of layers' `[layers, in, out]`, or a convolution's
+  `[height, width, in, out]`, whose rows are the first three axes.
+  """
 
   def numbers(kernel: Any) -> contrib.MuonDimensionNumbers:
     rows = (0, 1, 2) if kernel.ndim == 4 else kernel.ndim - 2
@@ -313,7 +328,7 @@ def apart(
   first: optax.GradientTransformation,
   second: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
-  """`first` for the parameters whose path is `chosen`, `second` for the others.
+  """Applies `first` to the parameters whose path is `chosen`, `second` to the others.
 
   Unlike optax.partition it leaves no holes in the states, which have logical axes to be found.
   """
@@ -332,7 +347,7 @@ def apart(
   def update(updates: Any, state: tuple[Any, Any], params: Any = None) -> tuple[Any, tuple]:
     of_params = (None, None) if params is None else split(params)
     both = zip((first, second), split(updates), state, of_params, strict=True)
-    (ours, state1), (others, state2) = (rule.update(*arguments) for rule, *arguments in both)
+    (ours, state1), (others, state2) = (each.update(*arguments) for each, *arguments in both)
     return unflatten_dict(flatten_dict(ours) | flatten_dict(others)), (state1, state2)
 
   return optax.GradientTransformation(init, update)

@@ -21,14 +21,15 @@ PARALLEL = ('jit', 'pmap')
 
 
 class TrainState(struct.PyTreeNode):
-  """All that a step changes.
+  """The state that a training step updates.
 
-  step: int32, the number of updates done; ~step (negative) once a step was not finite.
-  key: typed PRNG key; the key of a step is fold_in(key, step), so no step depends on another's.
-  params: float32 pytree.
-  extra: the variables other than params (`batch_stats`).
-  opt_state: optax's.
-  ema: exponential moving average of params, or () if there is none.
+  Attributes:
+    step: int32 `[]`, the number of updates done; ~step (negative) once a step was not finite.
+    key: typed PRNG key; the key of a step is fold_in(key, step), so no step depends on another's.
+    params: float32 pytree.
+    extra: the variables other than params (`batch_stats`).
+    opt_state: optax's.
+    ema: exponential moving average of params, or () if there is none.
   """
 
   step: Array
@@ -40,18 +41,19 @@ class TrainState(struct.PyTreeNode):
 
   @property
   def variables(self) -> Variables:
+    """Returns the variables that are trained."""
     return {'params': self.params, **self.extra}
 
   @property
   def eval_variables(self) -> Variables:
-    """The variables to evaluate: with averaged weights where an average is kept."""
+    """Returns the variables to evaluate: with averaged weights where an average is kept."""
     return {'params': self.ema or self.params, **self.extra}
 
 
 def init_state(
   task: Task, tx: optax.GradientTransformation, seed: int, mesh: Mesh, *, ema: bool = False
 ) -> tuple[TrainState, Any]:
-  """A fresh state, made in place on its devices, and the sharding of each of its leaves."""
+  """Returns a fresh state, made in place on its devices, and the sharding of each of its leaves."""
 
   def init(seed: Array) -> TrainState:
     init_key, key = jax.random.split(jax.random.key(seed))
@@ -91,7 +93,7 @@ def make_step(
   ema_decay: float = 0.0,
   schedule: Callable[[Array], Array] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """The compiled step. It donates the state, and takes and returns the same layout for both kinds.
+  """Returns the compiled step, which donates the state; its layout is the same for both kinds.
 
   'jit' partitions one program over the mesh. 'pmap' runs a replica on each device, which sees its
   part of the batch alone and averages gradients: the classic form; it needs a mesh of `data` only.
@@ -193,7 +195,10 @@ def _gradients(
 
 
 def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:
-  """`new`, or for good `old` with its step negated, for the host to look at once it learns."""
+  """Returns `new` if it is finite; else, from then on, `old` with its step negated.
+
+  The host reads metrics late: by then the state is still the one before the bad step.
+  """
   going = finite & (old.step >= 0)
   halted = old.replace(step=jnp.where(old.step >= 0, ~old.step, old.step))
   # Averaged weights are computed from the old weights, and those from the optimiser's old state.
@@ -223,4 +228,5 @@ def make_eval(task: Task) -> Callable[[Variables, Any], dict[str, float]]:
 
 
 def mean_metrics(metrics: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
+  """Returns sum over weight, by metric."""
   return {name: float(total) / float(weight) for name, (total, weight) in metrics.items()}

@@ -27,7 +27,8 @@ Metrics = dict[str, tuple[Array, Array]]
 class Source(Protocol):
   """Where batches come from; pure but for reading files, so that a resumed run sees the same."""
 
-  def init(self, key: Array) -> Carry: ...
+  def init(self, key: Array) -> Carry:
+    """Returns the carry before the first batch."""
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
     """Returns the batch of `step`; must not wait for the device."""
@@ -48,7 +49,7 @@ class Evaluation(Protocol):
 
 
 def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str, float]:
-  """What each of a task's evaluations finds, as 'name/metric'."""
+  """Returns what each of a task's evaluations measures, as 'name/metric'."""
   return {
     f'{name}/{metric}': value
     for name, evaluation in evals.items()
@@ -57,34 +58,37 @@ def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str,
 
 
 class Task(Protocol):
+  """What is trained: a model, its loss, its data and its evaluations."""
+
   def init(self, key: Array) -> Variables:
-    """Fresh variables, perhaps boxed with logical axis names. Also runs under `eval_shape`."""
+    """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
-    """The batch's mean loss (a scalar), the variables other than `params` after it, metrics.
+    """Returns the batch's mean loss (a scalar), the new variables other than `params`, and metrics.
 
     `key` is one and the same on every device and in every microbatch of a step. Randomness that
     should differ between examples folds in something of the example (its record number), which
     makes it independent of how many devices share the batch.
     """
 
-  def source(self, split: str, mesh: Mesh, seed: int) -> Source: ...
+  def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    """Returns the stream of training batches; `split` is 'train'."""
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    """name -> evaluation; the name becomes the prefix of its metrics (`test/error`)."""
+    """Returns name -> evaluation; the name becomes the prefix of its metrics (`test/error`)."""
 
   def examine(
     self, members: Sequence[Variables], mesh: Mesh
   ) -> tuple[Mapping[str, float], Mapping[str, Any], Mapping[str, np.ndarray]]:
-    """The verb eval: metrics, facts for eval.json, arrays for the report.
+    """Evaluates for the verb eval: returns metrics, metadata for eval.json, arrays for the report.
 
     Several members are several runs' variables, whose predictions are averaged.
     """
 
   def summary(self) -> str:
-    """The table of the model's layers and parameters."""
+    """Returns the table of the model's layers and parameters."""
 
   def close(self) -> None:
     """Ends whatever runs in the background for the sources."""
@@ -95,7 +99,7 @@ class Task(Protocol):
 
   @property
   def throughput(self) -> tuple[str, int]:
-    """What the reported rates count, and how many of it a batch has: `('images', 128)`."""
+    """Returns what the reported rates count, and how many a batch has: `('images', 128)`."""
 
 
 @runtime_checkable
@@ -103,7 +107,7 @@ class Draws(Protocol):
   """What a task may have besides: something to look at while it trains."""
 
   def draw(self, variables: Variables, key: Array) -> Mapping[str, bytes]:
-    """File name -> contents, such as 'sample.txt' or 'grid.png'; perhaps none.
+    """Returns file name -> contents, such as 'sample.txt' or 'grid.png'; perhaps none.
 
     Called at each evaluation on every process, with a key that depends on the run's seed and the
     step alone; the files of process 0 are kept.
@@ -116,5 +120,4 @@ class Counts(Protocol):
 
   @property
   def flops(self) -> float | None:
-    """Of the model in one training step (`train/logging/peaks.py`); None where that is not
-    known."""
+    """Returns the model's FLOPs in one training step (`train/logging/peaks.py`); None if unknown."""

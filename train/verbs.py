@@ -41,7 +41,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
 def paper(
   title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
 ) -> dict[str, Any]:
-  """The section `paper`: what the run reproduces; `value` is in the metric's unit."""
+  """Returns the section `paper`: what the run reproduces; `value` is in the metric's unit."""
   return {'title': title, 'metric': metric, 'value': value, 'note': note}
 
 
@@ -49,7 +49,7 @@ def settings(
   seed: int = 0,
   parallel: Literal['jit', 'pmap'] = 'jit',
 ) -> dict[str, Any]:
-  """What stands outside of sections."""
+  """Returns the default values of the top-level config keys."""
   return locals()
 
 
@@ -77,12 +77,16 @@ NO_WEIGHTS = ('model.name', *(f'model.{name}' for name in models.gpt.RUNNING))
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config with all defaults filled in; UserError for what no constructor takes."""
+  """Returns the config with all defaults filled in.
+
+  Raises:
+    UserError: a key or value that no constructor takes.
+  """
   return config_lib.complete_sections(config, SECTIONS, settings)
 
 
 def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: bool = True) -> Task:
-  """The task with its data, which may keep in the workdir what they learn.
+  """Returns the task with its data, which may keep a tokenizer in the workdir.
 
   read: at once, so that what is wrong shows; else data may wait until they are needed.
   """
@@ -241,7 +245,7 @@ def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., 
 
 
 def summary(config: Mapping[str, Any]) -> str:
-  """The table of the model's layers and parameters."""
+  """Returns the table of the model's layers and parameters."""
   with config_lib.user_errors():
     data = SOURCES[config['data']['name']].outline(
       **{key: value for key, value in config['data'].items() if key != 'name'}
@@ -254,7 +258,7 @@ def summary(config: Mapping[str, Any]) -> str:
 
 
 def provenance() -> dict[str, Any]:
-  """Where a number comes from: command, commit, versions, devices."""
+  """Returns where a number comes from: command, commit, versions, devices."""
   device = jax.devices()[0]
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}
   commit, dirty = _commit()
@@ -292,7 +296,7 @@ def _record_start(
 
 
 def _commit() -> tuple[str | None, bool]:
-  """The commit of this code and whether files differ from it; (None, False) without git."""
+  """Returns the commit of this code and whether files differ; (None, False) without git."""
 
   def git(*arguments: str) -> str:
     command = ['git', '-C', os.path.dirname(os.path.abspath(__file__)), *arguments]
@@ -327,7 +331,7 @@ def _check_same(config: Mapping[str, Any], workdir: str) -> None:
 
 
 def _is_imported(workdir: str) -> bool:
-  """Whether a workdir holds weights from elsewhere, step 0, and none that were trained here."""
+  """Returns whether a workdir holds imported weights, step 0, and none that were trained."""
   folder = os.path.join(workdir, 'checkpoints')
   return os.path.isdir(folder) and [x for x in os.listdir(folder) if x.isdigit()] == ['0']
 

@@ -40,11 +40,12 @@ def lock(workdir: str) -> Iterator[None]:
 
 
 def write_text(path: str, text: str) -> None:
-  """Replaces the file; a reader, or a run that was killed here, finds the old text or the new."""
+  """Replaces the file by a text, as `write_bytes`."""
   write_bytes(path, text.encode())
 
 
 def write_bytes(path: str, contents: bytes) -> None:
+  """Replaces the file at once and durably: a reader finds the old contents or the new."""
   temporary = f'{path}.tmp'
   with open(temporary, 'wb') as file:
     file.write(contents)
@@ -54,4 +55,5 @@ def write_bytes(path: str, contents: bytes) -> None:
 
 
 def write_json(path: str, value: Any) -> None:
+  """Replaces the file by a value as indented JSON, as `write_bytes`."""
   write_text(path, json.dumps(value, indent=2) + '\n')

@@ -45,10 +45,11 @@ _NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 
 
 class Checkpointer:
-  """Keeps the newest `keep` steps and the best one: of least (`mode` 'min') or greatest ('max')
-  finite `meta['metrics'][best]`; the later of equals; a step without that metric is never best.
+  """Saves and restores steps; keeps the newest `keep` and the best one.
 
-  In a run of several processes all call every method, on one shared file system.
+  The best step has the least (`mode` 'min') or greatest ('max') finite `meta['metrics'][best]`;
+  the later of equals; a step without that metric is never best. In a run of several processes all
+  call every method, on one shared file system.
   """
 
   def __init__(
@@ -78,10 +79,11 @@ class Checkpointer:
   # -------- what there is --------
 
   def steps(self) -> list[int]:
+    """Returns the steps that are there, in order."""
     return sorted(self._manager.all_steps())
 
   def best_step(self) -> int | None:
-    """The best step that is still there; None if no step has the metric."""
+    """Returns the best step that is still there; None if no step has the metric."""
     ranked = self._ranked()
     return ranked[0] if ranked else None
 
@@ -128,10 +130,11 @@ class Checkpointer:
     self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
 
   def wait(self) -> None:
-    """Until all files are written; raises what went wrong there."""
+    """Waits until all files are written; raises what went wrong there."""
     self._manager.wait_until_finished()
 
   def close(self) -> None:
+    """Waits for what is being written, and lets go of the folder."""
     try:
       self.wait()
     finally:
@@ -145,7 +148,7 @@ class Checkpointer:
     train: Mapping[str, Tree] | None = None,
     step: int | str | None = None,
   ) -> tuple[int, dict[str, Tree], dict[str, Tree] | None, dict[str, Any]] | None:
-    """(step, model, train, meta) of the newest step, of the 'best' one, or of a number.
+    """Returns (step, model, train, meta) of the newest step, of the 'best' one, or of a number.
 
     `model` and `train` are trees of `jax.ShapeDtypeStruct` with the shardings that the arrays are
     to have, on any devices; parts of the model that are not named are not read. A damaged step is
@@ -197,7 +200,7 @@ class Checkpointer:
     return None
 
   def _candidates(self, step: int | str | None) -> list[int]:
-    """The steps to try, in order."""
+    """Returns the steps to try, in order."""
     newest_first = self.steps()[::-1]
     if step is None or not newest_first:
       return newest_first
@@ -265,8 +268,11 @@ class Checkpointer:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Without orbax's own question for preemption: it asks in the background, with the step of the
-  save, and so could set back the step that the processes are about to agree on."""
+  """Orbax's manager without its own question for preemption.
+
+  It asks in the background with the step of the save, and so could set back the step that the
+  processes are about to agree on.
+  """
 
   def reached_preemption(self, step: int) -> bool:
     return False
@@ -286,12 +292,12 @@ class _NewestAndBest(PreservationPolicy):
 
 
 def _full(tree: Tree) -> bool:
-  """Whether there is an array: orbax takes no item without one."""
+  """Returns whether there is an array: orbax takes no item without one."""
   return any(True for _ in leaves(tree))
 
 
 def _written(tree: Tree) -> Tree:
-  """Without its arrays of no elements, which orbax refuses."""
+  """Removes arrays of no elements, which orbax refuses."""
   return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
 
 
@@ -316,14 +322,14 @@ def _nested(stored: Mapping[str, list]) -> dict[str, Tree]:
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-  """Without a sharding orbax would look for the devices of the run that saved."""
+  """Returns a target with a sharding; without one orbax looks for the devices that saved."""
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   sharding = getattr(leaf, 'sharding', None) or here
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _together(read: Callable[[], Any]) -> Any:
-  """What read() gives; Damaged in all processes if it fails in one, so that they go on alike."""
+  """Returns read(); raises Damaged in all processes if it fails in one, so that they agree."""
   with _quiet_leftovers():
     result, reason = _attempt(read)
     if reason:
@@ -335,7 +341,7 @@ def _together(read: Callable[[], Any]) -> Any:
 
 
 def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
-  """(result, '') or (None, reason)."""
+  """Returns (result, '') or (None, reason)."""
   try:
     return read(), ''
   except _NOT_DAMAGE:
@@ -346,8 +352,10 @@ def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _quiet_leftovers() -> Iterator[None]:
-  """Where one array cannot be read, orbax drops the readers of the others half way, and Python
-  would print a traceback for each as it ends or is collected."""
+  """Silences what orbax leaves behind where an array cannot be read.
+
+  It drops the readers of the others half way, and Python would print a traceback for each.
+  """
   asyncio_log, hook = logging.getLogger('asyncio'), sys.unraisablehook
   asyncio_log.disabled, sys.unraisablehook = True, lambda leftover: None
   try:

@@ -23,12 +23,13 @@ class Damaged(ValueError):
 
 
 def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+  """Yields the path ('params/conv1/kernel') and the value of each leaf."""
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     yield jax.tree_util.keystr(path, simple=True, separator='/'), leaf
 
 
 def arrays(tree: Any) -> Any:
-  """The tree with NumPy arrays in the place of numbers, of the dtypes that JAX gives them.
+  """Returns the tree with numbers as NumPy arrays, of the dtypes that JAX gives them.
 
   Raises ValueError naming a leaf that is neither array nor number, or needs 64 bits.
   """
@@ -52,7 +53,10 @@ def _array(path: tuple, leaf: Any) -> Any:
 
 
 def describe(items: Mapping[str, Any]) -> Leaves:
-  """Waits for the arrays, for one after another: see `train.runtime.ahead`."""
+  """Returns dtype, shape and fingerprint by path; waits for the arrays one after another.
+
+  One after another, as too many programs in flight lock simulated devices up (`runtime.ahead`).
+  """
   return {path: [*_kind(leaf), int(fingerprint(leaf))] for path, leaf in leaves(dict(items))}
 
 
@@ -97,7 +101,7 @@ def _some(names: list[str], most: int = 4) -> str:
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
-  """The record as JSON will give it back, with a checksum of its text."""
+  """Returns the record as JSON will give it back, with a checksum of its text."""
   text = json.dumps(record, sort_keys=True)
   return {**json.loads(text), 'crc32': zlib.crc32(text.encode())}
 
@@ -115,7 +119,7 @@ def unseal(record: Any) -> dict[str, Any]:
 
 @jax.jit
 def fingerprint(x: jax.Array) -> jax.Array:
-  """uint32 [] of an array of any shape and dtype, or of typed PRNG keys, computed where it lives.
+  """Hashes an array of any shape and dtype, or typed PRNG keys, to uint32 `[]`, where it lives.
 
   It depends on the bits alone, not on the devices that hold them: sums modulo 2**32 are exact in
   any order. Each word is hashed together with its position, by a bijection, and the hashes are
@@ -132,7 +136,7 @@ def fingerprint(x: jax.Array) -> jax.Array:
 
 
 def _words(x: jax.Array) -> jax.Array:
-  """The bits of x as uint32 [..., words an element]."""
+  """Returns the bits of x as uint32 `[..., words an element]`."""
   if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
     x = jax.random.key_data(x)
   if jnp.iscomplexobj(x):
@@ -144,7 +148,7 @@ def _words(x: jax.Array) -> jax.Array:
 
 
 def _mix(h: jax.Array) -> jax.Array:
-  """MurmurHash3's finaliser: a bijection of words in which every bit depends on all."""
+  """Applies MurmurHash3's finaliser: a bijection of words; every bit depends on all."""
   h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
   h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
   return h ^ (h >> 16)

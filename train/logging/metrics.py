@@ -61,8 +61,10 @@ class MetricLog:
     self._open.append((step, metrics))
 
   def close_interval(self, step: int, extra: Mapping[str, float]) -> None:
-    """Ends the interval after `step` and writes the one before; `extra` goes into its line as is,
-    but that 'time/seconds' counts on from the starts before this one."""
+    """Ends the interval after `step` and writes the one before.
+
+    `extra` goes into its line as is, except that 'time/seconds' adds the starts before this one.
+    """
     record = dict(extra)
     if 'time/seconds' in record:
       record['time/seconds'] += self._seconds
@@ -76,7 +78,7 @@ class MetricLog:
     self._open = _fetch(self._open)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """A line of its own, after those of the intervals that are over."""
+    """Writes a line of its own, after those of the intervals that are over."""
     self._write_closed()
     self._put({'step': step, **metrics})
 
@@ -93,7 +95,7 @@ class MetricLog:
   # -------- stopping and resuming --------
 
   def state(self) -> dict[str, Any]:
-    """What a checkpoint keeps: the steps that no line holds yet. JSON-able, exact.
+    """Returns what a checkpoint keeps: the steps that no line holds yet, exact, as JSON.
 
     All lines up to here are on the disk when this returns.
     """
@@ -132,7 +134,7 @@ class MetricLog:
 
 
 def read(workdir: str) -> list[Record]:
-  """The lines of a workdir's metrics.jsonl; one that is cut short is left out."""
+  """Returns the lines of a workdir's metrics.jsonl; one that is cut short is left out."""
   path = os.path.join(workdir, 'metrics.jsonl')
   if not os.path.exists(path):
     return []
@@ -141,13 +143,13 @@ def read(workdir: str) -> list[Record]:
 
 
 def _text(record: Record) -> str:
-  """JSON knows no NaN: null stands for what is not finite."""
+  """Returns a line of strict JSON: null stands for what is not finite."""
   finite = {k: v if v is not None and math.isfinite(v) else None for k, v in record.items()}
   return json.dumps(finite) + '\n'
 
 
 def _fetch(steps: Steps) -> Steps:
-  """(step, name -> [sum, weight]) as floats, which hold the device's float32 exactly."""
+  """Returns (step, name -> [sum, weight]) as floats, which hold the device's float32 exactly."""
   values = jax.device_get([metrics for _, metrics in steps])
   fetched = []
   for (step, _), metrics in zip(steps, values, strict=True):
@@ -160,13 +162,13 @@ def _fetch(steps: Steps) -> Steps:
 
 
 def _rates(means: Mapping[str, float], pace: float) -> dict[str, float]:
-  """'time/games_per_second' of the metric 'games_a_step', and so on; pace: steps a second."""
+  """Returns 'time/games_per_second' of the metric 'games_a_step' at `pace` steps a second."""
   counts = {name: x for name, x in means.items() if pace and name.endswith(COUNTED)}
   return {f'time/{k.removesuffix(COUNTED)}_per_second': x * pace for k, x in counts.items()}
 
 
 def _means(steps: Steps) -> dict[str, float]:
-  """Sum over weight, of all steps together; a metric without weight has no mean."""
+  """Returns sum over weight of all steps together; a metric without weight is left out."""
   names = dict.fromkeys(name for _, metrics in steps for name in metrics)
   totals = {
     name: [sum(metrics[name][i] for _, metrics in steps if name in metrics) for i in (0, 1)]

@@ -1,4 +1,4 @@
-"""What the known devices could compute at most, and the time that a step would then take.
+"""The devices' peak FLOP/s, and the time that a step would take at that rate.
 
 Model FLOPs utilisation (MFU) is that time over the time that the step took (Chowdhery et al. 2022,
 arXiv 2204.02311, appendix B). FLOPs are the model's own, as its task counts them: no
@@ -32,7 +32,7 @@ PEAKS = {
 
 
 def seconds(flops: float | None, devices: Sequence[Any]) -> float | None:
-  """The time of `flops` on all the devices at their peak; None where either is not known."""
+  """Returns the seconds that `flops` take on all devices at their peak; None if unknown."""
   peaks = [PEAKS.get(device.device_kind) for device in devices]
   if flops is None or None in peaks:
     return None

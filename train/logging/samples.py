@@ -18,7 +18,7 @@ def write(workdir: str, step: int, files: Mapping[str, bytes]) -> None:
 
 
 def newest(workdir: str) -> tuple[int, dict[str, bytes]]:
-  """The last step for which there are files, and name -> contents; (0, {}) if there are none."""
+  """Returns the last step that has files, and name -> contents; (0, {}) if there are none."""
   folder = os.path.join(workdir, FOLDER)
   found: dict[int, dict[str, str]] = {}
   for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -35,7 +35,7 @@ def _read(path: str) -> bytes:
 
 
 def excerpt(contents: bytes) -> str:
-  """The beginning of a text in one line, of what a terminal can show."""
+  """Returns the beginning of a text in one line, of what a terminal can show."""
   text = contents.decode('utf-8', 'replace')
   words = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
   return words if len(words) <= EXCERPT else f'{words[: EXCERPT - 3]}...'

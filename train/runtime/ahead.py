@@ -1,4 +1,4 @@
-"""How far the host may run ahead of the devices."""
+"""Limits how far the host runs ahead of the devices."""
 
 import collections
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 
 
 class Ahead:
-  """Called with the result of each program launched, it waits for that of `most` calls before.
+  """A queue of results: called with each program's, it waits for that of `most` calls before.
 
   XLA's simulated devices lock up for good where some of them wait for one another and more than 32
   programs are in flight: what one of them waits for cannot be launched on another. On any device

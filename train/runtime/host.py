@@ -1,4 +1,4 @@
-"""How the process starts on its host: allocator, XLA's flags, compilation cache, other processes.
+"""Prepares the process: allocator, XLA's flags, compilation cache, other processes of the run.
 
 All of it must be settled before JAX is imported, and launch.py alone asks for it.
 """
@@ -29,7 +29,7 @@ NUMBERS = {'family': 'cpu family', 'model': 'model'}  # as /proc/cpuinfo calls t
 
 
 def tune() -> dict[str, Any]:
-  """Gives XLA on a CPU what it wants there; does not return where that takes a new process.
+  """Sets up allocator and XLA flags on a CPU; restarts the process where that is needed.
 
   XLA:CPU allocates its temporaries anew each step, of AlexNet 377 MB: in huge pages that stay with
   the process they cost no page faults. glibc reads such wishes when a process starts. Larger
@@ -53,7 +53,7 @@ def tune() -> dict[str, Any]:
 
 
 def settings() -> dict[str, str]:
-  """Environment variable -> what a CPU wants there.
+  """Returns environment variable -> the value that runs XLA on a CPU best.
 
   The flag for convolutions does something in jaxlib 0.10 alone, and XLA ends the process over one
   that it does not know.
@@ -65,7 +65,7 @@ def settings() -> dict[str, str]:
 
 
 def report(*, host_tuning: bool) -> dict[str, Any]:
-  """What of the environment bears on the speed, for run.json."""
+  """Returns what of the environment bears on the speed, for run.json."""
   names = ('GLIBC_TUNABLES', 'XLA_FLAGS')
   return {'host_tuning': host_tuning, **{name: os.environ.get(name, '') for name in names}}
 
@@ -90,7 +90,7 @@ def _add(variable: str, setting: str, *, separator: str) -> None:
 
 
 def accelerator() -> bool:
-  """Whether JAX will find a GPU or a TPU, told from files, without importing it."""
+  """Returns whether JAX will find a GPU or a TPU, told from files, without importing it."""
   platforms = os.environ.get('JAX_PLATFORMS')
   if platforms:
     return platforms.split(',')[0] != 'cpu'
@@ -137,7 +137,7 @@ def join(
 
 
 def several() -> bool:
-  """Whether Slurm, Open MPI or Cloud TPU started this as one of several processes."""
+  """Returns whether Slurm, Open MPI or Cloud TPU started this as one of several processes."""
   variables = os.environ
   if 'SLURM_STEP_NODELIST' in variables:  # a step of srun: a batch script alone is one process
     return int(variables.get('SLURM_NTASKS', 1)) > 1

@@ -1,4 +1,4 @@
-"""Being asked to stop: by a cluster that takes the machine back, or by Ctrl-C."""
+"""Notices a request to stop: from a cluster that takes the machine back, or by Ctrl-C."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ class Preemption:
         self._before[number] = signal.signal(number, self._handle) or signal.SIG_DFL
 
   def requested(self, step: int) -> bool:
-    """Whether to save after this step and leave; in all processes the same."""
+    """Returns whether to save after this step and leave; the same in all processes."""
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(step)
     return self._asked
