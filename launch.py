@@ -72,6 +72,8 @@ def run(argv: list[str]) -> None:
     verb = 'train'
   if verb is None:
     print(usage.overview({name: each.run for name, each in VERBS.items()}, arguments.CONFIGS))
+  elif FLAGS.help and FLAGS.config is not None and verb == 'train':
+    print(commands.config_help(overrides))
   elif FLAGS.help:
     own = (*VERBS[verb].options, ALWAYS[1])
     print(usage.of_verb(verb, VERBS[verb].run, own, commands.task_options(verb)))

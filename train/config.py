@@ -177,9 +177,9 @@ def build(section: Mapping[str, Any], table: Table, where: str, **given: Any) ->
   constructor, _ = _choose(values, table, where)
   if isinstance(table, Mapping):
     del values['name']
-  for key, (hint, _) in _parameters(constructor).items():
-    if is_group(hint) and key in values:
-      values[key] = build(values[key], hint, _join(where, key))
+  for key, group in groups_of(constructor).items():
+    if key in values:
+      values[key] = build(values[key], group, _join(where, key))
   return constructor(**values, **given)
 
 
@@ -195,6 +195,16 @@ def _choose(
   if name not in table:
     raise unknown(f'{where}.name={name!r}', str(name), 'no such name', table)
   return resolve(table[name]), {'name': str(name)}
+
+
+def constructor_of(section: Mapping[str, Any], table: Table, where: str) -> Callable[..., Any]:
+  """Returns the constructor that a section of a config chooses."""
+  return _choose(section, table, where)[0]
+
+
+def groups_of(constructor: Callable[..., Any]) -> dict[str, type]:
+  """Returns the parameters that are sections within the section, and their types."""
+  return {key: hint for key, (hint, _) in _parameters(constructor).items() if is_group(hint)}
 
 
 def resolve(constructor: Callable[..., Any] | str) -> Callable[..., Any]:

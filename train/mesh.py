@@ -42,6 +42,12 @@ def make_mesh(
   Axes are Auto: linen's Dropout and logical rules raise under the Explicit axes that
   `jax.make_mesh` would choose.
 
+  Args:
+    data: devices that share the batch, each with a replica of the parameters.
+    fsdp: devices that share the batch and hold a part of each parameter (fully sharded data parallel).
+    tensor: devices that share each layer: its heads, its hidden units, its vocabulary.
+    devices: all devices unless given.
+
   Raises:
     UserError: the product of the sizes is not the number of devices.
   """

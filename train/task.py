@@ -120,4 +120,4 @@ class Counts(Protocol):
 
   @property
   def flops(self) -> float | None:
-    """Returns the model's FLOPs in one training step (`train/logging/peaks.py`); None if unknown."""
+    """Returns the model's FLOPs in one training step (`train.logging.peaks`); None if unknown."""

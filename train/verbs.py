@@ -41,7 +41,14 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
 def paper(
   title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
 ) -> dict[str, Any]:
-  """Returns the section `paper`: what the run reproduces; `value` is in the metric's unit."""
+  """Returns the section `paper`: what the run reproduces.
+
+  Args:
+    title: the paper.
+    metric: the headline, as an evaluation names it.
+    value: the paper's number, in the metric's unit (an error of 5 % is 0.05); None if it has none.
+    note: what to keep in mind when comparing the two.
+  """
   return {'title': title, 'metric': metric, 'value': value, 'note': note}
 
 
@@ -49,7 +56,12 @@ def settings(
   seed: int = 0,
   parallel: Literal['jit', 'pmap'] = 'jit',
 ) -> dict[str, Any]:
-  """Returns the default values of the top-level config keys."""
+  """Returns the default values of the top-level config keys.
+
+  Args:
+    seed: of all random numbers: initial weights, order of the data, dropout, self-play.
+    parallel: 'jit' partitions one program over the mesh, 'pmap' replicates it.
+  """
   return locals()
 
 

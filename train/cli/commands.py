@@ -137,6 +137,15 @@ def summary(config: Mapping[str, Any]) -> None:
   print(verbs.summary(verbs.complete_config(config)))
 
 
+def config_help(overrides: Overrides) -> str:
+  """Returns every key of a config, its value and what it means."""
+  config = load_config(overrides)
+  from train import verbs
+  from train.cli import keys
+
+  return keys.describe(verbs.complete_config(config), verbs.SECTIONS, verbs.settings)
+
+
 def evaluate(overrides: Overrides) -> None:
   """Evaluates a run's last checkpoint, or several runs' mean prediction; writes eval.json."""
   workdirs, options = arguments.runs(FLAGS.workdir), given(task_options('eval'))

@@ -16,7 +16,9 @@ def overview(verbs: Mapping[str, Callable], folder: str) -> str:
     [
       'usage: python launch.py VERB [--config=NAME] [--workdir=DIR] [--config.section.key=value]',
       *('', 'verbs (VERB --help lists its options):', *columns(firsts)),
-      *('', 'configs:', *columns(configs(folder))),
+      '',
+      'configs (train --config=NAME --help lists the keys of one):',
+      *columns(configs(folder)),
     ]
   )
 
