@@ -44,7 +44,7 @@ def make_mesh(
 
   Args:
     data: devices that share the batch, each with a replica of the parameters.
-    fsdp: devices that share the batch and hold a part of each parameter (fully sharded data parallel).
+    fsdp: devices that share the batch and hold a part of each parameter (fully sharded).
     tensor: devices that share each layer: its heads, its hidden units, its vocabulary.
     devices: all devices unless given.
 

@@ -46,8 +46,8 @@ def test_each_key_has_its_value_and_its_meaning():
     'task.search.num_simulations=8       of each move; the more the stronger.',
     "task.search.policy='puct'           how a move is chosen.",
     'task.search.temperature=1.0         how a move is chosen.',
-    'task.rate=0.1                       of learning, which may be told at such length that its',
-    '                                    words take a second line.',
+    'task.rate=0.1                       of learning, which may be told at such length that its words',
+    '                                    take a second line.',
     '',
     'seed=3                              of all.',
   ]
