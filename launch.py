@@ -82,7 +82,7 @@ def run(argv: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Returns the exit status: 0, 2 for a user's mistake told in one line, 130 for Ctrl-C."""
+  """Returns the exit status: 0; 2 for a user's mistake, 1 for the system's, 130 for Ctrl-C."""
   try:
     run(argv)
   except UserError as error:
@@ -94,6 +94,11 @@ def main(argv: list[str]) -> int:
     return 130
   except BrokenPipeError:  # the reader has enough, as in `sample | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except OSError as error:  # a full disk, a folder that may not be written to
+    if FLAGS.is_parsed() and FLAGS.traceback:
+      raise
+    print(f'launch.py: {error}', file=sys.stderr)
+    return 1
   return 0
 
 

@@ -5,53 +5,27 @@ types and fills in the defaults, `build` calls the constructor. A config is a di
 throughout, but for tuples, which JSON turns into lists and `complete` into tuples again.
 """
 
-import ast
-import collections.abc
-import contextlib
 import dataclasses
-import difflib
 import importlib.util
 import inspect
 import json
 import os
 import pkgutil
-import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from train.config_types import MISSING, Text, describe, fit, is_json
+from train.errors import UserError as UserError
+from train.errors import shown
+from train.errors import unknown as unknown
+from train.errors import user_errors as user_errors
 
 # What a section is checked against: one constructor, or a choice of them by the section's `name`.
 # A constructor 'module:name' is imported when it is chosen.
 Table = Callable[..., Any] | Mapping[str, Callable[..., Any]] | Mapping[str, str]
 
-MISSING = inspect.Parameter.empty
-MISFIT = (ValueError, TypeError, KeyError)
-
-
-class UserError(Exception):
-  """A mistake of the user's, told in one line without a traceback (exit status 2)."""
-
-
-class Text(str):
-  """A value from the command line, which `complete` reads as the type that the key has."""
-
-  __repr__ = str.__str__
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-  """Turns ValueErrors into UserErrors: for building what a config asks for, not for training it."""
-  try:
-    yield
-  except ValueError as error:
-    raise UserError(' '.join(str(error).split())) from error
-
-
-def unknown(where: str, value: str, what: str, choices: Collection[str]) -> UserError:
-  """Returns the error for a `value` that is none of the `choices`; `what` says what it is not."""
-  near = difflib.get_close_matches(value, list(choices), n=1)
-  hint = f' (did you mean {near[0]}?)' if near else ''
-  return UserError(f'{where}: {what}; choose from {", ".join(choices) or "nothing"}{hint}')
+DEEPEST = 8  # dots in a key
 
 
 # -------- files --------
@@ -62,8 +36,7 @@ def load(path: str) -> dict[str, Any]:
   if not os.path.isfile(path):
     raise UserError(f'{path}: no such config file')
   if path.endswith('.json'):
-    with open(path) as file:
-      return json.load(file)
+    return read_json(path)
   try:
     spec = importlib.util.spec_from_file_location('config', path)
     assert spec and spec.loader, 'a config file is called NAME.py'
@@ -75,12 +48,31 @@ def load(path: str) -> dict[str, Any]:
   return config.to_dict() if hasattr(config, 'to_dict') else dict(config)
 
 
+def read_json(path: str) -> dict[str, Any]:
+  """Returns the JSON object that a file holds.
+
+  Raises:
+    UserError: it is damaged: no JSON, not UTF-8, or JSON of another type.
+  """
+  try:
+    with open(path, encoding='utf-8') as file:
+      value = json.load(file)
+  except (ValueError, RecursionError) as error:
+    reason = str(error) or 'nested too deeply'
+    raise UserError(f'{path}: damaged, it should hold one JSON object ({reason})') from error
+  if not isinstance(value, dict):
+    raise UserError(f'{path}: damaged, it should hold one JSON object, not {shown(value)}')
+  return value
+
+
 def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
   """Returns a copy of `config` in which `key` ('optimizer.learning_rate') is what `text` says.
 
   The text is read when `complete` knows the type. A whole section may be given by its name:
   ('model', 'resnet20') is ('model.name', 'resnet20') with the section's other keys dropped.
   """
+  if key.count('.') > DEEPEST:
+    raise UserError(f'{key[:60]}...: a key has at most {DEEPEST + 1} parts')
   first, _, rest = key.partition('.')
   if not rest:
     return {**config, first: Text(text)}
@@ -88,7 +80,7 @@ def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
   if isinstance(section, Text):
     section = {'name': section}
   if not isinstance(section, Mapping):
-    raise UserError(f'{key}={text}: {first} is a value ({section!r}), not a section')
+    raise UserError(f'{key}={text[:100]}: {first} is a value ({shown(section)}), not a section')
   return {**config, first: override(section, rest, text)}
 
 
@@ -106,20 +98,20 @@ def complete(
   if isinstance(section, str):
     section = {'name': section}
   if not isinstance(section, Mapping):
-    raise UserError(f'{where}={section!r}: must be a section')
+    raise UserError(f'{where}={shown(section)}: must be a section')
   constructor, result = _choose(section, table, where)
   parameters = {k: v for k, v in _parameters(constructor).items() if k not in given}
   for key, value in section.items():
     if key not in parameters and key not in result:
       choices = [*result, *parameters]
-      raise unknown(f'{_join(where, key)}={value!r}', key, 'unknown key', choices)
+      raise unknown(f'{_join(where, key)}={shown(value)}', key, 'unknown key', choices)
   for key, (hint, default) in parameters.items():
     if is_group(hint):
       result[key] = _complete_group(section.get(key, {}), hint, default, _join(where, key))
     elif key in section:
       result[key] = fit(section[key], hint, f'{_join(where, key)}')
     elif default is MISSING:
-      raise UserError(f'{_join(where, key)}: needs a value, {_describe(hint)}')
+      raise UserError(f'{_join(where, key)}: needs a value, {describe(hint)}')
     else:
       result[key] = default
   return result
@@ -137,7 +129,7 @@ def is_group(hint: Any) -> bool:
 def _complete_group(value: Any, group: type, default: Any, where: str) -> dict[str, Any]:
   """Returns a group's section with the defaults of the instance `default`, or of its fields."""
   if not isinstance(value, Mapping):
-    raise UserError(f'{where}={value!r}: must be a section')
+    raise UserError(f'{where}={shown(value)}: must be a section')
   defaults = {} if default is MISSING or default is None else _shallow(default)
   return complete({**defaults, **value}, group, where)
 
@@ -162,7 +154,7 @@ def complete_sections(
   choices = [*sections, *_parameters(settings)]
   for key, value in outside.items():
     if key not in choices:
-      text = '' if isinstance(value, Mapping) else f'={value!r}'
+      text = '' if isinstance(value, Mapping) else f'={shown(value)}'
       raise unknown(f'{key}{text}', key, 'unknown key', choices)
   result = {
     key: complete(config.get(key, {}), table, key, given)
@@ -193,7 +185,7 @@ def _choose(
   if name is None:
     raise UserError(f'{where}.name: needs a value; choose from {", ".join(table)}')
   if name not in table:
-    raise unknown(f'{where}.name={name!r}', str(name), 'no such name', table)
+    raise unknown(f'{where}.name={shown(name)}', str(name), 'no such name', table)
   return resolve(table[name]), {'name': str(name)}
 
 
@@ -226,7 +218,7 @@ def _parameters(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     default = factories[key]() if key in factories else parameter.default
     variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     hint = hints.get(key, MISSING if default in (MISSING, None) else type(default))
-    if not variadic and (default is MISSING or _is_json(default) or is_group(hint)):
+    if not variadic and (default is MISSING or is_json(default) or is_group(hint)):
       result[key] = (hint, default)
   return result
 
@@ -252,99 +244,5 @@ def _factories(constructor: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
   }
 
 
-def _is_json(value: Any) -> bool:
-  if isinstance(value, Mapping):
-    return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
-  if isinstance(value, (list, tuple)):
-    return all(map(_is_json, value))
-  return value is None or isinstance(value, (bool, int, float, str))
-
-
 def _join(where: str, key: str) -> str:
   return f'{where}.{key}' if where else key
-
-
-# -------- types --------
-
-
-def fit(value: Any, hint: Any, where: str) -> Any:
-  """Returns the value as the type `hint`: text parsed, a list made a tuple, an int made a float.
-
-  Raises UserError, with `where` in front, if it is not of that type.
-  """
-  try:
-    return _fit(value, hint)
-  except MISFIT:
-    if get_origin(hint) is Literal:
-      choices = [str(choice) for choice in get_args(hint)]
-      raise unknown(f'{where}={value!r}', str(value), 'no such choice', choices) from None
-    raise UserError(f'{where}={value!r}: must be {_describe(hint)}') from None
-
-
-def _fit(value: Any, hint: Any) -> Any:
-  """Returns the value as the type, or raises one of MISFIT."""
-  origin, arguments = get_origin(hint) or hint, get_args(hint)
-  if origin in (Union, types.UnionType):
-    return _fit_union(value, arguments)
-  if origin is Literal:
-    return {str(choice): choice for choice in arguments}[str(value)]
-  if isinstance(value, Text):
-    value = str(value) if origin is str else _read(value)
-  if origin in (tuple, list, collections.abc.Sequence):
-    return _fit_sequence(value, origin, arguments)
-  if origin is float and type(value) is int:
-    return float(value)
-  if origin is int and type(value) is float and value.is_integer():
-    return int(value)  # 1e6 steps
-  return _check(value, origin)
-
-
-def _fit_union(value: Any, hints: tuple[Any, ...]) -> Any:
-  """Returns the value as the first type that takes it; str, which takes any text, comes last."""
-  for hint in sorted(hints, key=lambda hint: hint is str):
-    with contextlib.suppress(*MISFIT):
-      return _fit(value, hint)
-  raise TypeError
-
-
-def _fit_sequence(value: Any, origin: Any, hints: tuple[Any, ...]) -> Any:
-  """Returns a tuple, or a list where that is the origin, of items of the types `hints`."""
-  if not isinstance(value, (tuple, list)):
-    raise TypeError
-  if origin is not tuple or hints[1:] == (...,):
-    hints = hints[:1] * len(value)
-  items = [_fit(v, hint) for v, hint in zip(value, hints or [MISSING] * len(value), strict=True)]
-  return items if origin is list else tuple(items)
-
-
-def _read(text: str) -> Any:
-  """Returns the Python literal that the text is, or else the text: 0.1, (1, 2), none, mnist."""
-  words = {'true': True, 'false': False, 'none': None}
-  if text.lower() in words:
-    return words[text.lower()]
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return str(text)
-
-
-def _check(value: Any, hint: Any) -> Any:
-  """Returns the value if it is of the type (True is no int), else raises TypeError."""
-  kinds = (bool, int, float, str, dict, type(None))
-  if not _is_json(value) or (hint in kinds and type(value) is not hint):
-    raise TypeError
-  return value
-
-
-def _describe(hint: Any) -> str:
-  """Returns the type in words: 'a float or none', 'a tuple (int, ...)'."""
-  origin, arguments = get_origin(hint) or hint, get_args(hint)
-  if origin in (Union, types.UnionType):
-    return ' or '.join(map(_describe, arguments))
-  if origin is Literal:
-    return f'one of {", ".join(map(str, arguments))}'
-  if origin in (tuple, list, collections.abc.Sequence):
-    items = ', '.join('...' if a is ... else getattr(a, '__name__', str(a)) for a in arguments)
-    return f'a {"list" if origin is list else "tuple"}{f" ({items})" if items else ""}'
-  words = {bool: 'true or false', int: 'an int', float: 'a float', str: 'text', type(None): 'none'}
-  return words.get(origin, 'a value of JSON')

@@ -256,6 +256,10 @@ class _Session:
     self.log.restore(None, 0)
     return 0
 
+  def _last_good(self) -> str:
+    steps = self.checkpoints.steps()
+    return f'the last good checkpoint is step {steps[-1]}' if steps else 'no checkpoint was saved'
+
   def _halt(self, error: NonFinite) -> None:
     """Saves the state before the bad step, and its batch."""
     step, folder = error.step - 1, os.path.join(self.workdir, 'nan')
@@ -272,7 +276,7 @@ class _Session:
       np.savez(os.path.join(folder, f'batch-{step}.npz'), **local)
     raise Halted(
       f'{error}: the state before step {error.step} and its batch are in {folder};'
-      f' the last good checkpoint is step {self.saved}'
+      f' {self._last_good()}'
     )
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import inspect
-import json
 import os
 import platform
 import shlex
@@ -300,8 +299,11 @@ def _record_start(
   path = os.path.join(workdir, 'run.json')
   run: dict[str, Any] = {'starts': []}
   if os.path.exists(path):
-    with open(path) as file:
-      run = json.load(file)
+    try:
+      run |= config_lib.read_json(path)
+    except UserError as error:  # it is a record, and no reason not to go on
+      os.replace(path, f'{path}.damaged')
+      print(f'{error}; kept as {path}.damaged, a new record begins', file=sys.stderr)
   run['seed'] = config['seed']  # a start that failed before the first checkpoint binds to nothing
   run['starts'].append({'step': step, **provenance(), 'host': dict(host)})
   write_json(path, run)

@@ -237,3 +237,36 @@ def test_load(tmp_path):
       config_lib.load(str(path))
   with pytest.raises(UserError, match='no such config file'):
     config_lib.load(str(tmp_path / 'absent.py'))
+
+
+# -------- what is damaged, or longer than a line --------
+
+
+@pytest.mark.parametrize(
+  'contents', [b'', b'{"seed": 1', b'[]', b'3', b'\xff\xfe', b'{"a": "\x00"}', b'[' * 100_000]
+)
+def test_a_damaged_config_json_is_named(tmp_path, contents):
+  path = tmp_path / 'config.json'
+  path.write_bytes(contents)
+  with pytest.raises(
+    UserError, match=r'config\.json: damaged, it should hold one JSON object'
+  ) as caught:
+    config_lib.load(str(path))
+  assert len(str(caught.value)) < 300 and '\n' not in str(caught.value)
+
+
+def test_a_long_value_is_not_repeated_whole():
+  for wrong in ({'steps': 'x' * 5000}, {'mode': 'y' * 5000}, {'z' * 5000: 1}):
+    assert len(error(wrong, Loop, 'train')) < 400
+
+
+def test_a_number_that_no_float_holds_is_refused():
+  config = override({'optimizer': {'name': 'sgd'}}, 'optimizer.learning_rate', '1e400')
+  assert error(config['optimizer'], TABLE, 'optimizer') == (
+    'optimizer.learning_rate=1e400: must be a float'
+  )
+
+
+def test_a_key_of_thousands_of_parts_is_refused():
+  with pytest.raises(UserError, match='a key has at most 9 parts'):
+    override({}, '.'.join(['a'] * 3000), '1')

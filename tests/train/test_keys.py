@@ -25,7 +25,7 @@ def task(*, search: Search = Search(), rate: float = 0.1):
 
   Args:
     search: how moves are found.
-    rate (a float): of learning, which may be told at such length that its words take a second line.
+    rate (a float): of learning, told at such length that a second line takes the rest.
   """
 
 
@@ -46,8 +46,8 @@ def test_each_key_has_its_value_and_its_meaning():
     'task.search.num_simulations=8       of each move; the more the stronger.',
     "task.search.policy='puct'           how a move is chosen.",
     'task.search.temperature=1.0         how a move is chosen.',
-    'task.rate=0.1                       of learning, which may be told at such length that its words',
-    '                                    take a second line.',
+    'task.rate=0.1                       of learning, told at such length that a second line takes',
+    '                                    the rest.',
     '',
     'seed=3                              of all.',
   ]

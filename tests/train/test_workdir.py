@@ -37,7 +37,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
   assert os.listdir(tmp_path) == ['run.json']
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_asks_and_the_second_is_the_systems(number, capfd):
   before = signal.getsignal(number)
   preemption = Preemption()
@@ -47,3 +47,15 @@ def test_the_first_signal_asks_and_the_second_is_the_systems(number, capfd):
   assert 'once more to stop at once' in capfd.readouterr().err
   assert signal.getsignal(number) == before
   preemption.close()
+
+
+def test_a_signal_that_the_shell_ignores_stays_ignored():
+  """As under nohup, where a closed terminal must not end the run."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    preemption = Preemption()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    preemption.close()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)

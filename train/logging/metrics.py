@@ -139,7 +139,17 @@ def read(workdir: str) -> list[Record]:
   if not os.path.exists(path):
     return []
   with open(path, errors='replace') as file:
-    return [json.loads(line) for line in file if line.endswith('}\n')]
+    lines = [_record(line) for line in file if line.endswith('}\n')]
+  return [line for line in lines if line is not None]
+
+
+def _record(line: str) -> Record | None:
+  """Returns the record of a line; None of one that is damaged."""
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  return record if isinstance(record, dict) and isinstance(record.get('step'), int) else None
 
 
 def _text(record: Record) -> str:

@@ -109,8 +109,11 @@ class Progress:
   def note(self, text: str) -> None:
     """Prints a line, above the bar where there is one."""
     if self._show:
-      tqdm.write(text, file=self._stream)
-      self._stream.flush()
+      try:
+        tqdm.write(text, file=self._stream)
+        self._stream.flush()
+      except OSError:  # a closed pipe or terminal must not end the run
+        self._show, self._bar.disable = False, True
 
   def close(self) -> None:
     """Leaves the cursor on a fresh line; nothing is printed after."""

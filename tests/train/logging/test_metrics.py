@@ -219,6 +219,28 @@ def test_a_terminal_gets_a_bar_that_lines_pass_by():
   assert stream.getvalue().endswith('\n')
 
 
+class Closed(io.StringIO):
+  def write(self, text):
+    raise BrokenPipeError
+
+  def isatty(self):
+    return False
+
+
+def test_a_reader_that_left_does_not_end_the_run():
+  progress = Progress(2, 10, stream=Closed())
+  progress.update(1)
+  progress.note('saved')
+  progress.note('and again')
+  progress.close()
+
+
+def test_a_damaged_line_is_left_out(tmp_path):
+  good = '{"step": 1, "a": 2}\n'
+  (tmp_path / 'metrics.jsonl').write_text(f'{good}\0\0\0}}\n[3]}}\n{{"step": "x"}}\n{good}')
+  assert read(tmp_path) == [{'step': 1, 'a': 2}] * 2
+
+
 def test_other_processes_show_nothing():
   stream = Terminal()
   progress = Progress(2, 10, show=False, stream=stream)

@@ -1,0 +1,33 @@
+"""Errors of the user, told in one line: the value, the rule and the choices."""
+
+import contextlib
+import difflib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+
+class UserError(Exception):
+  """A mistake of the user's, told in one line without a traceback (exit status 2)."""
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+  """Turns ValueErrors into UserErrors: for building what a config asks for, not for training it."""
+  try:
+    yield
+  except ValueError as error:
+    raise UserError(' '.join(str(error).split())) from error
+
+
+def shown(value: Any, most: int = 100) -> str:
+  """Returns a value's repr for an error message, cut in the middle where it is long."""
+  text = repr(value)
+  return text if len(text) <= most else f'{text[: most // 2]}...{text[-most // 4 :]}'
+
+
+def unknown(where: str, value: str, what: str, choices: Collection[str]) -> UserError:
+  """Returns the error for a `value` that is none of the `choices`; `what` says what it is not."""
+  near = difflib.get_close_matches(value[:100], list(choices), n=1)
+  hint = f' (did you mean {near[0]}?)' if near else ''
+  where = where if len(where) <= 200 else f'{where[:100]}...{where[-50:]}'
+  return UserError(f'{where}: {what}; choose from {", ".join(choices) or "nothing"}{hint}')
