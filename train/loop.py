@@ -47,7 +47,8 @@ class Loop:
     best: the metric that decides which checkpoint is the best.
     best_mode: whether the least ('min') or the greatest ('max') value of `best` is the best.
     accumulate: microbatches a step, whose gradients are averaged.
-    ema_decay: of the moving average of the weights, which is then what is evaluated; 0: none.
+    ema_decay: of the moving average of the weights, which is then what is evaluated; 0: none. Early
+      steps have a smaller one (`train.step.warmed_up`).
   """
 
   steps: int

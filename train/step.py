@@ -155,7 +155,9 @@ def _update(
     metrics = lax.psum(metrics, axis)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else ()
+  ema: Any = ()
+  if ema_decay:
+    ema = optax.incremental_update(params, state.ema, 1 - warmed_up(ema_decay, state.step))
   grad_norm = optax.tree.norm(grads)
   measured = {'grad_norm': grad_norm}
   if schedule is not None:
@@ -164,6 +166,15 @@ def _update(
   finite = jnp.isfinite(loss_value) & jnp.isfinite(grad_norm)
   new = state.replace(step=state.step + 1, params=params, extra=extra, opt_state=opt_state, ema=ema)
   return _halt_unless(finite, state, new), metrics
+
+
+def warmed_up(decay: float, step: Array) -> Array:
+  """Returns the average's decay at a step: min(decay, (1 + step) / (10 + step)).
+
+  Without it the first 1 / (1 - decay) steps would mostly average the initial weights. It is the
+  convention of DDPM's and the score SDEs' code, TensorFlow's `num_updates`.
+  """
+  return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def _gradients(

@@ -12,7 +12,7 @@ import pytest
 from tests.train.toy import Toy
 from train import mesh as mesh_lib
 from train.config import UserError
-from train.step import init_state, make_step
+from train.step import init_state, make_step, warmed_up
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]
 
@@ -111,15 +111,18 @@ def test_activation_constraints_reach_the_compiler():
   assert 'sharding_constraint' in text.lower() or '@Sharding' in text
 
 
-def test_ema_follows_its_recurrence():
-  decay, averages = 0.9, []
-  first, _ = run(steps=0, ema_decay=decay)
+def test_ema_follows_its_recurrence_from_a_small_decay_on():
+  first, _ = run(steps=0, ema_decay=0.9)
   expected = first.params
-  for steps in (1, 2, 3):
-    state, _ = run(steps=steps, ema_decay=decay)
-    expected = jax.tree.map(lambda m, p: decay * m + (1 - decay) * p, expected, state.params)
-    averages.append(state.eval_variables['params'])
-  close(averages[-1], expected, 1e-6)
+  for step, decay in enumerate((1 / 10, 2 / 11, 3 / 12)):
+    state, _ = run(steps=step + 1, ema_decay=0.9)
+    expected = jax.tree.map(
+      lambda m, p, decay=decay: decay * m + (1 - decay) * p, expected, state.params
+    )
+    close(state.eval_variables['params'], expected, 1e-6)
+  assert [float(warmed_up(0.9, jnp.int32(step))) for step in (80, 81, 10**6)] == pytest.approx(
+    [0.9, 0.9, 0.9]
+  )
   close(state.eval_variables['batch_stats'], state.extra['batch_stats'], 0)
 
 
