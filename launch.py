@@ -5,9 +5,18 @@ The verbs and their options are in `train/cli/commands.py`; a task declares its 
 """
 
 import os
+import pathlib
 import sys
 
-from absl import flags
+VENV = pathlib.Path(__file__).resolve().parent / '.venv' / 'bin' / 'python'
+try:
+  from absl import flags
+except ModuleNotFoundError:
+  # Started by another Python than that of `make venv`.
+  if not VENV.exists() or os.environ.get('BREAKTHROUGHS_VENV'):
+    sys.exit('launch.py: its packages are not installed here; `make venv` installs them')
+  os.environ['BREAKTHROUGHS_VENV'] = '1'
+  os.execv(VENV, [str(VENV), *sys.argv])
 
 from train.cli import arguments, commands, options, usage
 from train.cli.commands import VERBS
@@ -44,6 +53,8 @@ def parse(argv: list[str]) -> tuple[str | None, dict[str, str]]:
   verb = words[0] if words else None
   if verb is not None and verb not in VERBS:
     raise unknown(verb, verb, 'no such verb', VERBS)
+  if len(words) == 2 and verb and VERBS[verb].argument:
+    FLAGS[VERBS[verb].argument].parse(words.pop())
   if len(words) > 1:
     raise UserError(f'{words[1]}: one verb at a time, and values are given as --option=value')
   choices = commands.all_options(verb) if verb else [name for name in FLAGS if name != 'h']

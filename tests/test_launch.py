@@ -81,6 +81,10 @@ def test_help_of_a_verb_imports_nothing_heavy():
     ),
     (['convert', '--from_hf=nowhere'], '--workdir=: needs one folder, which will be made'),
     (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),
+    (['prepare'], 'prepare: give --dataset=NAME; choose from mnist, '),
+    (['prepare', 'imagenet'], "'imagenet': no such data set; choose from mnist, "),
+    (['prepare', 'mnist', 'cifar10'], 'cifar10: one verb at a time'),
+    (['runs', '--folder=nowhere'], '--folder=nowhere: holds no run'),
     (['play', '--engine=gnugo'], "engine 'gnugo': choose from random, uniform, rollout"),
     (['play', '--size=99'], 'size 99: rollout plays on boards of size 2 to 25'),
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
@@ -122,6 +126,9 @@ def test_train_eval_report(tmp_path):
   assert json.loads((run / 'config.json').read_text())['train']['steps'] == 4
   assert json.loads((run / 'eval.json').read_text())['step'] == 4
   assert (run / 'report.html').exists()
+  listed = launch('runs', f'--folder={run.parent}').stdout.splitlines()
+  assert listed[0].split()[:4] == ['run', 'task', 'step', 'seed']
+  assert listed[1].split()[1:5] == ['classify', '4/4', '0', 'test/error']
 
 
 @pytest.mark.long
@@ -148,6 +155,32 @@ def test_match_counts_games_and_keeps_records(tmp_path):
   records = [path.read_text() for path in tmp_path.rglob('*.sgf')]
   assert len(records) == 2
   assert all('SZ[3]' in text and 'rollout' not in text for text in records)
+
+
+def test_a_dry_run_prints_the_whole_config_and_makes_nothing(tmp_path):
+  done = launch('train', '--config=lenet_digits', '--config.seed=3', '--dry_run', cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  config = json.loads(done.stdout)
+  assert (config['seed'], config['data']['prefetch']) == (3, 2)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_another_python_finds_the_environment_beside_the_launcher(tmp_path):
+  """Or says what makes it."""
+  script = tmp_path / 'launch.py'
+  script.write_text((ROOT / 'launch.py').read_text())
+  bare = [sys.executable, '-S', str(script)]  # without site-packages
+  done = subprocess.run(bare, capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (
+    1,
+    'launch.py: its packages are not installed here; `make venv` installs them\n',
+  )
+  python = tmp_path / '.venv' / 'bin' / 'python'
+  python.parent.mkdir(parents=True)
+  python.write_text('#!/bin/sh\necho started "$2"\n')
+  python.chmod(0o755)
+  done = subprocess.run([*bare, 'train'], capture_output=True, text=True)
+  assert done.stdout == 'started train\n', done.stderr
 
 
 def test_a_summary_counts_alexnet_s_parameters_with_no_imagenet_here(tmp_path):

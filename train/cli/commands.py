@@ -4,6 +4,7 @@ JAX and whatever imports it come in inside the functions, once `start` has made 
 """
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -49,6 +50,7 @@ PROCESSES = (
   ),
 )
 TRAIN = (
+  Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
 )
@@ -59,6 +61,10 @@ REPORT = (
 CONVERT = (
   Option('from_hf', 'text', 'a folder of GPT-2 weights to make the workdir from'),
   Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
+)
+PREPARE = (
+  Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),
+  Option('data_dir', 'text', 'the folder [$TFDS_DATA_DIR, else ~/tensorflow_datasets]'),
 )
 RULES = (
   Option('size', 'integer', 'of the board, until the controller sets another [9]'),
@@ -116,6 +122,8 @@ TERMS = (
 def train(overrides: Overrides) -> None:
   """Trains by a config, or resumes what the workdir holds."""
   config, workdir = load_config(overrides), workdir_of_train()
+  if FLAGS.dry_run:
+    return dry_run(config)
   if FLAGS.summary:
     return summary(config)
   profile = arguments.steps(FLAGS.profile)
@@ -127,6 +135,13 @@ def train(overrides: Overrides) -> None:
   except verbs.Halted as error:
     print(f'launch.py: {error}', file=sys.stderr)
     sys.exit(1)
+
+
+def dry_run(config: Mapping[str, Any]) -> None:
+  """Prints the completed config as JSON."""
+  from train import verbs
+
+  print(json.dumps(verbs.complete_config(config), indent=2))
 
 
 def summary(config: Mapping[str, Any]) -> None:
@@ -191,6 +206,25 @@ def sample(overrides: Overrides) -> None:
     verbs.sample(workdir, step=step, overrides=overrides, options=options)
 
 
+def prepare(overrides: Overrides) -> None:
+  """Fetches a public data set, checks it, and writes it where the configs look."""
+  refuse(overrides)
+  from data import prepare as prepare_lib
+
+  with config_lib.user_errors():
+    if not FLAGS.dataset:
+      raise UserError(f'prepare: give --dataset=NAME; choose from {", ".join(prepare_lib.SETS)}')
+    print(f'in {prepare_lib.prepare(FLAGS.dataset, FLAGS.data_dir)}')
+
+
+def runs(overrides: Overrides) -> None:
+  """Lists the run folders: config, step, seed, and the headline metric beside the paper's."""
+  refuse(overrides)
+  from train.report import listing
+
+  print(listing.table(FLAGS.folder))
+
+
 def convert(overrides: Overrides) -> None:
   """Makes a workdir of GPT-2 weights in Hugging Face's layout, or such a folder of a workdir."""
   refuse(overrides)
@@ -252,10 +286,17 @@ def match(overrides: Overrides) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-  """A verb's function, and the options that it takes whatever the task."""
+  """A verb's function, and the options that it takes whatever the task.
+
+  Attributes:
+    run: called with the overrides of config keys.
+    options: its own.
+    argument: the option that a word behind the verb is the value of, as in `prepare mnist`.
+  """
 
   run: Callable[[Overrides], None]
   options: tuple[Option, ...]
+  argument: str = ''
 
 
 VERBS = {
@@ -263,6 +304,8 @@ VERBS = {
   'eval': Verb(evaluate, (RUNS, STEP, HOST_TUNING, *PROCESSES)),
   'report': Verb(report, (RUNS, *REPORT)),
   'sample': Verb(sample, (RUN, STEP, HOST_TUNING)),
+  'prepare': Verb(prepare, PREPARE, argument='dataset'),
+  'runs': Verb(runs, (Option('folder', 'text', 'where the run folders are', 'runs'),)),
   'convert': Verb(convert, (*CONVERT, RUN, STEP)),
   'play': Verb(play, (*PLAY, RUN, STEP, *RULES, *SEARCH, SEED, HOST_TUNING)),
   'match': Verb(match, (CONFIG, *PLAYERS, RECORDS, *TERMS, *RULES, *SEARCH, SEED, HOST_TUNING)),
