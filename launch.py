@@ -53,8 +53,8 @@ def parse(argv: list[str]) -> tuple[str | None, dict[str, str]]:
   verb = words[0] if words else None
   if verb is not None and verb not in VERBS:
     raise unknown(verb, verb, 'no such verb', VERBS)
-  if len(words) == 2 and verb and VERBS[verb].argument:
-    FLAGS[VERBS[verb].argument].parse(words.pop())
+  if len(words) > 1 and verb and VERBS[verb].argument:
+    FLAGS[VERBS[verb].argument].parse(words.pop(1))
   if len(words) > 1:
     raise UserError(f'{words[1]}: one verb at a time, and values are given as --option=value')
   choices = commands.all_options(verb) if verb else [name for name in FLAGS if name != 'h']
