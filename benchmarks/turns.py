@@ -104,7 +104,7 @@ def show(found: dict[str, float]) -> str:
 def save(path: str | None, **figures) -> None:
   """The figures and where they come from, as JSON, if a path is given."""
   if path:
-    from train import verbs
+    from train import provenance
     from train.workdir import write_json
 
-    write_json(path, {**verbs.provenance(), **figures})
+    write_json(path, {**provenance.provenance(), **figures})

@@ -100,8 +100,8 @@ class Loop:
       session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
       with contextlib.closing(session):
         on_start(session.step)
-        if session.step == self.steps:
-          session.progress.note(f'{workdir}: already at the last step, {self.steps}')
+        if session.step >= self.steps:
+          session.progress.note(f'{workdir}: already at step {session.step} of {self.steps}')
         session.run(profile)
 
 

@@ -2,31 +2,25 @@
 
 import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
-import inspect
 import os
-import platform
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import models
 from data import SOURCES
-from models.cpu import onednn
 from train import config as config_lib
 from train import mesh as mesh_lib
+from train.compatibility import check_overrides, check_same
 from train.config import UserError, unknown
 from train.loop import Halted, Loop
-from train.optim import OPTIMIZERS, make_optimizer
+from train.optim import make_optimizer
+from train.provenance import convolutions, provenance, record_start
 from train.run import no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
+from train.sections import build_task, complete_config
 from train.step import abstract_model
 from train.task import Task, Variables
 from train.tasks import DECLARATIONS, TASKS
@@ -34,80 +28,7 @@ from train.workdir import write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
 
-PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
-
-
-def paper(
-  title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
-) -> dict[str, Any]:
-  """Returns the section `paper`: what the run reproduces.
-
-  Args:
-    title: the paper.
-    metric: the headline, as an evaluation names it.
-    value: the paper's number, in the metric's unit (an error of 5 % is 0.05); None if it has none.
-    note: what to keep in mind when comparing the two.
-  """
-  return {'title': title, 'metric': metric, 'value': value, 'note': note}
-
-
-def settings(
-  seed: int = 0,
-  parallel: Literal['jit', 'pmap'] = 'jit',
-) -> dict[str, Any]:
-  """Returns the default values of the top-level config keys.
-
-  Args:
-    seed: of all random numbers: initial weights, order of the data, dropout, self-play.
-    parallel: 'jit' partitions one program over the mesh, 'pmap' replicates it.
-  """
-  return locals()
-
-
-TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kept
-
-# section -> what its keys are checked against, and what the code hands in when it builds.
-SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
-  'task': (TASKS, ('model', 'data')),
-  'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
-  'data': (SOURCES, ('folder', 'read')),
-  'optimizer': (OPTIMIZERS, ()),
-  'train': (Loop, ()),
-  'mesh': (mesh_lib.make_mesh, ('devices',)),
-  'paper': (paper, ()),
-}
-
-# What may differ when a run is resumed, beside what its task declares: where it runs and what it
-# leaves, not what it computes.
-FREE = ('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep')
-
 METHODS = {'eval': 'examine', 'sample': 'sample'}  # verb -> the task's method
-
-# What of an imported model may differ: its name, since sizes have several, and how it is run.
-NO_WEIGHTS = ('model.name', *(f'model.{name}' for name in models.gpt.RUNNING))
-
-
-def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the config with all defaults filled in.
-
-  Raises:
-    UserError: a key or value that no constructor takes.
-  """
-  return config_lib.complete_sections(config, SECTIONS, settings)
-
-
-def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: bool = True) -> Task:
-  """Returns the task with its data, which may keep a tokenizer in the workdir.
-
-  read: at once, so that what is wrong shows; else data may wait until they are needed.
-  """
-  given = {'folder': os.path.join(workdir, TOKENIZER) if workdir else None, 'read': read}
-  taken = inspect.signature(SOURCES[config['data']['name']]).parameters
-  given = {name: value for name, value in given.items() if name in taken}
-  with config_lib.user_errors():
-    data = config_lib.build(config['data'], SOURCES, 'data', **given)
-    return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
-
 
 # -------- a run --------
 
@@ -135,6 +56,7 @@ def load_run(
   for key, text in (overrides or {}).items():
     config = config_lib.override(config, key, text)
   config = complete_config(config)
+  check_overrides(complete_config(read_config(workdir)), config, workdir)
   task = build_task(config, workdir, read=False)
   mesh = mesh_lib.make_mesh(**config['mesh'])
   checkpoints = open_checkpoints(workdir, config)
@@ -159,7 +81,7 @@ def train(
   profile: tuple[int, int] | None = None,
 ) -> None:
   """Trains by a completed config, or resumes what the workdir holds."""
-  _check_same(config, workdir)
+  check_same(config, workdir)
   task, mesh = build_task(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
@@ -167,11 +89,11 @@ def train(
   def on_start(step: int) -> None:
     if mesh_lib.is_main():
       print(
-        f'{host_lib.processor()}; convolutions: {_convolutions(mesh.devices.flat[0].platform)}',
+        f'{host_lib.processor()}; convolutions: {convolutions(mesh.devices.flat[0].platform)}',
         file=sys.stderr,
       )
       write_json(os.path.join(workdir, 'config.json'), config)
-      _record_start(workdir, step, config, host or {})
+      record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
     loop.run(
@@ -263,98 +185,3 @@ def summary(config: Mapping[str, Any]) -> str:
     )
     task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
   return task.summary()
-
-
-# -------- what a run says of itself --------
-
-
-def provenance() -> dict[str, Any]:
-  """Returns where a number comes from: command, commit, versions, devices."""
-  device = jax.devices()[0]
-  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-  commit, dirty = _commit()
-  return {
-    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'command': shlex.join(['python', *sys.orig_argv[1:]]),
-    'commit': commit,
-    'dirty': dirty,
-    'versions': {'python': platform.python_version(), **versions},
-    'platform': device.platform,
-    'device': device.device_kind,
-    'processor': host_lib.processor(),
-    'convolutions': _convolutions(device.platform),
-    'device_count': jax.device_count(),
-    'process_count': jax.process_count(),
-  }
-
-
-def _convolutions(platform: str) -> str:
-  """Returns what computes convolutions there; on a CPU that depends on what is installed."""
-  return onednn.description() if platform == 'cpu' else 'XLA'
-
-
-def _record_start(
-  workdir: str, step: int, config: Mapping[str, Any], host: Mapping[str, Any]
-) -> None:
-  path = os.path.join(workdir, 'run.json')
-  run: dict[str, Any] = {'starts': []}
-  if os.path.exists(path):
-    try:
-      run |= config_lib.read_json(path)
-    except UserError as error:  # it is a record, and no reason not to go on
-      os.replace(path, f'{path}.damaged')
-      print(f'{error}; kept as {path}.damaged, a new record begins', file=sys.stderr)
-  run['seed'] = config['seed']  # a start that failed before the first checkpoint binds to nothing
-  run['starts'].append({'step': step, **provenance(), 'host': dict(host)})
-  write_json(path, run)
-
-
-def _commit() -> tuple[str | None, bool]:
-  """Returns the commit of this code and whether files differ; (None, False) without git."""
-
-  def git(*arguments: str) -> str:
-    command = ['git', '-C', os.path.dirname(os.path.abspath(__file__)), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-  try:
-    return git('rev-parse', 'HEAD'), bool(git('status', '--porcelain', '--untracked-files=no'))
-  except (OSError, subprocess.CalledProcessError):
-    return None, False
-
-
-def _check_same(config: Mapping[str, Any], workdir: str) -> None:
-  """Raises UserError if the workdir was made by a config that computes something else.
-
-  One with imported weights that were never trained is free in all but what these mean.
-  """
-  if not os.path.exists(os.path.join(workdir, 'config.json')):
-    return
-  imported = _is_imported(workdir)
-  ours, theirs = _flat(config), _flat(complete_config(read_config(workdir)))
-  may_differ = FREE + DECLARATIONS[config['task']['name']].free
-  for key in sorted({*ours, *theirs}):
-    free = (
-      not key.startswith('model.') or key in NO_WEIGHTS if imported else key.startswith(may_differ)
-    )
-    if free or ours.get(key) == theirs.get(key):
-      continue
-    raise UserError(
-      f'{key}={ours.get(key)!r}: {workdir} was made with {theirs.get(key)!r};'
-      ' give the same value, or another --workdir'
-    )
-
-
-def _is_imported(workdir: str) -> bool:
-  """Returns whether a workdir holds imported weights, step 0, and none that were trained."""
-  folder = os.path.join(workdir, 'checkpoints')
-  return os.path.isdir(folder) and [x for x in os.listdir(folder) if x.isdigit()] == ['0']
-
-
-def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  items: dict[str, Any] = {}
-  for key, value in config.items():
-    nested = (
-      _flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
-    )
-    items.update(nested)
-  return items

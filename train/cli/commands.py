@@ -155,10 +155,10 @@ def summary(config: Mapping[str, Any]) -> None:
 def config_help(overrides: Overrides) -> str:
   """Returns every key of a config, its value and what it means."""
   config = load_config(overrides)
-  from train import verbs
+  from train import sections
   from train.cli import keys
 
-  return keys.describe(verbs.complete_config(config), verbs.SECTIONS, verbs.settings)
+  return keys.describe(sections.complete_config(config), sections.SECTIONS, sections.settings)
 
 
 def evaluate(overrides: Overrides) -> None:

@@ -19,7 +19,7 @@ def describe(
 
   Args:
     config: with all defaults filled in.
-    sections: section -> (table, parameters that the code hands in), as `train.verbs.SECTIONS`.
+    sections: section -> (table, parameters that the code hands in), as `train.sections.SECTIONS`.
     settings: its signature and docstring say the keys outside of sections.
   """
   lines, outside = [], meanings(settings)

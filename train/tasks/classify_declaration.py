@@ -2,4 +2,4 @@
 
 from train.cli.options import Declaration
 
-TASKS = {'classify': Declaration(task='train.tasks.classify:Classify')}
+TASKS = {'classify': Declaration(task='train.tasks.classify:Classify', free=('task.view',))}

@@ -16,7 +16,7 @@ from data.text import tokenizers
 from models.gpt import GPT, huggingface
 from models.gpt.parameters import vocab_rows
 from train import config as config_lib
-from train import verbs
+from train import sections, verbs
 from train.checkpoint import Checkpointer
 from train.config import UserError
 from train.workdir import write_json
@@ -59,7 +59,7 @@ def import_hf(folder: str, workdir: str) -> None:
     spec, tokenizer = find_tokenizer(pathlib.Path(folder), model.vocab_size)
     model = fit_vocabulary(folder, model, tokenizer)
     if tokenizer is not None:
-      tokenizer.save(os.path.join(made, verbs.TOKENIZER))
+      tokenizer.save(os.path.join(made, sections.TOKENIZER))
     save(variables, os.path.join(made, 'checkpoints'))
     config = verbs.complete_config(config_of(model, spec))
     write_json(os.path.join(made, 'config.json'), config)

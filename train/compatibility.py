@@ -1,0 +1,86 @@
+"""Checks that a run folder is resumed, evaluated and sampled from as what it is."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import models
+from train.errors import UserError, shown
+from train.run import read_config
+from train.sections import complete_config
+from train.tasks import DECLARATIONS
+
+# What may differ when a run is resumed, beside what its task declares: where it runs and what it
+# leaves, not what it computes.
+FREE = (
+  *('mesh', 'parallel', 'paper'),
+  *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep', 'train.best'),
+  *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
+  *('data.eval_batch_size', 'data.eval_split'),
+)
+
+# Schedules whose rate at a step does not depend on the number of steps: such runs may be longer.
+ENDLESS = ('constant', 'piecewise', 'rsqrt')
+
+# How a model is run; another value makes no other use of the weights.
+RUNNING = tuple(f'model.{name}' for name in models.gpt.RUNNING)
+
+
+def check_same(config: Mapping[str, Any], workdir: str) -> None:
+  """Raises UserError if the workdir was made by a config that computes something else.
+
+  One with imported weights that were never trained is free in all but what these mean.
+  """
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    return
+  imported = _is_imported(workdir)
+  ours, theirs = _flat(config), _flat(complete_config(read_config(workdir)))
+  may_differ = FREE + DECLARATIONS[config['task']['name']].free
+  if config['optimizer'].get('schedule') in ENDLESS:
+    may_differ += ('train.steps',)
+  for key in _differences(ours, theirs):
+    if imported:  # sizes of one model have several names
+      free = not key.startswith('model.') or key in ('model.name', *RUNNING)
+    else:
+      free = key.startswith(may_differ)
+    if not free:
+      raise UserError(
+        f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))};'
+        ' give the same value, or another --workdir'
+      )
+
+
+def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workdir: str) -> None:
+  """Checks what eval or sample change of a run's config.
+
+  Raises:
+    UserError: a key that says what the weights mean, or one that only training reads.
+  """
+  allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data.', 'seed')
+  ours, theirs = _flat(changed), _flat(config)
+  for key in _differences(ours, theirs):
+    if not key.startswith(allowed):
+      raise UserError(
+        f'{key}={shown(ours.get(key))}: {workdir} was trained with {shown(theirs.get(key))}, which'
+        f' its weights depend on; eval and sample may change {", ".join(allowed)}'
+      )
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+  return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+
+
+def _is_imported(workdir: str) -> bool:
+  """Returns whether a workdir holds imported weights, step 0, and none that were trained."""
+  folder = os.path.join(workdir, 'checkpoints')
+  return os.path.isdir(folder) and [x for x in os.listdir(folder) if x.isdigit()] == ['0']
+
+
+def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  items: dict[str, Any] = {}
+  for key, value in config.items():
+    nested = (
+      _flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
+    )
+    items.update(nested)
+  return items

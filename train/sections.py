@@ -1,0 +1,78 @@
+"""The sections of a config: what each chooses from, and the task that they build."""
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import models
+from data import SOURCES
+from train import config as config_lib
+from train import mesh as mesh_lib
+from train.loop import Loop
+from train.optim import OPTIMIZERS
+from train.task import Task
+from train.tasks import TASKS
+
+
+def paper(
+  title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
+) -> dict[str, Any]:
+  """Returns the section `paper`: what the run reproduces.
+
+  Args:
+    title: the paper.
+    metric: the headline, as an evaluation names it.
+    value: the paper's number, in the metric's unit (an error of 5 % is 0.05); None if it has none.
+    note: what to keep in mind when comparing the two.
+  """
+  return {'title': title, 'metric': metric, 'value': value, 'note': note}
+
+
+def settings(
+  seed: int = 0,
+  parallel: Literal['jit', 'pmap'] = 'jit',
+) -> dict[str, Any]:
+  """Returns the default values of the top-level config keys.
+
+  Args:
+    seed: of all random numbers: initial weights, order of the data, dropout, self-play.
+    parallel: 'jit' partitions one program over the mesh, 'pmap' replicates it.
+  """
+  return locals()
+
+
+TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kept
+
+# section -> what its keys are checked against, and what the code hands in when it builds.
+SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
+  'task': (TASKS, ('model', 'data')),
+  'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
+  'data': (SOURCES, ('folder', 'read')),
+  'optimizer': (OPTIMIZERS, ()),
+  'train': (Loop, ()),
+  'mesh': (mesh_lib.make_mesh, ('devices',)),
+  'paper': (paper, ()),
+}
+
+
+def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the config with all defaults filled in.
+
+  Raises:
+    UserError: a key or value that no constructor takes.
+  """
+  return config_lib.complete_sections(config, SECTIONS, settings)
+
+
+def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: bool = True) -> Task:
+  """Returns the task with its data, which may keep a tokenizer in the workdir.
+
+  read: at once, so that what is wrong shows; else data may wait until they are needed.
+  """
+  given = {'folder': os.path.join(workdir, TOKENIZER) if workdir else None, 'read': read}
+  taken = inspect.signature(SOURCES[config['data']['name']]).parameters
+  given = {name: value for name, value in given.items() if name in taken}
+  with config_lib.user_errors():
+    data = config_lib.build(config['data'], SOURCES, 'data', **given)
+    return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
