@@ -194,6 +194,11 @@ def constructor_of(section: Mapping[str, Any], table: Table, where: str) -> Call
   return _choose(section, table, where)[0]
 
 
+def parameters_of(constructor: Callable[..., Any]) -> list[str]:
+  """Returns the names of the arguments that a config can set."""
+  return list(_parameters(constructor))
+
+
 def groups_of(constructor: Callable[..., Any]) -> dict[str, type]:
   """Returns the parameters that are sections within the section, and their types."""
   return {key: hint for key, (hint, _) in _parameters(constructor).items() if is_group(hint)}
