@@ -145,14 +145,12 @@ def _update(
 ) -> tuple[TrainState, Metrics]:
   key = jax.random.fold_in(state.key, state.step)
 
-  def loss(params: Any, extra: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
-    value, (extra, metrics) = task.loss({'params': params, **extra}, batch, key, train=True)
-    return value, ({name: extra[name] for name in state.extra}, metrics)
+  def sums(params: Any, extra: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
+    _, (extra, metrics) = task.loss({'params': params, **extra}, batch, key, train=True)
+    return metrics['loss'][0], ({name: extra[name] for name in state.extra}, metrics)
 
-  loss_value, grads, extra, metrics = _gradients(loss, state.params, state.extra, batch, accumulate)
-  if axis is not None:
-    loss_value, grads, extra = lax.pmean((loss_value, grads, extra), axis)
-    metrics = lax.psum(metrics, axis)
+  gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
+  loss_value, grads, extra, metrics = gradients(sums, state.params, state.extra, batch, axis)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   ema: Any = ()
@@ -177,32 +175,62 @@ def warmed_up(decay: float, step: Array) -> Array:
   return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
+# The loss is a sum over a weight, and both are summed over all microbatches and devices before they
+# are divided: means of means would weigh examples by what else is in their part of the batch.
+
+
 def _gradients(
-  loss: Callable, params: Any, extra: Any, batch: Batch, accumulate: int
+  sums: Callable, params: Any, extra: Any, batch: Batch, axis: str | None
 ) -> tuple[Array, Any, Any, Metrics]:
-  """Loss and gradients of the batch's mean loss, in `accumulate` microbatches of equal size."""
-  value_and_grad = jax.value_and_grad(loss, has_aux=True)
-  if accumulate == 1:
-    (value, (extra, metrics)), grads = value_and_grad(params, extra, batch)
-    return value, grads, extra, metrics
+  """Returns the batch's loss, its gradients, the other variables and metrics; sums over `axis`.
+
+  sums: from params, extra and a batch to the loss's sum, and (extra, metrics).
+  """
+
+  def mean(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
+    total, (extra_, metrics) = sums(params, extra, batch)
+    return total / _total_weight(metrics, axis), (extra_, metrics)
+
+  (value, (extra, metrics)), grads = jax.value_and_grad(mean, has_aux=True)(params)
+  if axis is not None:
+    value, grads, metrics = lax.psum((value, grads, metrics), axis)
+    extra = lax.pmean(extra, axis)
+  return value, grads, extra, metrics
+
+
+def _accumulated(
+  accumulate: int, sums: Callable, params: Any, extra: Any, batch: Batch, axis: str | None
+) -> tuple[Array, Any, Any, Metrics]:
+  """Returns what `_gradients` does, computed in `accumulate` microbatches of equal size."""
+  value_and_grad = jax.value_and_grad(sums, has_aux=True)
 
   def add(carry: Any, microbatch: Batch) -> tuple[Any, None]:
-    sums, extra = carry
-    (value, (extra, metrics)), grads = value_and_grad(params, extra, microbatch)
-    return (jax.tree.map(jnp.add, sums, (value, grads, metrics)), extra), None
+    totals, extra = carry
+    (_, (extra, metrics)), grads = value_and_grad(params, extra, microbatch)
+    return (jax.tree.map(jnp.add, totals, (grads, metrics)), extra), None
 
   # Examples i, i + accumulate, ... form a microbatch, so that each device keeps its own examples.
   microbatches = jax.tree.map(
     lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
   )
-  shapes = jax.eval_shape(value_and_grad, params, extra, jax.tree.map(lambda x: x[0], microbatches))
-  zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0][0], shapes[1], shapes[0][1][1])
-  )
-  ((value, grads, metrics), extra), _ = lax.scan(
+  first = jax.tree.map(lambda x: x[0], microbatches)
+  (_, (_, metrics)), grads = jax.eval_shape(value_and_grad, params, extra, first)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
+  ((grads, metrics), extra), _ = lax.scan(
     add, (zeros, extra), microbatches, unroll=unrolled(accumulate)
   )
-  return value / accumulate, jax.tree.map(lambda g: g / accumulate, grads), extra, metrics
+  if axis is not None:
+    grads, metrics = lax.psum((grads, metrics), axis)
+    extra = lax.pmean(extra, axis)
+  weight = _total_weight(metrics, None)
+  return metrics['loss'][0] / weight, jax.tree.map(lambda g: g / weight, grads), extra, metrics
+
+
+def _total_weight(metrics: Metrics, axis: str | None) -> Array:
+  """Returns the loss's weight over all devices of `axis`; 1 where there is none to divide by."""
+  weight = metrics['loss'][1]
+  weight = weight if axis is None else lax.psum(weight, axis)
+  return jnp.where(weight > 0, weight, 1)
 
 
 def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:

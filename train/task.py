@@ -68,6 +68,10 @@ class Task(Protocol):
   ) -> tuple[Array, tuple[Variables, Metrics]]:
     """Returns the batch's mean loss (a scalar), the new variables other than `params`, and metrics.
 
+    The metric 'loss' is the sum and the weight of which that mean is made. The step sums both over
+    microbatches and devices before it divides, so that an update does not depend on how the batch
+    is cut. The weight must not depend on the parameters.
+
     `key` is one and the same on every device and in every microbatch of a step. Randomness that
     should differ between examples folds in something of the example (its record number), which
     makes it independent of how many devices share the batch.

@@ -92,6 +92,39 @@ def test_accumulated_microbatches_equal_the_whole_batch(single, layout):
     assert ours['loss'] == pytest.approx(whole['loss'], abs=1e-5)
 
 
+class Unequal(Toy):
+  """The toy with examples that weigh 0 to 30, so that no part of a batch weighs as another."""
+
+  def loss(self, variables, batch, key, *, train):
+    _, (extra, metrics) = super().loss(variables, batch, key, train=train)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['index'])
+    logits, _ = self.network.apply(variables, batch['image'], train=False, mutable=['batch_stats'])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
+    weights = jax.vmap(lambda key: 30 * jax.random.uniform(key) ** 8)(keys)
+    total, weight = jnp.sum(losses * weights), weights.sum()
+    return total / weight, (extra, {**metrics, 'loss': (total, weight)})
+
+
+@pytest.mark.parametrize(
+  ('layout', 'options'),
+  [
+    ((1, 1, 1), {'accumulate': 4}),
+    ((1, 1, 1), {'accumulate': 32}),
+    ((8, 1, 1), {'accumulate': 2}),
+    ((8, 1, 1), {'parallel': 'pmap'}),
+    ((4, 1, 1), {'parallel': 'pmap', 'accumulate': 4}),
+  ],
+  ids=str,
+)
+def test_examples_of_unequal_weight_count_the_same_however_a_batch_is_cut(layout, options):
+  whole, expected = run(task=Unequal(), steps=2)
+  state, history = run(layout, task=Unequal(), steps=2, **options)
+  close(state.params, whole.params)
+  for ours, one in zip(history, expected, strict=True):
+    assert ours['loss'] == pytest.approx(one['loss'], rel=1e-5)
+    assert ours['grad_norm'] == pytest.approx(one['grad_norm'], rel=1e-4)
+
+
 def test_fsdp_stores_a_part_of_each_parameter_and_of_its_momentum():
   state, _ = run((1, 8, 1), steps=1)
   kernel = state.params['Conv_0']['kernel']
