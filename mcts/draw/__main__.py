@@ -1,0 +1,5 @@
+"""Draws a board of a game: see `mcts.draw.diagram.main`."""
+
+from mcts.draw.diagram import main
+
+main()
