@@ -5,6 +5,7 @@ import io
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,7 +19,7 @@ from mcts.go.notation import COLUMNS
 CELL = 40  # pixels between two lines of the board
 INK, WOOD, WHITE, RED, BLUE = '#1c1a18', '#e6bd72', '#fbfaf6', '#c8321e', '#1f5fa8'
 COLOURS = {1: (INK, WHITE), -1: (WHITE, INK)}  # of a stone, and of what is written on it
-STYLE = {'svg.fonttype': 'none', 'svg.hashsalt': 'board', 'text.parse_math': False}
+STYLE: dict[Any, Any] = {'svg.fonttype': 'none', 'svg.hashsalt': 'board'}  # the same file each time
 LINES, STONES, MARKS, SHARES, VARIATION = range(5)  # from the bottom to the top
 
 
@@ -37,8 +38,7 @@ def draw(
   Args:
     stones: [N, N], 1 black, -1 white, 0 empty. Actions are row * N + column, and N^2 the pass.
     last: The move to be marked.
-    visits: [N^2 + 1] numbers or shares of visits by action. The share of each is drawn in blue, that
-      of the pass is written below.
+    visits: [N^2 + 1] numbers or shares of visits by action, drawn in blue; the pass's below.
     ownership: [N, N] in [-1, 1], 1 black's: a square whose area says how sure it is.
     line: A principal variation, numbered from 1.
     to_play: Who plays its first move, 0 black or 1 white.
@@ -48,12 +48,12 @@ def draw(
     ValueError: An array's shape is another one.
   """
   stones = np.sign(np.asarray(stones)).astype(int)
-  size = _check(stones, visits, ownership)
+  size = _check(stones, visits=visits, ownership=ownership)
   notes = ['last move: pass'] if last == size * size else []
   if visits is not None and visits[-1] > 0:
     notes.append(f'pass {100 * visits[-1] / np.sum(visits):.0f} %')
   notes += [f'{i}: pass' for i, action in enumerate(line, 1) if action == size * size]
-  axes = _board(size, title, ',  '.join(notes))
+  figure, axes = _board(size, title, ',  '.join(notes))
   for row, column in np.argwhere(stones):
     fill = COLOURS[stones[row, column]][0]
     _disc(axes, row, column, 0.475, STONES, facecolor=fill, edgecolor=INK, linewidth=1.2)
@@ -65,24 +65,21 @@ def draw(
   if visits is not None and np.sum(visits) > 0:
     _visits(axes, np.asarray(visits, float) / np.sum(visits), stones, hidden=line[:1])
   _variation(axes, line, to_play, size)
-  return axes.figure
+  return figure
 
 
-def _check(stones, visits, ownership) -> int:
+def _check(stones: np.ndarray, **arrays) -> int:
   size = len(stones)
   if stones.shape != (size, size) or not 2 <= size <= len(COLUMNS):
     raise ValueError(f'a board of shape {stones.shape}: must be N x N, N from 2 to {len(COLUMNS)}')
-  if visits is not None and np.shape(visits) != (size * size + 1,):
-    raise ValueError(f'visits of shape {np.shape(visits)}: must be [{size * size + 1}]')
-  if ownership is not None and np.shape(ownership) != (size, size):
-    raise ValueError(
-      f'ownership of shape {np.shape(ownership)}: must be as the board, {size} x {size}'
-    )
+  for name, shape in {'visits': [size * size + 1], 'ownership': [size, size]}.items():
+    if arrays[name] is not None and list(np.shape(arrays[name])) != shape:
+      raise ValueError(f'{name} of shape {np.shape(arrays[name])}: must be {shape}')
   return size
 
 
-def _board(size: int, title: str, note: str) -> Axes:
-  """Returns the axes of an empty board on white, with a line of text above and one below it."""
+def _board(size: int, title: str, note: str) -> tuple[Figure, Axes]:
+  """Returns an empty board on white, with a line of text above it and one below."""
   top, bottom, width = 0.9 * bool(title), 0.7 * bool(note), size + 2
   height = width + top + bottom
   # At 72 dots an inch a point is a pixel, so that widths and sizes of type are in pixels.
@@ -100,9 +97,9 @@ def _board(size: int, title: str, note: str) -> Axes:
     for edge in (-1.08, size + 0.08):
       _label(axes, edge, i, COLUMNS[i], 0.4)
       _label(axes, i, edge, str(size - i), 0.4)
-  for text, row in ((title, -1.85), (note, size + 0.7)):
-    _label(axes, row, (size - 1) / 2, text, min(0.46, 1.75 * width / max(len(text), 1)))
-  return axes
+  for text, place in ((title, -1.85), (note, size + 0.7)):
+    _label(axes, place, (size - 1) / 2, text, min(0.46, 1.75 * width / max(len(text), 1)))
+  return figure, axes
 
 
 def star_points(size: int) -> list[tuple[int, int]]:
@@ -125,10 +122,10 @@ def _square(axes: Axes, row: float, column: float, side: float, layer: int, **st
   axes.add_artist(Rectangle((column, row), side, side, zorder=layer, **style))
 
 
-def _label(axes: Axes, row: float, column: float, text: str, size: float, ink: str = INK, **style):
+def _label(axes: Axes, row: float, column: float, text: str, size: float, **style: Any) -> None:
   # Capitals and digits are about 0.72 of the type's size high.
-  place = column, row + 0.36 * size
-  axes.text(*place, text, fontsize=size * CELL, color=ink, ha='center', **{'zorder': LINES} | style)
+  defaults: dict[str, Any] = {'color': INK, 'zorder': LINES, 'ha': 'center', 'parse_math': False}
+  axes.text(column, row + 0.36 * size, text, fontsize=size * CELL, **defaults | style)
 
 
 def _ownership(axes: Axes, ownership: np.ndarray, stones: np.ndarray) -> None:
@@ -144,7 +141,7 @@ def _ownership(axes: Axes, ownership: np.ndarray, stones: np.ndarray) -> None:
 def _visits(axes: Axes, share: np.ndarray, stones: np.ndarray, hidden: Sequence[int]) -> None:
   """Draws discs on empty points, with the percentage where it is at least one."""
   highest = share[:-1].max()
-  for action in np.flatnonzero((share[:-1] >= 0.001) & (stones.reshape(-1) == 0)):
+  for action in np.flatnonzero((share[:-1] >= 0.001) & (stones.reshape(-1) == 0)).tolist():
     place, part = divmod(action, len(stones)), share[action]
     if part < 0.0095:
       radius = max(0.08, 0.28 * (part / 0.0095) ** 0.5)
@@ -153,7 +150,7 @@ def _visits(axes: Axes, share: np.ndarray, stones: np.ndarray, hidden: Sequence[
     alpha = 0.35 + 0.6 * (part / highest) ** 0.5
     _disc(axes, *place, 0.47, SHARES, facecolor=BLUE, alpha=alpha, linewidth=0)
     if action not in hidden:
-      _label(axes, *place, f'{100 * part:.0f}', 0.4, 'white', weight='bold', zorder=SHARES)
+      _label(axes, *place, f'{100 * part:.0f}', 0.4, color='white', weight='bold', zorder=SHARES)
 
 
 def _variation(axes: Axes, line: Sequence[int], to_play: int, size: int) -> None:
@@ -161,9 +158,9 @@ def _variation(axes: Axes, line: Sequence[int], to_play: int, size: int) -> None
   first = {action: i for i, action in reversed(list(enumerate(line))) if action < size * size}
   for action, i in first.items():
     fill, ink = COLOURS[1 if (to_play + i) % 2 == 0 else -1]
-    place, text = divmod(action, size), str(i + 1)
+    place, height = divmod(action, size), 0.5 if i < 9 else 0.4
     _disc(axes, *place, 0.44, VARIATION, facecolor=fill, edgecolor=BLUE, linewidth=2.4)
-    _label(axes, *place, text, 0.5 if i < 9 else 0.4, ink, weight='bold', zorder=VARIATION)
+    _label(axes, *place, str(i + 1), height, color=ink, weight='bold', zorder=VARIATION)
 
 
 def encode(figure: Figure, kind: str = 'png') -> bytes:
@@ -185,14 +182,10 @@ def save(figure: Figure, path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Draws a board of an SGF file, as the command says."""
-  parser = argparse.ArgumentParser(
-    prog='python -m mcts.draw', description='Draws a board of a game.'
-  )
+  parser = argparse.ArgumentParser('python -m mcts.draw', description='Draws a board of a game.')
   parser.add_argument('game', help='an SGF file; of variations the main line')
   parser.add_argument('--move', type=int, help='how many moves to play; all if not given')
-  parser.add_argument(
-    '--title', help='above the board; players and number of the move if not given'
-  )
+  parser.add_argument('--title', help='above the board; players and move if not given')
   parser.add_argument('--output', help='a file, .png or .svg; text on the terminal if not given')
   options = parser.parse_args(arguments)
   try:
@@ -204,8 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output is None:
       print(notation.board(stones, last), end='')
       return
-    names = [name for name in (' - '.join(filter(None, record.names)),) if name]
-    title = ', '.join([*names, f'after move {count}']) if options.title is None else options.title
+    names = ' - '.join(filter(None, record.names))
+    said = ', '.join(filter(None, (names, f'after move {count}')))
+    title = said if options.title is None else options.title
     save(draw(stones, last=last, title=title), options.output)
   except (OSError, ValueError) as error:
     sys.exit(f'mcts.draw: {error}')

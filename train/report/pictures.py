@@ -1,11 +1,11 @@
 """What a run leaves to look at: what it drew; confusion matrix, samples, first-layer filters.
 
-Pictures become PNG inside the page. Each class here is what `templates/pictures.html` shows.
+`templates/pictures.html` shows it, each picture as a PNG inside the page.
 """
 
 import base64
-import dataclasses
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,18 +22,16 @@ FILTERS = 128
 TEXT = 4000  # characters of a text that a task drew
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-  """A PNG as a data URI; `small` says that its pixels are to be seen as squares."""
+class Picture(NamedTuple):
+  """A PNG as a data URI, what it is, and whether its pixels are to be seen as squares."""
 
   source: str
   alt: str
   small: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-  """A file that a task drew while it trained: one of text, picture and game, or none if damaged."""
+class Drawing(NamedTuple):
+  """A file that a task drew while it trained; without any content if it is damaged."""
 
   name: str
   text: str | None = None
@@ -41,9 +39,8 @@ class Drawing:
   game: boards.Replay | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Confusion:
-  """A confusion matrix, its rows the true classes; a table of `rows`, or a `picture` of many classes.
+class Confusion(NamedTuple):
+  """Counts by true class and prediction, summed over seeds; a `picture` if the classes are many.
 
   A row is (class, [(count, shade in 0..1)], error). mistakes: (true, predicted, count), most first.
   """
@@ -56,24 +53,13 @@ class Confusion:
   mistakes: list[tuple[str, str, int]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
   """A test image; chance is the predicted class's probability, None if unknown."""
 
   picture: Picture
   true: str
   guess: str
   chance: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Filters:
-  """The first of `count` kernels of the first layer, height x width; grey is 0."""
-
-  count: int
-  height: int
-  width: int
-  tiles: list[Picture]
 
 
 def png(pixels: np.ndarray, alt: str, largest: int = 1024, small: int = 80) -> Picture:
@@ -122,29 +108,29 @@ def confusion(runs: list[Folder]) -> Confusion | None:
     return None
   counts = np.sum([evaluation['confusion'] for evaluation in found], axis=0)
   classes = list(map(str, found[0].get('classes') or range(len(counts))))
-  totals, right = np.maximum(counts.sum(1), 1), np.eye(len(counts), dtype=bool)
-  shares = counts / totals[:, None]
+  right = np.eye(len(counts), dtype=bool)
+  shares = counts / np.maximum(counts.sum(1), 1)[:, None]
   # Mistakes are few: their square root makes them visible.
   shade = np.where(right, shares**4, np.sqrt(shares))
+  errors = np.where(counts.any(1), 1 - shares.diagonal(), 1).tolist()
   cells = [
     list(zip(*row, strict=True)) for row in zip(counts.tolist(), shade.tolist(), strict=True)
   ]
-  rows = list(zip(classes, cells, (1 - shares.diagonal()).tolist(), strict=True))
-  picture = png(heat(shade), 'confusion') if len(counts) > TABLE_CLASSES else None
   wrong = np.where(right, 0, counts)
   order = np.argsort(-wrong, axis=None, kind='stable')[:MISTAKES]
-  pairs = [
-    (i, j) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]
-  ]
-  mistakes = [(classes[i], classes[j], int(wrong[i, j])) for i, j in pairs]
-  return Confusion(int(counts.sum()), len(found), classes, rows, picture, mistakes)
+  pairs = [divmod(i, len(counts)) for i in order.tolist() if wrong.flat[i]]
+  return Confusion(
+    total=int(counts.sum()),
+    seeds=len(found),
+    classes=classes,
+    rows=list(zip(classes, cells, errors, strict=True)),
+    picture=png(heat(shade), 'confusion') if len(counts) > TABLE_CLASSES else None,
+    mistakes=[(classes[i], classes[j], int(wrong[i, j])) for i, j in pairs],
+  )
 
 
 def heat(shares: np.ndarray) -> np.ndarray:
-  """Returns [K, K] in 0..1 as RGBA uint8 [K, K, 4]: blue on the diagonal, red off it.
-
-  It is clear where nothing is, so that it lies on a light page and on a dark one.
-  """
+  """Returns [K, K] in 0..1 as RGBA uint8 [K, K, 4]: blue on the diagonal, red off it, 0 is clear."""
   colour = np.where(np.eye(len(shares), dtype=bool)[..., None], (37, 99, 235), (225, 60, 40))
   return np.concatenate([colour, 255 * shares[..., None]], -1).astype(np.uint8)
 
@@ -153,32 +139,26 @@ def samples(run: Folder) -> list[Sample]:
   """Returns test images with predictions; an empty list if eval_figures.npz has none."""
   if not {'images', 'labels', 'predictions'} <= run.pixels.keys():
     return []
-  images, labels, guesses = (
-    run.pixels[key][:SAMPLES] for key in ('images', 'labels', 'predictions')
-  )
+  images, labels, guesses = (run.pixels[key] for key in ('images', 'labels', 'predictions'))
   if images.dtype != np.uint8:  # floats in 0..1
     images = np.clip(np.round(255 * images), 0, 255).astype(np.uint8)
-  chances = run.pixels.get('probabilities', np.full(len(images), np.nan))[:SAMPLES].tolist()
-  names = dict(enumerate(map(str, run.evaluation.get('classes') or [])))
+  chances = run.pixels.get('probabilities', np.full(len(images), np.nan)).tolist()
+  classes = dict(enumerate(map(str, run.evaluation.get('classes') or [])))
   found = []
   for image, label, prediction, chance in zip(images, labels, guesses, chances, strict=True):
-    true, guess = (names.get(int(i), str(i)) for i in (label, prediction))
+    true, guess = (classes.get(int(i), str(i)) for i in (label, prediction))
     picture = png(image, f'{true}, predicted {guess}', THUMBNAIL)
     found.append(Sample(picture, true, guess, None if np.isnan(chance) else chance))
-  return found
+  return found[:SAMPLES]
 
 
-def filters(run: Folder) -> Filters | None:
-  """Returns the first layer's kernels, None if eval_figures.npz has none."""
-  if 'filters' not in run.pixels:
-    return None
-  tiles = filter_tiles(run.pixels['filters'])
-  count, height, width, _ = tiles.shape
-  return Filters(count, height, width, [png(tile, 'filter') for tile in tiles[:FILTERS]])
+def filters(run: Folder) -> list[Picture]:
+  """Returns the first FILTERS kernels of the first layer."""
+  return [png(tile, 'filter') for tile in filter_tiles(run.pixels['filters'])[:FILTERS]]
 
 
 def filter_tiles(filters: np.ndarray) -> np.ndarray:
-  """Returns kernels float [h, w, c, n] as uint8 [n, h, w, 1 or 3]; grey is 0, each on its own range.
+  """Returns kernels float [h, w, c, n] as uint8 [n, h, w, 1 or 3]: grey is 0, each has its own range.
 
   Kernels of three channels are shown in colour, of any other number by their mean.
   """

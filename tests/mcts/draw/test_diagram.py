@@ -6,9 +6,8 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from mcts.draw import diagram
 from mcts.go import notation, sgf
@@ -51,7 +50,7 @@ def everything(size=9):
     ownership=rng.uniform(-1, 1, (size, size)),
     line=[int(x) for x in empty[4:8]] + [size * size],
     to_play=1,
-    title='Who < owns $& what$?',
+    title='Who < owns $&$ what?',
   )
 
 
@@ -60,7 +59,7 @@ def test_svg_is_well_formed_and_says_what_is_seen():
   svg = diagram.encode(picture, 'svg')
   root = xml.etree.ElementTree.fromstring(svg)
   texts = [x.text for x in root.iter('{http://www.w3.org/2000/svg}text')]
-  assert {'Who < owns $& what$?', 'pass 2 %,  5: pass'} <= set(texts)
+  assert {'Who < owns $&$ what?', 'pass 2 %,  5: pass'} <= set(texts)
   assert texts.count('57') == 1 and texts.count('29') == 1 and '4' in texts  # shares, and a move
   assert texts.count('J') == 2 and 'I' not in texts
 
