@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with the paper's number beside ours, curves, mistakes, settings.
+"""The report of a run: one HTML file with the paper's number beside ours, curves and mistakes.
 
 `launch.py report` writes it from what one run folder or several hold. Read in this order:
 
@@ -11,5 +11,5 @@
   elo_curves   Elo from the matches that self-play logged.
   scaling      Fits the scaling law of language models to a sweep.
 
-`launch.py` alone imports this room, and it imports of `train` only the core. Nothing here starts JAX.
+`launch.py` alone imports this room. It needs of `train` the core alone, and starts no JAX.
 """

@@ -35,9 +35,6 @@ STYLE: dict[Any, Any] = {
   'svg.fonttype': 'none',  # text stays text
   'svg.hashsalt': 'report',  # the same file each time
   'text.parse_math': False,
-  **dict.fromkeys([f'axes.spines.{side}' for side in ('left', 'right', 'top', 'bottom')], False),
-  **{f'{axis}tick.major.{name}': n for axis in 'xy' for name, n in (('size', 0), ('pad', 7))},
-  **{f'{axis}tick.labelcolor': SOFT for axis in 'xy'},
 }
 
 
@@ -124,6 +121,8 @@ def chart(
     figure = Figure(figsize=(width / 72, HEIGHT / 72), dpi=72)  # one SVG unit is a point
     size = (width - LEFT - RIGHT) / width, (HEIGHT - TOP - BOTTOM) / HEIGHT
     axes = figure.add_axes((LEFT / width, BOTTOM / HEIGHT, *size))
+    axes.set_frame_on(False)
+    axes.tick_params(length=0, pad=7, labelcolor=SOFT)
     axes.grid(axis='y', color=GRID, linewidth=1, clip_on=False)
     for line in lines:
       _draw(axes, thin(line))
@@ -194,7 +193,7 @@ def _log_axis(axes: Axes, name: str, values: np.ndarray) -> None:
 
 
 def _themed(figure: Figure) -> Markup:
-  """Returns the content of the figure's SVG, in the page's colours and without matplotlib's fonts."""
+  """Returns the content of the figure's SVG, in the page's colours and fonts."""
   file = io.StringIO()
   figure.savefig(file, format='svg', transparent=True)
   svg = file.getvalue()
@@ -203,12 +202,12 @@ def _themed(figure: Figure) -> Markup:
   svg = re.sub(
     r' id="\w+_\d+"| id="matplotlib[^"]*"|<!--.*?-->| transform="rotate\(-0 .*?"|\n', ' ', svg
   )
-  svg = re.sub(r'font-(size|family): [^;]*; ?', '', svg)
+  svg = re.sub(r'font(-size|-family)?: [^;]*; ?', '', svg)
   return Markup(re.sub('#00f[ab]0.', lambda colour: STAND_INS[colour[0]], svg))
 
 
 def _readout(axes: Axes, lines: list[Line], text: Callable[[float], str], over: str) -> Markup:
-  """Returns strips that show the values near them under the pointer, or by a tap: without a script."""
+  """Returns strips that show the values near them under the pointer, or by a tap."""
   if not lines:
     return Markup('')
   steps = np.unique(np.concatenate([line.steps for line in lines]))

@@ -1,8 +1,8 @@
-"""The page that says what a run came to: the paper's number, ours, curves, mistakes, settings.
+"""Writes the page that says what a run came to: the paper's number, ours, curves, mistakes, settings.
 
-It is one file (styles, charts and pictures inside it, no network, and no script but what goes through a
-game's moves), made from the files of one run folder or of many. Runs that differ in the seed alone are
-one experiment. `templates/report.html` says what it looks like.
+It is one file (styles, charts and pictures inside it, no network, and no script but what goes through
+a game's moves), made from the files of one run folder or of many. Runs that differ in the seed alone
+are one experiment. `templates/report.html` says what it looks like.
 """
 
 import dataclasses
@@ -10,11 +10,11 @@ import datetime
 import functools
 import os
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
 
+from train import workdir as workdir_lib
 from train.config import UserError
 from train.report import charts, pictures, results, scaling
 from train.report.charts import Chart, Line, brief, percent
@@ -46,24 +46,18 @@ class Experiment:
 
 
 def write(workdirs: list[str], output: str | None = None) -> str:
-  """Writes the page and returns its path.
-
-  Args:
-    workdirs: Run folders.
-    output: A file; the first folder's report.html if None.
+  """Writes the page of some run folders to `output` or the first one's report.html; returns its path.
 
   Raises:
     UserError: `workdirs` is empty, or one of them is not a run folder.
   """
   if not workdirs:
     raise UserError('no workdir given: name one run folder or more, as --workdir=runs/a,runs/b')
-  path = Path(output or os.path.join(workdirs[0], 'report.html'))
+  path = output or os.path.join(workdirs[0], 'report.html')
   text = page([with_elo(results.read(workdir)) for workdir in workdirs])
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text, encoding='utf-8')
-  partial.replace(path)
-  return str(path)
+  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  workdir_lib.write_text(path, text)
+  return path
 
 
 def page(folders: list[Folder]) -> str:
@@ -71,17 +65,16 @@ def page(folders: list[Folder]) -> str:
   groups = results.groups(folders)
   found = [Experiment(*both) for both in zip(labels(groups), groups, strict=True)]
   words = words_of(found[0].first.config)
-  large, small = curves(found, words)
   points = scaling.points(folders, parameters) if len(found) > 2 else []
+  papers = {one.number.title for one in found}
   return template('report.html').render(
     experiments=found,
     title=title(found),
-    paper=', '.join({one.number.title for one in found}) if same_paper(found) else '',
+    paper=papers.pop() if len(papers) == 1 else '',
     paper_notes=dict.fromkeys(one.number.note for one in found if one.number.note),
     remarks=[(run.path, *said) for one in found for run in one.runs for said in remarks(run)],
     facts=facts(found[0].runs, words),
-    large=large,
-    small=small,
+    charts=curves(found, words),
     law=scaling.report(points),
     settings=settings(found),
     runs=[(run, results.number([run])) for run in folders],
@@ -91,15 +84,10 @@ def page(folders: list[Folder]) -> str:
 
 def template(name: str) -> jinja2.Template:
   """Loads a template; whatever text it is given is escaped."""
-  env = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(TEMPLATES),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  env.filters |= {'brief': brief, 'percent': percent, 'duration': duration}
-  env.globals |= {'results': results, 'pictures': pictures, 'charts': charts}
+  loader = jinja2.FileSystemLoader(TEMPLATES)
+  env = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+  env.filters |= {'brief': brief, 'duration': duration}
+  env.globals |= {'results': results, 'pictures': pictures, 'HEIGHT': charts.HEIGHT}
   env.globals |= {'checkpoint': checkpoint, 'seconds': seconds, 'origin': origin}
   return env.get_template(name)
 
@@ -128,10 +116,6 @@ def labels(groups: list[list[Folder]]) -> list[str]:
   return [', '.join(f'{key.split(".")[-1]} {one.get(key)}' for key in keys) for one in flat]
 
 
-def same_paper(experiments: list[Experiment]) -> bool:
-  return len({one.number.title for one in experiments}) == 1
-
-
 # -------- head --------
 
 
@@ -148,15 +132,15 @@ def origin(found: results.Number, members: int) -> str:
 
 def remarks(run: Folder) -> list[tuple[str, str, str]]:
   """Says what is missing from a run and what to do about it: (words, command, words)."""
-  found = [(f'{name} is damaged and left out.', '', '') for name in run.broken]
+  said = [f'{name} is damaged and left out.' for name in run.broken]
   steps = (run.config.get('train') or {}).get('steps')
   if (Path(run.path) / 'nan').exists():
-    words = 'it stopped on a value that is not finite; its folder nan has the state.'
-    found.append((words, '', ''))
+    said.append('it stopped on a value that is not finite; its folder nan has the state.')
   if not run.curves:
-    found.append(('no metrics yet.', '', ''))
+    said.append('no metrics yet.')
   elif steps and run.step < steps:
-    found.append((f'at step {run.step:,} of {steps:,}: not its last word.', '', ''))
+    said.append(f'at step {run.step:,} of {steps:,}: not its last word.')
+  found = [(words, '', '') for words in said]
   if not run.evaluation:
     adds = f' adds {words_of(run.config).evaluation}.'
     found.append(('not evaluated yet; ', f'python launch.py eval --workdir={run.path}', adds))
@@ -165,8 +149,8 @@ def remarks(run: Folder) -> list[tuple[str, str, str]]:
 
 def facts(runs: list[Folder], words: ReportWords) -> dict[str, str]:
   """Returns what produced the numbers, so that they can be produced again."""
-  run, start = runs[0], runs[0].starts[-1] if runs[0].starts else {}
-  processes = start.get('process_count', 1)
+  run = runs[0]
+  processes = run.start.get('process_count', 1)
   began = run.starts[0].get('time', '') if run.starts else ''
   pairs = {
     'Command': results.command(run),
@@ -221,33 +205,34 @@ def duration(value: float) -> str:
 # -------- curves --------
 
 
-def curves(experiments: list[Experiment], words: ReportWords) -> tuple[list[Chart], list[Chart]]:
-  """Returns a chart for each measure that any run has: large those of held-out data, small the rest."""
+def curves(experiments: list[Experiment], words: ReportWords) -> list[Chart]:
+  """Returns a chart for each measure that any run has: wide ones of held-out data, then the rest."""
   found = dict.fromkeys(name for one in experiments for run in one.runs for name in run.curves)
   measures: dict[str, set[str]] = {}
   for split, _, name in (key.partition('/') for key in found):
     if split != 'time' or is_rate(name):
       measures.setdefault(name, set()).add(split)
-  first = [name for name in words.measures if name in measures]
-  order = first + [name for name in measures if name not in first]
-  main = [name for name in order if name in words.matches or measures[name] & HELD_OUT]
-  others = sorted({key.partition('/')[0] for key in found} - ROLES.keys())
-  colours = ROLES | {split: charts.OTHER + i for i, split in enumerate(others)}
-
-  def draw(name: str, width: int) -> Chart:
-    heading = (HEADINGS | dict(words.headings)).get(name) or name.replace('_', ' ').capitalize()
-    return measure(name, heading, experiments, colours, width)
-
-  large = [draw(name, charts.WIDTH) for name in main]
-  return large, [draw(name, charts.SMALL) for name in order if name not in main]
+  others = sorted(set().union(*measures.values()) - ROLES.keys())
+  colours = ROLES | {split: charts.OTHER + 1 + i for i, split in enumerate(others)}
+  drawn = []
+  order = [name for name in words.measures if name in measures]
+  for name in dict.fromkeys([*order, *measures]):
+    wide = name in words.matches or measures[name] & HELD_OUT
+    drawn.append(measure(name, words, experiments, colours, charts.WIDTH if wide else charts.SMALL))
+  return sorted(drawn, key=lambda chart: -chart.width)
 
 
 def is_rate(name: str) -> bool:
+  """Returns whether a metric `time/NAME` has a chart, which begins at 0."""
   return name.endswith('_per_second') or name == 'mfu'
 
 
 def measure(
-  name: str, heading: str, experiments: list[Experiment], colours: dict[str, int], width: int
+  name: str,
+  words: ReportWords,
+  experiments: list[Experiment],
+  colours: dict[str, int],
+  width: int,
 ) -> Chart:
   """Returns the chart of one measure: colours tell the splits of one experiment, or experiments."""
   lines, many = [], len(experiments) > 1
@@ -256,10 +241,10 @@ def measure(
     for key in sorted(keys, reverse=True):  # train before test
       split = key.partition('/')[0]
       label = f'{one.label} {split if len(keys) > 1 else ""}'.strip()
-      dashed = many and split == 'train' and len(keys) > 1  # the colour is the experiment's
+      dashed = many and split == 'train' and len(keys) > 1
       lines += over_seeds(one.runs, key, label, i if many else colours[split], dashed)
   return charts.chart(
-    heading,
+    (HEADINGS | dict(words.headings)).get(name) or name.replace('_', ' ').capitalize(),
     lines,
     text=percent if results.is_fraction(name) else brief,
     log=name == 'loss' or 'error' in name,
@@ -304,17 +289,15 @@ def parameters(config: dict) -> int | None:
 # -------- settings --------
 
 
-def settings(experiments: list[Experiment]) -> dict[str, Any]:
-  """Returns what differs, as rows (key, value of each), and what is shared, by section."""
+def settings(experiments: list[Experiment]) -> tuple[list[tuple], dict[str, dict[str, str]]]:
+  """Returns rows (key, value of each experiment) of what differs, and sections of what is shared."""
   configs = [one.first.config for one in experiments]
   flat, keys = [results.flatten(config) for config in configs], results.differences(configs)
-  differing = [(key, *(plain(one.get(key, '–')) for one in flat)) for key in keys]
   sections: dict[str, dict[str, str]] = {}
-  for key, value in flat[0].items():
-    if key not in (*keys, 'seed'):
-      section, _, name = key.rpartition('.')
-      sections.setdefault(section or 'run', {})[name] = plain(value)
-  return {'differing': differing, 'sections': sections}
+  for key in [key for key in flat[0] if key not in (*keys, 'seed')]:
+    section, _, name = key.rpartition('.')
+    sections.setdefault(section or 'run', {})[name] = plain(flat[0][key])
+  return [(key, *(plain(one.get(key, '–')) for one in flat)) for key in keys], sections
 
 
 def plain(value: object) -> str:

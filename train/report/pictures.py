@@ -130,7 +130,7 @@ def confusion(runs: list[Folder]) -> Confusion | None:
 
 
 def heat(shares: np.ndarray) -> np.ndarray:
-  """Returns [K, K] in 0..1 as RGBA uint8 [K, K, 4]: blue on the diagonal, red off it, 0 is clear."""
+  """Returns [K, K] in 0..1 as RGBA uint8 [K, K, 4]: blue on the diagonal, red off it."""
   colour = np.where(np.eye(len(shares), dtype=bool)[..., None], (37, 99, 235), (225, 60, 40))
   return np.concatenate([colour, 255 * shares[..., None]], -1).astype(np.uint8)
 
@@ -158,9 +158,9 @@ def filters(run: Folder) -> list[Picture]:
 
 
 def filter_tiles(filters: np.ndarray) -> np.ndarray:
-  """Returns kernels float [h, w, c, n] as uint8 [n, h, w, 1 or 3]: grey is 0, each has its own range.
+  """Returns kernels float [h, w, c, n] as uint8 [n, h, w, 1 or 3], each on its own range.
 
-  Kernels of three channels are shown in colour, of any other number by their mean.
+  Grey is 0. Kernels of three channels are shown in colour, of any other number by their mean.
   """
   tiles = np.moveaxis(np.asarray(filters, np.float32), -1, 0)
   if tiles.shape[-1] != 3:

@@ -1,10 +1,10 @@
 """Fits the scaling law of language models to runs of several sizes and lengths.
 
-L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3: approach 3).
-N counts parameters without embeddings, as Kaplan et al. 2020 (arXiv 2001.08361, section 2.1) do: networks
-of different depths then lie on one curve, and a vocabulary that outweighs a small network does not bend
-it. D counts the tokens trained on; L is in nats a token, at the end of a run whose learning rate was
-scheduled for just that run.
+L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3: approach
+3). N counts parameters without embeddings, as Kaplan et al. 2020 (arXiv 2001.08361, section 2.1) do:
+networks of different depths then lie on one curve, and a vocabulary that outweighs a small network
+does not bend it. D counts the tokens trained on; L is in nats a token, at the end of a run whose
+learning rate was scheduled for just that run.
 """
 
 import dataclasses
@@ -93,7 +93,7 @@ def _tokens(run: Folder) -> int:
 
 
 def fit(points: list[Point]) -> Law:
-  """Returns the law with the least Huber loss between the logarithms of L and of `points`' losses."""
+  """Returns the law with the least Huber loss between log L and the logarithms of the losses."""
   grid = np.array(list(itertools.product(*GRID.values())), float)  # [starts, 5]
   error = abs(_residuals(grid.T[..., None], points)) / HUBER_DELTA
   misfit = np.where(error < 1, error**2 / 2, error - 0.5).sum(1)
@@ -102,7 +102,7 @@ def fit(points: list[Point]) -> Law:
 
 
 def spread(points: list[Point], law: Law) -> Law:
-  """Returns the jackknife's standard error of each constant: of fits that leave out one run each."""
+  """Returns the jackknife's standard error of each constant, from fits without one run each."""
   start, n = np.array([*np.log([law.A, law.B, law.E]), law.alpha, law.beta]), len(points)
   fits = [_descend(start, points[:i] + points[i + 1 :])[1] for i in range(n)]
   return Law(*(np.std(list(map(dataclasses.astuple, fits)), axis=0) * math.sqrt(n - 1)).tolist())
