@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -104,14 +105,10 @@ def _board(size: int, title: str, note: str) -> tuple[Figure, Axes]:
 
 def star_points(size: int) -> list[tuple[int, int]]:
   """Returns (row, column) of the dots of a board, as it is usually printed."""
-  if size < 7:
-    return [(size // 2, size // 2)] if size == 5 else []
-  edge = 3 if size > 11 else 2
-  sides = [edge, size - 1 - edge]
-  if size % 2 and size >= 15:
-    sides.insert(1, size // 2)
-  middle = {(size // 2, size // 2)} if size % 2 else set()
-  return sorted({(row, column) for row in sides for column in sides} | middle)
+  edge, middle = (3 if size > 11 else 2), size // 2
+  sides = {edge, size - 1 - edge} | ({middle} if size % 2 and size >= 15 else set())
+  points = set(itertools.product(sides, sides)) if size >= 7 else set()
+  return sorted(points | ({(middle, middle)} if size % 2 and size >= 5 else set()))
 
 
 def _disc(axes: Axes, row: float, column: float, radius: float, layer: int, **style) -> None:

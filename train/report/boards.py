@@ -3,16 +3,15 @@
 `templates/game.html` draws it, with the page's only script; without it the last position is seen.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 FILE = 'game.txt'  # as tasks name it
 STONES = {'X': 'first', 'O': 'second'}  # of the player who moves first, and of the other
 
 
-@dataclasses.dataclass(frozen=True)
-class Stone:
+class Stone(NamedTuple):
   """A stone on column x and row y, there after move `begin` and gone after move `end`."""
 
   x: int
@@ -22,8 +21,7 @@ class Stone:
   end: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Replay:
+class Replay(NamedTuple):
   """A game on a board of `rows` x `columns` points."""
 
   rows: int

@@ -1,8 +1,8 @@
-"""Writes the page that says what a run came to: the paper's number, ours, curves, mistakes, settings.
+"""Writes the page that says what a run came to: the paper's number, ours, curves, settings.
 
-It is one file (styles, charts and pictures inside it, no network, and no script but what goes through
-a game's moves), made from the files of one run folder or of many. Runs that differ in the seed alone
-are one experiment. `templates/report.html` says what it looks like.
+It is one file (styles, charts and pictures inside it, no network, and no script but what goes
+through a game's moves), made from the files of one run folder or of many. Runs that differ in the
+seed alone are one experiment. `templates/report.html` says what it looks like.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Experiment:
 
 
 def write(workdirs: list[str], output: str | None = None) -> str:
-  """Writes the page of some run folders to `output` or the first one's report.html; returns its path.
+  """Writes the page to `output`, the first folder's report.html by default; returns the path.
 
   Raises:
     UserError: `workdirs` is empty, or one of them is not a run folder.
@@ -106,7 +106,7 @@ def subject(run: Folder) -> str:
 
 
 def labels(groups: list[list[Folder]]) -> list[str]:
-  """Returns what tells each group apart: its values of the keys that differ, or its folder's name."""
+  """Returns what tells each group apart: the values that differ, or its folder's name."""
   if len(groups) == 1:
     return ['']
   keys = results.differences([runs[0].config for runs in groups])
@@ -206,7 +206,7 @@ def duration(value: float) -> str:
 
 
 def curves(experiments: list[Experiment], words: ReportWords) -> list[Chart]:
-  """Returns a chart for each measure that any run has: wide ones of held-out data, then the rest."""
+  """Returns a chart of each measure: wide ones of held-out data, then the rest."""
   found = dict.fromkeys(name for one in experiments for run in one.runs for name in run.curves)
   measures: dict[str, set[str]] = {}
   for split, _, name in (key.partition('/') for key in found):
@@ -290,7 +290,7 @@ def parameters(config: dict) -> int | None:
 
 
 def settings(experiments: list[Experiment]) -> tuple[list[tuple], dict[str, dict[str, str]]]:
-  """Returns rows (key, value of each experiment) of what differs, and sections of what is shared."""
+  """Returns rows (key, each one's value) of what differs, and sections of what is shared."""
   configs = [one.first.config for one in experiments]
   flat, keys = [results.flatten(config) for config in configs], results.differences(configs)
   sections: dict[str, dict[str, str]] = {}

@@ -29,25 +29,15 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps int [N] rising, values float [N] 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-  """One run folder as it lies on disk.
-
-  Attributes:
-    path: As it was given.
-    config: config.json.
-    starts: run.json's entries, one a start or resumption.
-    curves: Metric name to curve, of metrics.jsonl.
-    evaluation: eval.json.
-    pixels: Those of PIXELS that eval_figures.npz has.
-    broken: Names of files that are damaged; these, and those that are missing, are empty here.
-  """
+  """One run folder as it lies on disk; a part that is missing is empty."""
 
   path: str
   config: dict
-  starts: list[dict]
-  curves: dict[str, Curve]
-  evaluation: dict
-  pixels: dict[str, np.ndarray]
-  broken: tuple[str, ...] = ()
+  starts: list[dict]  # run.json: one entry a start or resumption
+  curves: dict[str, Curve]  # metrics.jsonl by metric name
+  evaluation: dict  # eval.json
+  pixels: dict[str, np.ndarray]  # eval_figures.npz
+  broken: tuple[str, ...] = ()  # names of damaged files, whose parts are empty
 
   @property
   def step(self) -> int:
@@ -160,23 +150,14 @@ def differences(configs: list[dict]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-  """The paper's number beside ours.
-
-  Attributes:
-    metric: Its name, as 'test/error'.
-    paper: The paper's value; None if it has none.
-    title: The paper.
-    note: What the config has to say on the comparison.
-    values: Ours, one entry a seed that has one.
-    evaluated: Whether every value is from an eval.json, none merely from the curves.
-  """
+  """The paper's number beside ours."""
 
   metric: str
   paper: float | None
-  title: str
-  note: str
-  values: tuple[float, ...]
-  evaluated: bool
+  title: str  # the paper
+  note: str  # what the config has to say on the comparison
+  values: tuple[float, ...]  # ours, one entry a seed that has one
+  evaluated: bool  # every value is from an eval.json, none merely from the curves
 
   @property
   def mean(self) -> float | None:
