@@ -2,4 +2,5 @@
 
 from mcts.draw.diagram import main
 
-main()
+if __name__ == '__main__':
+  main()

@@ -74,7 +74,7 @@ def page(folders: list[Folder]) -> str:
     paper_notes=dict.fromkeys(one.number.note for one in found if one.number.note),
     remarks=[(run.path, *said) for one in found for run in one.runs for said in remarks(run)],
     facts=facts(found[0].runs, words),
-    charts=curves(found, words),
+    curves=curves(found, words),
     law=scaling.report(points),
     settings=settings(found),
     runs=[(run, results.number([run])) for run in folders],
@@ -87,7 +87,7 @@ def template(name: str) -> jinja2.Template:
   loader = jinja2.FileSystemLoader(TEMPLATES)
   env = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
   env.filters |= {'brief': brief, 'duration': duration}
-  env.globals |= {'results': results, 'pictures': pictures, 'HEIGHT': charts.HEIGHT}
+  env.globals |= {'results': results, 'pictures': pictures, 'charts': charts}
   env.globals |= {'checkpoint': checkpoint, 'seconds': seconds, 'origin': origin}
   return env.get_template(name)
 

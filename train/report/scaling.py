@@ -3,8 +3,8 @@
 L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3, its
 approach 3). N counts parameters without embeddings, as Kaplan et al. 2020 (arXiv 2001.08361,
 section 2.1) do: networks of different depths then lie on one curve, and a vocabulary that outweighs
-a small network does not bend it. D counts the tokens trained on; L is in nats a token, at the end of
-a run whose learning rate was scheduled for just that run.
+a small network does not bend it. D counts the tokens trained on; L is in nats a token, at the end
+of a run whose learning rate was scheduled for just that run.
 """
 
 import dataclasses

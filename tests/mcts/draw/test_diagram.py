@@ -2,6 +2,7 @@
 
 import io
 import re
+import runpy
 import xml.etree.ElementTree
 
 import numpy as np
@@ -132,6 +133,13 @@ def test_command(tmp_path, capsys):
     diagram.main([str(game), '--move=3', f'--output={tmp_path / name}'])
     assert (tmp_path / name).stat().st_size > 1000
   assert re.search('Ann - Ben, after move 3', (tmp_path / 'a.svg').read_text())
+
+
+def test_the_package_is_the_command(tmp_path, capsys, monkeypatch):
+  (tmp_path / 'game.sgf').write_text('(;SZ[5];B[aa])')
+  monkeypatch.setattr('sys.argv', ['draw', str(tmp_path / 'game.sgf')])
+  runpy.run_module('mcts.draw', run_name='__main__')
+  assert ' 5(X). . . . 5' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.config import UserError
-from train.report import charts, pictures, results
+from train.report import charts, pictures, results, words
 from train.report import page as page_lib
 
 ROOT = Path(__file__).parents[3]
@@ -207,6 +207,20 @@ def test_many_classes_make_a_picture_of_the_confusion(tmp_path):
   page = Path(page_lib.write([path])).read_text()
   assert 'class="heat"' in page and 'class="confusion"' not in page
   assert '799 examples' in page
+
+
+def test_all_metrics_of_an_evaluation_are_listed(tmp_path):
+  path = run_folder(tmp_path / 'a')
+  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
+  write(tmp_path / 'a' / 'eval.json', old | {'metrics': {'test/error': 0.01, 'test/loss': 0.5}})
+  seen = text_of(Path(page_lib.write([path])).read_text())
+  assert 'Metric Value test/error 1.00 % test/loss 0.500' in seen
+
+
+def test_every_task_has_words():
+  from train.tasks import TASKS
+
+  assert words.WORDS.keys() == TASKS.keys()
 
 
 def test_writing_a_page_starts_no_jax(tmp_path):
