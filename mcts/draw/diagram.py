@@ -1,29 +1,30 @@
-"""A Go board as SVG and as PNG, with visit shares, ownership and a line of play.
-
-`diagram` says what is to be seen as shapes, `mcts.draw.shapes` writes them as `svg` or `png`.
-`python -m mcts.draw.diagram GAME.sgf --move=36 --output=board.png` draws the board after 36 moves.
-"""
+"""Draws a Go board with visit shares, ownership and a line of play."""
 
 import argparse
-import dataclasses
+import io
+import itertools
+import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 
-from mcts.draw.shapes import INK, Box, Disc, Label, Line, Picture, save
-from mcts.go import notation
+from mcts.go import notation, sgf
 from mcts.go.notation import COLUMNS
 
-CELL = 40.0  # units between two lines of the board
-WOOD, WHITE, RED, BLUE = '#e6bd72', '#fbfaf6', '#c8321e', '#1f5fa8'
+CELL = 40  # pixels between two lines of the board
+INK, WOOD, WHITE, RED, BLUE = '#1c1a18', '#e6bd72', '#fbfaf6', '#c8321e', '#1f5fa8'
 COLOURS = {1: (INK, WHITE), -1: (WHITE, INK)}  # of a stone, and of what is written on it
+STYLE: dict[Any, Any] = {'svg.fonttype': 'none', 'svg.hashsalt': 'board'}  # the same file each time
+LINES, STONES, MARKS, SHARES, VARIATION = range(5)  # from the bottom to the top
 
 
-# -------- the picture --------
-
-
-def diagram(
+def draw(
   stones,
   *,
   last: int | None = None,
@@ -32,174 +33,156 @@ def diagram(
   line: Sequence[int] = (),
   to_play: int = 0,
   title: str = '',
-) -> Picture:
-  """The picture of a board `[N, N]` (1 black, -1 white); actions as everywhere, N^2 the pass.
+) -> Figure:
+  """Returns the picture of a board, in which a unit of the axes is the distance of two lines.
 
-  last: the move to be marked.
-  visits: `[N^2 + 1]` numbers or shares of visits by action; the share of each is drawn in blue,
-    that of the pass is written below.
-  ownership: `[N, N]` in [-1, 1], 1 black's: a square whose area says how sure it is.
-  line: a principal variation, numbered from 1, `to_play` (0 black, 1 white) beginning.
+  Args:
+    stones: [N, N], 1 black, -1 white, 0 empty. Actions are row * N + column, and N^2 the pass.
+    last: The move to be marked.
+    visits: [N^2 + 1] numbers or shares of visits by action, drawn in blue; the pass's below.
+    ownership: [N, N] in [-1, 1], 1 black's: a square whose area says how sure it is.
+    line: A principal variation, numbered from 1.
+    to_play: Who plays its first move, 0 black or 1 white.
+    title: Above the board.
+
+  Raises:
+    ValueError: An array's shape is another one.
   """
   stones = np.sign(np.asarray(stones)).astype(int)
-  size = _check(stones, visits, ownership)
-  notes = []
-  shapes = [*_board(size), *_stones(stones), *_ownership(ownership, stones)]
+  size = _check(stones, visits=visits, ownership=ownership)
+  notes = ['last move: pass'] if last == size * size else []
+  if visits is not None and visits[-1] > 0:
+    notes.append(f'pass {100 * visits[-1] / np.sum(visits):.0f} %')
+  notes += [f'{i}: pass' for i, action in enumerate(line, 1) if action == size * size]
+  figure, axes = _board(size, title, ',  '.join(notes))
+  for row, column in np.argwhere(stones):
+    fill = COLOURS[stones[row, column]][0]
+    _disc(axes, row, column, 0.475, STONES, facecolor=fill, edgecolor=INK, linewidth=1.2)
   if last is not None and last < size * size:
-    x, y = _place(last, size)
-    ink = COLOURS[stones[divmod(last, size)] or 1][1]
-    shapes.append(Disc(x, y, 0.22 * CELL, None, RED if ownership is not None else ink, 2.6))
-  elif last is not None:
-    notes.append('last move: pass')
-  shapes += _visits(visits, stones, size, set(line[:1]))
-  shapes += _variation(line, to_play, size)
-  if visits is not None and float(visits[size * size]) > 0:
-    notes.append(f'pass {_percent(visits[size * size] / np.sum(visits))} %')
-  notes += [f'{i + 1}: pass' for i, action in enumerate(line) if action == size * size]
-  return _framed(shapes, size, title, ',  '.join(notes))
+    ink = RED if ownership is not None else COLOURS[stones.flat[last] or 1][1]
+    _disc(axes, *divmod(last, size), 0.22, SHARES, fill=False, edgecolor=ink, linewidth=2.6)
+  if ownership is not None:
+    _ownership(axes, np.clip(ownership, -1, 1), stones)
+  if visits is not None and np.sum(visits) > 0:
+    _visits(axes, np.asarray(visits, float) / np.sum(visits), stones, hidden=line[:1])
+  _variation(axes, line, to_play, size)
+  return figure
 
 
-def _check(stones, visits, ownership) -> int:
+def _check(stones: np.ndarray, **arrays) -> int:
   size = len(stones)
   if stones.shape != (size, size) or not 2 <= size <= len(COLUMNS):
     raise ValueError(f'a board of shape {stones.shape}: must be N x N, N from 2 to {len(COLUMNS)}')
-  if visits is not None and np.shape(visits) != (size * size + 1,):
-    raise ValueError(f'visits of shape {np.shape(visits)}: must be [{size * size + 1}]')
-  if ownership is not None and np.shape(ownership) != (size, size):
-    raise ValueError(
-      f'ownership of shape {np.shape(ownership)}: must be as the board, {size} x {size}'
-    )
+  for name, shape in {'visits': [size * size + 1], 'ownership': [size, size]}.items():
+    if arrays[name] is not None and list(np.shape(arrays[name])) != shape:
+      raise ValueError(f'{name} of shape {np.shape(arrays[name])}: must be {shape}')
   return size
 
 
-def _place(action: int, size: int) -> tuple[float, float]:
-  row, column = divmod(int(action), size)
-  return (column + 1.5) * CELL, (row + 1.5) * CELL
-
-
-def _board(size: int):
-  low, high = 1.5 * CELL, (size + 0.5) * CELL
-  yield Box(0.85 * CELL, 0.85 * CELL, (size + 0.3) * CELL, (size + 0.3) * CELL, WOOD)
-  for i in range(size):
-    at = low + i * CELL
-    width = 2.0 if i in (0, size - 1) else 1.2
-    yield Line(low - width / 2, at, high + width / 2, at, width=width)
-    yield Line(at, low - width / 2, at, high + width / 2, width=width)
-    for edge in (0.42 * CELL, (size + 1.58) * CELL):
-      yield Label(at, edge, COLUMNS[i], 0.4 * CELL)
-      yield Label(edge, at, str(size - i), 0.4 * CELL)
+def _board(size: int, title: str, note: str) -> tuple[Figure, Axes]:
+  """Returns an empty board on white, with a line of text above it and one below."""
+  top, bottom, width = 0.9 * bool(title), 0.7 * bool(note), size + 2
+  height = width + top + bottom
+  # At 72 dots an inch a point is a pixel, so that widths and sizes of type are in pixels.
+  figure = Figure(figsize=(width * CELL / 72, height * CELL / 72), dpi=72, facecolor='white')
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set(xlim=(-1.5, size + 0.5), ylim=(size + 0.5 + bottom, -1.5 - top))
+  axes.set_axis_off()
+  _square(axes, -0.65, -0.65, size + 0.3, LINES, facecolor=WOOD)
+  _square(axes, 0, 0, size - 1, LINES, fill=False, edgecolor=INK, linewidth=2)
+  axes.hlines(range(size), 0, size - 1, INK, linewidth=1.2, zorder=LINES)
+  axes.vlines(range(size), 0, size - 1, INK, linewidth=1.2, zorder=LINES)
   for row, column in star_points(size):
-    yield Disc((column + 1.5) * CELL, (row + 1.5) * CELL, 0.1 * CELL, INK)
+    _disc(axes, row, column, 0.1, LINES, facecolor=INK)
+  for i in range(size):
+    for edge in (-1.08, size + 0.08):
+      _label(axes, edge, i, COLUMNS[i], 0.4)
+      _label(axes, i, edge, str(size - i), 0.4)
+  for text, place in ((title, -1.85), (note, size + 0.7)):
+    _label(axes, place, (size - 1) / 2, text, min(0.46, 1.75 * width / max(len(text), 1)))
+  return figure, axes
 
 
 def star_points(size: int) -> list[tuple[int, int]]:
-  """(row, column) of the dots of a board, as it is usually printed."""
-  if size < 7:
-    return [(size // 2, size // 2)] if size == 5 else []
-  edge = 3 if size > 11 else 2
-  sides = [edge, size - 1 - edge]
-  if size % 2 and size >= 15:
-    sides.insert(1, size // 2)
-  points = [(row, column) for row in sides for column in sides]
-  middle = (size // 2, size // 2)
-  return points + ([middle] if size % 2 and middle not in points else [])
+  """Returns (row, column) of the dots of a board, as it is usually printed."""
+  edge, middle = (3 if size > 11 else 2), size // 2
+  sides = {edge, size - 1 - edge} | ({middle} if size % 2 and size >= 15 else set())
+  points = set(itertools.product(sides, sides)) if size >= 7 else set()
+  return sorted(points | ({(middle, middle)} if size % 2 and size >= 5 else set()))
 
 
-def _stones(stones):
-  size = len(stones)
-  for row, column in np.argwhere(stones):
-    x, y = _place(row * size + column, size)
-    yield Disc(x, y, 0.475 * CELL, COLOURS[stones[row, column]][0], INK, 1.2)
+def _disc(axes: Axes, row: float, column: float, radius: float, layer: int, **style) -> None:
+  axes.add_artist(Circle((column, row), radius, zorder=layer, **style))
 
 
-def _ownership(ownership, stones):
-  """Squares on empty points, and framed ones on stones that are to be lost."""
-  if ownership is None:
-    return
-  size = len(stones)
-  for action, owner in enumerate(np.clip(np.ravel(ownership), -1, 1)):
-    stone = stones[divmod(action, size)]
-    if abs(owner) < 0.05 or np.sign(owner) == stone:
-      continue  # a stone that lives says it itself
-    x, y = _place(action, size)
-    side = (0.36 if stone else 0.62) * CELL * abs(owner) ** 0.5
-    if stone:
-      yield Box(x - side / 2 - 1, y - side / 2 - 1, side + 2, side + 2, RED)
-    fill = COLOURS[1 if owner > 0 else -1][0]
-    yield Box(x - side / 2, y - side / 2, side, side, fill, 1.0 if stone else 0.75)
+def _square(axes: Axes, row: float, column: float, side: float, layer: int, **style) -> None:
+  axes.add_artist(Rectangle((column, row), side, side, zorder=layer, **style))
 
 
-def _visits(visits, stones, size: int, covered: set):
-  """Discs of an area by share, with the percentage where it is at least one."""
-  if visits is None or not np.sum(visits) > 0:
-    return
-  share = np.asarray(visits, float) / np.sum(visits)
+def _label(axes: Axes, row: float, column: float, text: str, size: float, **style: Any) -> None:
+  # Capitals and digits are about 0.72 of the type's size high.
+  defaults: dict[str, Any] = {'color': INK, 'zorder': LINES, 'ha': 'center', 'parse_math': False}
+  axes.text(column, row + 0.36 * size, text, fontsize=size * CELL, **defaults | style)
+
+
+def _ownership(axes: Axes, ownership: np.ndarray, stones: np.ndarray) -> None:
+  """Draws squares on empty points, and framed ones on stones that are to be lost."""
+  for row, column in np.argwhere((abs(ownership) >= 0.05) & (np.sign(ownership) != stones)):
+    owner, stone = ownership[row, column], stones[row, column]
+    side = (0.36 if stone else 0.62) * abs(owner) ** 0.5
+    frame = {'edgecolor': RED, 'linewidth': 2} if stone else {'alpha': 0.75, 'linewidth': 0}
+    fill = COLOURS[int(np.sign(owner))][0]
+    _square(axes, row - side / 2, column - side / 2, side, MARKS, facecolor=fill, **frame)
+
+
+def _visits(axes: Axes, share: np.ndarray, stones: np.ndarray, hidden: Sequence[int]) -> None:
+  """Draws discs on empty points, with the percentage where it is at least one."""
   highest = share[:-1].max()
-  for action in np.flatnonzero(share[:-1] >= 0.001):
-    if stones[divmod(action, size)]:
+  for action in np.flatnonzero((share[:-1] >= 0.001) & (stones.reshape(-1) == 0)).tolist():
+    place, part = divmod(action, len(stones)), share[action]
+    if part < 0.0095:
+      radius = max(0.08, 0.28 * (part / 0.0095) ** 0.5)
+      _disc(axes, *place, radius, SHARES, facecolor=BLUE, linewidth=0)
       continue
-    x, y = _place(action, size)
-    whole = 0.47 * CELL
-    if share[action] >= 0.0095:
-      yield Disc(x, y, whole, BLUE, alpha=float(0.35 + 0.6 * (share[action] / highest) ** 0.5))
-      if action not in covered:
-        yield Label(x, y, _percent(share[action]), 0.4 * CELL, '#ffffff', bold=True)
-    else:
-      yield Disc(x, y, max(0.08 * CELL, whole * (share[action] / 0.0095) ** 0.5 * 0.6), BLUE)
+    alpha = 0.35 + 0.6 * (part / highest) ** 0.5
+    _disc(axes, *place, 0.47, SHARES, facecolor=BLUE, alpha=alpha, linewidth=0)
+    if action not in hidden:
+      _label(axes, *place, f'{100 * part:.0f}', 0.4, color='white', weight='bold', zorder=SHARES)
 
 
-def _percent(share: float) -> str:
-  return f'{100 * share:.0f}'
+def _variation(axes: Axes, line: Sequence[int], to_play: int, size: int) -> None:
+  """Draws numbered stones; a point that is played again keeps its first number."""
+  first = {action: i for i, action in reversed(list(enumerate(line))) if action < size * size}
+  for action, i in first.items():
+    fill, ink = COLOURS[1 if (to_play + i) % 2 == 0 else -1]
+    place, height = divmod(action, size), 0.5 if i < 9 else 0.4
+    _disc(axes, *place, 0.44, VARIATION, facecolor=fill, edgecolor=BLUE, linewidth=2.4)
+    _label(axes, *place, str(i + 1), height, color=ink, weight='bold', zorder=VARIATION)
 
 
-def _variation(line, to_play: int, size: int):
-  seen = set()
-  for number, action in enumerate(line):
-    if action == size * size or action in seen:
-      continue  # a point that is played again keeps its first number
-    seen.add(action)
-    x, y = _place(action, size)
-    fill, ink = COLOURS[1 if (to_play + number) % 2 == 0 else -1]
-    text = str(number + 1)
-    yield Disc(x, y, 0.44 * CELL, fill, BLUE, 2.4)
-    yield Label(x, y, text, (0.5 if len(text) < 2 else 0.4) * CELL, ink, bold=True)
+def encode(figure: Figure, kind: str = 'png') -> bytes:
+  """Returns the picture as a file of this kind, 'png' or 'svg'; the same bytes each time."""
+  file = io.BytesIO()
+  with matplotlib.rc_context(STYLE):
+    figure.savefig(file, format=kind, metadata={'Date': None} if kind == 'svg' else None)
+  return file.getvalue()
 
 
-def _framed(shapes, size: int, title: str, note: str) -> Picture:
-  """On white, with a line of text above and one below where there is something to say."""
-  width, top = (size + 2) * CELL, 0.9 * CELL if title else 0.0
-  height = top + (size + 2) * CELL + (0.7 * CELL if note else 0.0)
-  moved = [_moved(shape, top) for shape in shapes]
-  paper = Box(0, 0, width, height, '#ffffff')
-  words = []
-  for string, y in ((title, 0.55 * CELL), (note, top + (size + 2.2) * CELL)):
-    if string:
-      type_size = min(0.46 * CELL, 1.75 * width / len(string))
-      words.append(Label(width / 2, y, string, type_size))
-  return Picture(width, height, [paper, *moved, *words])
-
-
-def _moved(shape, down: float):
-  change = {'y': shape.y + down}
-  if isinstance(shape, Line):
-    change['y2'] = shape.y2 + down
-  return dataclasses.replace(shape, **change)
-
-
-# -------- the command --------
+def save(figure: Figure, path) -> None:
+  """Writes the picture as SVG or PNG, by the name's ending; ValueError for another one."""
+  path = pathlib.Path(path)
+  if path.suffix not in ('.svg', '.png'):
+    raise ValueError(f'{str(path)!r}: must end in .svg or .png')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(encode(figure, path.suffix[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  from mcts.go import sgf  # only the command reads files
-
-  parser = argparse.ArgumentParser(
-    prog='python -m mcts.draw.diagram', description='Draws a board of a game.'
-  )
+  """Draws a board of an SGF file, as the command says."""
+  parser = argparse.ArgumentParser('python -m mcts.draw', description='Draws a board of a game.')
   parser.add_argument('game', help='an SGF file; of variations the main line')
-  parser.add_argument('--move', type=int, help='how many moves to play; all of them if not given')
-  parser.add_argument(
-    '--title', help='above the board; players and number of the move if not given'
-  )
+  parser.add_argument('--move', type=int, help='how many moves to play; all if not given')
+  parser.add_argument('--title', help='above the board; players and move if not given')
   parser.add_argument('--output', help='a file, .png or .svg; text on the terminal if not given')
   options = parser.parse_args(arguments)
   try:
@@ -211,15 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output is None:
       print(notation.board(stones, last), end='')
       return
-    title = _title(record, count) if options.title is None else options.title
-    save(diagram(stones, last=last, title=title), options.output)
+    names = ' - '.join(filter(None, record.names))
+    said = ', '.join(filter(None, (names, f'after move {count}')))
+    title = said if options.title is None else options.title
+    save(draw(stones, last=last, title=title), options.output)
   except (OSError, ValueError) as error:
-    sys.exit(f'mcts.draw.diagram: {error}')
-
-
-def _title(record, count: int) -> str:
-  names = ' - '.join(filter(None, record.names))
-  return f'{names}, after move {count}' if names else f'After move {count}'
+    sys.exit(f'mcts.draw: {error}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,15 @@
+"""The report of a run: one HTML file with the paper's number beside ours, curves and mistakes.
+
+`launch.py report` writes it from what one run folder or several hold. Read in this order:
+
+  results      Reads run folders; the number of runs that differ in the seed alone; README's table.
+  words        What a task calls its measures, and in which order they are shown.
+  page         Puts the page together; `templates/report.html` and `report.css` say how it looks.
+  charts       Draws curves by matplotlib, as SVG in the page's colours.
+  pictures     Confusion matrix, samples of the test set, first-layer filters, what a task drew.
+  boards       A game, move by move.
+  elo_curves   Elo from the matches that self-play logged.
+  scaling      Fits the scaling law of language models to a sweep.
+
+`launch.py` alone imports this room. It needs of `train` the core alone, and starts no JAX.
+"""

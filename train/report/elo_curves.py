@@ -10,10 +10,11 @@ OWN = 'itself as it began'
 
 
 def with_elo(run: Folder) -> Folder:
-  """The run with a curve 'NAME/elo' for each opponent NAME, where it has played matches.
+  """Returns the run with a curve 'NAME/elo' for each opponent NAME of its matches.
 
-  That of its past, which changes, is a sum: Elo over the past, and that past's own (`OWN`). All or
-  no points count as half a game less or more, for the interval of such a match has no end.
+  Its past, an opponent that changes, has none: the curve of `OWN` adds the Elo over the past to that
+  past's own. All or no points count as half a game less or more, since the Elo of such a match is
+  infinite.
   """
   games = (run.config.get('task') or {}).get('match_games')
   shares = {name: curve for name, curve in run.curves.items() if name.endswith('/share')}
@@ -29,8 +30,8 @@ def with_elo(run: Folder) -> Folder:
 
 
 def elo(shares: np.ndarray, games: int) -> np.ndarray:
-  """400 log10(s / (1 - s)) as `mcts.match.elo.difference` has it, without JAX: a page is made
-  sooner."""
+  """Computes 400 log10(s / (1 - s)) of shares s [N] of the points of `games` games."""
+  # `mcts.match.elo.difference` is the same for one share, but importing it starts JAX.
   shares = np.clip(shares, 0.5 / games, 1 - 0.5 / games)
   return 400 * np.log10(shares / (1 - shares))
 

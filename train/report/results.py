@@ -1,7 +1,7 @@
-"""What run folders hold, read from their files alone: numbers over seeds, and the README's table.
+"""Reads run folders: their numbers over seeds, and the README's table of results.
 
-`python -m train.report.results` rewrites the table in README.md from docs/results/*.json.
-Nothing here starts JAX or needs the model: the files of a run folder are enough.
+`python -m train.report.results` rewrites the table in README.md from docs/results/*.json. Nothing
+here starts JAX or needs the model: the files of a run folder are enough.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from train import workdir as workdir_lib
 from train.config import UserError
 
 METRIC = 'test/error'  # the headline when a config names no paper
@@ -22,12 +23,13 @@ RESULTS = 'docs/results'  # beside README.md
 MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 PIXELS = 'images', 'labels', 'predictions', 'probabilities', 'filters'
 STEPS = {'latest': 'last step', 'best': 'best step'}  # what was evaluated, in words
+FRACTIONS = 'error', 'accuracy', 'share', 'optimal', 'mfu'  # words in names of shares of 1
 Curve = tuple[np.ndarray, np.ndarray]  # steps int [N] rising, values float [N] finite
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-  """One run folder as it lies on disk; a part that is missing is empty, `broken` says which."""
+  """One run folder as it lies on disk; a part that is missing is empty."""
 
   path: str
   config: dict
@@ -35,7 +37,7 @@ class Folder:
   curves: dict[str, Curve]  # metrics.jsonl by metric name
   evaluation: dict  # eval.json
   pixels: dict[str, np.ndarray]  # eval_figures.npz
-  broken: tuple[str, ...] = ()
+  broken: tuple[str, ...] = ()  # names of damaged files, whose parts are empty
 
   @property
   def step(self) -> int:
@@ -47,13 +49,18 @@ class Folder:
     return self.config.get('seed', 0)
 
   @property
+  def start(self) -> dict:
+    """The last start; empty if run.json is."""
+    return self.starts[-1] if self.starts else {}
+
+  @property
   def members(self) -> int:
     """How many networks' mean prediction eval.json is of: 1, or an ensemble's."""
     return len(self.evaluation.get('workdirs') or [self.path])
 
 
 def read(workdir: str) -> Folder:
-  """The run folder at `workdir`. UserError if it is none, or if its config.json is damaged."""
+  """Reads a run folder; UserError if it is none, or if its config.json is damaged."""
   root = Path(workdir)
   if not (root / 'config.json').is_file():
     found = 'no config.json there' if root.is_dir() else 'no such folder'
@@ -70,21 +77,23 @@ def read(workdir: str) -> Folder:
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-  """Metric name -> (steps, values) of a metrics.jsonl. The last value of a repeated step counts;
-  a line cut short (the run is still writing it) and values that are not finite are left out."""
-  values: dict[str, dict[int, float]] = {}
+  """Returns metric name to curve of a metrics.jsonl.
+
+  The last value of a repeated step counts. A line cut short (the run is still writing it) and
+  values that are not finite are left out.
+  """
+  found: dict[str, dict[int, float]] = {}
   for line in path.read_text(errors='replace').splitlines() if path.is_file() else ():
     record = _parsed(line)
     step = record.pop('step', None)
     for name, value in record.items():
       if isinstance(value, int | float) and math.isfinite(value) and isinstance(step, int):
-        values.setdefault(name, {})[step] = float(value)
-  return {name: _curve(points) for name, points in values.items()}
-
-
-def _curve(points: dict[int, float]) -> Curve:
-  steps = sorted(points)
-  return np.array(steps), np.array([points[step] for step in steps])
+        found.setdefault(name, {})[step] = float(value)
+  ordered = {name: sorted(points.items()) for name, points in found.items()}
+  return {
+    name: (np.array([step for step, _ in points]), np.array([value for _, value in points]))
+    for name, points in ordered.items()
+  }
 
 
 def _parsed(text: str) -> dict:
@@ -103,29 +112,27 @@ def _json(path: Path, broken: list[str]) -> dict:
 
 
 def _pixels(path: Path, broken: list[str]) -> dict[str, np.ndarray]:
-  if not path.is_file():
-    return {}
   try:
     with np.load(path, allow_pickle=False) as archive:
       return {name: archive[name] for name in PIXELS if name in archive}
+  except FileNotFoundError:
+    return {}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile):
     broken.append(path.name)
     return {}
 
 
 def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
-  """{'model': {'name': 'lenet5'}, 'seed': 0} -> {'model.name': 'lenet5', 'seed': 0}."""
+  """Returns {'model': {'name': 'lenet5'}, 'seed': 0} as {'model.name': 'lenet5', 'seed': 0}."""
   flat: dict[str, Any] = {}
   for key, value in config.items():
-    if isinstance(value, dict) and value:
-      flat |= flatten(value, f'{prefix}{key}.')
-    else:
-      flat[prefix + key] = value
+    whole = isinstance(value, dict) and value
+    flat |= flatten(value, f'{prefix}{key}.') if whole else {prefix + key: value}
   return flat
 
 
 def groups(folders: list[Folder]) -> list[list[Folder]]:
-  """Runs that share every setting but the seed, in the order given."""
+  """Groups runs that share every setting but the seed, in the order given."""
   found: dict[str, list[Folder]] = {}
   for folder in folders:
     rest = {key: value for key, value in folder.config.items() if key != 'seed'}
@@ -134,7 +141,7 @@ def groups(folders: list[Folder]) -> list[list[Folder]]:
 
 
 def differences(configs: list[dict]) -> list[str]:
-  """The dotted keys, `seed` apart, on which the configs do not agree."""
+  """Returns the dotted keys, `seed` apart, on which the configs do not agree."""
   flat = [flatten(config) for config in configs]
   keys = dict.fromkeys(key for config in flat for key in config)
   texts = {key: {json.dumps(config.get(key)) for config in flat} for key in keys}
@@ -143,13 +150,13 @@ def differences(configs: list[dict]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-  """The paper's number beside ours: `values` has one entry a seed that has one."""
+  """The paper's number beside ours."""
 
   metric: str
   paper: float | None
   title: str  # the paper
   note: str  # what the config has to say on the comparison
-  values: tuple[float, ...]
+  values: tuple[float, ...]  # ours, one entry a seed that has one
   evaluated: bool  # every value is from an eval.json, none merely from the curves
 
   @property
@@ -163,15 +170,16 @@ class Number:
 
 
 def number(runs: list[Folder]) -> Number:
-  """The headline of runs that differ in the seed alone: eval.json's value of the metric that the
-  config's section `paper` names, else the last one of the curves. An ensemble is no seed: its
-  number counts where it stands alone."""
+  """Returns the headline of runs that differ in the seed alone.
+
+  It is eval.json's value of the metric that the config's section `paper` names, else the last one
+  of the curves. An ensemble is no seed: its number counts where it stands alone.
+  """
   paper = runs[0].config.get('paper') or {}
   metric = paper.get('metric') or METRIC
   measured = [_measured(run, metric, alone=len(runs) == 1) for run in runs]
   last = [run.curves[metric][1][-1] if metric in run.curves else None for run in runs]
-  pairs = zip(measured, last, strict=True)
-  values = [curve if value is None else value for value, curve in pairs]
+  values = [own if own is not None else late for own, late in zip(measured, last, strict=True)]
   known = tuple(float(value) for value in values if value is not None)
   title, note = (paper.get(key) or '' for key in ('title', 'note'))
   return Number(metric, paper.get('value'), title, note, known, None not in measured)
@@ -183,49 +191,45 @@ def _measured(run: Folder, metric: str, alone: bool) -> float | None:
 
 
 def command(run: Folder) -> str:
-  """What to type to train this again: without the interpreter's path, the folder and the seed."""
+  """Returns what to type to train this again: without the interpreter's path, folder and seed."""
   words = shlex.split(run.starts[0].get('command', '')) if run.starts else []
-  start = next((i for i, word in enumerate(words) if word.endswith('launch.py')), None)
   own = '--workdir', '--seed', '--config.seed', '--nohost_tuning'
-  kept = [word for word in words[start or 0 :] if word.partition('=')[0] not in own]
-  if start is None:
-    return shlex.join(kept)
-  return shlex.join(['python', 'launch.py', *kept[1:]])
+  kept = [word for word in words if word.partition('=')[0] not in own]
+  start = next((i for i, word in enumerate(kept) if word.endswith('launch.py')), None)
+  return shlex.join(kept if start is None else ['python', 'launch.py', *kept[start + 1 :]])
 
 
 def device(run: Folder) -> str:
-  """'8 × NVIDIA H200', of the last start."""
-  start = run.starts[-1] if run.starts else {}
-  kind, count = start.get('device', ''), start.get('device_count', 1)
+  """Returns '8 × NVIDIA H200', of the last start."""
+  kind, count = run.start.get('device', ''), run.start.get('device_count', 1)
   kind = 'CPU' if kind.lower() == 'cpu' else kind
   return f'{count} × {kind}' if count > 1 else kind
 
 
 def commit(run: Folder) -> str:
-  """The commit of the last start; '+ changes' if files differed from it."""
-  start = run.starts[-1] if run.starts else {}
-  return (start.get('commit') or '')[:12] + (' + changes' if start.get('dirty') else '')
+  """Returns the commit of the last start, with '+ changes' if files differed from it."""
+  return (run.start.get('commit') or '')[:12] + (' + changes' if run.start.get('dirty') else '')
 
 
 def versions(run: Folder) -> dict[str, str]:
-  return (run.starts[-1] if run.starts else run.evaluation).get('versions', {})
+  """Returns library to version, of the last start."""
+  return (run.start if run.starts else run.evaluation).get('versions', {})
 
 
 def record(workdirs: list[str], name: str, note: str = '') -> dict:
-  """docs/results/NAME.json: the number of runs that differ in the seed alone, and how to get it.
-  UserError if they differ in more, or if one of them has not been evaluated."""
+  """Returns docs/results/NAME.json: the number of runs that differ in the seed alone.
+
+  Raises:
+    UserError: The runs differ in more, or one of them has not been evaluated.
+  """
   folders = [read(workdir) for workdir in workdirs]
-  different = differences([folder.config for folder in folders])
-  if different:
-    keys = ', '.join(different)
+  if keys := ', '.join(differences([folder.config for folder in folders])):
     raise UserError(f'--record: a result is one config and its seeds; these runs differ in {keys}')
   found, first = number(folders), folders[0]
   if not found.evaluated:
     alone = len(folders) == 1
-    missing = [f.path for f in folders if _measured(f, found.metric, alone) is None]
-    raise UserError(
-      f'{", ".join(missing)}: no {found.metric} of its own; run `launch.py eval` there'
-    )
+    paths = ', '.join(f.path for f in folders if _measured(f, found.metric, alone) is None)
+    raise UserError(f'{paths}: no {found.metric} of its own; run `launch.py eval` there')
   ours = {'mean': found.mean, 'std': found.std, 'n': len(found.values)}
   return {
     'name': name,
@@ -239,38 +243,37 @@ def record(workdirs: list[str], name: str, note: str = '') -> dict:
     'versions': versions(first),
     'commit': commit(first),
     'command': command(first),
-    'date': (first.starts[-1].get('time', '') if first.starts else '')[:10],
+    'date': first.start.get('time', '')[:10],
     'note': note or found.note,
   }
 
 
 def write(workdirs: list[str], path: str, note: str = '') -> str:
-  """Writes `record` to `path` and returns it. An older file's note is kept unless one is given."""
+  """Writes the record to `path` and returns it. An older file's note stays unless one is given."""
   output = Path(path)
   old = _json(output, [])
   made = record(workdirs, output.stem, note or old.get('note', ''))
   output.parent.mkdir(parents=True, exist_ok=True)
-  output.write_text(json.dumps(made, indent=2, ensure_ascii=False) + '\n')
+  workdir_lib.write_text(path, json.dumps(made, indent=2, ensure_ascii=False) + '\n')
   return path
 
 
 def shown(metric: str, value: float | None, std: float | None = None) -> str:
-  """'0.82 ± 0.03 %' for an error or an accuracy, '1.470 ± 0.002' for anything else."""
+  """Writes '0.82 ± 0.03 %' for an error or an accuracy, '1.470 ± 0.002' for anything else."""
   if value is None:
     return '–'
-  percent = is_fraction(metric)
-  scale, digits, unit = (100, 2, ' %') if percent else (1, 3, '')
+  scale, digits, unit = (100, 2, ' %') if is_fraction(metric) else (1, 3, '')
   spread = f' ± {scale * std:.{digits}f}' if std is not None else ''
   return f'{scale * value:.{digits}f}{spread}{unit}'
 
 
 def is_fraction(metric: str) -> bool:
-  """Whether a metric is a share of the examples, which reads best in percent."""
-  return any(word in metric for word in ('error', 'accuracy', 'share', 'optimal'))
+  """Returns whether a metric is a share of 1, which reads best in percent."""
+  return any(word in metric for word in FRACTIONS)
 
 
 def table(root: str | Path, folder: str = RESULTS) -> str:
-  """The Markdown table of every result in `root`/`folder`, one row a JSON file, by name."""
+  """Returns the Markdown table of every result in `root`/`folder`, one row a JSON file, by name."""
   paths = sorted((Path(root) / folder).glob('*.json'))
   records = [json.loads(path.read_text()) for path in paths]
   if not records:
@@ -293,7 +296,7 @@ def _row(record: dict, folder: str) -> tuple[str, ...]:
 
 
 def update(readme: str | Path = 'README.md') -> bool:
-  """Puts the table of the results beside it into README; True if that changed the file."""
+  """Puts the table of the results beside it into README; returns whether that changed the file."""
   path = Path(readme)
   text = path.read_text()
   before, opening, rest = text.partition(MARKERS[0])

@@ -1,10 +1,10 @@
-"""The scaling law of language models, L(N, D) = E + A / N^alpha + B / D^beta, from runs of several
-sizes and lengths (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3: approach 3).
+"""Fits the scaling law of language models to runs of several sizes and lengths.
 
-N counts parameters without embeddings, as Kaplan et al. 2020 (arXiv 2001.08361, section 2.1) do:
-networks of different depths then lie on one curve, and a vocabulary that outweighs a small network
-does not bend it. D counts the tokens trained on; L is in nats a token, at the end of a run whose
-learning rate was scheduled for just that run.
+L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3, its
+approach 3). N counts parameters without embeddings, as Kaplan et al. 2020 (arXiv 2001.08361,
+section 2.1) do: networks of different depths then lie on one curve, and a vocabulary that outweighs
+a small network does not bend it. D counts the tokens trained on; L is in nats a token, at the end
+of a run whose learning rate was scheduled for just that run.
 """
 
 import dataclasses
@@ -15,20 +15,22 @@ from collections.abc import Callable
 import numpy as np
 
 from train.report import results
-from train.report.figures import Html, Line, brief, chart, element, listing, section
+from train.report.charts import Chart, Line, brief, chart
 from train.report.results import Folder
 
-DELTA = 1e-3  # of the Huber loss on log L
+HUBER_DELTA = 1e-3  # of the Huber loss on log L, as in the paper
 LEAST = 6, 3, 3  # runs, sizes and budgets that five constants need
-TRIED = 12  # of the grid of starts, the best that L-BFGS goes on from
+NUM_STARTS = 12  # of GRID, the best that the fit goes on from
 GRID = {
-  'a': (0, 5, 10, 15, 20, 25),
-  'b': (0, 5, 10, 15, 20, 25),
-  'e': (-1, -0.5, 0, 0.5, 1),
+  'log A': (0, 5, 10, 15, 20, 25),
+  'log B': (0, 5, 10, 15, 20, 25),
+  'log E': (-1, -0.5, 0, 0.5, 1),
   'alpha': (0, 0.5, 1, 1.5, 2),
   'beta': (0, 0.5, 1, 1.5, 2),
 }
-BOUNDS = (-20, 60), (-20, 60), (-20, 5), (0, 4), (0, 4)
+BOUNDS = (-20, -20, -20, 0, 0), (60, 60, 5, 4, 4)
+SHARED = 'data.', 'task.', 'paper.metric'  # what runs of one law agree on, but for these two
+BATCH = 'data.batch_size', 'data.eval_batch_size'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Law:
+  """The five constants of L(N, D), or the standard error of each."""
+
   E: float
   A: float
   alpha: float
@@ -58,30 +62,29 @@ class Law:
     return self.beta / total if total else math.nan
 
 
-SAME = 'data.', 'task.', 'paper.metric'  # what runs of one law share, but for these two
-BATCH = 'data.batch_size', 'data.eval_batch_size'
-
-
 def points(folders: list[Folder], size_of: Callable[[dict], int | None]) -> list[Point]:
-  """The finished language models among the runs, if all learn from the same text.
+  """Returns the finished language models among the runs, none if they learn from different texts.
 
-  size_of: a config's number of parameters without embeddings, None of another kind of network.
+  Args:
+    folders: The runs of a report.
+    size_of: A config's number of parameters without embeddings, None of another kind of network.
   """
   different = results.differences([run.config for run in folders])
-  if any(key.startswith(SAME) and key not in BATCH for key in different):
+  if any(key.startswith(SHARED) and key not in BATCH for key in different):
     return []
-  numbers = [(run, results.number([run])) for run in folders if finished(run)]
+  numbers = [(run, results.number([run])) for run in folders if _is_finished(run)]
   losses = [(run, x.mean) for run, x in numbers if x.mean and x.metric.endswith('loss')]
-  sized = [(run, size_of(run.config), loss) for run, loss in losses if len(losses) >= LEAST[1]]
-  return [Point(float(size), float(tokens(run)), loss) for run, size, loss in sized if size]
+  if len(losses) < LEAST[1]:
+    return []
+  sized = [(run, size_of(run.config), loss) for run, loss in losses]
+  return [Point(float(size), float(_tokens(run)), loss) for run, size, loss in sized if size]
 
 
-def finished(run: Folder) -> bool:
+def _is_finished(run: Folder) -> bool:
   return run.step == (run.config.get('train') or {}).get('steps')
 
 
-def tokens(run: Folder) -> int:
-  """Those that the run was trained on, so far."""
+def _tokens(run: Folder) -> int:
   data = run.config['data']
   return run.step * data['batch_size'] * data['block_size']
 
@@ -90,83 +93,89 @@ def tokens(run: Folder) -> int:
 
 
 def fit(points: list[Point]) -> Law:
-  """The law with the least Huber loss between the logarithms of L and of `points`' losses."""
-  x, y = _arrays(points)
+  """Returns the law with the least Huber loss between log L and the logarithms of the losses."""
   grid = np.array(list(itertools.product(*GRID.values())), float)  # [starts, 5]
-  starts = grid[np.argsort([_misfit(start, x, y)[0] for start in grid])[:TRIED]]
-  return _law(min((_descend(start, x, y) for start in starts), key=lambda found: found[0])[1])
+  error = abs(_residuals(grid.T[..., None], points)) / HUBER_DELTA
+  misfit = np.where(error < 1, error**2 / 2, error - 0.5).sum(1)
+  found = [_descend(start, points) for start in grid[np.argsort(misfit)[:NUM_STARTS]]]
+  return min(found, key=lambda fit: fit[0])[1]
 
 
 def spread(points: list[Point], law: Law) -> Law:
-  """The jackknife's standard error of each constant: of fits that leave out one run each."""
-  start, n = _vector(law), len(points)
-  without = [points[:i] + points[i + 1 :] for i in range(n)]
-  fits = [dataclasses.astuple(_law(_descend(start, *_arrays(rest))[1])) for rest in without]
-  return Law(*(np.std(fits, axis=0) * math.sqrt(n - 1)).tolist())
+  """Returns the jackknife's standard error of each constant, from fits without one run each."""
+  start, n = np.array([*np.log([law.A, law.B, law.E]), law.alpha, law.beta]), len(points)
+  fits = [_descend(start, points[:i] + points[i + 1 :])[1] for i in range(n)]
+  return Law(*(np.std(list(map(dataclasses.astuple, fits)), axis=0) * math.sqrt(n - 1)).tolist())
 
 
-def _arrays(points: list[Point]) -> tuple[np.ndarray, np.ndarray]:
-  """Logarithms of sizes and tokens, [2, n], and of losses, [n]."""
-  logs = np.log([dataclasses.astuple(point) for point in points]).T
-  return logs[:2], logs[2]
-
-
-def _vector(law: Law) -> np.ndarray:
-  """The five numbers that are fitted: log A, log B, log E, alpha, beta."""
-  return np.array([*np.log([law.A, law.B, law.E]), law.alpha, law.beta])
-
-
-def _law(vector: np.ndarray) -> Law:
-  a, b, e, alpha, beta = vector.tolist()
-  return Law(math.exp(e), math.exp(a), alpha, math.exp(b), beta)
-
-
-def _misfit(vector: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-  """The Huber loss in units of DELTA squared, summed over the runs, and its gradient [5]."""
+def _terms(vector: np.ndarray, points: list[Point]) -> tuple[np.ndarray, ...]:
+  """Returns the logarithms of the law's three terms; vector: log A, log B, log E, alpha, beta."""
   a, b, e, alpha, beta = vector
-  terms = np.stack([a - alpha * x[0], b - beta * x[1], np.full(len(y), e)])
-  top = terms.max(0)
-  shares = np.exp(terms - top)
-  error = (top + np.log(shares.sum(0)) - y) / DELTA
-  shares /= shares.sum(0)
-  value = np.where(abs(error) < 1, error**2 / 2, abs(error) - 0.5).sum()
-  slope = np.clip(error, -1, 1) / DELTA * shares
-  of_exponents = -slope[0] @ x[0], -slope[1] @ x[1]
-  return value, np.array([*slope.sum(1), *of_exponents])
+  log_n, log_d = np.log([(point.size, point.tokens) for point in points]).T
+  return a - alpha * log_n, b - beta * log_d, e + 0 * log_n
 
 
-def _descend(start: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-  from scipy.optimize import minimize  # not at the top: reports of other runs need no SciPy
+def _residuals(vector: np.ndarray, points: list[Point]) -> np.ndarray:
+  """Returns log L(N, D) less the logarithm of the measured loss, [..., runs]."""
+  return np.logaddexp.reduce(_terms(vector, points)) - np.log([point.loss for point in points])
 
-  options = {'maxiter': 2000, 'maxfun': 5000, 'ftol': 1e-12, 'gtol': 1e-8}
-  found = minimize(_misfit, start, (x, y), 'L-BFGS-B', jac=True, bounds=BOUNDS, options=options)
-  return float(found.fun), found.x
+
+def _jacobian(vector: np.ndarray, points: list[Point]) -> np.ndarray:
+  """Returns the derivatives of the residuals by the five numbers, [runs, 5]."""
+  terms = _terms(vector, points)
+  of_a, of_b, of_e = np.exp(terms - np.logaddexp.reduce(terms))  # each term's share of the loss
+  log_n, log_d = np.log([(point.size, point.tokens) for point in points]).T
+  return np.stack([of_a, of_b, of_e, -of_a * log_n, -of_b * log_d], axis=1)
+
+
+def _descend(start: np.ndarray, points: list[Point]) -> tuple[float, Law]:
+  """Returns the least Huber loss that is found from `start`, and its law."""
+  from scipy.optimize import least_squares  # not at the top: reports of other runs need no SciPy
+
+  huber = {'loss': 'huber', 'f_scale': HUBER_DELTA}
+  close = {'ftol': 1e-12, 'xtol': 1e-12, 'gtol': 1e-12, 'max_nfev': 2000}
+  found = least_squares(
+    _residuals, start, _jacobian, BOUNDS, args=(points,), x_scale='jac', **huber, **close
+  )
+  a, b, e, alpha, beta = found.x.tolist()
+  return found.cost, Law(math.exp(e), math.exp(a), alpha, math.exp(b), beta)
 
 
 # -------- its section of the report --------
 
 
-def report(points: list[Point]) -> Html:
-  """Losses over sizes, a line for each budget of tokens, with the law and its constants; or what is
-  missing for a fit. Nothing for fewer than three runs of different sizes or lengths."""
-  sizes, budgets = ({getattr(point, name) for point in points} for name in ('size', 'tokens'))
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """What the report shows: losses over sizes, the law or None, and rows (name, value, error).
+
+  found and needed: runs, sizes and budgets of tokens.
+  """
+
+  chart: Chart
+  law: Law | None
+  constants: list[tuple[str, float, float]]
+  found: tuple[int, int, int]
+  needed: tuple[int, int, int] = LEAST
+
+
+def report(points: list[Point]) -> Section | None:
+  """Returns the section of the report; None for fewer than three runs of different N or D."""
   if len({(point.size, point.tokens) for point in points}) < 3:
-    return Html('')
-  law = spreads = None
-  enough = zip((points, sizes, budgets), LEAST, strict=True)
-  if all(len(found) >= least for found, least in enough):
+    return None
+  budgets = sorted({point.tokens for point in points})
+  found = len(points), len({point.size for point in points}), len(budgets)
+  law, constants = None, []
+  if all(count >= least for count, least in zip(found, LEAST, strict=True)):
     law = fit(points)
-    spreads = spread(points, law)
-  lines = [
-    line for i, tokens in enumerate(sorted(budgets)) for line in _lines(points, tokens, law, i)
-  ]
+    pairs = dataclasses.asdict(law).items(), dataclasses.astuple(spread(points, law))
+    constants = [(name, value, error) for (name, value), error in zip(*pairs, strict=True)]
+  lines = [line for i, tokens in enumerate(budgets) for line in _lines(points, tokens, law, i)]
   drawing = chart('Loss by N, a line for D tokens', lines, over='N', log_over=True)
-  words = constants(law, spreads) if law and spreads else [few(points, sizes, budgets)]
-  return section('Scaling law', element('div', drawing, element('div', *words), class_='charts'))
+  return Section(drawing, law, constants, found)
 
 
 def _lines(points: list[Point], tokens: float, law: Law | None, colour: int) -> list[Line]:
-  """What was measured with so many tokens, the mean of runs of one size, and the law there."""
+  """Returns the losses after so many tokens, the mean of runs of one size, and the law there."""
   mine = [point for point in points if point.tokens == tokens]
   sizes = np.array(sorted({point.size for point in mine}))
   losses = [np.mean([point.loss for point in mine if point.size == size]) for size in sizes]
@@ -174,32 +183,5 @@ def _lines(points: list[Point], tokens: float, law: Law | None, colour: int) -> 
   if law:
     every = [point.size for point in points]
     wide = np.geomspace(min(every), max(every), 50)
-    found.append(Line('fit', wide, law(wide, tokens), colour, dashed=True, aside=True))
+    found.append(Line(None, wide, law(wide, tokens), colour, dashed=True))
   return found
-
-
-def constants(law: Law, errors: Law) -> list[Html]:
-  """The law in words and numbers, each with its standard error."""
-  rows = [
-    (field.name, f'{getattr(law, field.name):.4g}', f'± {brief(getattr(errors, field.name))}')
-    for field in dataclasses.fields(Law)
-  ]
-  alpha, beta, best = (element('sup', text) for text in ('alpha', 'beta', f'{law.exponent:.2f}'))
-  meaning = (
-    ' in nats a token, with N parameters without embeddings and D tokens of training (Hoffmann et'
-    ' al. 2022, approach 3), is dashed. The spread is the jackknife’s standard error.'
-  )
-  formula = element('p', 'L(N, D) = E + A / N', alpha, ' + B / D', beta, meaning)
-  growth = element('p', 'By it the best N for a compute C = 6 N D grows as C', best, '.')
-  return [formula, listing(('Constant', 'Value', 'Spread'), rows, numeric=(1, 2)), growth]
-
-
-def few(points: list[Point], sizes: set, budgets: set) -> Html:
-  """What a fit would need."""
-  runs, of_sizes, of_budgets = LEAST
-  return element(
-    'p',
-    f'Too few for a fit of L(N, D): its five constants need {runs} runs of {of_sizes} sizes and'
-    f' {of_budgets} budgets of tokens, and here are {len(points)} of {len(sizes)} and'
-    f' {len(budgets)}.',
-  )

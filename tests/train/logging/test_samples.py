@@ -108,7 +108,7 @@ def test_the_page_shows_the_newest_text_as_it_is(tmp_path):
   page = page_lib.page([page_lib.results.read(str(tmp_path / 'a'))])
   Outline(page)
   assert (
-    '<pre class="text">def f(x):\n\treturn x &lt; 1 &amp; &quot;é&quot;\ufffd\ufffd\ufffd</pre>'
+    '<pre class="text">def f(x):\n\treturn x &lt; 1 &amp; &#34;é&#34;\ufffd\ufffd\ufffd</pre>'
     in page
   )
   assert 'Drawn at step 300, while training.' in text_of(page)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.config import UserError
-from train.report import figures, pictures, results
+from train.report import charts, pictures, results, words
 from train.report import page as page_lib
 
 ROOT = Path(__file__).parents[3]
@@ -89,8 +89,12 @@ class Outline(html.parser.HTMLParser):
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
     self.attributes += attrs
-    if tag not in ('meta', 'img'):
+    if tag not in ('meta', 'img', 'input'):
       self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append(tag)
+    self.attributes += attrs
 
   def handle_endtag(self, tag):
     assert self.open.pop() == tag
@@ -132,7 +136,7 @@ def test_seeds_are_one_experiment_with_a_mean_and_a_deviation(tmp_path):
   Outline(page)
   assert '1.00 ± 0.10 % ours, mean ± standard deviation of 3 seeds' in text_of(page)
   assert '90 examples, 3 seeds together' in text_of(page)
-  assert page.count('faint') > 3  # each seed behind the mean
+  assert page.count('stroke-opacity: 0.35') > 3  # each seed behind the mean
 
 
 def test_different_configs_stand_side_by_side_with_their_differences_marked(tmp_path):
@@ -205,6 +209,20 @@ def test_many_classes_make_a_picture_of_the_confusion(tmp_path):
   assert '799 examples' in page
 
 
+def test_all_metrics_of_an_evaluation_are_listed(tmp_path):
+  path = run_folder(tmp_path / 'a')
+  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
+  write(tmp_path / 'a' / 'eval.json', old | {'metrics': {'test/error': 0.01, 'test/loss': 0.5}})
+  seen = text_of(Path(page_lib.write([path])).read_text())
+  assert 'Metric Value test/error 1.00 % test/loss 0.500' in seen
+
+
+def test_every_task_has_words():
+  from train.tasks import TASKS
+
+  assert words.WORDS.keys() == TASKS.keys()
+
+
 def test_writing_a_page_starts_no_jax(tmp_path):
   path = run_folder(tmp_path / 'a')
   code = 'import sys; from train.report import page; page.write(sys.argv[1:]); print(*sys.modules)'
@@ -232,41 +250,65 @@ def test_seeds_are_averaged_where_both_have_a_value(tmp_path):
   runs[0].curves['x/y'] = np.array([1, 2, 4]), np.array([1.0, 2.0, 4.0])
   runs[1].curves['x/y'] = np.array([2, 3, 4]), np.array([4.0, 3.0, 8.0])
   *faint, mean = page_lib.over_seeds(runs, 'x/y', 'x', 0, False)
-  assert [line.faint for line in faint] == [True, True]
+  assert [line.faint for line in faint] == [True, True] and not mean.faint
   np.testing.assert_array_equal([mean.steps, mean.values], [[2, 4], [3, 6]])
 
 
-def test_ticks_are_round_numbers():
-  assert figures.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-  assert figures.ticks(0, 4680) == [0, 1000, 2000, 3000, 4000]
-  assert figures.log_ticks(0.0009, 1.2) == [0.001, 0.01, 0.1, 1.0]
-  assert figures.log_ticks(0.05, 0.6) == [0.05, 0.1, 0.2, 0.5]
-  shown = [figures.brief(x) for x in (0, 1200, 2.5e6, 0.05, 1e-5, 2.5e-4)]
+def labels_of(chart):
+  """The texts along the axes of a chart."""
+  return re.findall(r'<text[^>]*>([^<]*)</text>', chart.svg)
+
+
+@pytest.mark.parametrize(
+  ('values', 'expected'),
+  [
+    ([0, 1], ['0', '0.2', '0.4', '0.6', '0.8', '1']),
+    ([0, 4680], ['0', '1k', '2k', '3k', '4k']),
+    ([0.001, 1.2], ['0.001', '0.01', '0.1', '1']),
+    ([0.05, 0.6, 1.2], ['0.05', '0.1', '0.2', '0.5', '1']),
+  ],
+)
+def test_an_axis_has_round_numbers(values, expected):
+  steps = np.arange(7, 7 + len(values)) * 1000
+  chart = charts.chart('Loss', [charts.Line('', steps, np.array(values))], log=min(values) > 0)
+  assert labels_of(chart) == ['0', '2k', '4k', '6k', '8k', *expected, 'step']
+
+
+def test_brief_numbers():
+  shown = [charts.brief(x) for x in (0, 1200, 2.5e6, 0.05, 1e-5, 2.5e-4)]
   assert shown == ['0', '1.2k', '2.5M', '0.05', '1e-5', '2.5e-4']
 
 
-@given(st.floats(-100, 100), st.floats(1e-3, 1e9))
-def test_ticks_lie_within_the_range(low, span):
-  found = figures.ticks(low, low + span)
-  assert 1 <= len(found) <= 12
-  assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in found)
+def test_an_error_of_zero_lies_below_the_others_on_a_logarithmic_axis():
+  values = np.array([0.5, 0.1, 0.0, 0.01])
+  drawn = charts.chart('Error', [charts.Line('', np.arange(4), values)], log=True)
+  assert {'0', '0.01', '0.1'} <= set(labels_of(drawn))
+  heights = [y for _, y in points_of(drawn)[-1]]
+  assert heights == sorted(heights[:2]) + [max(heights), heights[3]]
+  assert heights[2] - heights[3] > 10 and heights[3] > heights[1]
 
 
+def points_of(chart):
+  """The corners (x, y) of each path of a chart."""
+  paths = re.findall(r'<path d="([^"]*)"', chart.svg)
+  return [np.array(re.findall(r'[ML] ([\d.e-]+) ([\d.e-]+)', path), float) for path in paths]
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.booleans(), st.booleans())
 def test_any_curve_is_drawn_inside_its_chart(values, log, zero):
-  line = figures.Line('loss', np.arange(len(values)), np.array(values))
-  drawn = figures.chart('Loss', [line], log=log, zero=zero)
-  Outline(drawn)
-  for points in re.findall(r'<polyline points="([^"]*)"', drawn):
-    places = np.array([point.split(',') for point in points.split()], float)
+  line = charts.Line('loss', np.arange(len(values)), np.array(values))
+  drawn = charts.chart('Loss', [line], log=log, zero=zero)
+  Outline(drawn.svg)
+  for places in points_of(drawn) if len(values) > 1 else ():
     assert np.isfinite(places).all() and (places >= 0).all()
-    assert (places <= [figures.WIDTH, figures.HEIGHT]).all()
+    assert (places <= [charts.WIDTH, charts.HEIGHT]).all()
 
 
 def test_thinning_keeps_the_mean():
-  line = figures.Line('x', np.arange(9999), np.random.default_rng(0).normal(size=9999))
-  thin = figures.thin(line)
-  assert len(thin.steps) == figures.POINTS
+  line = charts.Line('x', np.arange(9999), np.random.default_rng(0).normal(size=9999))
+  thin = charts.thin(line)
+  assert len(thin.steps) == charts.POINTS
   np.testing.assert_allclose(thin.values.mean(), line.values.mean(), atol=1e-3)
 
 

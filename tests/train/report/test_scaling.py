@@ -97,14 +97,16 @@ def test_a_sweeps_report_draws_the_law_and_names_its_constants(tmp_path):
   assert page.count('Loss by N') == 2  # the caption and what is read aloud
   for value in ('0.8', '30', '0.35', '2000', '0.55'):
     assert f'<td class="number">{value}</td><td class="number">± ' in page
+  assert page.count('stroke-dasharray') >= 3  # the law, for each budget
   assert '<sup>0.61</sup>' in page  # beta / (alpha + beta)
   assert '768k tokens' in page  # 3,000 steps of 4 x 64
 
 
 def test_too_few_runs_for_a_fit_are_drawn_and_counted(tmp_path):
   page = Path(page_lib.write(sweep(tmp_path, (32, 64), (1000, 3000)))).read_text()
-  assert 'Loss by N' in page and 'fit</span>' not in page
-  assert 'need 6 runs of 3 sizes and 3 budgets of tokens, and here are 4 of 2 and 2' in page
+  seen = ' '.join(page.split())
+  assert 'Loss by N' in page and 'stroke-dasharray: 5' not in page
+  assert 'need 6 runs of 3 sizes and 3 budgets of tokens, and here are 4 of 2 and 2' in seen
 
 
 def test_a_run_that_is_not_over_does_not_count(tmp_path):

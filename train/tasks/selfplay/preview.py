@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mcts.draw import diagram, shapes
 from mcts.game import Game, beginnings
 from mcts.go import notation, sgf
 from train.task import Variables
@@ -63,7 +62,7 @@ def map_of(game: Any, policy: np.ndarray) -> dict[str, bytes]:
   if not hasattr(game, 'score'):
     return {'first.txt': ' '.join(f'{100 * p:.0f}' for p in policy).encode() + b'\n'}
   empty = np.zeros((game.size, game.size), int)
-  return {'first.png': shapes.png(diagram.diagram(empty, visits=policy, title='the first move'))}
+  return {'first.png': _png(empty, visits=policy, title='the first move')}
 
 
 def files(game: Any, recorded: Recorded) -> dict[str, bytes]:
@@ -81,12 +80,18 @@ def _go(game: Any, recorded: Recorded) -> dict[str, bytes]:
   played = [(i % 2, action) for i, action in enumerate(moves)]
   record = sgf.Record(game.size, float(last.komi), moves=played, result=result)
   title = f'{result} after {len(moves)} moves'
-  picture = diagram.diagram(np.asarray(game.board(last)), last=moves[-1], title=title)
+  picture = _png(np.asarray(game.board(last)), last=moves[-1], title=title)
   return {
     'game.sgf': sgf.write(record).encode(),
-    'game.png': shapes.png(picture),
+    'game.png': picture,
     'game.txt': text(recorded, jax.vmap(game.board)(recorded.states), result).encode(),
   }
+
+
+def _png(stones: np.ndarray, **marks: Any) -> bytes:
+  from mcts.draw import diagram  # not at the top: it loads matplotlib, which play does without
+
+  return diagram.encode(diagram.draw(stones, **marks))
 
 
 def _lines(recorded: Recorded) -> str:
