@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from data.images.source import Outline
+from data.images.source import ImageMetadata
 from models import ops
 from train import mesh as mesh_lib
 from train.step import init_state, make_step
@@ -17,7 +17,9 @@ from train.tasks import Classify
 def make_step_and_state(net, batch, shape, classes):
   """The compiled step, the state before it, and a batch on the device."""
   dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-  task = Classify({'name': net, 'dtype': dtype}, Outline(tuple(map(str, range(classes))), shape))
+  task = Classify(
+    {'name': net, 'dtype': dtype}, ImageMetadata(tuple(map(str, range(classes))), shape)
+  )
   tx = optax.sgd(0.01, momentum=0.9)
   mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
   rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ import time
 import jax
 import optax
 
-from data import ImageData
+from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.loop import Loop
 from train.step import init_state, make_step
