@@ -3,18 +3,95 @@
 They must be stored as ArrayRecord, which `tfds.data_source` reads at random without TensorFlow.
 """
 
+import dataclasses
+import functools
 import logging as python_logging
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
 
-def open_builder(dataset: str, data_dir: str | None = None, others: Sequence[str] = ()) -> Any:
-  """Returns the `tfds.core.DatasetBuilder` of a set.
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split of a prepared set.
+
+  name: for messages, such as 'cifar10 3.0.2 train'.
+  size: the number of examples.
+  files: where they are stored.
+  read: rows -> their examples, {feature: value}.
+  """
+
+  name: str
+  size: int
+  files: tuple[str, ...]
+  read: Callable[[Sequence[int]], Sequence[dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSet:
+  """A set on disk: its name in the config, and TFDS's builder."""
+
+  dataset: str
+  builder: Any
+
+  @property
+  def features(self) -> Mapping[str, Any]:
+    """TFDS's features by name."""
+    return self.builder.info.features
+
+  def find_feature(self, kind: str, name: str) -> str:
+    """Returns the name of the feature of a kind that is supervised, or named so, or alone.
+
+    Args:
+      kind: the name of a class in `tfds.features`.
+      name: the one of several features.
+
+    Raises:
+      ValueError: if there is none, or several that are not named so.
+    """
+    import tensorflow_datasets as tfds
+
+    of_kind = getattr(tfds.features, kind)
+    found = [key for key, feature in self.features.items() if isinstance(feature, of_kind)]
+    supervised = self.builder.info.supervised_keys or (name,)
+    named = [key for key in supervised if key in found] or found
+    if len(named) == 1 or name in named:
+      return name if name in named else named[0]
+    listed = ', '.join(f'{key}: {type(value).__name__}' for key, value in self.features.items())
+    raise ValueError(
+      f'data.dataset={self.dataset!r}: has no feature named {name} and not one {kind} alone; its '
+      f'features are {listed}'
+    )
+
+  def splits(self) -> dict[str, Split]:
+    """Returns the splits by name; images stay encoded."""
+    return {name: self._split(name) for name in self.builder.info.splits}
+
+  def _split(self, name: str) -> Split:
+    import tensorflow_datasets as tfds
+
+    image, skip = tfds.features.Image, tfds.decode.SkipDecoding()
+    decoders = {key: skip for key, value in self.features.items() if isinstance(value, image)}
+
+    @functools.cache
+    def source() -> Any:  # opens files: not before the first record is wanted
+      return self.builder.as_data_source(name, decoders=decoders)
+
+    info = self.builder.info.splits[name]
+    return Split(
+      name=f'{self.dataset} {self.builder.info.version} {name}',
+      size=info.num_examples,
+      files=tuple(str(path) for path in info.filepaths),
+      read=lambda rows: source().__getitems__(list(rows)),
+    )
+
+
+def open_set(dataset: str, data_dir: str | None = None, others: Sequence[str] = ()) -> PreparedSet:
+  """Opens a set.
 
   Args:
     dataset: 'NAME', 'NAME/CONFIG' or either with ':VERSION'; else the newest version.
@@ -36,7 +113,7 @@ def open_builder(dataset: str, data_dir: str | None = None, others: Sequence[str
   if form != tfds.core.FileFormat.ARRAY_RECORD:
     raise ValueError(_wrong_format(folder, form.value))
   logging.get_absl_logger().addFilter(_not_about_groups)
-  return builder
+  return PreparedSet(dataset, builder)
 
 
 def _not_about_groups(record: python_logging.LogRecord) -> bool:

@@ -61,21 +61,6 @@ class Collection:
   def __len__(self) -> int:
     return len(self.lengths)
 
-  def record(self, game: int) -> sgf.Record:
-    """Returns one game as the reader of single files does."""
-    size, first = int(self.size[game]), int(self.first[game])
-    moves = self.moves[game, : self.lengths[game]].tolist()
-    board = self.boards[self.start[game], :size, :size] if self.start[game] else None
-    moves = [((first + i) % 2, action) for i, action in enumerate(moves)]
-    return sgf.Record(size, float(self.komi[game]), board, first, moves, _result(self, game))
-
-
-def _result(games: Collection, game: int) -> str:
-  winner, margin = games.result[game], games.margin[game]
-  if winner == 0:
-    return '0' if margin == 0 else ''
-  return f'{"B" if winner > 0 else "W"}+' + ('' if np.isnan(margin) else f'{margin:g}')
-
 
 def load(path: str | os.PathLike) -> Collection:
   """Returns the games of a text file (`.gz` or not) or of a folder, parsed or from the cache.

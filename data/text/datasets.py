@@ -5,7 +5,6 @@ in DATASETS.
 """
 
 import dataclasses
-import functools
 import gzip
 import pathlib
 import sysconfig
@@ -13,9 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data import cache
+from data import cache, tfds
 from data import splits as splits_lib
-from data import tfds as tfds_lib
 
 CACHE_FORMAT = 1  # raise it when the same texts come out as other tokens
 
@@ -222,41 +220,17 @@ def _hidden(path: pathlib.Path, root: pathlib.Path) -> bool:
 
 
 def from_tfds(dataset: str, data_dir: str | None = None) -> dict[str, TextSplit]:
-  """Returns the splits of a TFDS set; errors are those of `data.tfds.open_builder`."""
-  builder = tfds_lib.open_builder(dataset, data_dir, (*DATASETS, 'a file', 'a folder'))
-  key = _text_feature(dataset, builder.info)
-  return {split: _from_split(dataset, split, builder, key) for split in builder.info.splits}
+  """Returns the splits of a TFDS set; errors are those of `data.tfds.open_set`."""
+  found = tfds.open_set(dataset, data_dir, (*DATASETS, 'a file', 'a folder'))
+  key = found.find_feature('Text', 'text')
 
+  def texts(split: tfds.Split) -> TextSplit:
+    def read(rows: range) -> Iterator[str]:
+      for start in range(rows.start, rows.stop, CHUNK):
+        for example in split.read(range(start, min(start + CHUNK, rows.stop))):
+          if text := example[key]:
+            yield text.decode()
 
-def _from_split(dataset: str, split: str, builder: Any, key: str) -> TextSplit:
-  @functools.cache
-  def source():  # opens files: not before the first record is wanted
-    return builder.as_data_source(split)
+    return TextSplit(split.name, split.size, read, split.files, (key,))
 
-  def read(rows: range) -> Iterator[str]:
-    for start in range(rows.start, rows.stop, CHUNK):
-      these = range(start, min(start + CHUNK, rows.stop))
-      for example in source().__getitems__(list(these)):
-        if text := example[key]:
-          yield text.decode()
-
-  info = builder.info.splits[split]
-  files = tuple(str(path) for path in info.filepaths)
-  return TextSplit(
-    f'{dataset} {builder.info.version} {split}', info.num_examples, read, files, (key,)
-  )
-
-
-def _text_feature(dataset: str, info: Any) -> str:
-  """Returns the name of the feature that is the text."""
-  import tensorflow_datasets as tfds
-
-  found = [k for k, feature in info.features.items() if isinstance(feature, tfds.features.Text)]
-  if 'text' in found or len(found) == 1:
-    return 'text' if 'text' in found else found[0]
-  kinds = {key: type(value).__name__ for key, value in info.features.items()}
-  listed = ', '.join(f'{key}: {kinds[key]}' for key in sorted(kinds))
-  raise ValueError(
-    f'data.dataset={dataset!r}: has no feature named text and not one Text alone; its features are '
-    f'{listed}'
-  )
+  return {name: texts(split) for name, split in found.splits().items()}

@@ -206,6 +206,15 @@ BROKEN = [
 ]
 
 
+def record_of(games, i):
+  """Returns one game of a collection as the reader of single files does."""
+  size, first = int(games.size[i]), int(games.first[i])
+  actions = games.moves[i, : games.lengths[i]].tolist()
+  moves = [((first + turn) % 2, action) for turn, action in enumerate(actions)]
+  board = games.boards[games.start[i], :size, :size] if games.start[i] else None
+  return sgf.Record(size, float(games.komi[i]), board, first, moves, '')
+
+
 def parse(lines):
   return collection.parse([(b'\n'.join(lines), [f'game {i}' for i in range(len(lines))])])
 
@@ -214,7 +223,7 @@ def test_a_collection_is_what_the_reader_of_single_files_reads():
   games = parse(LINES)
   assert games.broken == () and len(games) == len(LINES) - 1
   for i, line in enumerate(x for x in LINES if x):
-    record, mine = sgf.read(line), games.record(i)
+    record, mine = sgf.read(line), record_of(games, i)
     for name in ('size', 'komi', 'moves', 'to_play'):
       assert getattr(mine, name) == getattr(record, name), (name, line)
     board = np.zeros((record.size, record.size)) if record.board is None else record.board
@@ -289,7 +298,7 @@ def test_a_folder_of_files(cache, tmp_path):
   (tmp_path / 'bad.sgf').write_bytes(b'(;')
   games = collection.load(tmp_path)
   assert len(games) == 3 and games.broken[0].startswith('bad.sgf: ')
-  assert games.record(0).moves == sgf.read(PLAIN).moves
+  assert record_of(games, 0).moves == sgf.read(PLAIN).moves
 
 
 def test_no_such_file():
@@ -319,7 +328,7 @@ def test_the_famous_games_are_legal():
   illegal, boards, chosen = replay(games, slice(None))
   assert not illegal
   for i in range(0, 216, 20):
-    assert (boards[i] == sgf.stones(games.record(chosen[i]))).all()
+    assert (boards[i] == sgf.stones(record_of(games, chosen[i]))).all()
 
 
 @pytest.mark.long
@@ -330,7 +339,7 @@ def test_a_sample_of_server_games_is_legal():
   games = parse([line.strip() for line in lines])
   illegal, boards, _ = replay(games, slice(0, 8))
   assert not illegal and len(games) == 64
-  assert all((boards[i] == sgf.stones(games.record(i))).all() for i in range(8))
+  assert all((boards[i] == sgf.stones(record_of(games, i))).all() for i in range(8))
 
 
 @needs_games
