@@ -49,6 +49,7 @@ class Layer(nn.Module):
     return x + self.down(F.gelu(self.up(self.norm2(x)), approximate='tanh'))
 
   def attend(self, *qkv):
+    """Attends causally; queries, keys and values are [B, T, D]."""
     B, T, D = qkv[0].shape
     q, k, v = (y.view(B, T, self.heads, -1).transpose(1, 2) for y in qkv)  # [B, H, T, d]
     if self.flash:
@@ -75,6 +76,7 @@ class GPT(nn.Module):
         nn.init.normal_(p, std=STD / math.sqrt(2 * layers) if ends_residual else STD)
 
   def hidden(self, tokens):
+    """Returns the normalized output of the last block, [B, T, D]."""
     x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
     for layer in self.layers:
       x = layer(x)

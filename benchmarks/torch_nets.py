@@ -77,10 +77,11 @@ class Block(nn.Module):
       self.project = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
   def shortcut(self, x):
+    """Returns the input in the shape of the output: projected, or (option A) padded."""
     if self.project is not None:
       return self.project(x)
     missing = self.outputs - self.inputs
-    if missing:  # option A: every other pixel, zeros for the new channels
+    if missing:  # every other pixel, zeros for the new channels
       return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
     return x
 

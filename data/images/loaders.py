@@ -62,7 +62,7 @@ class StreamingLoader:
     pool: ThreadPoolExecutor,
     prefetch: int,
   ):
-    """Row 0 is record `offset`; `shape` is an image's, [H, W, C], after `ops`."""
+    """Takes the record that is row 0, `offset`, and an image's shape [H, W, C] after `ops`."""
     self._records, self._offset, self._ops, self._shape = records, offset, ops, shape
     self._sharding, self._pool, self.prefetch = sharding, pool, prefetch
 

@@ -65,7 +65,7 @@ class ShiftedOrder(pipeline.EpochOrder):
   """The order of `Windows`: a permutation for each epoch, and a shift."""
 
   def __init__(self, seed: int, size: int, length: int):
-    """`size` is the number of windows, `length` that of tokens."""
+    """Takes the number of windows, `size`, and that of tokens, `length`."""
     super().__init__(seed, size)
     self._length = length
 

@@ -108,7 +108,7 @@ def test_the_merges_of_a_small_vocabulary(tiny):
   assert bpe.encode(f'h{EOT}e') == [number['h'], 270, number['e']]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(texts())
 @example(TEXT)
 def test_a_small_vocabulary_against_a_plain_bpe(tiny, text):
@@ -191,7 +191,7 @@ def all_of_them(tiny):
   return [tokenizers.Bytes(), tokenizers.gpt2(tiny), own]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(max_size=30))
 @example('\x00\x1c\u2028\ufeff\U0010ffff')
 def test_any_text_comes_back(all_of_them, text):
@@ -202,7 +202,7 @@ def test_any_text_comes_back(all_of_them, text):
   assert tokenizers.Bytes().encode(text) == list(text.encode())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(max_size=12), st.data())
 def test_a_stream_never_shows_half_a_character(all_of_them, text, data):
   for tokenizer in all_of_them:
