@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Ints = np.ndarray
+Ints = np.ndarray  # integers [R], one for each of the games that are meant
 
 NEVER = 2**16 - 1  # in `points`, after the end of a game
 CHUNK = 4096  # games in lockstep, some 30 MB
@@ -100,7 +100,7 @@ class _Boards:
       there = (self.games.points[:, now] < self.points) & (self.illegal < 0)
       rows = np.flatnonzero(there).astype(np.int32)
       points = self.games.points[rows, now].astype(np.int32)
-      self._mark_illegal(rows, self.chains[rows, points] != 0, now, 'there is a stone')
+      self._mark_illegal(rows, self.chains[rows, points] != 0, now, 'the point is occupied')
       fine = self.illegal[rows] < 0
       self._place(rows[fine], points[fine], colours[rows[fine], now], now)
       past[now + 1] = self.position
@@ -124,7 +124,7 @@ class _Boards:
     for side in ids.T:  # of a chain on two sides nothing is left at the second
       dead = (side * sign < 0) & (self.liberties[rows, np.abs(side)] == 0)
       self._remove(rows[dead], side[dead], now)
-    self._mark_illegal(rows, self.liberties[rows, np.abs(new)] == 0, now, 'a suicide')
+    self._mark_illegal(rows, self.liberties[rows, np.abs(new)] == 0, now, 'suicide')
 
   def _join(self, rows: Ints, points: Ints, ids: Ints, sign: Ints) -> Ints:
     """Returns the id of the new stone's chain: that of one own chain beside it, or a new one."""
@@ -169,7 +169,7 @@ class _Boards:
       _, firsts = np.unique(past[times, row], return_index=True)
       if len(firsts) < len(times):
         repeat = np.setdiff1d(np.arange(len(times)), firsts)[0]
-        self.illegal[row], self.why[row] = times[repeat] - 1, 'a board that was there before'
+        self.illegal[row], self.why[row] = times[repeat] - 1, 'the board repeats an earlier one'
 
 
 def _neighbours(size: int) -> np.ndarray:

@@ -65,7 +65,7 @@ def load_kept(spec: str, folder: str | None) -> Tokenizer | None:
   Raises:
     ValueError: if it is not one that `spec` could name.
   """
-  if folder is None or not tokenizers.is_there(folder):
+  if folder is None or not tokenizers.holds_tokenizer(folder):
     return None
   found = tokenizers.load(folder)
   kind, _, size = spec.partition(':')
@@ -82,7 +82,7 @@ def load_kept(spec: str, folder: str | None) -> Tokenizer | None:
 
 def keep(tokenizer: Tokenizer, folder: str) -> None:
   """Saves a tokenizer with a run that keeps none yet; of several processes, the first does."""
-  if jax.process_index() == 0 and not tokenizers.is_there(folder):
+  if jax.process_index() == 0 and not tokenizers.holds_tokenizer(folder):
     with cache.atomic_folder(pathlib.Path(folder)) as unfinished:
       tokenizer.save(unfinished)
 

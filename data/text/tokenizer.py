@@ -49,9 +49,16 @@ class Tokenizer(Protocol):
     """Writes what `data.text.tokenizers.load` reads."""
     ...
 
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    """Writes that and what transformers' AutoTokenizer reads; returns False if it has no such one.
+
+    Bytes become a BPE without merges, and so do characters.
+    """
+    ...
+
 
 class Codec(abc.ABC):
-  """`encode` and `decode` of a `Tokenizer` in terms of its other methods."""
+  """The methods of a `Tokenizer` that the others make up."""
 
   @abc.abstractmethod
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]: ...
@@ -59,11 +66,18 @@ class Codec(abc.ABC):
   @abc.abstractmethod
   def to_bytes(self, ids: Iterable[int]) -> bytes: ...
 
+  @abc.abstractmethod
+  def save(self, folder: str | pathlib.Path) -> None: ...
+
   def encode(self, text: str) -> list[int]:
     return self.encode_many([text])[0].tolist()
 
   def decode(self, ids: Iterable[int]) -> str:
     return self.to_bytes(ids).decode('utf-8', 'replace')
+
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    self.save(folder)
+    return True
 
 
 class IncrementalDecoder:

@@ -37,14 +37,13 @@ __all__ = [
   'characters',
   'fingerprint',
   'gpt2',
-  'is_there',
+  'holds_tokenizer',
   'load',
-  'save_for_transformers',
   'train_bpe',
 ]
 
 
-def is_there(folder: str | pathlib.Path) -> bool:
+def holds_tokenizer(folder: str | pathlib.Path) -> bool:
   """Tells whether a folder holds a tokenizer, or a part of one."""
   return any((pathlib.Path(folder) / name).exists() for name in FILES)
 
@@ -63,20 +62,6 @@ def load(folder: str | pathlib.Path) -> Tokenizer:
     return kinds[saved.pop('kind')](**saved)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{path}: not what save writes: {error}') from error
-
-
-def save_for_transformers(tokenizer: Tokenizer, folder: str | pathlib.Path) -> bool:
-  """Saves a tokenizer for `load` and for transformers' AutoTokenizer.
-
-  Bytes become a BPE without merges, and so do characters. Returns False if the latter cannot load
-  it, which holds for `Numbers`.
-  """
-  if isinstance(tokenizer, Bytes):
-    byte_bpe().save(folder)
-  if isinstance(tokenizer, Characters):
-    save_characters(tokenizer.characters, folder)
-  tokenizer.save(folder)
-  return not isinstance(tokenizer, Numbers)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
@@ -132,6 +117,10 @@ class Characters(Codec):
   def save(self, folder: str | pathlib.Path) -> None:
     _write_kind(folder, {'kind': self.name, 'characters': self.characters})
 
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    save_characters(self.characters, folder)
+    return super().save_for_transformers(folder)
+
 
 @dataclasses.dataclass(frozen=True)
 class Bytes(Codec):
@@ -149,6 +138,10 @@ class Bytes(Codec):
 
   def save(self, folder: str | pathlib.Path) -> None:
     _write_kind(folder, {'kind': self.name})
+
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    byte_bpe().save(folder)
+    return super().save_for_transformers(folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +174,10 @@ class Numbers(Codec):
 
   def save(self, folder: str | pathlib.Path) -> None:
     _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size})
+
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    self.save(folder)
+    return False
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -68,14 +68,14 @@ def test_a_ko_may_not_be_retaken_at_once_but_after_an_exchange():
   assert replay(4, ko).illegal.tolist() == [-1]
   again = replay(4, [*ko, (1, 2)], [*ko, (3, 3), (3, 0), (1, 2)])
   assert again.illegal.tolist() == [8, -1]
-  assert again.why == {0: 'a board that was there before'}
+  assert again.why == {0: 'the board repeats an earlier one'}
 
 
 def test_illegal_games_are_named_with_the_move():
   suicide = [(0, 1), (3, 3), (1, 0), (0, 0)]
   found = replay(4, [(0, 0), (0, 0)], suicide, [(0, 0), 'pass', 'pass'])
   assert found.illegal.tolist() == [1, 3, -1]
-  assert found.why == {0: 'there is a stone', 1: 'a suicide'}
+  assert found.why == {0: 'the point is occupied', 1: 'suicide'}
 
 
 def test_stones_set_up_come_first_and_are_captured_like_others():
@@ -209,7 +209,7 @@ def test_what_cannot_be_used_is_left_out_and_named_in_a_line_of_the_log(cache, c
   assert sum(len(data.split(x).games.points) for x in ('train', 'test')) == 30
   said = ' | '.join(record.getMessage() for record in caplog.records)
   assert '1 games on other boards than 5 are left out' in said
-  assert '1 of 31 games are left out, the first of them game 31: move 3: there is a stone' in said
+  assert '1 of 31 games are left out, the first of them game 31: move 3: the point is occupied' in said
   assert len(caplog.records) == 3
 
 
