@@ -3,35 +3,35 @@
 Both sides get huge pages. A ratio is of neighbouring bursts: median, and 10th to 90th percentile.
 """
 
-import argparse
-import importlib.util
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from benchmarks import turns
+from benchmarks import nets, turns
 from train.runtime import host
 
-BATCHES = {'lenet': 128, 'alexnet': 8, 'resnet20': 128, 'resnet50': 8}
-GPU_BATCHES = {'lenet': 128, 'alexnet': 256, 'resnet20': 128, 'resnet50': 256}
 
-
-def engines(gpu, without):
+def engines(gpu: bool, without: Sequence[str]) -> list[str]:
+  """Returns the engines' names: ours, ours without single forms, and PyTorch's if installed."""
   names = ['ours', 'ours-plain', *(f'ours-without-{name}' for name in without)]
-  if importlib.util.find_spec('torch'):
+  if turns.installed('torch'):
     names += ['torch-nchw', 'torch-channels_last'] + ['torch-channels_last-compiled'] * gpu
   return names
 
 
-def measure(net, batch, rounds, seconds, gpu, without):
-  """Engine -> seconds a step of each round."""
-  workers = [turns.Worker(e, 'benchmarks.worker', (e, net, batch)) for e in engines(gpu, without)]
+def measure(
+  net: str, batch: int, rounds: int, seconds: float, names: Sequence[str]
+) -> dict[str, list[float]]:
+  """Returns engine -> seconds a step, of each round."""
+  workers = [turns.Worker(e, 'benchmarks', ('--worker', e, net, batch)) for e in names]
   sizes = {worker.engine: worker.about['parameters'] for worker in workers}
   if len(set(sizes.values())) > 1:
     raise RuntimeError(f'{net}: these are different networks: {sizes}')
   return turns.measure(workers, rounds, seconds)
 
 
-def summarize(times, batch):
-  """Rows of the table; ratios are to the PyTorch engine that is fastest in the median."""
+def summarize(times: Mapping[str, Sequence[float]], batch: int) -> list[dict[str, Any]]:
+  """Returns rows of the table; ratios are to the PyTorch engine of the smallest median."""
   best, rows = turns.fastest(times, 'torch'), []
   for engine, t in times.items():
     median = statistics.median(t)
@@ -42,7 +42,8 @@ def summarize(times, batch):
   return rows
 
 
-def show(net, batch, rows):
+def show(net: str, batch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Prints the table."""
   print(f'\n{net}, batch {batch}')
   for row in rows:
     ratio = turns.show(row) if 'ratio' in row else ''
@@ -51,23 +52,25 @@ def show(net, batch, rows):
     )
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks')
-  parser.add_argument('--nets', default=','.join(BATCHES), help='some of %(default)s')
-  parser.add_argument('--rounds', type=int, default=12)
-  parser.add_argument('--seconds', type=float, default=0.8, help='of a burst, at least one step')
-  parser.add_argument('--json', help='a file for the figures')
+def main() -> None:
+  """Runs the command."""
+  parser = turns.parser('benchmarks', __doc__, rounds=12, seconds=0.8)
+  parser.add_argument('--nets', default=','.join(nets.BATCHES), help='some of %(default)s')
   parser.add_argument('--without', default='', help='also without our form of: max_pool,dense,...')
   options = parser.parse_args()
-  without = list(filter(None, options.without.split(',')))
+  if options.worker:
+    engine, net, batch = options.worker
+    burst, parameters = nets.make_burst(engine, net, int(batch))
+    return turns.serve(burst, parameters=parameters)
   host.use_compilation_cache()
   gpu = host.accelerator()
+  names = engines(gpu, list(filter(None, options.without.split(','))))
   results = {}
   for net in options.nets.split(','):
-    batch = (GPU_BATCHES if gpu else BATCHES)[net]
-    times = measure(net, batch, options.rounds, options.seconds, gpu, without)
-    results[net] = {'batch': batch, 'rows': summarize(times, batch)}
-    show(net, batch, results[net]['rows'])
+    batch = (nets.GPU_BATCHES if gpu else nets.BATCHES)[net]
+    times = measure(net, batch, options.rounds, options.seconds, names)
+    results[net] = {'batch': batch, 'rows': (rows := summarize(times, batch))}
+    show(net, batch, rows)
   turns.save(options.json, rounds=options.rounds, nets=results)
 
 

@@ -8,10 +8,9 @@ with one. A ratio is of neighbouring bursts, theirs to ours in seconds a token: 
 90th percentile.
 """
 
-import argparse
-import importlib.util
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import turns
@@ -32,6 +31,9 @@ CASES: dict[str, Any] = {
   'generate-124M-8': ('generate', GPT2, True, 8, 16),
 }
 TOP_K = 200  # nanoGPT's; all of a smaller vocabulary
+
+Shape = Mapping[str, Any]  # of a model
+Engine = tuple[turns.Burst, dict[str, Any]]  # what is timed, and what its process says of itself
 ENGINES = {
   'train': ('ours', 'ours-plain', 'torch', 'torch-fused', 'torch-fused-scores'),
   'generate': ('ours', 'torch', 'huggingface'),
@@ -41,21 +43,18 @@ ENGINES = {
 # -------- our engines --------
 
 
-def our_step(shape, bias, batch):
-  """The compiled step, the state before it, and a batch on the device."""
-  import types
-
-  import jax
+def our_step(shape: Shape, bias: bool, batch: int) -> tuple[Any, Any, Any]:
+  """Returns what `steps.compile_step` does, with nanoGPT's optimizer."""
   import numpy as np
 
-  from train import mesh as mesh_lib
+  from benchmarks import steps
+  from data.text.source import TextMetadata
   from train.optim import make_optimizer
-  from train.step import init_state, make_step
   from train.tasks.language.task import Language
 
   fields = {name: shape[name] for name in ('block_size', 'layers', 'heads', 'width')}
-  text: Any = types.SimpleNamespace(vocab_size=shape['vocab_size'], block_size=shape['block_size'])
-  task = Language({'name': 'gpt', 'bias': bias, **fields}, text)
+  data: Any = TextMetadata(shape['vocab_size'], shape['block_size'])  # nothing else is asked for
+  task = Language({'name': 'gpt', 'bias': bias, **fields}, data)
   tx, schedule = make_optimizer(
     'adamw',
     steps=2000,
@@ -72,26 +71,17 @@ def our_step(shape, bias, batch):
     'index': np.arange(batch, dtype=np.int32),
     'mask': np.ones((batch, length), np.float32),
   }
-  mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
-  with mesh_lib.activate(mesh):
-    state, shardings = init_state(task, tx, 0, mesh)
-    data = jax.device_put(values, mesh_lib.batch_sharding(mesh))
-    step = make_step(task, tx, shardings, schedule=schedule).lower(state, data).compile()
-  return step, state, data
+  return steps.compile_step(task, tx, values, schedule=schedule)
 
 
-def our_training(shape, bias, batch):
+def our_training(shape: Shape, bias: bool, batch: int) -> Engine:
+  """Returns a function of n training steps."""
   import jax
+
+  from benchmarks import steps
 
   start = time.perf_counter()
   step, state, data = our_step(shape, bias, batch)
-
-  def burst(steps):
-    nonlocal state
-    for _ in range(steps):
-      state, metrics = step(state, data)
-    float(metrics['loss'][0])
-
   memory = step.memory_analysis()
   about = {
     'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
@@ -101,10 +91,11 @@ def our_training(shape, bias, batch):
     'state_mb': sum(x.nbytes for x in jax.tree.leaves(state)) / 1e6,
     'aliased_mb': memory.alias_size_in_bytes / 1e6,
   }
-  return burst, about
+  return steps.make_burst(step, state, data), about
 
 
-def our_generation(shape, bias, batch, prompt):
+def our_generation(shape: Shape, bias: bool, batch: int, prompt: int) -> Engine:
+  """Returns a function that generates COUNT tokens n times."""
   import jax
   import jax.numpy as jnp
 
@@ -139,15 +130,13 @@ def our_generation(shape, bias, batch, prompt):
   return burst, about
 
 
-def make_burst(engine, case):
-  """A function (calls) that works and waits, and what there is to say of the engine."""
+def make_burst(engine: str, case: str) -> Engine:
+  """Returns what an engine's process serves; `case` is a key of CASES."""
   kind, shape, bias, batch, prompt = CASES[case]
   if engine == 'ours':
-    return (
-      our_training(shape, bias, batch)
-      if kind == 'train'
-      else our_generation(shape, bias, batch, prompt)
-    )
+    if kind == 'train':
+      return our_training(shape, bias, batch)
+    return our_generation(shape, bias, batch, prompt)
   if engine == 'ours-plain':
     from models import ops
 
@@ -168,14 +157,15 @@ def make_burst(engine, case):
 # -------- turns --------
 
 
-def engines(kind):
-  installed = {name: bool(importlib.util.find_spec(name)) for name in ('torch', 'transformers')}
+def engines(kind: str) -> list[str]:
+  """Returns the engines of a kind of case whose libraries are installed."""
+  installed = {name: turns.installed(name) for name in ('torch', 'transformers')}
   installed['huggingface'] = installed['torch'] and installed['transformers']
   return [name for name in ENGINES[kind] if installed.get(name.partition('-')[0], True)]
 
 
-def measure(case, rounds, seconds, names):
-  """Rows of the table; `ratio` is the engine's seconds a token over ours."""
+def measure(case: str, rounds: int, seconds: float, names: Sequence[str]) -> list[dict[str, Any]]:
+  """Returns rows of the table; `ratio` is the engine's seconds a token over ours."""
   workers = [turns.Worker(e, 'benchmarks.gpt', ('--worker', e, case)) for e in names]
   about = {worker.engine: worker.about for worker in workers}
   if len({said['parameters'] for said in about.values()}) > 1:
@@ -193,7 +183,8 @@ def measure(case, rounds, seconds, names):
   return rows
 
 
-def show(case, rows):
+def show(case: str, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Prints the table."""
   print(f'\n{case}')
   for row in rows:
     extra = ''.join(
@@ -206,14 +197,11 @@ def show(case, rows):
     )
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.gpt')
+def main() -> None:
+  """Runs the command."""
+  parser = turns.parser('benchmarks.gpt', __doc__, rounds=9, seconds=1.0)
   parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s')
   parser.add_argument('--engines', help='some of them, ours included')
-  parser.add_argument('--rounds', type=int, default=9)
-  parser.add_argument('--seconds', type=float, default=1.0, help='of a burst, at least one call')
-  parser.add_argument('--json', help='a file for the figures')
-  parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.worker:
     burst, about = make_burst(*options.worker)

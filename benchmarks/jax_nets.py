@@ -1,25 +1,28 @@
-"""Our networks in our own compiled step, as the loop runs it."""
+"""Our image networks in our compiled training step."""
 
 import contextlib
 import unittest.mock
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from data.images.source import Outline
+from benchmarks import steps
+from benchmarks.turns import Burst
+from data.images.source import ImageMetadata
 from models import ops
-from train import mesh as mesh_lib
-from train.step import init_state, make_step
+from train.runtime import host
 from train.tasks import Classify
 
 
-def make_step_and_state(net, batch, shape, classes):
-  """The compiled step, the state before it, and a batch on the device."""
-  dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-  task = Classify({'name': net, 'dtype': dtype}, Outline(tuple(map(str, range(classes))), shape))
-  tx = optax.sgd(0.01, momentum=0.9)
-  mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
+def compile_step(
+  net: str, batch: int, shape: tuple[int, int, int], classes: int
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+  """Returns what `steps.compile_step` does, for a batch of images of `shape` [H, W, C]."""
+  data: Any = ImageMetadata(tuple(map(str, range(classes))), shape)  # nothing else is asked for
+  dtype = 'bfloat16' if host.accelerator() else 'float32'
   rng = np.random.default_rng(0)
   values = {
     'image': rng.normal(size=(batch, *shape)).astype(np.float32),
@@ -27,19 +30,16 @@ def make_step_and_state(net, batch, shape, classes):
     'index': np.arange(batch, dtype=np.int32),
     'mask': np.ones(batch, np.float32),
   }
-  with mesh_lib.activate(mesh):
-    state, shardings = init_state(task, tx, 0, mesh)
-    device_batch = jax.device_put(values, mesh_lib.batch_sharding(mesh))
-    step = make_step(task, tx, shardings).lower(state, device_batch).compile()
-  return step, state, device_batch
+  task = Classify({'name': net, 'dtype': dtype}, data)
+  return steps.compile_step(task, optax.sgd(0.01, momentum=0.9), values)
 
 
 @contextlib.contextmanager
-def without(name):
+def _without(name: str) -> Iterator[None]:
   """Traces one function of `ops`, such as 'max_pool', in its plain form, and the others as ever."""
   function = getattr(ops, name)
 
-  def plain(*args, **kwargs):
+  def plain(*args: Any, **kwargs: Any) -> Any:
     with ops.use('plain'):
       return function(*args, **kwargs)
 
@@ -47,19 +47,20 @@ def without(name):
     yield
 
 
-def make_burst(net, batch, shape, classes, *, form):
-  """A function that runs n training steps and waits for the last; its parameters' number.
+def _formulation(form: str) -> contextlib.AbstractContextManager[Any]:
+  if not form:
+    return contextlib.nullcontext()
+  return ops.use('plain') if form == 'plain' else _without(form.removeprefix('without-'))
 
-  form: '', as ever; 'plain', as on an accelerator; 'without-NAME'.
+
+def make_burst(
+  net: str, batch: int, shape: tuple[int, int, int], classes: int, *, form: str
+) -> tuple[Burst, int]:
+  """Returns a function of n training steps, and the number of the network's parameters.
+
+  `form` is '' (as in training), 'plain' (as on an accelerator) or 'without-NAME'.
   """
-  forms = {'': contextlib.nullcontext, 'plain': lambda: ops.use('plain')}
-  with forms.get(form, lambda: without(form.removeprefix('without-')))():
-    step, state, data = make_step_and_state(net, batch, shape, classes)
-
-  def burst(steps):
-    nonlocal state
-    for _ in range(steps):
-      state, metrics = step(state, data)
-    float(metrics['loss'][0])
-
-  return burst, sum(x.size for x in jax.tree.leaves(state.params))
+  with _formulation(form):
+    step, state, data = compile_step(net, batch, shape, classes)
+  parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  return steps.make_burst(step, state, data), parameters

@@ -5,9 +5,8 @@ Forward, and both gradients (of a first layer that of the kernel alone), float32
 layout to ours, above 1 where ours is the faster.
 """
 
-import argparse
-import importlib.util
 import statistics
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import turns
 from train.runtime import host
@@ -35,8 +34,11 @@ LAYERS = {
 }
 PARTS = ('forward', 'gradients')
 
+Calls = dict[str, Callable[[], object]]  # by part
 
-def our_calls(form, layer):
+
+def our_calls(form: str, layer: str) -> Calls:
+  """Returns the compiled parts of a layer in the formulation 'cpu' or 'plain'."""
   import jax
   import jax.numpy as jnp
 
@@ -65,7 +67,8 @@ def our_calls(form, layer):
   }
 
 
-def torch_calls(layout, layer):
+def torch_calls(layout: str, layer: str) -> Calls:
+  """Returns PyTorch's parts of a layer in the layout 'nchw' or 'channels_last'."""
   import torch
 
   batch, size, channels, side, filters, stride, pad, groups = LAYERS[layer]
@@ -85,53 +88,51 @@ def torch_calls(layout, layer):
   }
 
 
-def work(engine, layer, part):
+def make_burst(engine: str, layer: str, part: str) -> turns.Burst:
+  """Returns a function of n calls of a layer's part."""
   library, _, form = engine.partition('-')
   call = (torch_calls if library == 'torch' else our_calls)(form or 'cpu', layer)[part]
 
-  def burst(count):
+  def burst(count: int) -> None:
     for _ in range(count):
       call()
 
-  turns.serve(burst)
+  return burst
 
 
-def measure(layer, part, rounds, seconds):
+def measure(layer: str, part: str, rounds: int, seconds: float) -> dict[str, float]:
+  """Returns engine -> milliseconds a call, the median of the rounds."""
   engines = ['ours', 'ours-plain']
-  if importlib.util.find_spec('torch'):
+  if turns.installed('torch'):
     engines += ['torch-nchw', 'torch-channels_last']
-  arguments = ('--worker', layer, part)
-  workers = [turns.Worker(e, 'benchmarks.layers', (e, *arguments)) for e in engines]
+  module = 'benchmarks.layers'
+  workers = [turns.Worker(e, module, ('--worker', e, layer, part)) for e in engines]
   times = turns.measure(workers, rounds, seconds)
   return {engine: 1e3 * statistics.median(t) for engine, t in times.items()}
 
 
-def ratios(ms):
-  """Engine of ours -> PyTorch's better layout to it, of each layer."""
+def ratios(ms: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+  """Returns engine of ours -> the ratio of PyTorch's better layout to it, of each layer."""
   best = [min(t for e, t in row.items() if e.startswith('torch')) for row in ms]
   return {e: [b / row[e] for b, row in zip(best, ms, strict=True)] for e in ('ours', 'ours-plain')}
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.layers')
-  parser.add_argument('engine', nargs='?', help=argparse.SUPPRESS)
-  parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
+def main() -> None:
+  """Runs the command."""
+  parser = turns.parser('benchmarks.layers', __doc__, rounds=5, seconds=0.2)
   parser.add_argument('--layers', default=','.join(LAYERS), help='some of %(default)s')
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--seconds', type=float, default=0.2, help='of a burst, at least one call')
-  parser.add_argument('--json', help='a file for the figures')
   options = parser.parse_args()
   if options.worker:
-    return work(options.engine, *options.worker)
+    return turns.serve(make_burst(*options.worker))
   host.use_compilation_cache()
-  results = {}
+  results: dict[str, dict[str, dict[str, float]]] = {}
   for part in PARTS:
     results[part] = {}
     for layer in options.layers.split(','):
       row = measure(layer, part, options.rounds, options.seconds)
       results[part][layer] = row
       print(f'{layer:16} {part:10}', *(f'{e} {t:.3f} ms ' for e, t in row.items()), flush=True)
-    if importlib.util.find_spec('torch'):
+    if turns.installed('torch'):
       for engine, found in ratios(list(results[part].values())).items():
         spread = min(found), statistics.median(found), max(found)
         print(f'{part}, PyTorch to {engine}:', *(f'{value:.2f}' for value in spread))

@@ -1,4 +1,4 @@
-"""What the loop costs over its bare compiled step: `python -m benchmarks.loop`.
+"""The overhead of the training loop over its bare compiled step: `python -m benchmarks.loop`.
 
 Runs of the loop (input, metrics, log; the evaluation and the checkpoint at the end are not counted)
 take turns with as many calls of the same step on one batch. The overhead is the median over the
@@ -11,45 +11,50 @@ import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
-import jax
+import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from data import ImageData
+from benchmarks import steps as steps_lib
+from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.loop import Loop
 from train.step import init_state, make_step
 from train.tasks import Classify
 
+LEARNING_RATE = 0.01
 
-def loop_seconds(task, tx, mesh, steps):
-  """Seconds a step as the loop's own log has them, without its first interval."""
+
+def loop_seconds(task: Any, tx: optax.GradientTransformation, mesh: Mesh, steps: int) -> float:
+  """Returns the seconds a step that the loop logs, without its first interval."""
   with tempfile.TemporaryDirectory() as workdir:
-    Loop(steps=steps, log_every=steps // 4).run(task, tx, lambda step: 0.01, mesh, workdir)
+    Loop(steps=steps, log_every=steps // 4).run(task, tx, lambda step: LEARNING_RATE, mesh, workdir)
     lines = (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines()
   rates = [json.loads(line).get('time/images_per_second') for line in lines]
   return statistics.mean(task.batch_size / rate for rate in rates[1:] if rate)
 
 
-def bare_burst(task, tx, mesh):
-  """A function that runs n steps on one batch and says how many seconds a step took."""
+def bare_step(task: Any, tx: optax.GradientTransformation, mesh: Mesh) -> Callable[[int], float]:
+  """Returns a function that runs n steps on one batch and returns the seconds a step."""
   with mesh_lib.activate(mesh):
     state, shardings = init_state(task, tx, 0, mesh)
     _, batch = task.source('train', mesh, 0).next((), 0, None)
-    step = make_step(task, tx, shardings, schedule=lambda step: 0.01).lower(state, batch).compile()
+    step: Any = make_step(task, tx, shardings, schedule=lambda step: jnp.float32(LEARNING_RATE))
+    burst = steps_lib.make_burst(step.lower(state, batch).compile(), state, batch)
 
-  def burst(steps):
-    nonlocal state
+  def seconds(steps: int) -> float:
     start = time.perf_counter()
-    for _ in range(steps):
-      state, metrics = step(state, batch)
-    jax.block_until_ready(metrics)
+    burst(steps)
     return (time.perf_counter() - start) / steps
 
-  return burst
+  return seconds
 
 
-def main():
+def main() -> None:
+  """Runs the command."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.loop')
   parser.add_argument('--net', default='lenet')
   parser.add_argument('--batch', type=int, default=128)
@@ -57,12 +62,16 @@ def main():
   parser.add_argument('--turns', type=int, default=7)
   options = parser.parse_args()
   data = ImageData(dataset='digits', batch_size=options.batch)
-  task, tx, mesh = Classify({'name': options.net}, data), optax.sgd(0.01, 0.9), mesh_lib.make_mesh()
-  burst = bare_burst(task, tx, mesh)
-  burst(options.steps)
+  task, tx, mesh = (
+    Classify({'name': options.net}, data),
+    optax.sgd(LEARNING_RATE, 0.9),
+    mesh_lib.make_mesh(),
+  )
+  bare_seconds = bare_step(task, tx, mesh)
+  bare_seconds(options.steps)
   ratios = []
   for _ in range(options.turns):
-    bare, loop = burst(options.steps), loop_seconds(task, tx, mesh, options.steps)
+    bare, loop = bare_seconds(options.steps), loop_seconds(task, tx, mesh, options.steps)
     ratios.append(loop / bare - 1)
     print(f'bare {1e3 * bare:.2f} ms, loop {1e3 * loop:.2f} ms: {ratios[-1]:+.1%}', flush=True)
   print(f'{options.net}: overhead {statistics.median(ratios):+.1%} in the median')

@@ -1,4 +1,4 @@
-"""What the compiled step holds in memory: `python -m benchmarks.memory`.
+"""The memory of a compiled training step: `python -m benchmarks.memory`.
 
 The state (parameters, momentum, running statistics) goes in and comes out in the same buffers:
 `aliased` has to be all of it, and `output` beyond that next to nothing.
@@ -8,14 +8,13 @@ import argparse
 
 import jax
 
-from benchmarks.__main__ import BATCHES
-from benchmarks.jax_nets import make_step_and_state
-from benchmarks.worker import INPUTS
+from benchmarks import jax_nets
+from benchmarks.nets import BATCHES, INPUTS
 
 
-def figures(net):
-  """Megabytes of one device's program."""
-  step, state, _ = make_step_and_state(net, BATCHES[net], *INPUTS[net])
+def megabytes(net: str) -> dict[str, float]:
+  """Returns the megabytes of one device's program, by what they hold."""
+  step, state, _ = jax_nets.compile_step(net, BATCHES[net], *INPUTS[net])
   analysis = step.memory_analysis()
   return {
     'parameters': sum(x.nbytes for x in jax.tree.leaves(state.params)) / 1e6,
@@ -26,11 +25,12 @@ def figures(net):
   }
 
 
-def main():
+def main() -> None:
+  """Runs the command."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.memory')
   parser.add_argument('--nets', default=','.join(BATCHES), help='some of %(default)s')
   for net in parser.parse_args().nets.split(','):
-    row = '  '.join(f'{name} {size:,.3f}' for name, size in figures(net).items())
+    row = '  '.join(f'{name} {size:,.3f}' for name, size in megabytes(net).items())
     print(f'{net}, batch {BATCHES[net]}, MB: {row}')
 
 

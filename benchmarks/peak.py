@@ -1,17 +1,19 @@
-"""What products of matrices reach at best on this machine: `python -m benchmarks.peak`.
+"""The best speed of matrix products on this machine: `python -m benchmarks.peak`.
 
-Square ones in float32, by XLA and, where it is installed, by PyTorch: the median of the rounds.
+They are square and in float32, by XLA and, where it is installed, by PyTorch.
 """
 
 import argparse
-import importlib.util
 import statistics
 import time
+from collections.abc import Callable
 
+from benchmarks import turns
 from train.runtime import host
 
 
-def xla(size):
+def xla(size: int) -> Callable[[], object]:
+  """Returns a function that multiplies two matrices [size, size] by XLA."""
   import jax
   import jax.numpy as jnp
 
@@ -20,14 +22,16 @@ def xla(size):
   return lambda: jax.block_until_ready(multiply(a, a))
 
 
-def pytorch(size):
+def pytorch(size: int) -> Callable[[], object]:
+  """Returns a function that multiplies two matrices [size, size] by PyTorch."""
   import torch
 
   a = torch.ones(size, size)
   return lambda: a @ a
 
 
-def gflops(multiply, size, rounds):
+def gflops(multiply: Callable[[], object], size: int, rounds: int) -> float:
+  """Returns GFLOP/s, by the median of the rounds."""
   multiply()
   times = []
   for _ in range(rounds):
@@ -37,13 +41,14 @@ def gflops(multiply, size, rounds):
   return 2 * size**3 / statistics.median(times) / 1e9
 
 
-def main():
+def main() -> None:
+  """Runs the command."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.peak')
   parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024, 2048])
   parser.add_argument('--rounds', type=int, default=20)
   options = parser.parse_args()
   host.tune()
-  engines = {'XLA': xla} | ({'PyTorch': pytorch} if importlib.util.find_spec('torch') else {})
+  engines = {'XLA': xla} | ({'PyTorch': pytorch} if turns.installed('torch') else {})
   for size in options.sizes:
     for name, make in engines.items():
       rate = gflops(make(size), size, options.rounds)

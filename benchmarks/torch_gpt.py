@@ -1,13 +1,23 @@
-"""GPT-2 in PyTorch, in nanoGPT's manner, and Hugging Face's: what ours is measured against."""
+"""GPT-2 in PyTorch, as in nanoGPT, and Hugging Face's: what ours is measured against.
+
+A shape is {vocab_size, block_size, layers, heads, width}, with which `GPT` is built.
+"""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.turns import Burst
+
 STD = 0.02
+
+Shape = Mapping[str, Any]
+Engine = tuple[Burst, int, int]  # what is timed; numbers of parameters, and of tokens a call
 
 
 class Norm(nn.Module):
@@ -23,7 +33,7 @@ class Norm(nn.Module):
 
 
 class Layer(nn.Module):
-  """flash: PyTorch's fused attention; else the scores are held, as in nanoGPT's older form."""
+  """A transformer block; `flash` is PyTorch's fused attention, else the scores [T, T] are held."""
 
   def __init__(self, width, heads, bias, flash):
     super().__init__()
@@ -39,6 +49,7 @@ class Layer(nn.Module):
     return x + self.down(F.gelu(self.up(self.norm2(x)), approximate='tanh'))
 
   def attend(self, *qkv):
+    """Attends causally; queries, keys and values are [B, T, D]."""
     B, T, D = qkv[0].shape
     q, k, v = (y.view(B, T, self.heads, -1).transpose(1, 2) for y in qkv)  # [B, H, T, d]
     if self.flash:
@@ -51,6 +62,8 @@ class Layer(nn.Module):
 
 
 class GPT(nn.Module):
+  """GPT-2, with output weights tied to the embedding."""
+
   def __init__(self, vocab_size, block_size, layers, heads, width, bias=True, flash=True):
     super().__init__()
     self.block_size = block_size
@@ -63,6 +76,7 @@ class GPT(nn.Module):
         nn.init.normal_(p, std=STD / math.sqrt(2 * layers) if ends_residual else STD)
 
   def hidden(self, tokens):
+    """Returns the normalized output of the last block, [B, T, D]."""
     x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
     for layer in self.layers:
       x = layer(x)
@@ -73,7 +87,7 @@ class GPT(nn.Module):
 
   @torch.no_grad()
   def generate(self, tokens, count, top_k):
-    """`count` tokens more, each from the whole text so far: nanoGPT keeps no cache."""
+    """Appends `count` tokens, each from the whole text so far: nanoGPT keeps no cache."""
     for _ in range(count):
       last = self.hidden(tokens[:, -self.block_size :])[:, -1]
       logits = F.linear(last, self.tokens.weight)
@@ -83,8 +97,8 @@ class GPT(nn.Module):
     return tokens
 
 
-def training(shape, batch, *, flash, fused):
-  """A function of n training steps; the number of parameters, and of tokens a step."""
+def training(shape: Shape, batch: int, *, flash: bool, fused: bool) -> Engine:
+  """Returns a function of n training steps; the number of parameters, and of tokens a step."""
   model = GPT(**shape, flash=flash).train()
   groups = [
     {'params': [p for p in model.parameters() if p.dim() >= 2], 'weight_decay': 0.1},
@@ -109,8 +123,8 @@ def training(shape, batch, *, flash, fused):
   return burst, sum(p.numel() for p in model.parameters()), tokens_a_call
 
 
-def generation(shape, batch, prompt, count, top_k):
-  """A function that writes n times 2 tokens a sequence; the number of parameters, and of tokens.
+def generation(shape: Shape, batch: int, prompt: int, count: int, top_k: int) -> Engine:
+  """Returns a function that generates 2 tokens a sequence n times; numbers of parameters, tokens.
 
   Without a cache a token costs what the text before it is long. The two lengths are those of
   Gauss's rule over `count` tokens, whose mean is exact for costs up to the cube of the length.
@@ -127,11 +141,11 @@ def generation(shape, batch, prompt, count, top_k):
   return burst, sum(p.numel() for p in model.parameters()), len(texts) * batch
 
 
-def hugging_face(shape, batch, prompt, count, top_k):
-  """The same by GPT2LMHeadModel.generate, which has a cache, for `count` tokens a call."""
+def hugging_face(shape: Shape, batch: int, prompt: int, count: int, top_k: int) -> Engine:
+  """Returns the same for GPT2LMHeadModel.generate, which has a cache: `count` tokens a call."""
   from transformers import GPT2Config, GPT2LMHeadModel, logging
 
-  logging.set_verbosity_error()  # it doubts a mask that is all ones
+  logging.set_verbosity_error()  # it warns of a mask that is all ones
   config = GPT2Config(
     vocab_size=shape['vocab_size'],
     n_positions=shape['block_size'],

@@ -1,11 +1,18 @@
-"""The same networks in PyTorch, in its own idiom: what ours are measured against."""
+"""LeNet, AlexNet and ResNets in PyTorch, in its own idiom: what ours are measured against."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.turns import Burst
+
 
 class LeNet(nn.Module):
+  """LeNet with ReLU and max pooling, as `models.lenet` has it under the name lenet."""
+
   def __init__(self, num_classes):
     super().__init__()
     self.conv1, self.conv2 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
@@ -20,7 +27,7 @@ class LeNet(nn.Module):
 
 
 class AlexNet(nn.Module):
-  """Two columns, as groups; response normalisation over all channels (torch divides alpha by 5)."""
+  """AlexNet, its two columns as groups; torch divides the alpha of response normalisation by 5."""
 
   def __init__(self, num_classes):
     super().__init__()
@@ -70,10 +77,11 @@ class Block(nn.Module):
       self.project = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
   def shortcut(self, x):
+    """Returns the input in the shape of the output: projected, or (option A) padded."""
     if self.project is not None:
       return self.project(x)
     missing = self.outputs - self.inputs
-    if missing:  # option A: every other pixel, zeros for the new channels
+    if missing:  # every other pixel, zeros for the new channels
       return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
     return x
 
@@ -87,6 +95,8 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
+  """A ResNet; `large` is for images of 224 pixels, else of 32."""
+
   def __init__(self, num_classes, stages, width, large, bottleneck):
     super().__init__()
     self.large = large
@@ -109,7 +119,7 @@ class ResNet(nn.Module):
     return self.full(self.blocks(x).mean((2, 3)))
 
 
-NETS = {
+NETS: dict[str, Callable[[int], nn.Module]] = {
   'lenet': LeNet,
   'alexnet': AlexNet,
   'resnet20': lambda classes: ResNet(classes, (3, 3, 3), 16, large=False, bottleneck=False),
@@ -117,18 +127,36 @@ NETS = {
 }
 
 
-def make_burst(net, batch, shape, classes, *, layout, compiled):
-  """A function that runs n training steps and waits for the last; its parameters' number."""
+def make_burst(
+  net: str,
+  batch: int,
+  shape: tuple[int, int, int],
+  classes: int,
+  *,
+  layout: str,
+  compiled: bool,
+) -> tuple[Burst, int]:
+  """Returns a function of n training steps, and the number of the network's parameters.
+
+  Args:
+    net: a key of NETS.
+    batch: images a step.
+    shape: [H, W, C] of an image.
+    classes: their number.
+    layout: 'nchw' or 'channels_last'.
+    compiled: whether by torch.compile.
+  """
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
   memory = {'nchw': torch.contiguous_format, 'channels_last': torch.channels_last}[layout]
-  model = NETS[net](classes).to(device, memory_format=memory).train()
+  model: Any = NETS[net](classes)  # `to` has no overload with both arguments
+  model.to(device, memory_format=memory).train()
   parameters = sum(p.numel() for p in model.parameters())
   optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
   images = torch.randn(batch, shape[2], *shape[:2], device=device).to(memory_format=memory)
   labels = torch.randint(classes, (batch,), device=device)
   run = torch.compile(model) if compiled else model
 
-  def burst(steps):
+  def burst(steps: int) -> None:
     for _ in range(steps):
       optimizer.zero_grad(set_to_none=True)
       with torch.autocast('cuda', torch.bfloat16, enabled=device == 'cuda'):

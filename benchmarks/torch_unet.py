@@ -1,5 +1,7 @@
 """diffusers' UNet2DModel in PyTorch: what our U-Net is measured against."""
 
+from typing import Any
+
 import diffusers
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ LAYOUTS = {'nchw': torch.contiguous_format, 'channels_last': torch.channels_last
 
 
 def unet(shape, image):
-  """The model of the sizes that `benchmarks/diffusion.py` names."""
+  """Returns the model of the sizes that `benchmarks/diffusion.py` names, for images [H, W, C]."""
   size, _, channels = image
   levels = len(shape['multipliers'])
   attends = [size >> level in shape['attention'] for level in range(levels)]
@@ -31,7 +33,7 @@ def unet(shape, image):
 
 
 def prepared(shape, image, batch, layout, compiled):
-  """(the model, the function that runs it, images)."""
+  """Returns the model, the function that runs it, and images."""
   memory = LAYOUTS[layout]
   model = unet(shape, image).to(memory_format=memory)
   images = torch.randn(batch, image[2], *image[:2]).to(memory_format=memory)
@@ -39,12 +41,12 @@ def prepared(shape, image, batch, layout, compiled):
 
 
 def training(shape, image, batch, *, layout, compiled, fused):
-  """A function that runs n training steps and waits for the last; the number of parameters."""
+  """Returns a function of n training steps, and the number of parameters."""
   model, run, images = prepared(shape, image, batch, layout, compiled)
   parameters = list(model.train().parameters())
   average = [p.detach().clone() for p in parameters]
   optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=fused)
-  noising = diffusers.DDPMScheduler(NOISES)
+  noising: Any = diffusers.DDPMScheduler(NOISES)
 
   def burst(steps):
     for _ in range(steps):
@@ -60,10 +62,10 @@ def training(shape, image, batch, *, layout, compiled, fused):
 
 
 def sampling(shape, image, batch, steps, some, *, layout, compiled):
-  """A function that runs n times `some` of DDIM's `steps`; the number of parameters."""
+  """Returns a function of n times `some` of DDIM's `steps`, and the number of parameters."""
   model, run, start = prepared(shape, image, batch, layout, compiled)
   model.eval()
-  scheduler = diffusers.DDIMScheduler(NOISES, clip_sample=False)
+  scheduler: Any = diffusers.DDIMScheduler(NOISES, clip_sample=False)
   scheduler.set_timesteps(steps)
 
   @torch.inference_mode()

@@ -1,21 +1,22 @@
-"""Batches of positions from games that a task plays itself: nothing is read."""
+"""The config section of tasks that make their own data by playing games."""
+
+from data import checks
 
 
 class SelfPlayData:
-  """The config section of `data=dict(name='selfplay', ...)`: how many positions a batch has.
+  """Holds the number of positions in a training batch: `data=dict(name='selfplay', ...)`.
 
-  Raises ValueError if that is not at least 1.
+  Raises ValueError if it is below 1.
   """
 
   def __init__(self, batch_size: int = 256):
-    if batch_size < 1:
-      raise ValueError(f'data.batch_size={batch_size}: must be at least 1')
+    checks.at_least(1, batch_size=batch_size)
     self.batch_size = batch_size
 
   @classmethod
-  def outline(cls, **section) -> 'SelfPlayData':
-    """What a network has to know of the data: nothing."""
+  def metadata(cls, **section) -> 'SelfPlayData':
+    """Returns what a network is built from; here the section itself."""
     return cls(**section)
 
   def close(self) -> None:
-    """Nothing runs."""
+    """Does nothing: no thread was started."""

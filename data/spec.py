@@ -1,22 +1,28 @@
-"""The small language of image operations in configs: `'random_crop(padding=4)|flip()'`.
+"""Parser of operations in configs: `'random_crop(padding=4)|flip()'`, `'heun(churn=10)'`.
 
-A spec is read as Python's grammar reads it (calls joined by `|`), but nothing in it is executed:
-names are looked up in a table and arguments are literals.
+The text is parsed as Python (calls joined by `|`), but nothing in it is executed: names are looked
+up in a table and arguments are literals.
 """
 
 import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 
 def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functools.partial]:
-  """The operations of `spec`, in order, each with its arguments bound.
+  """Returns the operations of `spec`, in order, each with its arguments bound.
 
-  Arguments are the keyword-only parameters of the table's function; without a name they are taken
-  in the order of its signature. Integers are at least 1 and floats at least 0. '' is no operation.
+  Args:
+    spec: calls joined by `|`; '' is no operation. Arguments are the keyword-only parameters of the
+      function; without a name they are taken in the order of its signature. Integers are at least 1
+      and floats at least 0.
+    table: name -> function.
+    where: the config key, with which messages begin.
 
-  Raises ValueError, which opens with `where`, on anything else.
+  Raises:
+    ValueError: on anything else.
   """
   if not spec.strip():
     return []
@@ -28,12 +34,10 @@ def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functool
 
 
 def section(spec: str, where: str) -> dict:
-  """A single operation as a section of a config: 'heun(churn=10)' is {'name': 'heun', 'churn': 10}.
+  """Returns a config section: {'name': 'heun', 'churn': 10} for 'heun(churn=10)'.
 
-  Without arguments the name alone will do, and text needs no quotes. Names and types are checked by
-  whoever builds of the section.
-
-  Raises ValueError, which opens with `where`, on anything else.
+  Without arguments the name alone will do, and strings need no quotes. Names and types are checked
+  by whoever builds from the section. Raises ValueError, which begins with `where`, on other texts.
   """
   form = "write NAME or NAME(key=value), such as 'heun(churn=10)'"
   try:
@@ -47,12 +51,12 @@ def section(spec: str, where: str) -> dict:
   return {'name': call.func.id, **values}
 
 
-def _literal(value: ast.expr):
+def _literal(value: ast.expr) -> Any:
   return value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
 
 
 def _calls(tree: ast.expr) -> list[ast.expr]:
-  """The operands of a chain of `|`, left to right."""
+  """Returns the operands of a chain of `|`, left to right."""
   if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
     return _calls(tree.left) + _calls(tree.right)
   return [tree]
@@ -79,7 +83,7 @@ def _bind(call: ast.expr, table: Mapping[str, Callable], where: str) -> functool
 
 
 def _arguments(call: ast.Call, names: list[str], where: str) -> dict:
-  """Name -> literal value."""
+  """Returns name -> literal value."""
   given = [*zip(names, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
   choices = f'choices: {", ".join(names) or "none"}'
   if len(call.args) > len(names):
@@ -95,10 +99,11 @@ def _arguments(call: ast.Call, names: list[str], where: str) -> dict:
     raise ValueError(f'{where}(): arguments are plain values, such as 4 or 0.5') from error
 
 
-def _check(value, kind: type, where: str) -> None:
-  """`kind` is int, float, bool or tuple; an int will do for a float."""
-  kinds = (int, float) if kind is float else kind
+def _check(value: Any, kind: type, where: str) -> None:
+  """Raises ValueError if `value` is not of `kind`: int, float (or an int), bool or tuple."""
+  kinds: Any = (int, float) if kind is float else kind
   if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
     raise ValueError(f'{where}: must be of type {kind.__name__}')
-  if kind in (int, float) and not value >= (kind is int):
-    raise ValueError(f'{where}: must be at least {int(kind is int)}')
+  lowest = {int: 1, float: 0}.get(kind)
+  if lowest is not None and not value >= lowest:
+    raise ValueError(f'{where}: must be at least {lowest}')

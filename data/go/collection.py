@@ -1,31 +1,29 @@
-"""Many Go games as arrays: a text file with one game in SGF a line, or a folder of SGF files.
+"""Many games of Go as arrays: a text file with one game in SGF a line, or a folder of SGF files.
 
-Lines in the usual plain form are read by NumPy, all moves of some megabytes at once; the others one
-by one. The arrays are cached.
+Lines in the usual plain form are parsed by NumPy, all moves of some megabytes at once; the others
+one by one, by `mcts.go.sgf`. The arrays are cached.
 """
 
 import dataclasses
 import functools
 import gzip
-import hashlib
-import json
 import logging
 import os
 import pathlib
 import re
-import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from data import cache
 from mcts.go import sgf
 
 CACHE_FORMAT = 1  # raise it when the same files come out as other arrays
-CHUNK = 1 << 24  # bytes of text at once
+CHUNK = 1 << 24  # bytes of text that are parsed in one go
 NEVER = -1  # what `moves` holds after the end of a game
 
-# All that may stand between the beginning of a plain game and its first move.
+# Everything between the beginning of a plain game and its first move.
 HEADER = re.compile(rb'\s*\(\s*;\s*(?:[A-Z]{1,2}(?:\[(?:[^\]\\]|\\.)*\]\s*)+)*')
 PROPERTY = re.compile(rb'([A-Z]{1,2})((?:\[(?:[^\]\\]|\\.)*\]\s*)+)')
 TAGS = b'GM FF CA AP ST SZ KM RE HA RU TM OT PB PW BR WR BT WT DT EV GN GC RO PC SO US CP AN ON C'
@@ -36,17 +34,17 @@ PLAIN = frozenset(TAGS.split())
 class Collection:
   """G games; colours alternate from `first` on.
 
-  moves: int16 `[G, longest]`, row * N + column with row 0 at the top, N^2 a pass, -1 after the end.
-  lengths: int32 `[G]`.
-  size: int8 `[G]`, N.
-  komi: float32 `[G]`.
-  result: int8 `[G]`, 1 if black won, -1 if white, 0 for a draw and where it is not known.
-  margin: float32 `[G]`, by how many points; NaN if not counted.
-  first: int8 `[G]`, who moves first, 0 black or 1 white.
-  start: int32 `[G]`, which of `boards` the game begins from.
-  boards: int8 `[K, M, M]`, 1 black, -1 white; the first is empty, and of a smaller board the upper
-    left N x N holds.
-  broken: a line for each game that was left out: which, and why.
+  moves: int16 [G, longest], row * N + column with row 0 at the top, N^2 a pass, -1 after the end.
+  lengths: int32 [G].
+  size: int8 [G], N.
+  komi: float32 [G].
+  result: int8 [G], 1 if black won, -1 if white, 0 for a draw and where it is not known.
+  margin: float32 [G], by how many points; NaN if not counted.
+  first: int8 [G], who moves first, 0 black or 1 white.
+  start: int32 [G], the number of the game's first position in `boards`.
+  boards: int8 [K, M, M], 1 black, -1 white; the first is empty, and a smaller board is in the
+    upper left N x N.
+  broken: a line for each game that is left out: which, and why.
   """
 
   moves: np.ndarray
@@ -63,36 +61,20 @@ class Collection:
   def __len__(self) -> int:
     return len(self.lengths)
 
-  def record(self, game: int) -> sgf.Record:
-    """One game, as `mcts.go.sgf` has it."""
-    size, first = int(self.size[game]), int(self.first[game])
-    moves = self.moves[game, : self.lengths[game]].tolist()
-    board = self.boards[self.start[game], :size, :size] if self.start[game] else None
-    moves = [((first + i) % 2, action) for i, action in enumerate(moves)]
-    return sgf.Record(size, float(self.komi[game]), board, first, moves, _result(self, game))
 
-
-def _result(games: Collection, game: int) -> str:
-  winner, margin = games.result[game], games.margin[game]
-  if winner == 0:
-    return '0' if margin == 0 else ''
-  return f'{"B" if winner > 0 else "W"}+' + ('' if np.isnan(margin) else f'{margin:g}')
-
-
-def load(path: str | os.PathLike, cache: str | os.PathLike | None = None) -> Collection:
-  """The games of a text file (`.gz` or not) or of a folder, from the cache where it has them.
+def load(path: str | os.PathLike) -> Collection:
+  """Returns the games of a text file (`.gz` or not) or of a folder, parsed or from the cache.
 
   Games that cannot be read, or in which a player moves twice in a row, are left out; a warning has
-  their number and the first few, `broken` all of them. `cache` is a folder, the user's if None.
+  their number and the first few, `broken` all of them. Raises ValueError if there is no such path.
   """
   path = pathlib.Path(path)
   if not path.exists():
     raise ValueError(f'games {str(path)!r}: no such file or folder')
-  stored = _cache_file(path, cache)
-  games = _read_cache(stored)
-  if games is None:
-    games = parse(_texts(path))
-    _write_cache(stored, games)
+  files = sorted(path.rglob('*.sgf')) if path.is_dir() else [path]
+  key = [CACHE_FORMAT, cache.fingerprints(str(file.resolve()) for file in files)]
+  entry = cache.entry(path.name.split('.')[0], key)
+  games = cache.load_or_make(entry, _load_cached, lambda: parse(_texts(path)), _save)
   if games.broken:
     few = '; '.join(games.broken[:3]) + ('; ...' if len(games.broken) > 3 else '')
     total = len(games) + len(games.broken)
@@ -100,8 +82,8 @@ def load(path: str | os.PathLike, cache: str | os.PathLike | None = None) -> Col
   return games
 
 
-def parse(texts) -> Collection:
-  """The games of an iterable of (bytes with one game a line, a name for each line)."""
+def parse(texts: Iterable[tuple[bytes, list[str]]]) -> Collection:
+  """Returns the games of texts, each one game a line, with a name for each line."""
   parts = [_parse_chunk(text, names) for text, names in texts]
   return _join([part for part, _ in parts], tuple(x for _, broken in parts for x in broken))
 
@@ -130,42 +112,34 @@ def _texts(path: pathlib.Path) -> Iterator[tuple[bytes, list[str]]]:
       yield rest, [f'line {line}']
 
 
-def _cache_file(path: pathlib.Path, folder) -> pathlib.Path:
-  """Named by path, size and time of the files; a changed file gives another name."""
-  files = sorted(path.rglob('*.sgf')) if path.is_dir() else [path]
-  stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-  digest = hashlib.sha256(json.dumps([CACHE_FORMAT, stats]).encode()).hexdigest()[:16]
-  if folder is None:
-    root = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    folder = root / 'breakthroughs' / 'data'
-  return pathlib.Path(folder) / f'{path.name.split(".")[0]}-{digest}.npz'
+def _load_cached(folder: cache.Folder) -> Collection:
+  with np.load(folder / 'games.npz', allow_pickle=False) as arrays:
+    fields = dict(arrays)
+  return Collection(**fields | {'broken': tuple(map(str, fields['broken']))})
 
 
-def _read_cache(path: pathlib.Path) -> Collection | None:
-  try:
-    with np.load(path, allow_pickle=False) as arrays:
-      fields = dict(arrays)
-    return Collection(**fields | {'broken': tuple(map(str, fields['broken']))})
-  except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-    return None  # absent or damaged: read again
+def _save(games: Collection, folder: cache.Folder) -> None:
+  fields = {f.name: getattr(games, f.name) for f in dataclasses.fields(games)}
+  np.savez(folder / 'games.npz', **fields | {'broken': np.array(games.broken, str)})
 
 
-def _write_cache(path: pathlib.Path, games: Collection) -> None:
-  """Written beside and renamed, so that it is there whole or not at all; may fail in peace."""
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix='.npz', delete=False) as file:
-      fields = {f.name: getattr(games, f.name) for f in dataclasses.fields(games)}
-      np.savez(file, **fields | {'broken': np.array(games.broken, str)})
-    os.replace(file.name, path)
-  except OSError as error:
-    logging.warning('the games of %s are not cached: %s', path.stem, error)
+# -------- a chunk of text --------
 
 
-# -------- one piece of text --------
+class _Game(NamedTuple):
+  """One game; the fields are those of `Collection`."""
+
+  moves: np.ndarray
+  size: int
+  komi: float
+  result: int
+  margin: float
+  first: int
+  board: np.ndarray | None = None
 
 
 def _parse_chunk(text: bytes, names: list[str]) -> tuple[Collection, list[str]]:
+  """Returns the games of some lines, and a line for each broken one."""
   data = np.frombuffer(text, np.uint8)
   breaks = np.flatnonzero(data == ord('\n'))
   starts = np.concatenate([[0], breaks + 1])
@@ -190,10 +164,19 @@ def _parse_chunk(text: bytes, names: list[str]) -> tuple[Collection, list[str]]:
   return _collect(games), broken
 
 
-def _plain_moves(data, starts, ends):
-  """Where moves begin, in which line, and bool `[lines]`: nothing else stands between and after.
+def _plain_moves(
+  data: np.ndarray, starts: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Finds the moves of all lines at once; a move is ';B[pd]' or ';W[pd]', a pass ';B[]'.
 
-  A move is `;B[pd]` or `;W[pd]`, a pass `;B[]`; the colours alternate.
+  Args:
+    data: uint8 [bytes], the text.
+    starts: [lines], where lines begin.
+    ends: [lines], where they end.
+
+  Returns:
+    Where moves begin, [moves]; the line of each, [moves]; and whether a line is plain, bool
+    [lines]: colours alternate, and nothing else stands between the moves and after the last.
   """
   padded = np.concatenate([data, np.zeros(6, np.uint8)])
   at = np.flatnonzero(data == ord(';'))
@@ -212,18 +195,14 @@ def _plain_moves(data, starts, ends):
   return at, line, plain
 
 
-def _only_space(data, start, end):
-  """Whether from `start` to `end` there is at most a carriage return."""
+def _only_space(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+  """Tells whether from `start` to `end` there is at most a carriage return."""
   return (start >= end) | ((start == end - 1) & (data[start] == ord('\r')))
 
 
-class _Broken(ValueError):
-  pass
-
-
 @functools.lru_cache(maxsize=4096)
-def _header(text: bytes):
-  """(size, komi, result, margin) of what precedes the first move; None if it is not plain."""
+def _header(text: bytes) -> tuple[int, float, int, float] | None:
+  """Returns size, komi, result and margin of the text before the first move; None if not plain."""
   if not HEADER.fullmatch(text):
     return None
   found = {key: value.strip()[1:-1] for key, value in PROPERTY.findall(text)}
@@ -239,7 +218,7 @@ def _header(text: bytes):
   return int(size), komi, sgf.winner(result), sgf.margin(result)
 
 
-def _plain_game(data, at, head):
+def _plain_game(data: np.ndarray, at: np.ndarray, head: tuple[int, float, int, float]) -> _Game:
   size = head[0]
   column, row = (data[np.minimum(at + i, len(data) - 1)] - np.int16(ord('a')) for i in (3, 4))
   passed = data[at + 3] == ord(']')
@@ -248,63 +227,64 @@ def _plain_game(data, at, head):
   inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
   if not (inside | passed).all():
     turn = int(np.argmin(inside | passed))
-    raise _Broken(f'move {turn + 1}: not on a board of size {size}')
+    raise ValueError(f'move {turn + 1}: not on a board of size {size}')
   moves = np.where(passed, np.int16(size * size), row * np.int16(size) + column)
-  return [moves.astype(np.int16), *head, int(data[at[0] + 1] == ord('W')), None]
+  return _Game(moves.astype(np.int16), *head, first=int(data[at[0] + 1] == ord('W')))
 
 
-def _other_game(record: sgf.Record):
+def _other_game(record: sgf.Record) -> _Game:
   players = [player for player, _ in record.moves]
   for turn, player in enumerate(players):
     if player != (record.to_play + turn) % 2:
-      raise _Broken(f'move {turn + 1}: {("black", "white")[player]} moves twice in a row')
+      raise ValueError(f'move {turn + 1}: {("black", "white")[player]} moves twice in a row')
   moves = np.array([action for _, action in record.moves], np.int16)
-  result = (sgf.winner(record.result), sgf.margin(record.result))
-  return [moves, record.size, record.komi, *result, record.to_play, record.board]
+  winner, margin = sgf.winner(record.result), sgf.margin(record.result)
+  return _Game(moves, record.size, record.komi, winner, margin, record.to_play, record.board)
 
 
 # -------- arrays --------
 
 
-def _collect(games: list) -> Collection:
-  lengths = np.array([len(game[0]) for game in games], np.int32)
+def _collect(games: list[_Game]) -> Collection:
+  lengths = np.array([len(game.moves) for game in games], np.int32)
   moves = np.full((len(games), max(lengths, default=0)), NEVER, np.int16)
-  filled = np.arange(moves.shape[1])[None] < lengths[:, None]
-  moves[filled] = np.concatenate([game[0] for game in games]) if games else []
-  columns = list(zip(*(game[1:6] for game in games), strict=True)) or [()] * 5
-  kinds = (np.int8, np.float32, np.int8, np.float32, np.int8)
-  columns = [np.array(x, kind) for x, kind in zip(columns, kinds, strict=True)]
   start = np.zeros(len(games), np.int32)
   boards = [np.zeros((0, 0), np.int8)]
   for i, game in enumerate(games):
-    if game[6] is not None:
+    moves[i, : lengths[i]] = game.moves
+    if game.board is not None:
       start[i] = len(boards)
-      boards.append(game[6])
-  return Collection(moves, lengths, *columns, start, _stack(boards, columns[0]))
+      boards.append(game.board)
+  return Collection(
+    moves=moves,
+    lengths=lengths,
+    size=np.array([game.size for game in games], np.int8),
+    komi=np.array([game.komi for game in games], np.float32),
+    result=np.array([game.result for game in games], np.int8),
+    margin=np.array([game.margin for game in games], np.float32),
+    first=np.array([game.first for game in games], np.int8),
+    start=start,
+    boards=_stack(boards, max((game.size for game in games), default=19)),
+  )
 
 
-def _stack(boards, sizes):
-  side = max(sizes, default=19)
+def _stack(boards: Sequence[np.ndarray], side: int) -> np.ndarray:
+  """Returns int8 [K, side, side], each board in the upper left."""
   return np.stack([np.pad(b, ((0, side - len(b)),) * 2) for b in boards]).astype(np.int8)
 
 
 def _join(parts: list[Collection], broken: tuple[str, ...]) -> Collection:
-  if not parts:
-    parts = [_collect([])]
+  parts = parts or [_collect([])]
   longest = max(part.moves.shape[1] for part in parts)
-  side = max(part.boards.shape[1] for part in parts)
-  fields = {f.name: [] for f in dataclasses.fields(Collection)}
-  count = 0
+  moves, start = [], []
+  boards = [parts[0].boards[0]]  # the empty one, which begins each part's
   for part in parts:
     wide = ((0, 0), (0, longest - part.moves.shape[1]))
-    room = ((0, 0),) + ((0, side - part.boards.shape[1]),) * 2
-    moves = np.pad(part.moves, wide, constant_values=NEVER)
-    own = part.boards if not count else part.boards[1:]
-    start = np.where(part.start > 0, part.start + max(count - 1, 0), 0).astype(np.int32)
-    for name in fields.keys() - {'broken'}:
-      fields[name].append(getattr(part, name))
-    fields['moves'][-1], fields['start'][-1] = moves, start
-    fields['boards'][-1] = np.pad(own, room)
-    count += len(own)
-  arrays = {name: np.concatenate(x) for name, x in fields.items() if name != 'broken'}
-  return Collection(**arrays, broken=broken)
+    moves.append(np.pad(part.moves, wide, constant_values=NEVER))
+    start.append(np.where(part.start > 0, part.start + len(boards) - 1, 0).astype(np.int32))
+    boards.extend(part.boards[1:])
+  joined = {'moves': np.concatenate(moves), 'start': np.concatenate(start)}
+  for name in ('lengths', 'size', 'komi', 'result', 'margin', 'first'):
+    joined[name] = np.concatenate([getattr(part, name) for part in parts])
+  side = max(part.boards.shape[1] for part in parts)
+  return Collection(**joined, boards=_stack(boards, side), broken=broken)

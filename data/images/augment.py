@@ -1,17 +1,22 @@
-"""Augmentation inside the compiled step: `'random_crop(padding=4)|flip()'`.
+"""Augmentation on the devices, inside the compiled step: `'random_crop(padding=4)|flip()'`.
 
-Every operation is `(keys [B], images [B, H, W, C], targets [B, K]) -> (images, targets)`, with
-float32 images in [0, 1], one key an example and one row of class probabilities an example. Keys
-belong to examples, so the result does not depend on how a batch is laid out over devices. The one
-exception is `mixup`, which needs a partner from what it sees: under pmap, from the same device.
+Every operation is `(keys, images, targets) -> (images, targets)`:
+
+  keys: [B], one for each example.
+  images: float32 [B, H, W, C] in [0, 1].
+  targets: float32 [B, K], class probabilities.
+
+Keys belong to examples, so the result does not depend on how a batch is laid out over devices. The
+one exception is `mixup`, which needs a partner from what it sees: under pmap, from the same device.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from data import spec as spec_lib
 
@@ -24,8 +29,14 @@ IMAGENET_EIGENVECTORS = (
 )
 
 
-def parse(spec: str, where: str = 'augment') -> Callable:
-  """The operations of `spec` as one function of (keys, images, targets); '' changes nothing."""
+Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
+
+
+def parse(spec: str, where: str = 'augment') -> Augment:
+  """Returns the operations of `spec` as one function; that of '' changes nothing.
+
+  Raises ValueError, which begins with `where`, on a string that is no list of operations.
+  """
   ops = spec_lib.parse(spec, OPERATIONS, where)
 
   def augment(keys, images, targets):
@@ -37,32 +48,32 @@ def parse(spec: str, where: str = 'augment') -> Callable:
 
 
 def flip(keys, images, targets, *, probability: float = 0.5):
-  """Left and right exchanged."""
+  """Mirrors left and right with the given probability."""
   chosen = jax.vmap(jax.random.bernoulli, (0, None))(keys, probability)
   return jnp.where(_per_image(chosen), images[:, :, ::-1], images), targets
 
 
 def random_crop(keys, images, targets, *, padding: int):
-  """Pads with zeros and crops back to the former size: for CIFAR 4 (He et al. 2015, 4.2)."""
+  """Pads with zeros and crops back at random; CIFAR pads by 4 (He et al. 2015, section 4.2)."""
   height, width = images.shape[1:3]
   pad = (padding, padding)
   return _random_window(keys, jnp.pad(images, ((0, 0), pad, pad, (0, 0))), height, width), targets
 
 
 def random_crop_to(keys, images, targets, *, size: int):
-  """A random `size` x `size` window: 224 of 256 (Krizhevsky et al. 2012, 4.1)."""
+  """Cuts out a random `size` x `size` window: 224 of 256 (Krizhevsky et al. 2012, 4.1)."""
   _check_window(images, size)
   return _random_window(keys, images, size, size), targets
 
 
 def cutout(keys, images, targets, *, size: int, fill: float = 0.0):
-  """A square around a random pixel becomes `fill`; what hangs over the edge is cut off.
+  """Fills a square around a random pixel; what hangs over the edge is cut off.
 
   DeVries and Taylor 2017, section 3.2. They fill with 0 after normalisation: pass the set's mean
   for the same.
   """
   height, width = images.shape[1:3]
-  sides = np.int32([height, width])
+  sides = np.array([height, width], np.int32)
   center = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, sides))(keys)
   first = center - size // 2  # [B, 2]
 
@@ -84,7 +95,7 @@ def affine(
   shear: float = 0.0,
   shift: float = 0.0,
 ):
-  """Random rotation, scale, shear and shift about the centre; bilinear, zeros from outside.
+  """Rotates, scales, shears and shifts at random about the centre; bilinear, zeros outside.
 
   Each is uniform: the angle in +-`rotation` degrees, a factor for each axis in 1 +- `scale`, the
   horizontal displacement a pixel of height in +-`shear`, each axis' shift in +-`shift` pixels.
@@ -102,7 +113,7 @@ def affine(
 
 
 def mixup(keys, images, targets, *, alpha: float):
-  """A convex combination with the example half a batch away, targets likewise.
+  """Mixes each example, and its targets, with the one half a batch away.
 
   The weight is Beta(alpha, alpha), drawn for each example (Zhang et al. 2018, section 2).
   """
@@ -131,14 +142,16 @@ def color_pca(
   p (the columns of `eigenvectors`) and l belong to the covariance of RGB over the training set
   (Krizhevsky et al. 2012, 4.1); `pca` finds those of a set that is not ImageNet.
   """
-  basis = np.float32(eigenvectors) * np.float32(eigenvalues)  # [3, 3]: column i is l_i p_i
+  vectors, values = np.array(eigenvectors, np.float32), np.array(eigenvalues, np.float32)
+  basis = vectors * values  # [3, 3]: column i is l_i p_i
   alpha = std * jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)  # [B, 3]
   # Three terms and no jnp.sum: XLA:CPU (JAX 0.10.2) fuses that wrongly in batches of this size.
-  color = sum(alpha[:, i, None] * basis[None, :, i] for i in range(3))  # [B, 3]
+  terms = [alpha[:, i, None] * basis[None, :, i] for i in range(3)]
+  color = terms[0] + terms[1] + terms[2]  # [B, 3]
   return images + color[:, None, None, :], targets
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
   'affine': affine,
   'color_pca': color_pca,
   'cutout': cutout,
@@ -150,22 +163,28 @@ OPERATIONS = {
 
 
 def pca(images: np.ndarray) -> tuple[tuple, tuple]:
-  """(eigenvalues, eigenvectors as columns) of the RGB covariance, the largest first, for
-  `color_pca`; images [N, H, W, 3] as uint8, taken as [0, 1]."""
+  """Returns what `color_pca` takes: principal components of a set's RGB values.
+
+  Args:
+    images: uint8 [N, H, W, 3], taken as [0, 1].
+
+  Returns:
+    Eigenvalues of the covariance, the largest first, and eigenvectors as columns.
+  """
   pixels = np.asarray(images).reshape(-1, images.shape[-1]) / 255
   values, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
   return tuple(values[::-1].tolist()), tuple(map(tuple, vectors[:, ::-1].tolist()))
 
 
-def center_crop(images, size: int):
-  """[B, H, W, C] -> [B, size, size, C]."""
+def center_crop(images: Array, size: int) -> Array:
+  """Cuts out the centre: [B, H, W, C] -> [B, size, size, C]."""
   _check_window(images, size)
   top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
   return images[:, top : top + size, left : left + size]
 
 
-def ten_crop(images, size: int):
-  """[B, H, W, C] -> [B, 10, size, size, C]: four corners, the centre, and their mirror images.
+def ten_crop(images: Array, size: int) -> Array:
+  """Cuts out corners, centre and their mirror images: [B, H, W, C] -> [B, 10, size, size, C].
 
   Predictions are averaged over the second axis (Krizhevsky et al. 2012, 4.1).
   """
@@ -178,22 +197,22 @@ def ten_crop(images, size: int):
   return jnp.concatenate([crops, crops[:, :, :, ::-1]], axis=1)
 
 
-def _per_image(x):
-  """[B] -> [B, 1, 1, 1]."""
+def _per_image(x: Array) -> Array:
+  """Reshapes [B] to [B, 1, 1, 1]."""
   return x[:, None, None, None]
 
 
 def _stack2(a, b, c, d):
-  """Four [B] -> [B, 2, 2], row by row."""
+  """Returns [B, 2, 2] of four [B], row by row."""
   return jnp.stack([jnp.stack([a, b], -1), jnp.stack([c, d], -1)], -2)
 
 
 def _product(a, b):
-  """[B, 2, 2] @ [B or 1, 2, N], in float32 on every platform: these are coordinates."""
+  """Multiplies [B, 2, 2] @ [B or 1, 2, N] in float32 on every platform: these are coordinates."""
   return a[:, :, :1] * b[:, :1] + a[:, :, 1:] * b[:, 1:]
 
 
-def _check_window(images, size: int) -> None:
+def _check_window(images: Array, size: int) -> None:
   if size > min(images.shape[1:3]):
     raise ValueError(
       f'a crop of {size} from images of {images.shape[1]} x {images.shape[2]}: must not be larger'
@@ -201,8 +220,8 @@ def _check_window(images, size: int) -> None:
 
 
 def _random_window(keys, images, height: int, width: int):
-  """[B, H, W, C] -> [B, height, width, C] at places drawn uniformly for each image."""
-  room = np.int32([images.shape[1] - height + 1, images.shape[2] - width + 1])
+  """Cuts a window at a uniformly random place from each image: -> [B, height, width, C]."""
+  room = np.array([images.shape[1] - height + 1, images.shape[2] - width + 1], np.int32)
 
   def window(key, image):
     y, x = jax.random.randint(key, (2,), 0, room)
@@ -217,11 +236,11 @@ def _resample(images, matrix, shift):
   Four gathers along one flat axis of pixels: on a CPU five times as fast as slices of 2 x 2.
   """
   batch, height, width, channels = images.shape
-  middle = np.float32([(height - 1) / 2, (width - 1) / 2])
-  grid = np.float32(np.mgrid[:height, :width].reshape(2, -1)) - middle[:, None]  # [2, HW]
+  middle = np.array([(height - 1) / 2, (width - 1) / 2], np.float32)
+  grid = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32) - middle[:, None]  # [2, HW]
   source = _product(matrix, grid[None]) + (shift + middle[None])[:, :, None]
   # From one pixel outside the image on, everything reads zeros: one before, two after.
-  source = jnp.clip(source, -1.0, np.float32([height, width])[None, :, None])
+  source = jnp.clip(source, -1.0, np.array([height, width], np.float32)[None, :, None])
   low = jnp.floor(source)
   part = (source - low)[..., None]  # [B, 2, HW, 1]
   padded = jnp.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0))).reshape(batch, -1, channels)

@@ -1,12 +1,13 @@
-"""The sets of images by name. A new one is a function of `data_dir` and a line in DATASETS.
+"""Sets of images by name: scikit-learn's digits, a folder, and those of TensorFlow Datasets.
 
-The function returns {split: Records}; `records.from_arrays` makes Records of two arrays. A name
-that is not in the table is a TFDS set, prepared in `data_dir`.
+A new one is a function of `data_dir` that returns {split: Records}, and a line in DATASETS;
+`records.from_arrays` makes Records of two arrays. A name that is not in the table is a TFDS set,
+prepared in `data_dir`.
 """
 
 import contextlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -16,11 +17,12 @@ from data.images.records import Records, from_arrays
 
 
 def digits(data_dir: str | None = None) -> dict[str, Records]:
-  """Scikit-learn's 1,797 handwritten digits (UCI's "Optical Recognition of Handwritten Digits"
-  test set), embedded in the package; 1,437 for training and 360 for testing.
+  """Returns scikit-learn's handwritten digits, 1,437 for training and 360 for testing.
 
-  The 8 x 8 images of 0..16 become 28 x 28 of 0..255, bilinear, so that MNIST's networks fit. The
-  split is stratified: a fixed permutation, then every fifth example of each class is for testing.
+  They are the test set of UCI's "Optical Recognition of Handwritten Digits", embedded in the
+  package. The 8 x 8 images of 0..16 become 28 x 28 of 0..255, bilinear, so that MNIST's networks
+  fit. The split is stratified: a fixed permutation, then every fifth example of each class is for
+  testing.
   """
   from sklearn.datasets import load_digits  # a second to import; nobody else needs it
 
@@ -41,13 +43,15 @@ def digits(data_dir: str | None = None) -> dict[str, Records]:
 
 
 def folder(data_dir: str | None = None) -> dict[str, Records]:
-  """`data_dir`/SPLIT/CLASS/IMAGE, the layout of ImageNet on disk; images of any form.
+  """Returns the splits of `data_dir`/SPLIT/CLASS/IMAGE, the layout of ImageNet on disk.
 
   SPLIT is 'train' and others, such as 'val', which also goes by 'validation' and 'test' where no
   folders have these names. Without a folder 'train', every tenth of all images is for 'test'.
   Classes are the sorted names of the folders in 'train'; without these all is one class.
-  Images become RGB, or grey if all of some that are looked at are. Raises ValueError on another
-  layout.
+  Images become RGB, or grey if all of a sample are.
+
+  Raises:
+    ValueError: on another layout, with the one that is expected.
   """
   layout = "dataset 'folder' reads data_dir/SPLIT/CLASS/IMAGE, with a SPLIT 'train'"
   if data_dir is None:
@@ -67,19 +71,21 @@ def folder(data_dir: str | None = None) -> dict[str, Records]:
 
 
 def _one_folder(root: pathlib.Path, message: str) -> dict[str, Records]:
-  """Of `root`/CLASS/IMAGE or `root`/IMAGE; ValueError, the message, if there are no images."""
+  """Returns splits of `root`/CLASS/IMAGE or `root`/IMAGE; without images, raises `message`."""
   classes = tuple(_folders(root)) if root.is_dir() else ()
   files, labels = _files(root, classes) if root.is_dir() else ([], [])
   if not files:
     raise ValueError(f'{message}, or images alone')
   test = np.arange(len(files)) % 10 == min(9, len(files) - 1)
   rows = {'train': np.flatnonzero(~test), 'test': np.flatnonzero(test)}
-  parts = {name: [[x[i] for i in where] for x in (files, labels)] for name, where in rows.items()}
-  made = {
-    name: _records(f'{root} {name}', classes, *part, _channels(files))
-    for name, part in parts.items()
+  channels = _channels(files)
+  return {
+    name: _records(
+      f'{root} {name}', classes, [files[i] for i in where], [labels[i] for i in where], channels
+    )
+    for name, where in rows.items()
+    if where.size
   }
-  return {name: part for name, part in made.items() if part.size}
 
 
 def _folders(root: pathlib.Path) -> list[str]:
@@ -87,7 +93,7 @@ def _folders(root: pathlib.Path) -> list[str]:
 
 
 def _folder_split(root: pathlib.Path, classes: tuple[str, ...], channels: int) -> Records:
-  """Records in the order of class, then file name."""
+  """Returns one split, in the order of class, then file name."""
   unknown = set(_folders(root)) - set(classes)
   if unknown:
     raise ValueError(f'{root}: {min(unknown)!r} is no class of the folder train beside it')
@@ -98,7 +104,7 @@ def _folder_split(root: pathlib.Path, classes: tuple[str, ...], channels: int) -
 
 
 def _files(root: pathlib.Path, classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
-  """Paths and labels, in order; without classes those of the images in `root` itself."""
+  """Returns paths and labels, in order; without classes those of the images in `root` itself."""
   known = tuple(Image.registered_extensions())
   files, labels = [], []
   for label, name in enumerate(classes or ('.',)):
@@ -110,24 +116,27 @@ def _files(root: pathlib.Path, classes: tuple[str, ...]) -> tuple[list[str], lis
   return files, labels
 
 
-def _channels(files: list[str], look_at: int = 16) -> int:
-  """1 if all of some files, spread over them, are grey, else 3."""
+def _channels(files: list[str], sample: int = 16) -> int:
+  """Returns 1 if all of a sample of the files are grey, else 3."""
   modes = set()
-  for path in files[:: max(1, len(files) // look_at)]:
+  for path in files[:: max(1, len(files) // sample)]:
     with contextlib.suppress(OSError), Image.open(path) as image:  # damaged: named when it is read
       modes.add(image.mode)
   return 1 if modes and all(map(decode.is_grey, modes)) else 3
 
 
-def _records(name: str, classes: tuple[str, ...], files, labels, channels: int) -> Records:
-  def read(rows):
+def _records(
+  name: str, classes: tuple[str, ...], files: list[str], labels: list[int], channels: int
+) -> Records:
+  def read(rows: Sequence[int]) -> list[tuple[bytes, int]]:
     return [(pathlib.Path(files[row]).read_bytes(), labels[row]) for row in rows]
 
   one = classes or ('image',)
   return Records(f'folder {name}', one, channels, len(files), read, tuple(files), files.__getitem__)
 
 
-# set -> its number of classes and the shape of an image, a usual one where they differ.
+# Number of classes, and the shape of an image (a usual one where they differ), of sets that
+# networks are summarized for without reading them.
 PUBLISHED = {
   'mnist': (10, (28, 28, 1)),
   'cifar10': (10, (32, 32, 3)),
@@ -139,7 +148,7 @@ DATASETS = {'digits': digits, 'folder': folder}
 
 
 def load(dataset: str, data_dir: str | None = None) -> Mapping[str, Records]:
-  """{split: Records} of a name in DATASETS, else of a TFDS set."""
+  """Returns the splits of a name in DATASETS, else of a TFDS set."""
   if dataset in DATASETS:
     return DATASETS[dataset](data_dir)
   return tfds_records.load(dataset, data_dir, others=tuple(DATASETS))

@@ -1,14 +1,15 @@
-"""From an encoded image to uint8 pixels on the host: `'inception_crop(224)|random_flip()'`.
+"""Decoding and resizing on the host, before batching: `'inception_crop(224)|random_flip()'`.
 
-Operations take a PIL image and a NumPy generator. The first one sees a JPEG before it is decoded
-and lets the decoder shrink it by 2, 4 or 8 on the way, which is most of the speed on photographs.
-EXIF orientation is ignored, as is the custom with ImageNet.
+Operations take a PIL image and a NumPy generator, and return an image. The first one sees a JPEG
+before it is decoded and lets the decoder shrink it by 2, 4 or 8 on the way, which is most of the
+speed on photographs. EXIF orientation is ignored, as is the custom with ImageNet.
 """
 
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,13 +18,28 @@ from data import spec as spec_lib
 
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # channels -> PIL's name
 
+Op = functools.partial  # an operation whose arguments but the image and the generator are bound
+Rng = np.random.Generator
 
-def decode(item: bytes | np.ndarray, ops: Sequence, channels: int, rng=None) -> np.ndarray:
-  """`item`, an encoded image or uint8 [H, W, C], through `ops` -> uint8 [H', W', channels]."""
+
+def decode(
+  item: bytes | np.ndarray, ops: Sequence[Op], channels: int, rng: Rng | None = None
+) -> np.ndarray:
+  """Decodes an image and applies operations to it.
+
+  Args:
+    item: an encoded image, or uint8 [H, W, C].
+    ops: as `parse` returns them.
+    channels: of the result: 1, 3 or 4.
+    rng: what random operations draw from.
+
+  Returns:
+    uint8 [H', W', channels].
+  """
   if isinstance(item, np.ndarray):
     if not ops:
       return item
-    image = Image.fromarray(item[..., 0] if item.shape[-1] == 1 else item)
+    image: Image.Image = Image.fromarray(item[..., 0] if item.shape[-1] == 1 else item)
   else:
     image = Image.open(io.BytesIO(item))
   if image.mode.startswith('I;16'):  # PIL would clip to 255 where it should divide by 256
@@ -35,57 +51,72 @@ def decode(item: bytes | np.ndarray, ops: Sequence, channels: int, rng=None) -> 
 
 
 def is_grey(mode: str) -> bool:
-  """Whether PIL's mode of an image has no colours."""
+  """Tells whether images of a mode of PIL have no colours."""
   return mode[:1] in ('1', 'L', 'I', 'F')
 
 
-def parse(spec: str, where: str) -> list[functools.partial]:
-  """The operations of a spec such as `'resize_shorter(256)|center_crop(224)'`."""
+def parse(spec: str, where: str) -> list[Op]:
+  """Returns the operations of a string such as `'resize_shorter(256)|center_crop(224)'`.
+
+  Raises ValueError, which begins with `where`, on anything else.
+  """
   return spec_lib.parse(spec, FIXED | RANDOM, where)
 
 
-def is_random(ops: Sequence[functools.partial]) -> bool:
+def is_random(ops: Sequence[Op]) -> bool:
+  """Tells whether one of the operations draws random numbers."""
   return any(op.func in RANDOM.values() for op in ops)
 
 
-def resize(image: Image.Image, rng, *, size: int) -> Image.Image:
-  """To `size` x `size`, whatever the aspect ratio."""
+def resize(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
+  """Resizes to `size` x `size`, whatever the aspect ratio."""
   _draft(image, 2 * size / min(image.size))
   return _resize(image, (size, size))
 
 
-def resize_shorter(image: Image.Image, rng, *, size: int) -> Image.Image:
-  """Keeps the aspect ratio; the shorter side becomes `size` pixels."""
+def resize_shorter(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
+  """Resizes the shorter side to `size` pixels and keeps the aspect ratio."""
   scale = size / min(image.size)
   width, height = (round(side * scale) for side in image.size)
   _draft(image, 2 * scale)
   return _resize(image, (width, height))
 
 
-def center_crop(image: Image.Image, rng, *, size: int) -> Image.Image:
-  """The central `size` x `size` pixels."""
+def center_crop(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
+  """Cuts out the central `size` x `size` pixels."""
   room_x, room_y = _room(image, size)
   return _crop(image, room_x // 2, room_y // 2, size)
 
 
-def random_crop(image: Image.Image, rng, *, size: int) -> Image.Image:
-  """`size` x `size` pixels at a uniformly drawn place."""
+def random_crop(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
+  """Cuts out `size` x `size` pixels at a uniformly random place."""
   room_x, room_y = _room(image, size)
   return _crop(image, int(rng.integers(room_x + 1)), int(rng.integers(room_y + 1)), size)
 
 
-def random_flip(image: Image.Image, rng) -> Image.Image:
-  """Left and right exchanged, half of the time."""
+def random_flip(image: Image.Image, rng: Rng) -> Image.Image:
+  """Mirrors left and right with probability 1/2."""
   return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
 
 
 def inception_crop(
-  image: Image.Image, rng, *, size: int, area: tuple = (0.08, 1.0), ratio: tuple = (3 / 4, 4 / 3)
+  image: Image.Image,
+  rng: Rng,
+  *,
+  size: int,
+  area: tuple = (0.08, 1.0),
+  ratio: tuple = (3 / 4, 4 / 3),
 ) -> Image.Image:
-  """A random part of the image, resized to `size` x `size`.
+  """Cuts out a random box and resizes it to `size` x `size`.
 
-  Its share of the image's area is uniform in `area` and the logarithm of its aspect ratio uniform
-  in that of `ratio` (Szegedy et al. 2015, "Going Deeper with Convolutions", section 6).
+  Szegedy et al. 2015, "Going Deeper with Convolutions", section 6.
+
+  Args:
+    image: the image.
+    rng: what the box is drawn from.
+    size: the side of the result in pixels.
+    area: the range of the box's share of the image's area, which is uniform.
+    ratio: the range of its width / height, whose logarithm is uniform.
   """
   full = image.size
   left, top, width, height = _inception_box(*full, rng, area, ratio)
@@ -95,16 +126,22 @@ def inception_crop(
   return _resize(image, (size, size), tuple(a * shrunk[i % 2] for i, a in enumerate(box)))
 
 
-FIXED = {'center_crop': center_crop, 'resize': resize, 'resize_shorter': resize_shorter}
-RANDOM = {
+FIXED: dict[str, Callable[..., Any]] = {
+  'center_crop': center_crop,
+  'resize': resize,
+  'resize_shorter': resize_shorter,
+}
+RANDOM: dict[str, Callable[..., Any]] = {
   'inception_crop': inception_crop,
   'random_crop': random_crop,
   'random_flip': random_flip,
 }
 
 
-def _inception_box(full_width: int, full_height: int, rng, area, ratio):
-  """(left, top, width, height); the largest central square if ten draws do not fit."""
+def _inception_box(
+  full_width: int, full_height: int, rng: Rng, area: tuple, ratio: tuple
+) -> tuple[int, int, int, int]:
+  """Returns left, top, width and height; the largest central square if ten draws do not fit."""
   for _ in range(10):
     share = rng.uniform(*area) * full_width * full_height
     aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
@@ -117,14 +154,14 @@ def _inception_box(full_width: int, full_height: int, rng, area, ratio):
 
 
 def _draft(image: Image.Image, scale: float) -> None:
-  """Has a JPEG that is not yet decoded shrink by a power of two, to no less than `scale`."""
+  """Makes the decoder of a JPEG shrink it by a power of two, to no less than `scale`."""
   if scale < 1:
     image.draft(None, (math.ceil(image.size[0] * scale), math.ceil(image.size[1] * scale)))
 
 
-def _resize(image: Image.Image, size: tuple[int, int], box=None) -> Image.Image:
-  """Bilinear with antialiasing. Palettes, CMYK and the like cannot be averaged: RGB first."""
-  if image.mode not in MODES.values():
+def _resize(image: Image.Image, size: tuple[int, int], box: tuple | None = None) -> Image.Image:
+  """Resizes, bilinear with antialiasing."""
+  if image.mode not in MODES.values():  # palettes, CMYK and the like cannot be averaged
     image = image.convert('RGB')
   return image.resize(size, Image.Resampling.BILINEAR, box=box)
 
@@ -134,7 +171,7 @@ def _crop(image: Image.Image, left: int, top: int, size: int) -> Image.Image:
 
 
 def _room(image: Image.Image, size: int) -> tuple[int, int]:
-  """How far a crop of `size` can move in x and y."""
+  """Returns how far a crop of `size` can move in x and y."""
   width, height = image.size
   if size > min(width, height):
     raise ValueError(f'a crop of {size} from {width} x {height} pixels: resize_shorter() it first')

@@ -1,36 +1,49 @@
-"""Labelled images for the training loop and its evaluations."""
+"""The config section `data=dict(name='images', ...)`: labelled images."""
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jax.sharding import NamedSharding
 
-from data import pipeline
+from data import checks, pipeline, splits
 from data.images import datasets, decode, records
+from data.images.decode import Op
+from data.images.loaders import InMemoryLoader, StreamingLoader
 
 IN_MEMORY_BYTES = 1 << 30  # decoded; the largest split that in_memory='auto' holds on the devices
 
 
 @dataclasses.dataclass(frozen=True)
-class Outline:
-  """Classes and the shape [H, W, C] of an image, of data that nobody reads."""
+class ImageMetadata:
+  """What a network is built from: the classes, and the shape [H, W, C] of an image."""
 
   classes: tuple[str, ...]
   image_shape: tuple[int, int, int]
 
 
 class ImageData:
-  """The config section of `data=dict(name='images', ...)`.
+  """Labelled images in batches; what a batch holds is said in `data.pipeline`.
 
-  `dataset` is 'digits', 'folder' or a TFDS name; splits are sliced as in TFDS, 'train[:90%]'.
-  `decode_train` and `decode_eval` are specs of `data/images/decode.py` that bring every image to
-  one
-  shape; '' leaves images as they are. `in_memory` ('auto', 'yes', 'no') decodes once and keeps the
-  pixels on the devices; a spec with randomness cannot. `eval_batch_size` 0 is `batch_size`,
-  `workers` 0 a thread for each core, `prefetch` counts batches. Raises ValueError on what does
-  not fit together or is not there.
+  Args:
+    dataset: 'digits', 'folder' or the name of a TFDS set.
+    data_dir: the folder of images, or where TFDS sets lie (else $TFDS_DATA_DIR).
+    batch_size: B of training.
+    eval_batch_size: B of evaluations; 0 is `batch_size`.
+    train_split: sliced as in TFDS, 'train[:90%]'.
+    eval_split: likewise.
+    decode_train: operations of `data.images.decode` that bring every image to one shape, such as
+      'resize_shorter(256)|random_crop(224)'; '' leaves images as they are.
+    decode_eval: likewise, without randomness.
+    in_memory: 'yes' decodes once and keeps the pixels on the devices, which a random
+      `decode_train` rules out; 'no' decodes for each batch; 'auto' chooses by size.
+    workers: threads that decode; 0 is one for each core.
+    prefetch: batches that are decoded ahead.
+
+  Raises:
+    ValueError: on what does not fit together or is not there.
   """
 
   def __init__(
@@ -47,12 +60,9 @@ class ImageData:
     workers: int = 0,
     prefetch: int = 2,
   ):
-    if in_memory not in ('auto', 'yes', 'no'):
-      raise ValueError(f'data.in_memory={in_memory!r}: unknown; choices: auto, yes, no')
-    counts = {'eval_batch_size': eval_batch_size, 'workers': workers, 'prefetch': prefetch}
-    for name, value, least in [('batch_size', batch_size, 1), *((*x, 0) for x in counts.items())]:
-      if value < least:
-        raise ValueError(f'data.{name}={value}: must be at least {least}')
+    checks.choice(('auto', 'yes', 'no'), in_memory=in_memory)
+    checks.at_least(1, batch_size=batch_size)
+    checks.at_least(0, eval_batch_size=eval_batch_size, workers=workers, prefetch=prefetch)
     self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
     self.train_split, self.eval_split, self.prefetch = train_split, eval_split, prefetch
     self._in_memory = in_memory
@@ -63,78 +73,78 @@ class ImageData:
     if decode.is_random(self._ops_eval):
       raise ValueError(f'data.decode_eval={decode_eval!r}: must not be random')
     self._splits = datasets.load(dataset, data_dir)
-    self._pool = ThreadPoolExecutor(workers or _cores(), 'decode')
-    self._decoded: dict = {}  # (split, spec) -> its pixels, for slices of one split to share
-    self._feeders: dict = {}
+    self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
+    self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
+    self._loaders: dict[tuple, pipeline.Loader] = {}
     self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
-    self.image_shape = records.shape_of(self._whole(train_split), self._ops_train)
+    self.image_shape = records.shape_of(self._records(train_split), self._ops_train)
 
   @classmethod
-  def outline(
+  def metadata(
     cls, dataset: str = 'digits', decode_train: str = '', **rest
-  ) -> 'Outline | ImageData':
-    """What a network has to know of the data; a published set need not be there for that."""
+  ) -> 'ImageMetadata | ImageData':
+    """Returns what a network is built from; a published set need not be there for that."""
     if dataset not in datasets.PUBLISHED:
       return cls(dataset=dataset, decode_train=decode_train, **rest)
     classes, shape = datasets.PUBLISHED[dataset]
     ops = decode.parse(decode_train, 'data.decode_train')
     image = decode.decode(np.zeros(shape, np.uint8), ops, shape[-1], np.random.default_rng(0))
-    return Outline(tuple(map(str, range(classes))), image.shape)
+    return ImageMetadata(tuple(map(str, range(classes))), (*image.shape[:2], shape[-1]))
 
   @property
   def classes(self) -> tuple[str, ...]:
-    return self._whole(self.train_split).classes
+    """The names of the classes, in the order of their labels."""
+    return self._records(self.train_split).classes
 
   def num_examples(self, split: str) -> int:
-    return len(records.part(self._splits, split)[1])
+    """Returns the number of records in a split or a slice of one."""
+    return len(splits.parse(self._splits, split)[1])
 
   def stored_as(self, split: str) -> str:
-    """The format of a split's images, such as 'JPEG', by the first; '' where they are pixels."""
-    return records.format_of(self._whole(split))
+    """Returns the format of a split's images, such as 'JPEG', by the first; '' for pixels."""
+    return records.format_of(self._records(split))
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
-    """Shuffled batches without end, as global arrays of `sharding`, which cuts axis 0."""
+    """Returns shuffled batches without end, cut over axis 0 as `sharding` says."""
     pipeline.check_divisible('batch_size', self.batch_size, sharding)
-    if seed < 0:
-      raise ValueError(f'seed={seed}: must be at least 0')
-    feeder = self._feeder(self.train_split, self._ops_train, sharding)
-    order = pipeline.Order(seed, self.num_examples(self.train_split))
-    return pipeline.TrainSource(feeder, order, self.batch_size)
+    order = pipeline.EpochOrder(seed, self.num_examples(self.train_split))
+    loader = self._loader(self.train_split, self._ops_train, sharding)
+    return pipeline.TrainSource(loader, order, self.batch_size)
 
   def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
-    """Every record of `split` once, in order; can be iterated again."""
+    """Returns batches of every record of `split` once, in order; they can be iterated again."""
     pipeline.check_divisible('eval_batch_size', self.eval_batch_size, sharding)
-    feeder = self._feeder(split, self._ops_eval, sharding)
-    return pipeline.EvalBatches(feeder, self.num_examples(split), self.eval_batch_size)
+    loader = self._loader(split, self._ops_eval, sharding)
+    return pipeline.EvalBatches(loader, self.num_examples(split), self.eval_batch_size)
 
   def close(self) -> None:
-    """Drops what was decoded ahead; the batches handed out stay good."""
+    """Stops the threads, and drops what was decoded ahead; batches handed out stay valid."""
     self._pool.shutdown(wait=True, cancel_futures=True)
 
-  def _whole(self, split: str) -> records.Records:
-    """The split that `split` may be a slice of."""
-    return self._splits[records.part(self._splits, split)[0]]
+  def _records(self, split: str) -> records.Records:
+    """Returns the whole split that `split` may be a slice of."""
+    return self._splits[splits.parse(self._splits, split)[0]]
 
-  def _feeder(self, split: str, ops, sharding: NamedSharding) -> pipeline.Feeder:
+  def _loader(self, split: str, ops: Sequence[Op], sharding: NamedSharding) -> pipeline.Loader:
     key = split, str(ops), sharding
-    if key not in self._feeders:
-      self._feeders[key] = self._new_feeder(split, ops, sharding)
-    return self._feeders[key]
+    if key not in self._loaders:
+      self._loaders[key] = self._new_loader(split, ops, sharding)
+    return self._loaders[key]
 
-  def _new_feeder(self, split: str, ops, sharding: NamedSharding) -> pipeline.Feeder:
-    source, (name, rows) = self._whole(split), records.part(self._splits, split)
+  def _new_loader(self, split: str, ops: Sequence[Op], sharding: NamedSharding) -> pipeline.Loader:
+    source, (name, rows) = self._records(split), splits.parse(self._splits, split)
     shape = records.shape_of(source, ops)
     small = source.size * int(np.prod(shape)) <= IN_MEMORY_BYTES and not decode.is_random(ops)
     if self._in_memory == 'no' or not (small or self._in_memory == 'yes'):
       first = rows.start
-      return pipeline.Stream(source, first, ops, shape, sharding, self._pool, self.prefetch)
+      return StreamingLoader(source, first, ops, shape, sharding, self._pool, self.prefetch)
     if (name, str(ops)) not in self._decoded:
       self._decoded[name, str(ops)] = records.decoded(source, ops, shape, self._pool)
     images, labels = self._decoded[name, str(ops)]
     here = slice(rows.start, rows.stop)
-    return pipeline.Memory(images[here], labels[here], sharding)
+    return InMemoryLoader(images[here], labels[here], sharding)
 
 
-def _cores() -> int:
-  """Those that this process may use, where the system tells."""
+def _num_cores() -> int:
+  """Returns the number of cores that this process may use, where the system tells."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

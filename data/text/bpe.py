@@ -1,4 +1,4 @@
-"""Byte-pair encoding over bytes, as in GPT-2; the merging itself is the package `tokenizers`."""
+"""Byte-pair encoding over bytes, as in GPT-2; the package `tokenizers` does the merging."""
 
 import dataclasses
 import functools
@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from data.text.tokens import KIND, Tokenizer, checked, unknown
+from data.text.tokenizer import KIND_FILE, Codec, checked, unknown_character
 
-EOT = '<|endoftext|>'  # GPT-2's name of the token that ends a document
+EOT = '<|endoftext|>'  # GPT-2's name of the end-of-text token
 
-# A text is cut before it is encoded where the cut changes no token of GPT-2's rule: after a line
-# break that stands alone between two visible characters.
+# Long texts are cut before they are encoded, so that all cores have work. The cuts change no token:
+# GPT-2 splits words after a line break that stands alone between two visible characters.
 CUT = re.compile(r'(?<=[!-~])\n(?=[!-~])')
 CUT_EVERY = 1 << 15  # characters
 
 
 def gpt2(folder: str | pathlib.Path) -> 'BPE':
-  """The BPE of a GPT-2 folder, whatever its size.
+  """Loads the BPE of a GPT-2 folder, whatever its size.
 
   Files, in the order in which they are looked for: `tokenizer.json`; `vocab.json` and `merges.txt`
-  (Hugging Face's names); `encoder.json` and `vocab.bpe` (OpenAI's). Raises ValueError on a folder
-  without them, on a file that is damaged or cut short, and on settings that GPT-2 does not have.
+  (Hugging Face's names); `encoder.json` and `vocab.bpe` (OpenAI's).
+
+  Raises:
+    ValueError: on a folder without them, on a file that is damaged or cut short, and on settings
+      that GPT-2 does not have.
   """
   folder = pathlib.Path(folder).expanduser()
   if (folder / 'tokenizer.json').exists():
@@ -45,9 +48,10 @@ def gpt2(folder: str | pathlib.Path) -> 'BPE':
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> 'BPE':
-  """A byte-level BPE of GPT-2's form, learnt from `texts` (Sennrich 2016, section 3.2).
+  """Learns a byte-level BPE of GPT-2's form from `texts` (Sennrich et al. 2016, section 3.2).
 
-  `vocab_size` counts the 256 bytes and the end of a document; a small text gives fewer tokens.
+  `vocab_size`, at least 257, counts the 256 bytes and the end-of-text token; a small text gives
+  fewer tokens.
   """
   from tokenizers import Tokenizer as Library
   from tokenizers import models, pre_tokenizers, trainers
@@ -68,15 +72,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> 'BPE':
   return BPE(model['vocab'], tuple(_merge(pair) for pair in model['merges']), (added,))
 
 
-def of_bytes() -> 'BPE':
-  """A token for each byte, of the byte's number, none for several, and 256 ends a document."""
-  return BPE(alphabet(), (), (_added(256, EOT),))
+def byte_bpe() -> 'BPE':
+  """Returns a BPE without merges: a token for each byte, and 256 for the end of a text."""
+  return BPE(byte_symbols(), (), (_added(256, EOT),))
 
 
 def save_characters(characters: str, folder: str | pathlib.Path) -> None:
-  """Files for transformers: a token for each of the `characters`, in their order.
+  """Writes files for transformers: a token for each of the `characters`, in their order.
 
-  Where a text has others, transformers leaves them out without a word.
+  Where a text has others, transformers leaves them out silently.
   """
   from tokenizers import Tokenizer as Library
   from tokenizers import decoders, models
@@ -91,19 +95,19 @@ def save_characters(characters: str, folder: str | pathlib.Path) -> None:
 
 
 def _added(number: int, content: str, how: Mapping[str, Any] | None = None) -> dict[str, Any]:
-  """A token that is found in a text before all else; `how` is as Hugging Face's files have it."""
+  """Returns an added token as `BPE.added` has it; `how` is as Hugging Face's files have it."""
   flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
   return {'id': number, 'content': content, **{x: bool((how or {}).get(x)) for x in flags}}
 
 
 @dataclasses.dataclass(frozen=True)
-class BPE(Tokenizer):
-  """Byte-pair encoding over bytes, with GPT-2's rule of words (Radford 2019, section 2.2).
+class BPE(Codec):
+  """Byte-pair encoding over bytes, within the words of GPT-2 (Radford et al. 2019, section 2.2).
 
-  vocab: token -> number; bytes are written as `alphabet` says.
-  merges: what is joined, the first of them first.
-  added: tokens that are found in a text before all else, such as the end of a document, as
-    `_added` writes them.
+  vocab: token -> id; bytes are written as `byte_symbols` says.
+  merges: pairs that are joined, in the order of precedence.
+  added: tokens that are found in a text before merging, such as end-of-text: `id`, `content` and
+    the flags of Hugging Face's `added_tokens`.
   prefix_space: whether a text is read (and given back) as if a space stood before it.
   """
 
@@ -129,7 +133,7 @@ class BPE(Tokenizer):
     for text in texts if self._missing else ():
       self._check(text)
     for text in texts:
-      text.encode()  # of half a surrogate pair the package says only that its type is wrong
+      text.encode()  # raises on half a surrogate pair, for which the package has no clear message
     pieces = [_pieces(text) if self._can_be_cut else [text] for text in texts]
     flat = [piece for each in pieces for piece in each]
     encoded = iter(self._library.encode_batch_fast(flat, add_special_tokens=False))
@@ -140,10 +144,10 @@ class BPE(Tokenizer):
     return b''.join(self._bytes[i] for i in checked(ids, self.vocab_size))
 
   def save(self, folder: str | pathlib.Path) -> None:
-    """The four files of a Hugging Face folder: all layouts but OpenAI's."""
+    """Writes the files of a Hugging Face folder: tokenizer.json, and vocab.json with merges.txt."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / KIND).unlink(missing_ok=True)
+    (folder / KIND_FILE).unlink(missing_ok=True)
     self._library.save(str(folder / 'tokenizer.json'))
     lines = ['#version: 0.2', *(' '.join(pair) for pair in self.merges)]
     (folder / 'merges.txt').write_text('\n'.join(lines) + '\n', 'utf-8', newline='\n')
@@ -155,8 +159,8 @@ class BPE(Tokenizer):
     (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
 
   @functools.cached_property
-  def _library(self):
-    """The Tokenizer of the package `tokenizers`."""
+  def _library(self) -> Any:
+    """The same tokenizer in the package `tokenizers`."""
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Library
 
@@ -172,33 +176,35 @@ class BPE(Tokenizer):
 
   @functools.cached_property
   def _bytes(self) -> list[bytes]:
-    """Of each token, by number; none where a number is not taken."""
-    table = alphabet()
+    """The bytes of each token, by id; b'' where an id is not taken."""
+    table = byte_symbols()
     found = {token['id']: token['content'].encode() for token in self.added}
     for token, number in self.vocab.items():
       inside = all(symbol in table for symbol in token)
-      found.setdefault(number, bytes(map(table.get, token)) if inside else token.encode())
+      found.setdefault(number, bytes(table[x] for x in token) if inside else token.encode())
     return [found.get(number, b'') for number in range(max(found) + 1)]
 
   @functools.cached_property
   def _can_be_cut(self) -> bool:
-    """Whether no token looks beyond a line break; see CUT."""
+    """Whether no token looks beyond a line break, so that texts may be cut there."""
     wide = [x for x in self.added if x['lstrip'] or x['rstrip'] or '\n' in x['content']]
     return not (self.prefix_space or wide)
 
   @functools.cached_property
   def _missing(self) -> frozenset[int]:
-    """Bytes without a token, which the package would leave out without a word."""
-    return frozenset(byte for symbol, byte in alphabet().items() if symbol not in self.vocab)
+    """Bytes without a token, which the package would leave out silently."""
+    return frozenset(byte for symbol, byte in byte_symbols().items() if symbol not in self.vocab)
 
   def _check(self, text: str) -> None:
     for where, character in enumerate(text):
       if not self._missing.isdisjoint(character.encode()):
-        raise unknown(text, where, f'what the {self.vocab_size} tokens of the vocabulary can say')
+        raise unknown_character(
+          text, where, f'what the {self.vocab_size} tokens of the vocabulary can say'
+        )
 
 
-def alphabet() -> dict[str, int]:
-  """The visible character that stands for each byte in GPT-2's files.
+def byte_symbols() -> dict[str, int]:
+  """Returns the visible character that stands for each byte in GPT-2's files -> the byte.
 
   Bytes that Latin-1 shows stand for themselves; the others take U+0100, U+0101, ... in turn.
   """
@@ -208,7 +214,7 @@ def alphabet() -> dict[str, int]:
 
 
 def _pieces(text: str) -> list[str]:
-  """The text in parts that encode to the same tokens as the whole."""
+  """Cuts a text into parts that encode to the same tokens as the whole."""
   cuts = [0]
   while found := CUT.search(text, cuts[-1] + CUT_EVERY):
     cuts.append(found.end())
@@ -219,10 +225,10 @@ def _pieces(text: str) -> list[str]:
 
 
 def _from_json(path: pathlib.Path) -> BPE:
-  """Of Hugging Face's `tokenizer.json`, which could also hold another kind than GPT-2's."""
+  """Loads Hugging Face's `tokenizer.json`, which could also hold another kind than GPT-2's."""
   spec = _read_json(path)
   model, before = spec.get('model') or {}, spec.get('pre_tokenizer') or {}
-  rules = {
+  expected = {
     'model.type': (model.get('type', 'BPE'), 'BPE'),
     'pre_tokenizer.type': (before.get('type'), 'ByteLevel'),
     'pre_tokenizer.use_regex': (before.get('use_regex', True), True),
@@ -232,7 +238,7 @@ def _from_json(path: pathlib.Path) -> BPE:
     'model.continuing_subword_prefix': (model.get('continuing_subword_prefix') or '', ''),
     'model.end_of_word_suffix': (model.get('end_of_word_suffix') or '', ''),
   }
-  for name, (value, wanted) in rules.items():
+  for name, (value, wanted) in expected.items():
     if value != wanted:
       raise ValueError(f'{path}: {name} is {_short(value)}; GPT-2 has {wanted!r}, the only choice')
   added = tuple(spec.get('added_tokens') or ())
@@ -241,7 +247,7 @@ def _from_json(path: pathlib.Path) -> BPE:
 
 
 def _from_pair(vocab_path: pathlib.Path, merges_path: pathlib.Path) -> BPE:
-  """Of a vocabulary and merges in two files, and of what Hugging Face keeps in others beside."""
+  """Loads a vocabulary and merges in two files, and what Hugging Face keeps in others beside."""
   vocab, config = _read_json(vocab_path), vocab_path.with_name('tokenizer_config.json')
   prefix = bool(_read_json(config).get('add_prefix_space')) if config.exists() else False
   lines = _read(merges_path).split('\n')
@@ -254,7 +260,7 @@ def _from_pair(vocab_path: pathlib.Path, merges_path: pathlib.Path) -> BPE:
 
 
 def _checked_bpe(path: pathlib.Path, vocab: Any, merges: Any, added: tuple, prefix: bool) -> BPE:
-  """Raises ValueError unless every merge makes a token and every token is made."""
+  """Returns the BPE; raises ValueError unless every merge makes a token and every token is made."""
   numbers = vocab.values() if isinstance(vocab, dict) else ['none']
   if not isinstance(merges, list) or not all(type(x) is int and x >= 0 for x in numbers):
     raise ValueError(f'{path}: has no numbered vocabulary and merges, as a BPE has')
@@ -277,7 +283,7 @@ def _checked_bpe(path: pathlib.Path, vocab: Any, merges: Any, added: tuple, pref
 
 
 def _merge(pair: Any) -> tuple[str, str]:
-  """Of 'a b' or ['a', 'b']."""
+  """Returns a merge that is written as 'a b' or ['a', 'b']."""
   parts = tuple(pair.split(' ')) if isinstance(pair, str) else tuple(pair)
   if len(parts) != 2 or not all(parts):
     raise ValueError(f'merge {_short(pair)}: must be two tokens with a space between')

@@ -1,56 +1,107 @@
-"""The sets of texts by name: the interpreter's own source, files and folders, and TFDS's sets.
+"""Sets of texts by name: the interpreter's own source, files and folders, and those of TFDS.
 
-A set is {split: Texts}. A new one is a function of the share for validation and a line in TEXTS.
+A set is {split: TextSplit}. A new one is a function of the share that is for validation, and a line
+in DATASETS.
 """
 
 import dataclasses
-import functools
 import gzip
 import pathlib
 import sysconfig
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from data.images import tfds_records
+from data import cache, tfds
+from data import splits as splits_lib
 
-# Of the standard library: tests and generated tables, and what is installed beside it.
-LEFT_OUT = {'test', 'tests', 'idle_test', 'encodings', 'pydoc_data', 'site-packages'}
-LEFT_OUT |= {'dist-packages', '__pycache__'}
-AT_ONCE = 256  # records of a TFDS set
+CACHE_FORMAT = 1  # raise it when the same texts come out as other tokens
+
+# Folders of the standard library that `python` leaves out: tests, generated tables, packages.
+EXCLUDED = {'test', 'tests', 'idle_test', 'encodings', 'pydoc_data', 'site-packages'}
+EXCLUDED |= {'dist-packages', '__pycache__'}
+CHUNK = 256  # records of a TFDS set that are read in one go
 
 
 @dataclasses.dataclass(frozen=True)
-class Texts:
-  """One split of one set: `size` rows, each of which holds documents.
+class TextSplit:
+  """One split of a set: rows (files or records), each of which holds documents.
 
-  `read(rows)` gives the documents of a range of rows in order; a row may hold none or many.
+  name: for messages, such as 'wiki40b/en 1.3.0 train'.
+  size: the number of rows.
+  read: rows -> their documents in order; a row may hold none or many.
+  files: the sources; tokens are cached for as long as these stay as they are. () is no cache.
+  recipe: what else the documents depend on, as JSON.
   """
 
-  name: str  # for messages: 'wiki40b/en/1.3.0 train'
+  name: str
   size: int
   read: Callable[[range], Iterator[str]]
-  files: tuple[str, ...] = ()  # the tokens are cached for as long as these stay as they are
-  recipe: tuple = ()  # what else the documents depend on; JSON
+  files: tuple[str, ...] = ()
+  recipe: tuple = ()
 
 
-def python(val_fraction: float) -> dict[str, Texts]:
-  """The source of the running interpreter's standard library, without tests, tables and packages.
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """Rows of splits, one after the other, such as 'train[:90%]+test'."""
 
-  Files in the order of their paths, each a document; one that is not UTF-8 is left out. With
-  `val_fraction=0.1` every tenth is for validation. CPython 3.11.7 has 608 files, 9,946,901 bytes or
-  9,946,644 characters, of 215 kinds.
+  parts: tuple[tuple[TextSplit, range], ...]
+
+  @property
+  def name(self) -> str:
+    """For messages."""
+    return ' + '.join(split.name for split, _ in self.parts)
+
+  @property
+  def num_rows(self) -> int:
+    """The number of files or records."""
+    return sum(len(rows) for _, rows in self.parts)
+
+  def documents(self) -> Iterator[str]:
+    """Yields all documents in order."""
+    for split, rows in self.parts:
+      yield from split.read(rows)
+
+  def empty(self) -> ValueError:
+    """Returns the error for a selection in which there is no text."""
+    return ValueError(f'{self.name}: holds no text')
+
+  def cache_entry(self, what: str, *key: Any) -> cache.Folder | None:
+    """Returns the entry of what is made of the documents and `key`; None if not cached."""
+    if not all(split.files for split, _ in self.parts):
+      return None
+    facts = [
+      [split.name, split.size, split.recipe, rows.start, rows.stop, cache.fingerprints(split.files)]
+      for split, rows in self.parts
+    ]
+    name = f'{what} {pathlib.Path(self.parts[0][0].name).name}'
+    return cache.entry(name, [CACHE_FORMAT, what, *key, facts])
+
+
+def select(splits: Mapping[str, TextSplit], split: str) -> Selection:
+  """Returns the rows of 'train[:90%]' or 'validation+test', as TFDS slices and joins splits."""
+  found = [splits_lib.parse(splits, each.strip()) for each in split.split('+')]
+  return Selection(tuple((splits[name], rows) for name, rows in found))
+
+
+def python(val_fraction: float) -> dict[str, TextSplit]:
+  """Returns the source of the running interpreter's standard library, a document for each file.
+
+  Files are in the order of their paths, without tests, tables and packages; one that is not UTF-8
+  is left out. With `val_fraction=0.1` every tenth is for validation. CPython 3.11.7 has 608 files,
+  9,946,901 bytes or 9,946,644 characters, of 215 kinds.
   """
   root = pathlib.Path(sysconfig.get_paths()['stdlib'])
-  folders = [x for x in root.iterdir() if x.is_dir() and x.name not in LEFT_OUT]
+  folders = [x for x in root.iterdir() if x.is_dir() and x.name not in EXCLUDED]
   found = [*root.glob('*.py'), *(path for folder in folders for path in folder.rglob('*.py'))]
-  inside = [path for path in found if not LEFT_OUT & {*path.relative_to(root).parts}]
+  inside = [path for path in found if not EXCLUDED & {*path.relative_to(root).parts}]
   paths = sorted(path for path in inside if _is_utf8(path))
   if len(paths) < 2:
     raise ValueError(f"data.dataset='python': {root} holds no source, only compiled files")
   return _by_file('python', paths, val_fraction, '')
 
 
-TEXTS = {'python': python}
+DATASETS = {'python': python}
 
 
 def load(
@@ -60,15 +111,24 @@ def load(
   val_fraction: float = 0.1,
   separator: str = '',
   pattern: str = '**/*',
-) -> Mapping[str, Texts]:
-  """{split: Texts} of a name in TEXTS, of a file or a folder, else of a TFDS set.
+) -> Mapping[str, TextSplit]:
+  """Returns the splits of a name in DATASETS, of a file or a folder, else of a TFDS set.
 
-  A file is split by characters, the first of them for training; a folder's files are spread evenly.
-  `separator` is what stands between the documents of a file, '' for a file that is one document;
-  `pattern` chooses a folder's files. Raises ValueError on what is not there or holds no text.
+  A file is split by characters, the first of them for training; of a folder, the files for
+  validation are spread evenly.
+
+  Args:
+    dataset: a name, a path, or 'NAME', 'NAME/CONFIG' and either with ':VERSION' of TFDS.
+    data_dir: where TFDS sets lie.
+    val_fraction: the share of files or characters that is for validation.
+    separator: what stands between the documents of a file; '' for a file that is one document.
+    pattern: which files of a folder are read.
+
+  Raises:
+    ValueError: on what is not there or holds no text.
   """
-  if dataset in TEXTS:
-    return TEXTS[dataset](val_fraction)
+  if dataset in DATASETS:
+    return DATASETS[dataset](val_fraction)
   path = pathlib.Path(dataset).expanduser()
   if path.is_dir():
     found = sorted(x for x in path.glob(pattern) if x.is_file() and not _hidden(x, path))
@@ -80,7 +140,7 @@ def load(
   if path.is_file():
     return _by_characters(path, val_fraction, separator)
   if path.suffix or dataset[0:1] in '/.~':
-    choices = ', '.join([*TEXTS, 'a file', 'a folder', 'the name of a TFDS set'])
+    choices = ', '.join([*DATASETS, 'a file', 'a folder', 'the name of a TFDS set'])
     raise ValueError(f'data.dataset={dataset!r}: no such file or folder; choices: {choices}')
   return from_tfds(dataset, data_dir)
 
@@ -90,39 +150,38 @@ def load(
 
 def _by_file(
   name: str, paths: Sequence[pathlib.Path], val_fraction: float, separator: str
-) -> dict[str, Texts]:
-  """File i is for validation where (i + 1) * val_fraction passes a whole number."""
+) -> dict[str, TextSplit]:
+  """Puts file i into validation where (i + 1) * val_fraction passes a whole number."""
   passed = [int(i * val_fraction + 1e-9) for i in range(len(paths) + 1)]
-  held_out = {i for i in range(len(paths)) if passed[i + 1] > passed[i]} or {
-    len(paths) - 1
-  }  # never the first
+  last = {len(paths) - 1}
+  held_out = {i for i in range(len(paths)) if passed[i + 1] > passed[i]} or last  # never the first
   parts = {
     'train': [path for i, path in enumerate(paths) if i not in held_out],
     'validation': [path for i, path in enumerate(paths) if i in held_out],
   }
 
-  def texts(split: str, mine: Sequence[pathlib.Path]) -> Texts:
+  def texts(split: str, mine: Sequence[pathlib.Path]) -> TextSplit:
     def read(rows: range) -> Iterator[str]:
       for row in rows:
         yield from _documents(read_file(mine[row]), separator)
 
     files = tuple(map(str, mine))
-    return Texts(f'{name} {split}', len(mine), read, files, (split, separator))
+    return TextSplit(f'{name} {split}', len(mine), read, files, (split, separator))
 
   return {split: texts(split, mine) for split, mine in parts.items()}
 
 
-def _by_characters(path: pathlib.Path, val_fraction: float, separator: str) -> dict[str, Texts]:
-  """One file, the first 1 - val_fraction of its characters for training."""
+def _by_characters(path: pathlib.Path, val_fraction: float, separator: str) -> dict[str, TextSplit]:
+  """Splits one file: the first 1 - val_fraction of its characters are for training."""
 
-  def texts(split: str) -> Texts:
+  def texts(split: str) -> TextSplit:
     def read(rows: range) -> Iterator[str]:
       text = read_file(path) if rows else ''
       cut = int(len(text) * (1 - val_fraction))
       yield from _documents(text[:cut] if split == 'train' else text[cut:], separator)
 
     recipe = (split, val_fraction, separator)
-    return Texts(f'{path} {split}', 1, read, (str(path),), recipe)
+    return TextSplit(f'{path} {split}', 1, read, (str(path),), recipe)
 
   return {split: texts(split) for split in ('train', 'validation')}
 
@@ -132,7 +191,10 @@ def _documents(text: str, separator: str) -> list[str]:
 
 
 def read_file(path: pathlib.Path) -> str:
-  """The whole of a file of UTF-8, unpacked if it ends with .gz; line breaks stay as they are."""
+  """Returns a file of UTF-8, unpacked if it ends with .gz; line breaks stay as they are.
+
+  Raises ValueError if it is not UTF-8 or cannot be read.
+  """
   try:
     raw = path.read_bytes()
     return (gzip.decompress(raw) if path.suffix == '.gz' else raw).decode('utf-8-sig')
@@ -157,45 +219,18 @@ def _hidden(path: pathlib.Path, root: pathlib.Path) -> bool:
 # -------- TFDS --------
 
 
-def from_tfds(dataset: str, data_dir: str | None = None) -> dict[str, Texts]:
-  """The set 'NAME', 'NAME/CONFIG' or either with ':VERSION', read from ArrayRecord."""
-  builder = tfds_records.open_set(dataset, data_dir, (*TEXTS, 'a file', 'a folder'))
-  key = _text_feature(dataset, builder.info)
-  return {split: _from_split(dataset, split, builder, key) for split in builder.info.splits}
+def from_tfds(dataset: str, data_dir: str | None = None) -> dict[str, TextSplit]:
+  """Returns the splits of a TFDS set; errors are those of `data.tfds.open_set`."""
+  found = tfds.open_set(dataset, data_dir, (*DATASETS, 'a file', 'a folder'))
+  key = found.find_feature('Text', 'text')
 
+  def texts(split: tfds.Split) -> TextSplit:
+    def read(rows: range) -> Iterator[str]:
+      for start in range(rows.start, rows.stop, CHUNK):
+        for example in split.read(range(start, min(start + CHUNK, rows.stop))):
+          if text := example[key]:
+            yield text.decode()
 
-def _from_split(dataset: str, split: str, builder, key: str) -> Texts:
-  import tensorflow_datasets as tfds
+    return TextSplit(split.name, split.size, read, split.files, (key,))
 
-  raw = tfds.decode.DeserializeMethod.RAW_BYTES
-  parser = tfds.features.FeaturesDict({key: builder.info.features[key]})
-
-  @functools.cache
-  def source():  # opens files: not before the first record is wanted
-    return builder.as_data_source(split, deserialize_method=raw)
-
-  def read(rows: range) -> Iterator[str]:
-    for start in range(rows.start, rows.stop, AT_ONCE):
-      these = range(start, min(start + AT_ONCE, rows.stop))
-      for example in source().__getitems__(list(these)):
-        if text := parser.deserialize_example_np(example)[key]:
-          yield text.decode()
-
-  info = builder.info.splits[split]
-  files = tuple(str(path) for path in info.filepaths)
-  return Texts(f'{dataset} {builder.info.version} {split}', info.num_examples, read, files, (key,))
-
-
-def _text_feature(dataset: str, info) -> str:
-  """The name of the feature that is the text."""
-  import tensorflow_datasets as tfds
-
-  found = [k for k, feature in info.features.items() if isinstance(feature, tfds.features.Text)]
-  if 'text' in found or len(found) == 1:
-    return 'text' if 'text' in found else found[0]
-  kinds = {key: type(value).__name__ for key, value in info.features.items()}
-  listed = ', '.join(f'{key}: {kinds[key]}' for key in sorted(kinds))
-  raise ValueError(
-    f'data.dataset={dataset!r}: has no feature named text and not one Text alone; its features are '
-    f'{listed}'
-  )
+  return {name: texts(split) for name, split in found.splits().items()}

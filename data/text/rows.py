@@ -1,8 +1,8 @@
-"""How a stream of tokens is cut into the rows of a batch: windows, or whole documents packed.
+"""How tokens are cut into the rows of a batch: windows of a stream, or whole documents packed.
 
-A row is T + 1 tokens, of which the first T are seen and the last T are predicted. In an epoch every
-token is predicted exactly once, unless none stands before it (before the first of all; before a
-document's first where the tokenizer has no end of a document).
+A row is T + 1 tokens, of which the first T are seen and the last T are targets. In an epoch every
+token is a target exactly once, unless none stands before it (before the first of all; before a
+document's first where the tokenizer has no end-of-text token).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -12,31 +12,44 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from data import pipeline
-from data.text.shards import Tokens
+from data.text.corpus import Tokens
 
 
 class Rows(Protocol):
-  """size: rows of an epoch."""
+  """A numbered set of rows."""
 
-  size: int
+  size: int  # rows of an epoch
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """`tokens` int32 [b, T + 1], `mask` float32 [b, T] and perhaps more, of rows [b]."""
+    """Returns `tokens` int32 [b, T + 1], `mask` float32 [b, T] and perhaps more, of rows [b]."""
+    ...
+
+
+class TrainRows(Rows, Protocol):
+  """Rows of a split, to train on and to evaluate on."""
+
+  eval_size: int  # rows that hold every target once, in order
+
+  def order(self, seed: int) -> pipeline.EpochOrder:
+    """Returns the order in which training reads rows."""
     ...
 
 
 class Windows:
   """Windows of T targets, side by side over the stream, which is closed to a ring.
 
-  Row `shift * size + i` is the window i of those that begin at the token `shift`: with another
-  shift in every epoch, words are seen at other places. A window may reach over the ends of
-  documents, and over the end of the stream; the stream's first token is never a target.
+  Row `shift * size + i` is window i of those that begin at token `shift`: with another shift in
+  every epoch, words are seen at other positions. A window may reach over the ends of documents, and
+  over the end of the stream; the stream's first token is never a target.
   """
 
   def __init__(self, tokens: Tokens, block_size: int):
     self._stream, self._block = tokens.stream, block_size
     self.size = -(-len(tokens.stream) // block_size)
-    self.size_in_order = max(1, -(-(len(tokens.stream) - 1) // block_size))  # without a shift
+    self.eval_size = max(1, -(-(len(tokens.stream) - 1) // block_size))  # without a shift
+
+  def order(self, seed: int) -> pipeline.EpochOrder:
+    return ShiftedOrder(seed, self.size, len(self._stream))
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     rows = rows.astype(np.int64)  # 32 bits do not count the tokens of a large set
@@ -48,10 +61,30 @@ class Windows:
     return {'tokens': tokens, 'mask': mask[:, 1:].astype(np.float32)}
 
 
-class Strided:
-  """Windows of T targets that move on by `stride`; the last `stride` of each are to be predicted.
+class ShiftedOrder(pipeline.EpochOrder):
+  """The order of `Windows`: a permutation for each epoch, and a shift."""
 
-  In the first window all are. So a token has at least T - stride + 1 tokens before it wherever the
+  def __init__(self, seed: int, size: int, length: int):
+    """Takes the number of windows, `size`, and that of tokens, `length`."""
+    super().__init__(seed, size)
+    self._length = length
+
+  def rows(self, step: int, batch_size: int) -> np.ndarray:
+    """Returns int64 [batch_size], as `Windows.read` takes them."""
+    windows = super().rows(step, batch_size).astype(np.int64)
+    epochs = (step * batch_size + np.arange(batch_size)) // self.size
+    shifts = {epoch: self._shift(epoch) for epoch in set(epochs.tolist())}
+    return windows + self.size * np.array([shifts[epoch] for epoch in epochs.tolist()])
+
+  def _shift(self, epoch: int) -> int:
+    # Not 0, with which the last window may be left without a target.
+    return int(np.random.default_rng((self.seed, epoch, 1)).integers(1, self._length))
+
+
+class StridedWindows:
+  """Windows of T targets that move on by `stride`; the last `stride` of each count.
+
+  In the first window all do. So a token has at least T - stride + 1 tokens before it wherever the
   stream has as many, and `stride` = T lays the windows side by side.
   """
 
@@ -67,32 +100,13 @@ class Strided:
     return {'tokens': tokens, 'mask': (inside[:, 1:] & new).astype(np.float32)}
 
 
-class ShiftedOrder(pipeline.Order):
-  """An order of `Windows`: a permutation for each epoch, and a shift."""
-
-  def __init__(self, seed: int, windows: Windows, length: int):
-    super().__init__(seed, windows.size)
-    self._length = length
-
-  def rows(self, step: int, batch_size: int) -> np.ndarray:
-    """int64 [batch_size], as `Windows.read` takes them."""
-    windows = super().rows(step, batch_size).astype(np.int64)
-    epochs = (step * batch_size + np.arange(batch_size)) // self.size
-    shifts = {epoch: self._shift(epoch) for epoch in set(epochs.tolist())}
-    return windows + self.size * np.array([shifts[epoch] for epoch in epochs.tolist()])
-
-  def _shift(self, epoch: int) -> int:
-    """Not 0, with which the last window may be left with no target."""
-    return int(np.random.default_rng((self.seed, epoch, 1)).integers(1, self._length))
-
-
-class Packed:
+class PackedDocuments:
   """Documents packed into rows, whole wherever they fit into one.
 
   A longer one is cut into pieces, each of which begins with the last token of the piece before.
   Best fit, the longest first (Ding et al. 2024, "Fewer Truncations Improve Language Modeling",
   section 3.1). `read` gives `segments` as well, int32 [b, T + 1]: 1, 2, ... for the documents of a
-  row and 0 for the padding after them. What would be predicted from another document has mask 0.
+  row and 0 for the padding after them. A target that follows another document has mask 0.
   """
 
   def __init__(self, tokens: Tokens, block_size: int):
@@ -101,8 +115,11 @@ class Packed:
     row = best_fit(self._length, block_size + 1)
     order = np.argsort(row, kind='stable')
     self._first, self._length = self._first[order], self._length[order]
-    self.size = int(row.max()) + 1
+    self.size = self.eval_size = int(row.max()) + 1
     self._begins = np.searchsorted(row[order], np.arange(self.size + 1))
+
+  def order(self, seed: int) -> pipeline.EpochOrder:
+    return pipeline.EpochOrder(seed, self.size)
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     tokens = np.zeros((len(rows), self._block + 1), np.int32)
@@ -120,7 +137,7 @@ class Packed:
 
 
 def _pieces(first: np.ndarray, stop: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-  """First token and length, at most block_size + 1, of the pieces of all documents: [P], [P]."""
+  """Returns first token and length, at most block_size + 1, of all documents' pieces: [P], [P]."""
   counts = np.maximum(1, -(-(stop - first - 1) // block_size))
   document = np.repeat(np.arange(len(first)), counts)
   number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -129,10 +146,12 @@ def _pieces(first: np.ndarray, stop: np.ndarray, block_size: int) -> tuple[np.nd
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
-  """int64 [P], the row of each piece: the fullest that has room for it, else a new one."""
+  """Returns int64 [P], the row of each piece: the fullest with room for it, else a new one."""
   rows, count = np.zeros(len(lengths), np.int64), 0
   waiting: dict[int, list[int]] = {}  # room -> the rows that have it
-  rooms = 0  # bit r: whether a row with room r waits
+  # Bit r says whether a row with room r waits: the smallest that is large enough is then found by
+  # arithmetic on one integer instead of a search.
+  rooms = 0
   for piece in np.argsort(-lengths, kind='stable').tolist():
     length = int(lengths[piece])
     if fits := rooms >> length:
@@ -148,11 +167,10 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
   return rows
 
 
-class Reader:
-  """A feeder of `data.pipeline` that reads ahead in threads; a process reads its own rows only.
+class RowLoader:
+  """Reads rows in a thread, `prefetch` batches ahead; a process reads its own rows only.
 
-  Batches are {what `Rows.read` gives, 'index': int32 [B] the row's number in the epoch, or -1 where
-  it only fills up the last batch and has mask 0}.
+  A batch has what `Rows.read` gives, and `index`, the row's number in the epoch.
   """
 
   def __init__(
@@ -160,16 +178,11 @@ class Reader:
   ):
     self._rows, self._sharding, self._pool, self.prefetch = rows, sharding, pool, prefetch
 
-  def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Ready:
+  def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     del seed
     mine = pipeline.local_positions(self._sharding, len(rows))
     reading = self._pool.submit(self._read, rows[mine])
-
-    def ready() -> pipeline.Batch:
-      local = reading.result().items()
-      return {k: pipeline.to_global(x, mine, self._sharding, len(rows)) for k, x in local}
-
-    return ready
+    return lambda: pipeline.to_global(reading.result(), mine, self._sharding, len(rows))
 
   def _read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     real = rows >= 0

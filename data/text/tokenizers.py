@@ -1,7 +1,6 @@
-"""From text to token numbers and back: characters, bytes, GPT-2's BPE, and a BPE of one's own text.
+"""The kinds of tokenizers: characters, bytes, GPT-2's BPE, and a BPE learnt from one's own text.
 
-Every tokenizer gives back the text that it was given; `Stream` does so as the tokens come. Where no
-tokenizer is known, `Numbers` takes and gives the tokens themselves.
+Where no tokenizer is known, `Numbers` takes and gives the token ids themselves.
 """
 
 import dataclasses
@@ -9,87 +8,87 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from data.text.bpe import BPE, gpt2, of_bytes, save_characters, train_bpe
-from data.text.tokens import KIND, Stream, Tokenizer, Unknown, checked, unknown
+from data.text.bpe import BPE, byte_bpe, gpt2, save_characters, train_bpe
+from data.text.tokenizer import (
+  KIND_FILE,
+  Codec,
+  IncrementalDecoder,
+  Tokenizer,
+  UnknownTextError,
+  checked,
+  unknown_character,
+)
 
-# What a folder that holds a tokenizer has at least one of.
-FILES = (KIND, 'tokenizer.json', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe')
+# A folder that holds a tokenizer has at least one of these.
+FILES = (KIND_FILE, 'tokenizer.json', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe')
 
 __all__ = [
   'BPE',
   'Bytes',
   'Characters',
+  'IncrementalDecoder',
   'Numbers',
-  'Stream',
   'Tokenizer',
-  'Unknown',
-  'bytes_',
+  'UnknownTextError',
   'characters',
   'fingerprint',
   'gpt2',
-  'is_there',
+  'holds_tokenizer',
   'load',
-  'save_for_transformers',
   'train_bpe',
 ]
 
 
-def is_there(folder: str | pathlib.Path) -> bool:
-  """Whether a folder holds a tokenizer, or a part of one."""
+def holds_tokenizer(folder: str | pathlib.Path) -> bool:
+  """Tells whether a folder holds a tokenizer, or a part of one."""
   return any((pathlib.Path(folder) / name).exists() for name in FILES)
 
 
 def load(folder: str | pathlib.Path) -> Tokenizer:
-  """The tokenizer that `save` wrote, or that of a GPT-2 folder; ValueError where there is none."""
-  path = pathlib.Path(folder) / KIND
+  """Loads the tokenizer that `save` wrote, or that of a GPT-2 folder.
+
+  Raises ValueError if there is none, or if it is damaged.
+  """
+  path = pathlib.Path(folder) / KIND_FILE
   if not path.exists():
     return gpt2(folder)
   try:
     saved = json.loads(path.read_text('utf-8'))
-    kinds = {'characters': Characters, 'bytes': Bytes, 'numbers': Numbers}
+    kinds: dict[str, Any] = {'characters': Characters, 'bytes': Bytes, 'numbers': Numbers}
     return kinds[saved.pop('kind')](**saved)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{path}: not what save writes: {error}') from error
 
 
-def save_for_transformers(tokenizer: Tokenizer, folder: str | pathlib.Path) -> bool:
-  """Saves it so that both `load` and transformers' AutoTokenizer load it; False if only `load`.
-
-  Bytes become a BPE without merges, and so do characters.
-  """
-  if isinstance(tokenizer, Bytes):
-    of_bytes().save(folder)
-  if isinstance(tokenizer, Characters):
-    save_characters(tokenizer.characters, folder)
-  tokenizer.save(folder)
-  return not isinstance(tokenizer, Numbers)
-
-
 def fingerprint(tokenizer: Tokenizer) -> str:
-  """Equal for tokenizers that give every text the same numbers."""
-  facts = [
-    tokenizer.name,
-    {x.name: getattr(tokenizer, x.name) for x in dataclasses.fields(tokenizer)},
-  ]
+  """Returns a digest that is equal for tokenizers that give every text the same ids.
+
+  They are dataclasses, and their fields are JSON.
+  """
+  fields: Any = tokenizer
+  facts = [tokenizer.name, {x.name: getattr(fields, x.name) for x in dataclasses.fields(fields)}]
   return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def characters(text: str) -> 'Characters':
-  """A token for each character that the text has, in the order of their code points."""
+  """Returns a tokenizer of the characters that the text has."""
   return Characters(''.join(sorted(set(text))))
 
 
 @dataclasses.dataclass(frozen=True)
-class Characters(Tokenizer):
-  """`characters`: distinct and in the order of code points; token i is the i-th of them."""
+class Characters(Codec):
+  """A token for each character.
+
+  characters: each once, in the order of code points; token i is the i-th of them.
+  """
 
   characters: str
-  name = 'characters'
-  eot = None
+  name: ClassVar[str] = 'characters'
+  eot: ClassVar[None] = None
 
   def __post_init__(self):
     if not self.characters or list(self.characters) != sorted(set(self.characters)):
@@ -109,7 +108,7 @@ class Characters(Tokenizer):
     ids = np.minimum(np.searchsorted(table, codes), len(table) - 1)
     wrong = np.flatnonzero(table[ids] != codes)
     if len(wrong):
-      raise unknown(text, int(wrong[0]), f'the {len(table)} characters of the vocabulary')
+      raise unknown_character(text, int(wrong[0]), f'the {len(table)} characters of the vocabulary')
     return ids.astype(np.uint32)
 
   def to_bytes(self, ids: Iterable[int]) -> bytes:
@@ -118,14 +117,18 @@ class Characters(Tokenizer):
   def save(self, folder: str | pathlib.Path) -> None:
     _write_kind(folder, {'kind': self.name, 'characters': self.characters})
 
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    save_characters(self.characters, folder)
+    return super().save_for_transformers(folder)
+
 
 @dataclasses.dataclass(frozen=True)
-class Bytes(Tokenizer):
-  """The bytes of UTF-8, and token 256 for the end of a document, which decodes to nothing."""
+class Bytes(Codec):
+  """The bytes of UTF-8, and token 256 for the end of a text, which decodes to nothing."""
 
-  name = 'bytes'
-  vocab_size = 257
-  eot = 256
+  name: ClassVar[str] = 'bytes'
+  vocab_size: ClassVar[int] = 257
+  eot: ClassVar[int] = 256
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts]
@@ -136,21 +139,21 @@ class Bytes(Tokenizer):
   def save(self, folder: str | pathlib.Path) -> None:
     _write_kind(folder, {'kind': self.name})
 
-
-def bytes_() -> Bytes:
-  return Bytes()
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    byte_bpe().save(folder)
+    return super().save_for_transformers(folder)
 
 
 @dataclasses.dataclass(frozen=True)
-class Numbers(Tokenizer):
-  """Tokens as they are: the text is their numbers, with a space or a line break between.
+class Numbers(Codec):
+  """Token ids as they are: the text is decimal numbers between spaces or line breaks.
 
-  What comes back has a space behind each.
+  The decoded text has a space behind each.
   """
 
   vocab_size: int
-  name = 'numbers'
-  eot = None
+  name: ClassVar[str] = 'numbers'
+  eot: ClassVar[None] = None
 
   def __post_init__(self):
     if not isinstance(self.vocab_size, int) or self.vocab_size < 1:
@@ -163,7 +166,7 @@ class Numbers(Tokenizer):
     for where, word in enumerate(words):
       if not (word.isascii() and word.isdecimal() and int(word) < self.vocab_size):
         known = f'the numbers from 0 to {self.vocab_size - 1}'
-        raise Unknown(f'{word!r}, word {where} of the text: not among {known}')
+        raise UnknownTextError(f'{word!r}, word {where} of the text: not among {known}')
     return np.array(list(map(int, words)), np.uint32)
 
   def to_bytes(self, ids: Iterable[int]) -> bytes:
@@ -172,13 +175,17 @@ class Numbers(Tokenizer):
   def save(self, folder: str | pathlib.Path) -> None:
     _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size})
 
+  def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
+    self.save(folder)
+    return False
+
 
 def _code_points(text: str) -> np.ndarray:
-  """uint32 [characters]."""
+  """Returns uint32 [characters]."""
   return np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)
 
 
 def _write_kind(folder: str | pathlib.Path, facts: dict[str, Any]) -> None:
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / KIND).write_text(json.dumps(facts) + '\n', 'utf-8')
+  (folder / KIND_FILE).write_text(json.dumps(facts) + '\n', 'utf-8')

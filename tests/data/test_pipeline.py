@@ -1,6 +1,7 @@
 """Batches as pure functions of (seed, step), on any number of devices, in memory or streamed."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_sample_images
 
-from data import ImageData, pipeline
+from data import pipeline
 from data.images import datasets, records
+from data.images.loaders import StreamingLoader
+from data.images.source import ImageData
 from tests.data.processes import HalfOf
 
 RNG = np.random.default_rng(0)
@@ -59,7 +62,7 @@ def assert_equal(a, b):
 @settings(max_examples=100)
 @given(size=st.integers(1, 50), batch=st.integers(1, 120), seed=st.integers(0, 2**31))
 def test_every_epoch_visits_every_record_once(size, batch, seed):
-  order = pipeline.Order(seed, size)
+  order = pipeline.EpochOrder(seed, size)
   count = -(-3 * size // batch)
   rows = np.concatenate([order.rows(step, batch) for step in range(count)])
   for epoch in range(3):
@@ -67,7 +70,9 @@ def test_every_epoch_visits_every_record_once(size, batch, seed):
 
 
 def test_epochs_and_seeds_differ():
-  rows = [pipeline.Order(seed, 100).rows(step, 100).tolist() for seed in (0, 1) for step in (0, 1)]
+  rows = [
+    pipeline.EpochOrder(seed, 100).rows(step, 100).tolist() for seed in (0, 1) for step in (0, 1)
+  ]
   assert len({tuple(row) for row in rows}) == 4
 
 
@@ -76,9 +81,11 @@ def test_epochs_and_seeds_differ():
   wanted=st.lists(st.integers(0, 200), min_size=1, max_size=8), batch=st.sampled_from([4, 8, 64])
 )
 def test_an_order_has_no_memory(wanted, batch):
-  one = pipeline.Order(3, 37)
+  one = pipeline.EpochOrder(3, 37)
   for step in wanted:
-    np.testing.assert_array_equal(one.rows(step, batch), pipeline.Order(3, 37).rows(step, batch))
+    np.testing.assert_array_equal(
+      one.rows(step, batch), pipeline.EpochOrder(3, 37).rows(step, batch)
+    )
 
 
 # --- training batches
@@ -138,9 +145,9 @@ def test_random_decoding_draws_anew_in_every_epoch():
 
 def test_the_gather_in_memory_communicates_nothing():
   data = ImageData('numbered', batch_size=16)
-  feeder = data._feeder('train', [], sharding(8))
+  loader = data._loader('train', [], sharding(8))
   index = jax.device_put(np.arange(16, dtype=np.int32), sharding(8))
-  text = feeder._gather.lower(feeder._images, feeder._labels, index).compile().as_text()
+  text = loader._gather.lower(loader._images, loader._labels, index).compile().as_text()
   assert not [word for word in ('all-', 'collective', 'permute') if word in text]
 
 
@@ -172,9 +179,9 @@ def test_a_process_holds_the_rows_of_its_devices(tensor):
   halves = [HalfOf(whole, jax.devices()[i : i + 4]) for i in (0, 4)]
   mine = [pipeline.local_positions(half, 16) for half in halves]
   assert sorted(np.concatenate(mine)) == list(range(16)) and len(mine[0]) == 8
-  local = np.arange(16)[:, None] * 10
+  local = {'x': np.arange(16)[:, None] * 10}
   out = pipeline.to_global(local, np.arange(16), whole, 16)
-  np.testing.assert_array_equal(out, local)
+  assert_equal(out, local)
 
 
 def test_only_the_rows_of_this_process_are_read():
@@ -185,11 +192,11 @@ def test_only_the_rows_of_this_process_are_read():
     seen.extend(rows)
     return source.read(rows)
 
-  with pipeline.ThreadPoolExecutor(2) as pool:
+  with ThreadPoolExecutor(2) as pool:
     spy = records.Records('spy', source.classes, 3, source.size, read)
     half = HalfOf(sharding(8), jax.devices()[4:])
-    feeder = pipeline.Stream(spy, 2, (), (6, 5, 3), half, pool, prefetch=0)
-    feeder.start(np.arange(16), (0, 0))
+    loader = StreamingLoader(spy, 2, (), (6, 5, 3), half, pool, prefetch=0)
+    loader.start(np.arange(16), (0, 0))
   assert sorted(seen) == list(range(10, 18))
 
 

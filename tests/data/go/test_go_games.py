@@ -15,7 +15,7 @@ from data.go.source import GoGames
 from mcts import symmetry
 from mcts.go import Go, recorded
 from mcts.go.state import stones_of
-from tests.mcts.go.go_play import played
+from tests.mcts.go.go_play import played, random_game
 
 NEVER = replay_lib.NEVER
 
@@ -48,7 +48,7 @@ def test_a_stone_is_gone_when_its_last_liberty_is_taken():
   """)  # the corner stone b is taken by c, which is black's second
   found = replay(3, game)
   assert found.gone.tolist() == [[0, 3, 0, 0]]
-  assert found.wrong.tolist() == [-1]
+  assert found.illegal.tolist() == [-1]
 
 
 def test_two_chains_are_taken_by_one_move_and_one_is_not_taken_twice():
@@ -65,17 +65,17 @@ def test_two_chains_are_taken_by_one_move_and_one_is_not_taken_twice():
 def test_a_ko_may_not_be_retaken_at_once_but_after_an_exchange():
   #   . b w .      black takes at the point between, white takes back
   ko = [(0, 1), (0, 2), (1, 0), (1, 3), (2, 1), (2, 2), (1, 2), (1, 1)]
-  assert replay(4, ko).wrong.tolist() == [-1]
+  assert replay(4, ko).illegal.tolist() == [-1]
   again = replay(4, [*ko, (1, 2)], [*ko, (3, 3), (3, 0), (1, 2)])
-  assert again.wrong.tolist() == [8, -1]
-  assert again.why == {0: 'a board that was there before'}
+  assert again.illegal.tolist() == [8, -1]
+  assert again.why == {0: 'the board repeats an earlier one'}
 
 
 def test_illegal_games_are_named_with_the_move():
   suicide = [(0, 1), (3, 3), (1, 0), (0, 0)]
   found = replay(4, [(0, 0), (0, 0)], suicide, [(0, 0), 'pass', 'pass'])
-  assert found.wrong.tolist() == [1, 3, -1]
-  assert found.why == {0: 'there is a stone', 1: 'a suicide'}
+  assert found.illegal.tolist() == [1, 3, -1]
+  assert found.why == {0: 'the point is occupied', 1: 'suicide'}
 
 
 def test_stones_set_up_come_first_and_are_captured_like_others():
@@ -96,7 +96,7 @@ def test_the_replay_says_what_the_rules_say_of_random_games(size):
   points = np.where(there, np.asarray(points), NEVER).astype(np.uint16)
   zeros = np.zeros(len(points), np.int32)
   found = replay_lib.play(replay_lib.Games(points, zeros, zeros, zeros), size)
-  assert (found.wrong == -1).all()
+  assert (found.illegal == -1).all()
   np.testing.assert_array_equal(found.gone, np.asarray(gone))
   assert (np.asarray(gone) > 0).sum() > 24  # there were captures to be found
 
@@ -107,9 +107,10 @@ def test_the_replay_says_what_the_rules_say_of_random_games(size):
 def test_a_state_made_of_a_record_is_the_state_that_a_replay_leads_to():
   size, turns = 5, 50
   game = Go(size)
-  states, _, _ = played(size, games=4, seed=5)
+  keys = jax.random.split(jax.random.key(5), 4)
+  states, _ = jax.jit(jax.vmap(lambda key: random_game(game, turns, key)))(keys)
   last = jax.tree.map(lambda x: jnp.asarray(x[:, turns]), states)
-  _, points, gone = jax.vmap(lambda state: stones_of(game.rules, state))(last)
+  _, points, gone = jax.jit(jax.vmap(lambda state: stones_of(game.rules, state)))(last)
   zero = jnp.zeros(4, jnp.int32)
   record = {'points': points, 'gone': gone, 'start': zero, 'blacks': zero, 'first': zero}
   make = jax.jit(lambda count: recorded.states(game, {**record, 'count': count}))
@@ -187,12 +188,12 @@ def test_games_are_divided_not_positions_and_a_game_is_where_its_moves_are(cache
   games = random_games(200)
   one = write(cache, games[:120])
   two = write(cache, [*games[80:], *random_games(5, 18, seed=8)], 'more.txt')  # some are longer
-  data = GoGames(f'{one},{two}', size=5, held_out=0.25)
+  data = GoGames(f'{one},{two}', size=5, test_fraction=0.25)
   rows = {x: {tuple(r) for r in data.split(x).games.points.tolist()} for x in ('train', 'test')}
   assert not rows['train'] & rows['test']
   assert len(data.split('train').games.points) + len(data.split('test').games.points) == 245
   assert 30 < len(data.split('test').games.points) < 90
-  alone = GoGames(one, size=5, held_out=0.25).split('test').games.points.tolist()
+  alone = GoGames(one, size=5, test_fraction=0.25).split('test').games.points.tolist()
   assert {tuple(r) for r in alone} <= {r[:12] for r in rows['test']}
 
 
@@ -204,11 +205,11 @@ def test_what_cannot_be_used_is_left_out_and_named_in_a_line_of_the_log(cache, c
     file.write(line([(0, 0)], size=9) + '\n')
     file.write('(;GM[1]SZ[5];B[zz])\n')
   with caplog.at_level(logging.WARNING):
-    data = GoGames(path, size=5, held_out=0.5)
+    data = GoGames(path, size=5, test_fraction=0.5)
   assert sum(len(data.split(x).games.points) for x in ('train', 'test')) == 30
   said = ' | '.join(record.getMessage() for record in caplog.records)
   assert '1 games on other boards than 5 are left out' in said
-  assert '1 of 31 games are left out, the first of them game 31: move 3: there is a stone' in said
+  assert '1 of 31 games are left out, the first of them game 31: move 3: the point is occupied' in said
   assert len(caplog.records) == 3
 
 
@@ -222,11 +223,11 @@ def test_gzip_folders_and_single_files_are_read_alike(cache):
   for i, game in enumerate(games):
     (folder / f'{i:02}.sgf').write_text(line(game).replace(';B', '\n;B'))
   single = ','.join(str(x) for x in sorted(folder.iterdir()))
-  expected = GoGames(plain, size=5, held_out=0.4).split('train')
+  expected = GoGames(plain, size=5, test_fraction=0.4).split('train')
   for dataset in (str(cache / 'games.txt.gz'), str(folder), single):
-    found = GoGames(dataset, size=5, held_out=0.4).split('train')
+    found = GoGames(dataset, size=5, test_fraction=0.4).split('train')
     np.testing.assert_array_equal(found.games.points, expected.games.points)
-    np.testing.assert_array_equal(found.places, expected.places)
+    np.testing.assert_array_equal(found.targets, expected.targets)
 
 
 def test_passes_and_handicap_stones_are_not_to_be_predicted_and_two_passes_end_a_game(cache):
@@ -234,12 +235,12 @@ def test_passes_and_handicap_stones_are_not_to_be_predicted_and_two_passes_end_a
   path = cache / 'games.txt'
   handicap = '(;GM[1]SZ[5]HA[2]AB[aa][ee];W[ba];B[cc];W[db])'
   path.write_text(f'{line(game)}\n{handicap}\n' + '\n'.join(map(line, random_games(8, seed=9))))
-  data = GoGames(str(path), size=5, held_out=0.5)
+  data = GoGames(str(path), size=5, test_fraction=0.5)
   found = {}
   for split in ('train', 'test'):
     part = data.split(split)
     for i in range(len(part.lengths)):
-      there = part.places[part.begins[i] : part.begins[i + 1]] - i * data.entries
+      there = part.targets[part.first_target[i] : part.first_target[i + 1]] - i * data.entries
       found[tuple(part.games.points[i, : part.lengths[i]].tolist())] = there.tolist()
   assert found[1, 16, 25, 17, 2, 25, 25] == [0, 1, 3, 4]
   assert found[0, 24, 1, 12, 8] == [2, 3, 4]
@@ -263,7 +264,7 @@ def test_a_batch_is_a_function_of_seed_and_step_whoever_holds_it(cache):
 
 def test_an_epoch_has_each_position_once_with_the_move_that_was_played(cache):
   games = random_games(20, length=6)
-  data = GoGames(write(cache, games), size=5, batch_size=6, held_out=0.4, symmetries=False)
+  data = GoGames(write(cache, games), size=5, batch_size=6, test_fraction=0.4, symmetries=False)
   source, index = data.train_source(0, sharding()), []
   steps = data.num_positions('train') // 6
   for step in range(steps):
@@ -276,35 +277,40 @@ def test_an_epoch_has_each_position_once_with_the_move_that_was_played(cache):
   assert len(index) == len(set(index)) == 6 * steps
 
 
-def test_a_turned_batch_is_the_turned_board_with_the_turned_move(cache):
+def test_a_batch_with_symmetries_is_the_rotated_or_mirrored_board_and_move(cache):
   path = write(cache, random_games(60))
   straight, turned = (
     GoGames(path, size=5, batch_size=32, symmetries=x).train_source(0, sharding()).next((), 3)[1]
     for x in (False, True)
   )
   game = Go(5, max_moves=12)
-  boards = [jax.vmap(game.board)(recorded.states(game, x)) for x in (straight, turned)]
-  kinds = set()
-  for i in range(32):
-    same = [
-      k
-      for k in range(8)
-      if np.array_equal(symmetry.board(boards[0][i], k), boards[1][i])
-      and symmetry.action(straight['move'][i], k, 5) == turned['move'][i]
-    ]
-    assert same
-    kinds |= set(same) if len(same) == 1 else set()
-  assert len(kinds) >= 6
+
+  @jax.jit
+  def boards(batch):
+    return jax.vmap(game.board)(recorded.states(game, batch))
+
+  @jax.jit
+  @jax.vmap
+  def symmetries(board, move):
+    boards = jnp.stack([symmetry.board(board, k) for k in range(8)])
+    return boards, jnp.stack([symmetry.action(move, k, 5) for k in range(8)])
+
+  expected = symmetries(boards(straight), straight['move'])  # [32, 8, 5, 5] and [32, 8]
+  same_board = np.asarray(expected[0] == boards(turned)[:, None]).all((2, 3))
+  same = same_board & np.asarray(expected[1] == turned['move'][:, None])
+  assert same.any(1).all()
+  unambiguous = same[same.sum(1) == 1]
+  assert unambiguous.any(0).sum() >= 6
 
 
 def test_results_are_of_the_player_to_move(cache):
   path = cache / 'games.txt'
   games = random_games(40)
   path.write_text('\n'.join(line(g, result=('B+R', 'W+2.5')[i % 2]) for i, g in enumerate(games)))
-  data = GoGames(str(path), size=5, held_out=0.5, with_result=True)
+  data = GoGames(str(path), size=5, test_fraction=0.5, with_result=True)
   _, batch = data.train_source(0, sharding()).next((), 0)
   part, index = data.split('train'), np.asarray(batch['index'])
-  number = part.places[index] // data.entries
+  number = part.targets[index] // data.entries
   sign = np.where(np.asarray(batch['count']) % 2 == 0, 1, -1)
   np.testing.assert_array_equal(batch['result'], part.result[number] * sign)
   assert set(np.unique(batch['result'])) == {-1.0, 1.0}
@@ -315,26 +321,26 @@ def test_only_games_that_say_who_won_where_that_is_asked_for(cache):
   results = ['B+R', '?', 'Void', '0', 'W+T'] * 8
   games = random_games(40)
   path.write_text('\n'.join(line(g, result=r) for g, r in zip(games, results, strict=True)))
-  data = GoGames(str(path), size=5, held_out=0.5, with_result=True)
+  data = GoGames(str(path), size=5, test_fraction=0.5, with_result=True)
   assert sum(len(data.split(x).games.points) for x in ('train', 'test')) == 24
 
 
 def test_one_position_of_each_game_another_one_each_epoch(cache):
   data = GoGames(
-    write(cache, random_games(40)), size=5, positions='one', held_out=0.2, batch_size=8
+    write(cache, random_games(40)), size=5, positions='one', test_fraction=0.2, batch_size=8
   )
   games = len(data.split('train').games.points)
   assert data.num_positions('train') == games
   steps = [data.train_source(0, sharding()).next((), step)[1] for step in range(3 * games // 8)]
   index = np.concatenate([x['index'] for x in steps])
-  number = data.split('train').places[index] // data.entries
+  number = data.split('train').targets[index] // data.entries
   assert sorted(number[:games]) == list(range(games))
   assert len(set(index.tolist())) > 1.5 * games  # of three draws a game, most differ
 
 
-def test_an_evaluation_sees_so_many_held_out_positions_in_order_spread_evenly(cache):
+def test_an_evaluation_sees_so_many_test_positions_in_order_spread_evenly(cache):
   path = write(cache, random_games(60))
-  data = GoGames(path, size=5, held_out=0.4, eval_positions=20, eval_batch_size=8)
+  data = GoGames(path, size=5, test_fraction=0.4, eval_positions=20, eval_batch_size=8)
   batches = list(data.eval_batches('test', sharding()))
   mask = np.concatenate([x['mask'] for x in batches])
   index = np.concatenate([x['index'] for x in batches])
@@ -343,7 +349,7 @@ def test_an_evaluation_sees_so_many_held_out_positions_in_order_spread_evenly(ca
   gaps = np.diff(index[:20])
   assert index[0] == 0 and index[19] == data.num_positions('test') - 1
   assert gaps.max() - gaps.min() <= 1
-  everything = GoGames(path, size=5, held_out=0.4, eval_batch_size=8)
+  everything = GoGames(path, size=5, test_fraction=0.4, eval_batch_size=8)
   total = sum(x['mask'].sum() for x in everything.eval_batches('test', sharding()))
   assert total == everything.num_positions('test')
 
@@ -353,9 +359,9 @@ def test_an_evaluation_sees_so_many_held_out_positions_in_order_spread_evenly(ca
   [
     ({'dataset': ''}, "data.dataset='': give FILE"),
     ({'dataset': 'nowhere.txt'}, 'there is no nowhere.txt'),
-    ({'held_out': 0.0}, 'data.held_out=0.0: must be between 0 and 1'),
-    ({'held_out': 1e-9}, "leaves no game for the split 'test'; there are 3"),
-    ({'positions': 'some'}, "data.positions='some': choose from all, one"),
+    ({'test_fraction': 0.0}, 'data.test_fraction=0.0: must be between 0 and 1'),
+    ({'test_fraction': 1e-9}, "leaves no game for the split 'test'; there are 3"),
+    ({'positions': 'some'}, "data.positions='some': unknown; choices: all, one"),
     ({'batch_size': 0}, 'data.batch_size=0: must be at least 1'),
     ({'size': 9}, "leaves no game for the split 'train'; there are 0"),
   ],

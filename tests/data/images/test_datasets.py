@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from tensorflow_datasets.core import registered
 
-from data import ImageData
+from data import splits as splits_lib
 from data.images import datasets, decode, records
+from data.images.source import ImageData
 
 TINY = (12, 8)  # height, width of the TFDS set's images
 
@@ -137,7 +138,7 @@ def test_digits_of_the_two_splits_differ_and_never_change():
 )
 def test_splits_are_sliced_as_in_tfds(split, rows):
   splits = datasets.load('digits')
-  name, found = records.part(splits, split)
+  name, found = splits_lib.parse(splits, split)
   assert name == split.split('[')[0] and found == rows
   assert ImageData(eval_split=split).num_examples(split) == len(rows)
 
@@ -148,10 +149,10 @@ def test_slices_have_the_size_that_tfds_gives_them(split, tfds_root):
   info = tfds.builder_from_directory(tfds_root / 'tiny' / '1.2.3').info
   expected = info.splits[split].num_examples
   if expected:
-    assert len(records.part(splits, split)[1]) == expected
+    assert len(splits_lib.parse(splits, split)[1]) == expected
   else:
     with pytest.raises(ValueError, match='holds none of the'):
-      records.part(splits, split)
+      splits_lib.parse(splits, split)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,8 @@ def test_a_tfds_set_is_read_by_its_name_alone(tfds_root, monkeypatch):
 
 def test_neither_tensorflow_nor_a_backend_is_started(tfds_root):
   code = (
-    "import sys, data, jax; print(data.ImageData('tiny', data_dir=sys.argv[1]).image_shape); "
+    'import sys, data, jax; '
+    "print(data.SOURCES['images']('tiny', data_dir=sys.argv[1]).image_shape); "
     "assert 'tensorflow' not in sys.modules; assert not jax._src.xla_bridge._backends"
   )
   command = [sys.executable, '-c', code, str(tfds_root)]
@@ -261,7 +263,7 @@ def test_tfrecord_is_refused_with_the_command_that_converts(tfds_root, tmp_path)
 
 def test_a_set_without_labels_is_refused(tmp_path):
   write_tfds(tmp_path, features={'photo': tfds.features.Image(shape=(*TINY, 3))})
-  with pytest.raises(ValueError, match=r'not image classification.*features are photo: Image'):
+  with pytest.raises(ValueError, match=r'no feature named label .*features are photo: Image'):
     datasets.load('tiny', str(tmp_path))
 
 
@@ -286,7 +288,7 @@ def test_damaged_files_are_named(tmp_path):
 def read_all(data: ImageData, spec: str = '') -> np.ndarray:
   """Through the cache, as training in memory does."""
   ops = decode.parse(spec, 'spec')
-  split = data._whole('train')
+  split = data._records('train')
   return records.decoded(split, ops, records.shape_of(split, ops), data._pool)[0]
 
 

@@ -10,15 +10,15 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
-from data.text import datasets, shards, tokenizers
-from data.text.source import Outline, TextData
+from data.text import corpus, datasets, tokenizers
+from data.text.source import TextData, TextMetadata
 from tests.data.text import small_texts
 from tests.data.text.small_texts import EOT, STORY
 
 cache, story, library = small_texts.cache, small_texts.story, small_texts.library  # fixtures
 
 
-def documents(texts: datasets.Texts) -> list[str]:
+def documents(texts: datasets.TextSplit) -> list[str]:
   return list(texts.read(range(texts.size)))
 
 
@@ -236,7 +236,7 @@ def test_no_cache_is_no_harm(story, tmp_path, monkeypatch):
 
 
 def test_an_error_leaves_nothing_half_done_behind(story, cache, monkeypatch):
-  monkeypatch.setattr(shards, '_together', lambda texts: iter([['a', 5]]))
+  monkeypatch.setattr(corpus, '_batches', lambda texts: iter([['a', 5]]))
   with pytest.raises(AttributeError):
     TextData(story)
   assert not list(cache.iterdir())
@@ -247,9 +247,9 @@ def test_a_new_set_is_a_function_and_a_line(monkeypatch):
     def read(rows):
       return (f'rhyme {row}' for row in rows)
 
-    return {name: datasets.Texts(f'rhymes {name}', 9, read) for name in ('train', 'validation')}
+    return {name: datasets.TextSplit(f'rhymes {name}', 9, read) for name in ('train', 'validation')}
 
-  monkeypatch.setitem(datasets.TEXTS, 'rhymes', rhymes)
+  monkeypatch.setitem(datasets.DATASETS, 'rhymes', rhymes)
   data = TextData('rhymes', tokenizer='characters', block_size=16)
   assert data.tokens('train').counts['documents'] == 9 and data.vocab_size == 15
 
@@ -283,7 +283,7 @@ def test_mistakes_are_named(story, options, message, monkeypatch):
     TextData(story, **options)
 
 
-def test_an_outline_needs_no_text(story, monkeypatch):
+def test_metadata_needs_no_text(story, monkeypatch):
   monkeypatch.delenv('GPT2_BPE_DIR', raising=False)
   for tokenizer, size in [
     ('bytes', 257),
@@ -291,12 +291,14 @@ def test_an_outline_needs_no_text(story, monkeypatch):
     ('gpt2:/nowhere', 50257),
     ('bpe:999', 999),
   ]:
-    assert TextData.outline('not_there', tokenizer) == Outline(size, 256)
-  assert TextData.outline('tiny_shakespeare', 'characters', 64, batch_size=2) == Outline(65, 64)
-  known = TextData.outline(story, 'characters', 64)
+    assert TextData.metadata('not_there', tokenizer) == TextMetadata(size, 256)
+  assert TextData.metadata('tiny_shakespeare', 'characters', 64, batch_size=2) == TextMetadata(
+    65, 64
+  )
+  known = TextData.metadata(story, 'characters', 64)
   assert (known.vocab_size, known.block_size) == (len(set(STORY)), 64)
   with pytest.raises(ValueError, match=r"data.tokenizer='words': unknown"):
-    TextData.outline('not_there', 'words')
+    TextData.metadata('not_there', 'words')
 
 
 # -------- the published vocabulary, where it is --------

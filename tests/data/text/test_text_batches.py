@@ -1,11 +1,12 @@
 """Text as batches: what is in one, on any devices, after a restart, in several processes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from data import pipeline
 from data.text import rows as rows_lib
 from data.text.source import TextData
 from tests.data.processes import HalfOf
@@ -126,9 +127,9 @@ class Spy:
 
 def test_processes_read_disjoint_rows_that_make_up_the_whole():
   spies, wanted = [Spy(), Spy()], np.random.default_rng(0).permutation(100)[:16]
-  with pipeline.ThreadPoolExecutor(1) as pool:
+  with ThreadPoolExecutor(1) as pool:
     for i, spy in enumerate(spies):
       half = HalfOf(sharding(8), jax.devices()[4 * i : 4 * i + 4])
-      rows_lib.Reader(spy, half, pool).start(wanted, (0, 0))
+      rows_lib.RowLoader(spy, half, pool).start(wanted, (0, 0))
   assert len(spies[0].seen) == len(spies[1].seen) == 8
   assert spies[0].seen + spies[1].seen == wanted.tolist()

@@ -4,16 +4,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.text import corpus
 from data.text import rows as rows_lib
-from data.text import shards
 
 EOT = 256  # of the tokenizer `bytes`
 
 
-def numbered(lengths: list[int], ends: bool) -> shards.Tokens:
+def numbered(lengths: list[int], ends: bool) -> corpus.Tokens:
   """Documents whose tokens are all different: token i is i."""
   begins = np.cumsum([0, *(length + ends for length in lengths)])
-  return shards.Tokens(np.arange(begins[-1] + ends, dtype=np.uint32), begins, {})
+  return corpus.Tokens(np.arange(begins[-1] + ends, dtype=np.uint32), begins, {})
 
 
 def predicted(rows: dict[str, np.ndarray]) -> list[int]:
@@ -24,7 +24,7 @@ def predicted(rows: dict[str, np.ndarray]) -> list[int]:
 @given(size=st.integers(2, 200), block=st.integers(2, 40), seed=st.integers(0, 99))
 def test_an_epoch_of_windows_predicts_every_token_once(size, block, seed):
   windows = rows_lib.Windows(numbered([size], ends=False), block)
-  order = rows_lib.ShiftedOrder(seed, windows, size)
+  order = windows.order(seed)
   for epoch in range(2):
     rows = windows.read(order.rows(epoch, windows.size))
     assert predicted(rows) == list(range(1, size))
@@ -35,7 +35,7 @@ def test_an_epoch_of_windows_predicts_every_token_once(size, block, seed):
 
 def test_windows_begin_elsewhere_in_every_epoch():
   windows = rows_lib.Windows(numbered([1000], ends=False), 10)
-  order = rows_lib.ShiftedOrder(0, windows, 1000)
+  order = windows.order(0)
   starts = [windows.read(order.rows(epoch, 100))['tokens'][:, 0] % 10 for epoch in range(8)]
   assert all(len(set(x.tolist())) == 1 for x in starts) and len({x[0] for x in starts}) > 3
 
@@ -48,7 +48,7 @@ def test_windows_begin_elsewhere_in_every_epoch():
 )
 def test_packing_loses_no_token_and_keeps_documents_apart(lengths, block, ends):
   tokens = numbered(lengths, ends)
-  packed = rows_lib.Packed(tokens, block)
+  packed = rows_lib.PackedDocuments(tokens, block)
   rows = packed.read(np.arange(packed.size))
   starts = set() if ends else set(tokens.begins[:-1].tolist())
   assert predicted(rows) == sorted(set(range(1, len(tokens.stream))) - starts)

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from data.text.bpe import alphabet
+from data.text.bpe import byte_symbols
 
 EOT = '<|endoftext|>'
 MERGES = [
@@ -30,7 +30,7 @@ TEXT = "hello world\n\n  he'll  say 1212 ĠĊ\r\n\té日本🤗 hello"
 def tiny(tmp_path_factory) -> pathlib.Path:
   """OpenAI's two files for a handful of merges."""
   folder = tmp_path_factory.mktemp('tiny')
-  vocab = [*alphabet(), *(merge.replace(' ', '') for merge in MERGES), EOT]
+  vocab = [*byte_symbols(), *(merge.replace(' ', '') for merge in MERGES), EOT]
   (folder / 'encoder.json').write_text(json.dumps({x: i for i, x in enumerate(vocab)}))
   (folder / 'vocab.bpe').write_text('\n'.join(['#version: 0.2', *MERGES, '']), 'utf-8')
   return folder

@@ -206,6 +206,15 @@ BROKEN = [
 ]
 
 
+def record_of(games, i):
+  """Returns one game of a collection as the reader of single files does."""
+  size, first = int(games.size[i]), int(games.first[i])
+  actions = games.moves[i, : games.lengths[i]].tolist()
+  moves = [((first + turn) % 2, action) for turn, action in enumerate(actions)]
+  board = games.boards[games.start[i], :size, :size] if games.start[i] else None
+  return sgf.Record(size, float(games.komi[i]), board, first, moves, '')
+
+
 def parse(lines):
   return collection.parse([(b'\n'.join(lines), [f'game {i}' for i in range(len(lines))])])
 
@@ -214,7 +223,7 @@ def test_a_collection_is_what_the_reader_of_single_files_reads():
   games = parse(LINES)
   assert games.broken == () and len(games) == len(LINES) - 1
   for i, line in enumerate(x for x in LINES if x):
-    record, mine = sgf.read(line), games.record(i)
+    record, mine = sgf.read(line), record_of(games, i)
     for name in ('size', 'komi', 'moves', 'to_play'):
       assert getattr(mine, name) == getattr(record, name), (name, line)
     board = np.zeros((record.size, record.size)) if record.board is None else record.board
@@ -245,16 +254,22 @@ def test_damage_in_one_line_does_no_harm_to_others(lines):
   assert len(together.broken) == sum(len(x.broken) for x in alone)
 
 
-def test_a_file_in_pieces_and_the_cache(tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  return tmp_path / 'cache'
+
+
+def test_a_file_in_pieces_and_the_cache(cache, tmp_path, monkeypatch, caplog):
   path = tmp_path / 'games.txt.gz'
   with gzip.open(path, 'wb') as file:
     file.write(b'\n'.join(LINES * 20 + BROKEN))
   whole = parse(LINES * 20 + BROKEN)
   monkeypatch.setattr(collection, 'CHUNK', 700)
   with caplog.at_level(logging.WARNING):
-    games = collection.load(path, tmp_path / 'cache')
+    games = collection.load(path)
   assert '5 of 145 games left out: line 161: ' in caplog.text
-  again = collection.load(path, tmp_path / 'cache')
+  again = collection.load(path)
   for name in ('moves', 'lengths', 'size', 'komi', 'result', 'margin', 'first'):
     np.testing.assert_array_equal(getattr(games, name), getattr(whole, name))
     np.testing.assert_array_equal(getattr(games, name), getattr(again, name))
@@ -262,28 +277,28 @@ def test_a_file_in_pieces_and_the_cache(tmp_path, monkeypatch, caplog):
     np.testing.assert_array_equal(games.boards[games.start[i]], whole.boards[whole.start[i]])
   assert games.broken == again.broken and len(games.broken) == 5
   monkeypatch.setattr(collection, 'parse', None)  # what is cached is not read again
-  collection.load(path, tmp_path / 'cache')
+  collection.load(path)
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path):
+def test_a_damaged_cache_is_made_anew(cache, tmp_path):
   path = tmp_path / 'games.txt'
   path.write_bytes(b'\n'.join(LINES))
-  games = collection.load(path, tmp_path / 'cache')
-  (stored,) = (tmp_path / 'cache').iterdir()
+  games = collection.load(path)
+  (stored,) = cache.rglob('*.npz')
   for content in (b'', b'junk', stored.read_bytes()[:-100]):
     stored.write_bytes(content)
-    assert len(collection.load(path, tmp_path / 'cache')) == len(games)
+    assert len(collection.load(path)) == len(games)
   path.write_bytes(PLAIN)  # another file: another cache
-  assert len(collection.load(path, tmp_path / 'cache')) == 1
+  assert len(collection.load(path)) == 1
 
 
-def test_a_folder_of_files(tmp_path):
+def test_a_folder_of_files(cache, tmp_path):
   for i, line in enumerate(LINES[:3]):
     (tmp_path / f'{i}.sgf').write_bytes(line.replace(b';B', b'\n;B'))
   (tmp_path / 'bad.sgf').write_bytes(b'(;')
-  games = collection.load(tmp_path, tmp_path / 'cache')
+  games = collection.load(tmp_path)
   assert len(games) == 3 and games.broken[0].startswith('bad.sgf: ')
-  assert games.record(0).moves == sgf.read(PLAIN).moves
+  assert record_of(games, 0).moves == sgf.read(PLAIN).moves
 
 
 def test_no_such_file():
@@ -313,7 +328,7 @@ def test_the_famous_games_are_legal():
   illegal, boards, chosen = replay(games, slice(None))
   assert not illegal
   for i in range(0, 216, 20):
-    assert (boards[i] == sgf.stones(games.record(chosen[i]))).all()
+    assert (boards[i] == sgf.stones(record_of(games, chosen[i]))).all()
 
 
 @pytest.mark.long
@@ -324,7 +339,7 @@ def test_a_sample_of_server_games_is_legal():
   games = parse([line.strip() for line in lines])
   illegal, boards, _ = replay(games, slice(0, 8))
   assert not illegal and len(games) == 64
-  assert all((boards[i] == sgf.stones(games.record(i))).all() for i in range(8))
+  assert all((boards[i] == sgf.stones(record_of(games, i))).all() for i in range(8))
 
 
 @needs_games

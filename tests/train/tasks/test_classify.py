@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from data import ImageData
+from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import init_state, make_step

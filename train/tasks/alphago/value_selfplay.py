@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from data.go.source import turned
+from data.go.loader import symmetry_table
 from data.selfplay import SelfPlayData
 from mcts import symmetry
 from mcts.alphago import episodes
@@ -199,4 +199,4 @@ class Games:
     batch = {name: x[rows] for name, x in ring.items()}
     turns = jax.random.randint(jax.random.fold_in(key, 0), (count, 1), 0, symmetry.COUNT)
     there = jnp.minimum(batch['points'], size**2)  # after the end too
-    return {**batch, 'points': jnp.asarray(turned(size))[turns, there]}
+    return {**batch, 'points': jnp.asarray(symmetry_table(size))[turns, there]}

@@ -70,7 +70,7 @@ def find_tokenizer(
   folder: pathlib.Path, vocab_size: int
 ) -> tuple[str, tokenizers.Tokenizer | None]:
   """`data.tokenizer`, and what the workdir is to keep; says so where the folder has none."""
-  if tokenizers.is_there(folder):
+  if tokenizers.holds_tokenizer(folder):
     found = tokenizers.load(folder)
     return spec_of(found), found
   if vocab_size != GPT2_TOKENS:
@@ -146,7 +146,7 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
   roles = ('bos_token_id', 'eos_token_id') if tokenizer.eot is not None else ()
   with config_lib.user_errors(), new_folder(folder, 'the folder of an export') as made:
     huggingface.to_hf(task.model, run.variables, made, **dict.fromkeys(roles, tokenizer.eot))
-    if not tokenizers.save_for_transformers(tokenizer, made):
+    if not tokenizer.save_for_transformers(made):
       print(f'{folder}: transformers has no tokenizer like {tokenizer.name}; its weights are there')
   print(f'{folder}: step {run.step} of {workdir}, for transformers')
 

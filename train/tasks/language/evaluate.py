@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from data.text import scored
-from data.text.rows import Rows, Strided
+from data.text import evaluation
+from data.text.rows import Rows, StridedWindows
 from data.text.source import TextData
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
@@ -107,7 +107,7 @@ class Scorer:
     """
     stride = stride or max(1, self.data.block_size // 2)
     with user_errors():
-      stream, counts = scored.read_text(path, self.data.tokenizer)
+      stream, counts = evaluation.read_text(path, self.data.tokenizer)
     loss, predicted = self.strided(stream, stride)
     given = 'the end of a document' if predicted == counts['tokens'] else "the text's first token"
     facts = {'file': path, 'block_size': self.data.block_size, 'stride': stride, **counts}
@@ -122,8 +122,8 @@ class Scorer:
     """
     data = self.data
     with user_errors():
-      questions = scored.read_questions(path)
-      encoded = [scored.encode_choices(x, data.tokenizer, data.block_size) for x in questions]
+      questions = evaluation.read_questions(path)
+      encoded = [evaluation.encode_choices(x, data.tokenizer, data.block_size) for x in questions]
     flat = [choice for each in encoded for choice in each]
     nats = np.split(self.nats(flat), np.cumsum([len(each) for each in encoded])[:-1])
     sizes = [np.array([len(choice.encode()) for choice in x.choices]) for x in questions]
@@ -134,7 +134,7 @@ class Scorer:
       'choices/chance': float(np.mean([1 / len(each) for each in sizes])),
     }
     facts = {'file': path, 'block_size': data.block_size, 'questions': len(questions)}
-    facts |= {'choices': len(flat), 'shortened': sum(choice.cut > 0 for choice in flat)}
+    facts |= {'choices': len(flat), 'shortened': sum(choice.num_truncated > 0 for choice in flat)}
     return metrics, self.facts(choices=facts)
 
   # -------- how --------
@@ -145,7 +145,7 @@ class Scorer:
       raise UserError(
         f'--stride={stride}: must be from 1 to data.block_size, which is {self.data.block_size}'
       )
-    with self.batches(Strided(stream, self.data.block_size, stride)) as batches:
+    with self.batches(StridedWindows(stream, self.data.block_size, stride)) as batches:
       return self.mean(batches)
 
   def mean(self, batches: Batches) -> tuple[float, int]:
@@ -155,12 +155,12 @@ class Scorer:
     nats, tokens = np.asarray(sums, np.float64).sum(0)
     return float(nats / tokens), round(tokens)
 
-  def nats(self, choices: Sequence[scored.Choice]) -> np.ndarray:
+  def nats(self, choices: Sequence[evaluation.Choice]) -> np.ndarray:
     """[choices], of what is not given of each."""
     measure = jax.jit(self.row_nats, out_shardings=mesh_lib.replicated(self.mesh))
     found = np.zeros(len(choices))
-    for length, which in scored.by_length(choices, self.data.block_size).items():
-      with self.batches(scored.Padded([choices[i] for i in which], length)) as batches:
+    for length, which in evaluation.length_buckets(choices, self.data.block_size).items():
+      with self.batches(evaluation.PaddedChoices([choices[i] for i in which], length)) as batches:
         rows = [jax.device_get(measure(self.variables, batch)) for batch in self.shown(batches)]
       found[which] = np.concatenate(rows)[: len(which)]
     if not np.isfinite(found).all():
@@ -181,7 +181,7 @@ class Scorer:
 
   def batches(self, rows: Rows) -> contextlib.AbstractContextManager[Batches]:
     sharding = mesh_lib.batch_sharding(self.mesh)
-    return scored.batches(rows, sharding, self.data.eval_batch_size)
+    return evaluation.batches(rows, sharding, self.data.eval_batch_size)
 
   def shown(self, batches: Batches) -> Iterator[Batch]:
     """The batches, with a bar on a terminal."""

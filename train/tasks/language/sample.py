@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from data.text.tokens import Stream, Tokenizer
+from data.text.tokenizer import IncrementalDecoder, Tokenizer
 from models.gpt.generation import PLAIN, generate
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
@@ -36,7 +36,8 @@ class Text:
   """
 
   def __init__(self, tokenizer: Tokenizer, prompt: str = '', stop: Sequence[str] = ()):
-    self._stream, self._eot, self._stop = Stream(tokenizer), tokenizer.eot, tuple(stop)
+    self._stream, self._eot = IncrementalDecoder(tokenizer), tokenizer.eot
+    self._stop = tuple(stop)
     self._held = ''
     self.prompt = self.text = prompt
     self.tokens, self.ended = 0, ''

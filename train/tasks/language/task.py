@@ -46,7 +46,7 @@ class Language:
       raise UserError(f'task.chunk={chunk}: must be a number of tokens, or 0 for all at once')
     if sample_tokens < 0:
       raise UserError(f'task.sample_tokens={sample_tokens}: must be a number of tokens, or 0')
-    if isinstance(data, TextData):  # or an outline, which has no tokenizer
+    if isinstance(data, TextData):  # or its metadata, which has no tokenizer
       sample_lib.first_tokens(data.tokenizer, prompt, 'task.prompt')
     self.data, self.chunk = data, chunk
     self.sample_tokens, self.prompt = sample_tokens, prompt

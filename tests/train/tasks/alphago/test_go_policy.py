@@ -56,7 +56,7 @@ def config(path, model, task='go_policy', **changes):
       'dataset': path,
       'size': SIZE,
       'batch_size': 16,
-      'held_out': 0.3,
+      'test_fraction': 0.3,
     },
     'optimizer': {'name': 'adam', 'learning_rate': 0.01},
     'train': {'steps': 2, 'best': 'test/loss'},
@@ -111,7 +111,7 @@ def test_the_verb_eval_says_what_the_evaluation_in_training_says(run):
 
 @pytest.mark.long
 def test_probabilities_over_symmetries_are_the_mean_of_what_is_said_of_turned_boards(games):
-  task = GoPolicy(POLICY, GoGames(games, size=SIZE, held_out=0.3))
+  task = GoPolicy(POLICY, GoGames(games, size=SIZE, test_fraction=0.3))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   seen = jax.random.bernoulli(jax.random.key(1), 0.2, (3, SIZE, SIZE, 48))
   mean = np.asarray(task.probabilities(variables, seen, symmetry.COUNT))
@@ -125,7 +125,7 @@ def test_probabilities_over_symmetries_are_the_mean_of_what_is_said_of_turned_bo
 
 
 def test_the_metrics_count_ranks_and_leave_padding_out(games):
-  task = GoPolicy(ROLLOUT, GoGames(games, size=SIZE, held_out=0.3))
+  task = GoPolicy(ROLLOUT, GoGames(games, size=SIZE, test_fraction=0.3))
   variables = {'params': {'weights': jnp.arange(856_080.0)}}
   seen = jnp.zeros((4, 25, 5), jnp.int32).at[:, :, 0].set(jnp.arange(25))  # scores 0 to 24
   move, mask = jnp.array([24, 20, 19, 24]), jnp.array([1.0, 1.0, 1.0, 0.0])
@@ -148,7 +148,7 @@ def test_equal_scores_are_ranked_by_lot():
 
 @pytest.mark.long
 def test_a_network_is_shown_the_position_before_the_move(games):
-  data = GoGames(games, size=SIZE, held_out=0.3, batch_size=16, symmetries=False)
+  data = GoGames(games, size=SIZE, test_fraction=0.3, batch_size=16, symmetries=False)
   task = GoPolicy(POLICY, data)
   _, batch = task.source('train', mesh(8), 0).next((), 4, None)
   _, raw = data.train_source(0, mesh_lib.batch_sharding(mesh(8))).next((), 4)
@@ -165,7 +165,7 @@ def test_a_network_is_shown_the_position_before_the_move(games):
 
 @pytest.mark.long
 def test_an_evaluator_passes_rather_than_fill_its_eyes(games):
-  task = GoPolicy(POLICY, GoGames(games, size=SIZE, held_out=0.3))
+  task = GoPolicy(POLICY, GoGames(games, size=SIZE, test_fraction=0.3))
   board = np.array([
     [0, 1, 0, 1, 0],
     [1, 1, 1, 1, 1],
@@ -195,7 +195,7 @@ def test_the_linear_policy_learns_the_same_way(games, tmp_path):
 
 @pytest.mark.long
 def test_one_device_and_eight_measure_the_same(games):
-  task = GoPolicy(POLICY, GoGames(games, size=SIZE, held_out=0.3, eval_batch_size=16))
+  task = GoPolicy(POLICY, GoGames(games, size=SIZE, test_fraction=0.3, eval_batch_size=16))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   one, eight = (make_eval(task)(variables, task.batches(mesh(n))) for n in (1, 8))
   for name, value in one.items():
@@ -211,7 +211,7 @@ def test_one_device_and_eight_measure_the_same(games):
   ],
 )
 def test_a_network_that_sees_something_else_is_refused(games, task, model, text):
-  data = GoGames(games, SIZE, held_out=0.3, with_result=True)
+  data = GoGames(games, SIZE, test_fraction=0.3, with_result=True)
   with pytest.raises(UserError, match=text):
     config_lib.build({'name': task}, TASKS, 'task', model=model, data=data)
 
@@ -248,7 +248,7 @@ def test_a_value_is_learnt_and_its_sign_is_the_winner(values, tmp_path):
 
 
 def test_the_loss_is_the_squared_error_for_the_player_to_move(values):
-  task = GoValue(VALUE, GoGames(values, size=SIZE, held_out=0.3, with_result=True))
+  task = GoValue(VALUE, GoGames(values, size=SIZE, test_fraction=0.3, with_result=True))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   seen = jax.random.bernoulli(jax.random.key(1), 0.3, (3, SIZE, SIZE, 49))
   result, mask = jnp.array([1.0, -1.0, 1.0]), jnp.array([1.0, 1.0, 0.0])
@@ -261,7 +261,7 @@ def test_the_loss_is_the_squared_error_for_the_player_to_move(values):
 
 def test_values_need_results(games):
   with pytest.raises(UserError, match=r'data\.with_result=False'):
-    GoValue(VALUE, GoGames(games, size=SIZE, held_out=0.3))
+    GoValue(VALUE, GoGames(games, size=SIZE, test_fraction=0.3))
 
 
 # -------- all of AlphaGo --------
@@ -270,7 +270,7 @@ def test_values_need_results(games):
 @pytest.mark.long
 def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games, tmp_path):
   verbs.train(config(games, ROLLOUT), str(tmp_path))
-  data = GoGames(values, size=SIZE, held_out=0.3, with_result=True)
+  data = GoGames(values, size=SIZE, test_fraction=0.3, with_result=True)
   make = functools.partial(GoValue, VALUE, data, policy=run, rollout=str(tmp_path))
   task = make(mixing=0.0)
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))

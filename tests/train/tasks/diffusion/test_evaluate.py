@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from data import pipeline
+from data.images.loaders import InMemoryLoader
 from data.images.source import ImageData
 from models import lenet, resnet
 from models.diffusion import inception, samplers
@@ -65,7 +66,7 @@ class Data:
 
   def eval_batches(self, split, sharding):
     labels = self.labels[split].astype(np.int32)
-    memory = pipeline.Memory(self.images[split], labels, sharding)
+    memory = InMemoryLoader(self.images[split], labels, sharding)
     return pipeline.EvalBatches(memory, len(labels), self.eval_batch_size)
 
 

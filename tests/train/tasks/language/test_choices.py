@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.text import scored as scored_lib
-from data.text import tokenizers
+from data.text import evaluation, tokenizers
 from tests.train.tasks.language import small_language as small
 from tests.train.tasks.language.small_language import QUIZ, T, examine, nats_of, one_device
 from train.config import UserError
@@ -30,8 +29,8 @@ def test_answers_are_chosen_as_by_a_plain_loop(network, file):
   scorer = Scorer(language.loss, language.data, variables, one_device())
   encoded = [
     choice
-    for question in scored_lib.read_questions(file(QUIZ))
-    for choice in scored_lib.encode_choices(question, language.data.tokenizer, T)
+    for question in evaluation.read_questions(file(QUIZ))
+    for choice in evaluation.encode_choices(question, language.data.tokenizer, T)
   ]
   np.testing.assert_allclose(scorer.nats(encoded), np.concatenate(nats), rtol=1e-4)
   metrics, facts = examine(language, variables, choices=file(QUIZ))
@@ -83,9 +82,9 @@ def test_choices_of_all_lengths_keep_their_order_and_compile_little(data):
     return sums[0] / sums[1], ({}, {'loss': sums})
 
   lengths = [3, 70, 40, 20, 81, 34, 2, 64] * 3
-  choices = [scored_lib.Choice(np.arange(n), 1 + n // 2) for n in lengths]
+  choices = [evaluation.Choice(np.arange(n), 1 + n // 2) for n in lengths]
   scorer = Scorer(loss, data(block_size=80, eval_batch_size=4), {}, one_device())
-  expected = [sum(x.tokens[x.given :]) for x in choices]
+  expected = [sum(x.tokens[x.num_context :]) for x in choices]
   np.testing.assert_array_equal(scorer.nats(choices), expected)
   assert traced == [32, 64, 80]
 
@@ -109,13 +108,13 @@ def test_a_network_that_is_not_a_number_chooses_nothing(network, file):
 
 
 def encoded(context, choices, tokenizer, block=64):
-  question = scored_lib.Question('quiz', context, tuple(choices), 0)
-  return scored_lib.encode_choices(question, tokenizer, block)
+  question = evaluation.Question('quiz', context, tuple(choices), 0)
+  return evaluation.encode_choices(question, tokenizer, block)
 
 
 def scored(context, choices, tokenizer, block=64):
   found = encoded(context, choices, tokenizer, block)
-  return [tokenizer.decode(x.tokens[x.given :]) for x in found]
+  return [tokenizer.decode(x.tokens[x.num_context :]) for x in found]
 
 
 @pytest.fixture(scope='module')
@@ -138,9 +137,9 @@ def test_all_choices_are_given_the_same(bpe):
 
 def test_with_nothing_before_it_a_choice_follows_the_end_of_a_document(bpe):
   [first, _] = encoded('', ['the cat', 'cats'], bpe)
-  assert first.tokens.tolist() == [bpe.eot, *bpe.encode('the cat')] and first.given == 1
+  assert first.tokens.tolist() == [bpe.eot, *bpe.encode('the cat')] and first.num_context == 1
   [first, _] = encoded('th', ['e cat', 'en'], bpe)  # no token is shared with the context
-  assert first.tokens.tolist() == [bpe.eot, *bpe.encode('the cat')] and first.given == 1
+  assert first.tokens.tolist() == [bpe.eot, *bpe.encode('the cat')] and first.num_context == 1
   with pytest.raises(ValueError, match="quiz: no token of the context '' stands before"):
     encoded('', ['a', 'b'], tokenizers.characters('ab'))
 
@@ -148,23 +147,23 @@ def test_with_nothing_before_it_a_choice_follows_the_end_of_a_document(bpe):
 def test_a_long_context_loses_its_beginning():
   ab = tokenizers.characters('abcdefgh')
   [short, long] = encoded('abcde', ['f', 'gh'], ab, block=3)
-  assert ab.decode(short.tokens) == 'cdef' and (short.given, short.cut) == (3, 2)
-  assert ab.decode(long.tokens) == 'degh' and (long.given, long.cut) == (2, 3)
+  assert ab.decode(short.tokens) == 'cdef' and (short.num_context, short.num_truncated) == (3, 2)
+  assert ab.decode(long.tokens) == 'degh' and (long.num_context, long.num_truncated) == (2, 3)
   [whole, _] = encoded('abcde', ['fgh', 'f'], ab, block=3)
-  assert ab.decode(whole.tokens) == 'efgh' and whole.given == 1
+  assert ab.decode(whole.tokens) == 'efgh' and whole.num_context == 1
   with pytest.raises(ValueError, match=r'quiz: a choice has 4 tokens; must be .*block_size, 3'):
     encoded('abcd', ['efgh', 'f'], ab, block=3)
 
 
 def test_rows_have_few_lengths():
-  choices = [scored_lib.Choice(np.arange(n + 1), 1) for n in (1, 32, 33, 64, 65, 100)]
-  found = scored_lib.by_length(choices, 100)
+  choices = [evaluation.Choice(np.arange(n + 1), 1) for n in (1, 32, 33, 64, 65, 100)]
+  found = evaluation.length_buckets(choices, 100)
   assert {length: which.tolist() for length, which in found.items()} == {
     32: [0, 1],
     64: [2, 3],
     100: [4, 5],
   }
-  assert list(scored_lib.by_length(choices[:1], 8)) == [8]
+  assert list(evaluation.length_buckets(choices[:1], 8)) == [8]
 
 
 # -------- bad questions --------

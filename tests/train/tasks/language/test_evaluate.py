@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.text import scored
-from data.text.rows import Strided, Windows
-from data.text.shards import Tokens
+from data.text import evaluation
+from data.text.corpus import Tokens
+from data.text.rows import StridedWindows, Windows
 from tests.train.tasks.language import small_language as small
 from tests.train.tasks.language.small_language import (
   OTHER,
@@ -35,7 +35,7 @@ cache, file, data, network = small.cache, small.file, small.data, small.network 
 def test_windows_predict_each_token_once_from_enough_before_it(length, block, draw):
   stride = draw.draw(st.integers(1, block))
   stream = 100 + np.arange(length)
-  rows = Strided(stream, block, stride)
+  rows = StridedWindows(stream, block, stride)
   found = rows.read(np.arange(rows.size, dtype=np.int32))
   times = dict.fromkeys(stream[1:].tolist(), 0)
   for tokens, mask in zip(found['tokens'], found['mask'], strict=True):
@@ -52,8 +52,8 @@ def test_windows_predict_each_token_once_from_enough_before_it(length, block, dr
 def test_a_stream_may_be_longer_than_32_bits_count():
   stream = np.broadcast_to(np.zeros(1, np.uint16), (2**32 + 6,))  # takes no memory
   windows = Windows(Tokens(stream, np.array([0, len(stream)]), {}), 1024)
-  strided = Strided(stream, 1024, 1024)
-  assert windows.size_in_order == strided.size == 2**22 + 1
+  strided = StridedWindows(stream, 1024, 1024)
+  assert windows.eval_size == strided.size == 2**22 + 1
   for rows in (windows, strided):
     last = rows.read(np.array([strided.size - 1], np.int32))
     assert last['mask'].tolist() == [[1] * 5 + [0] * 1019]
@@ -190,8 +190,8 @@ def test_every_mesh_measures_the_same(network, file, layout):
   together, _ = examine(language, spread, mesh, **options)
   assert together == pytest.approx(alone, rel=1e-5)
   scorer = Scorer(language.loss, language.data, spread, mesh)
-  questions = scored.read_questions(options['choices'])
-  choices = [y for x in questions for y in scored.encode_choices(x, language.data.tokenizer, T)]
+  questions = evaluation.read_questions(options['choices'])
+  choices = [y for x in questions for y in evaluation.encode_choices(x, language.data.tokenizer, T)]
   with mesh_lib.activate(mesh):
     nats = scorer.nats(choices)
   expected = Scorer(language.loss, language.data, variables, one_device()).nats(choices)

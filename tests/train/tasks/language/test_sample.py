@@ -23,7 +23,7 @@ from train.tasks.language.sample import Text, first_tokens
 from train.tasks.language.task import Language
 
 quick = hypothesis.settings(max_examples=100)
-BYTES = tokenizers.bytes_()
+BYTES = tokenizers.Bytes()
 PLAY = 'to be, or not to be: that is the question.\n' * 60
 MODEL = {'name': 'gpt', 'layers': 2, 'heads': 4, 'width': 32, 'block_size': 16}
 

@@ -1,4 +1,4 @@
-"""What a language model is scored on beside its own data: any text, questions with choices."""
+"""What a language model is evaluated on beside its own data: texts, multiple-choice questions."""
 
 import contextlib
 import dataclasses
@@ -13,48 +13,49 @@ from jax.sharding import NamedSharding
 
 from data import pipeline
 from data.text import datasets
-from data.text.rows import Reader, Rows
-from data.text.tokens import Tokenizer
+from data.text.rows import RowLoader, Rows
+from data.text.tokenizer import Tokenizer
 
 FORM = '{"context": "...", "choices": ["...", "..."], "answer": 0}'  # of a line of questions
-SMALLEST = 32  # targets of a row; the lengths that are compiled for double from here on
+SHORTEST = 32  # targets of a row; row lengths double from here, since each is compiled
 
 
 @contextlib.contextmanager
 def batches(rows: Rows, sharding: NamedSharding, batch_size: int) -> Iterator[pipeline.EvalBatches]:
-  """All rows once, in order, as those of `TextData.eval_batches`."""
+  """Gives batches of all rows once, in order, as `TextData.eval_batches` does."""
   pipeline.check_divisible('eval_batch_size', batch_size, sharding)
-  with ThreadPoolExecutor(1, 'scored') as pool:
-    yield pipeline.EvalBatches(Reader(rows, sharding, pool, 2), rows.size, batch_size)
+  with ThreadPoolExecutor(1, 'evaluation') as pool:
+    yield pipeline.EvalBatches(RowLoader(rows, sharding, pool, 2), rows.size, batch_size)
 
 
 # -------- a text --------
 
 
 def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, int]]:
-  """The stream [N] of a file's tokens, and how much text it is.
+  """Returns the token ids of a file, [N], and the counts of `data.text.corpus.Tokens`.
 
-  Where the tokenizer has an end of a document, the stream begins with one, from which the text's
-  first token is predicted. counts: as in `text_shards.Tokens`.
+  If the tokenizer has an end-of-text token, the stream begins with one, from which the text's first
+  token is predicted.
 
-  Raises ValueError for a file that is not there, not UTF-8 or empty, for a character that no token
-  stands for, and where there is nothing to predict.
+  Raises:
+    ValueError: for a file that is not there, not UTF-8 or empty, for a character that no token
+      stands for, and if there is nothing to predict.
   """
   text = datasets.read_file(pathlib.Path(path).expanduser())
   if not text:
     raise ValueError(f'{path}: holds no text')
-  [ids] = _encode(path, [text], tokenizer)
+  [ids] = _encode_all(path, [text], tokenizer)
   stream = ids if tokenizer.eot is None else np.concatenate([[tokenizer.eot], ids])
   if len(stream) < 2:
     raise ValueError(
       f'{path}: has {len(ids)} tokens; must be at least 2, since the tokenizer {tokenizer.name} '
-      'has no end of a document to predict the first from'
+      'has no end-of-text token to predict the first from'
     )
   sizes = {'characters': len(text), 'bytes': len(text.encode()), 'words': len(text.split())}
   return stream, {'documents': 1, **sizes, 'tokens': len(ids)}
 
 
-def _encode(where: str, texts: Sequence[str], tokenizer: Tokenizer) -> list[np.ndarray]:
+def _encode_all(where: str, texts: Sequence[str], tokenizer: Tokenizer) -> list[np.ndarray]:
   try:
     return tokenizer.encode_many(texts)
   except ValueError as error:
@@ -66,18 +67,25 @@ def _encode(where: str, texts: Sequence[str], tokenizer: Tokenizer) -> list[np.n
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """Which of `choices` goes on from `context`: number `answer`."""
+  """A multiple-choice question: which of `choices` continues `context`?
 
-  where: str  # for messages: 'quiz.jsonl, line 3'
+  where: for messages, such as 'quiz.jsonl, line 3'.
+  context: the text before the choices.
+  choices: at least two continuations.
+  answer: the number of the right one.
+  """
+
+  where: str
   context: str
   choices: tuple[str, ...]
   answer: int
 
 
 def read_questions(path: str) -> list[Question]:
-  """Those of a file of JSON lines; other keys than the three are ignored, and so are empty lines.
+  """Returns the questions of a file of JSON lines; other keys and empty lines are ignored.
 
-  Raises ValueError, with the line's number, for a line that is not as FORM has it.
+  Raises:
+    ValueError: with the line's number, for a line that is not as FORM has it.
   """
   lines = datasets.read_file(pathlib.Path(path).expanduser()).split('\n')
   numbered = ((f'{path}, line {n}', line) for n, line in enumerate(lines, 1) if line.strip())
@@ -92,13 +100,13 @@ def _question(where: str, line: str) -> Question:
     found = json.loads(line)
   except (ValueError, RecursionError) as error:
     raise ValueError(f'{where}: not JSON ({error}); must be {FORM}') from error
-  if wrong := _wrong(found):
-    raise ValueError(f'{where}: {wrong}; must be {FORM}')
+  if mistake := _mistake(found):
+    raise ValueError(f'{where}: {mistake}; must be {FORM}')
   return Question(where, found['context'], tuple(found['choices']), found['answer'])
 
 
-def _wrong(found: Any) -> str:
-  """What is not as FORM has it; '' if nothing is."""
+def _mistake(found: Any) -> str:
+  """Returns what is not as FORM has it; '' if nothing is."""
   if not isinstance(found, dict):
     return 'not an object'
   if missing := [key for key in ('context', 'choices', 'answer') if key not in found]:
@@ -115,60 +123,66 @@ def _wrong(found: Any) -> str:
   return ''
 
 
-# -------- their choices as rows --------
+# -------- choices as rows --------
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """tokens: [n] of the context and the choice; the first `given` >= 1 of them are not scored.
+  """A choice of a question behind its context, as token ids.
 
-  cut: how many tokens of the context were left out, at its beginning.
+  tokens: [n] of the context and the choice.
+  num_context: the first so many tokens, at least 1, are not scored.
+  num_truncated: tokens of the context that were left out, at its beginning.
   """
 
   tokens: np.ndarray
-  given: int
-  cut: int = 0
+  num_context: int
+  num_truncated: int = 0
 
 
 def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) -> list[Choice]:
-  """The choices of a question, each behind the end of its context that fits into a block.
+  """Returns the choices of a question, each behind as much of its context as fits into a block.
 
   Context and choice are encoded together, as the text that they are: apart, a choice could begin
   with a token that never stands there, and a space at a context's end would be a token of its own,
-  where BPE has it as part of the next word. Given are the tokens that the context and all its
-  choices begin with, so that the choices are compared given the same; what a choice changes at the
-  end of the context is scored with it. Where nothing would be given, the end of a document is.
+  where BPE has it as part of the next word. Not scored are the tokens that the context and all its
+  choices have in common at the beginning, so that the choices are compared given the same; what a
+  choice changes at the end of the context is scored with it. Without a common token, the
+  end-of-text token is put in front.
 
-  Raises ValueError where that is wanted and the tokenizer has none, for a character that no token
-  stands for, and for a choice that is longer than a block.
+  Raises:
+    ValueError: if that is needed and the tokenizer has none, for a character that no token stands
+      for, and for a choice that is longer than a block.
   """
   where, texts = question.where, [question.context + choice for choice in question.choices]
-  context, *wholes = _encode(where, [question.context, *texts], tokenizer)
-  given = min(_alike(context, whole) for whole in wholes)
-  if given == 0:
+  context, *wholes = _encode_all(where, [question.context, *texts], tokenizer)
+  num_context = min(_common_prefix(context, whole) for whole in wholes)
+  if num_context == 0:
     if tokenizer.eot is None:
       raise ValueError(
         f'{where}: no token of the context {question.context!r} stands before the choices, and the '
-        f'tokenizer {tokenizer.name} has no end of a document to stand there'
+        f'tokenizer {tokenizer.name} has no end-of-text token to stand there'
       )
-    given, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]
-  longest = max(map(len, wholes)) - given
+    num_context, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]
+  longest = max(map(len, wholes)) - num_context
   if longest > block_size:
     raise ValueError(
       f'{where}: a choice has {longest} tokens; must be at most data.block_size, {block_size}'
     )
   cuts = [max(0, len(whole) - block_size - 1) for whole in wholes]
-  return [Choice(whole[cut:], given - cut, cut) for whole, cut in zip(wholes, cuts, strict=True)]
+  return [
+    Choice(whole[cut:], num_context - cut, cut) for whole, cut in zip(wholes, cuts, strict=True)
+  ]
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> int:
-  """How many tokens both begin with."""
+def _common_prefix(a: np.ndarray, b: np.ndarray) -> int:
+  """Returns the number of tokens that both begin with."""
   shorter = min(len(a), len(b))
   return int(np.argmin(np.append(a[:shorter] == b[:shorter], False)))
 
 
-class Padded:
-  """Choices as rows of `length` targets, filled up behind; those after what is given are scored."""
+class PaddedChoices:
+  """Choices as rows of `length` targets, padded at the end; mask 1 is where they are scored."""
 
   def __init__(self, choices: Sequence[Choice], length: int):
     self.size = len(choices)
@@ -176,15 +190,15 @@ class Padded:
     self._mask = np.zeros((self.size, length), np.float32)
     for tokens, mask, choice in zip(self._tokens, self._mask, choices, strict=True):
       tokens[: len(choice.tokens)] = choice.tokens
-      mask[choice.given - 1 : len(choice.tokens) - 1] = 1
+      mask[choice.num_context - 1 : len(choice.tokens) - 1] = 1
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {'tokens': self._tokens[rows], 'mask': self._mask[rows]}
 
 
-def by_length(choices: Sequence[Choice], block_size: int) -> dict[int, np.ndarray]:
-  """Length of a row -> which choices it is long enough for; few lengths, since each is compiled."""
+def length_buckets(choices: Sequence[Choice], block_size: int) -> dict[int, np.ndarray]:
+  """Returns length of a row -> numbers of the choices that are padded to it."""
   targets = np.array([len(choice.tokens) - 1 for choice in choices])
-  doubled = SMALLEST << np.ceil(np.log2(np.maximum(targets / SMALLEST, 1))).astype(int)
+  doubled = SHORTEST << np.ceil(np.log2(np.maximum(targets / SHORTEST, 1))).astype(int)
   lengths = np.minimum(doubled, block_size)
   return {int(length): np.flatnonzero(lengths == length) for length in np.unique(lengths)}

@@ -1,0 +1,168 @@
+"""Sets that TensorFlow Datasets has prepared, opened by name without TensorFlow.
+
+They must be stored as ArrayRecord, which `tfds.data_source` reads at random without TensorFlow.
+"""
+
+import dataclasses
+import functools
+import logging as python_logging
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split of a prepared set.
+
+  name: for messages, such as 'cifar10 3.0.2 train'.
+  size: the number of examples.
+  files: where they are stored.
+  read: rows -> their examples, {feature: value}.
+  """
+
+  name: str
+  size: int
+  files: tuple[str, ...]
+  read: Callable[[Sequence[int]], Sequence[dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSet:
+  """A set on disk: its name in the config, and TFDS's builder."""
+
+  dataset: str
+  builder: Any
+
+  @property
+  def features(self) -> Mapping[str, Any]:
+    """TFDS's features by name."""
+    return self.builder.info.features
+
+  def find_feature(self, kind: str, name: str) -> str:
+    """Returns the name of the feature of a kind that is supervised, or named so, or alone.
+
+    Args:
+      kind: the name of a class in `tfds.features`.
+      name: the one of several features.
+
+    Raises:
+      ValueError: if there is none, or several that are not named so.
+    """
+    import tensorflow_datasets as tfds
+
+    of_kind = getattr(tfds.features, kind)
+    found = [key for key, feature in self.features.items() if isinstance(feature, of_kind)]
+    supervised = self.builder.info.supervised_keys or (name,)
+    named = [key for key in supervised if key in found] or found
+    if len(named) == 1 or name in named:
+      return name if name in named else named[0]
+    listed = ', '.join(f'{key}: {type(value).__name__}' for key, value in self.features.items())
+    raise ValueError(
+      f'data.dataset={self.dataset!r}: has no feature named {name} and not one {kind} alone; its '
+      f'features are {listed}'
+    )
+
+  def splits(self) -> dict[str, Split]:
+    """Returns the splits by name; images stay encoded."""
+    return {name: self._split(name) for name in self.builder.info.splits}
+
+  def _split(self, name: str) -> Split:
+    import tensorflow_datasets as tfds
+
+    image, skip = tfds.features.Image, tfds.decode.SkipDecoding()
+    decoders = {key: skip for key, value in self.features.items() if isinstance(value, image)}
+
+    @functools.cache
+    def source() -> Any:  # opens files: not before the first record is wanted
+      return self.builder.as_data_source(name, decoders=decoders)
+
+    info = self.builder.info.splits[name]
+    return Split(
+      name=f'{self.dataset} {self.builder.info.version} {name}',
+      size=info.num_examples,
+      files=tuple(str(path) for path in info.filepaths),
+      read=lambda rows: source().__getitems__(list(rows)),
+    )
+
+
+def open_set(dataset: str, data_dir: str | None = None, others: Sequence[str] = ()) -> PreparedSet:
+  """Opens a set.
+
+  Args:
+    dataset: 'NAME', 'NAME/CONFIG' or either with ':VERSION'; else the newest version.
+    data_dir: where sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    others: names that the message about an absent set offers besides those in that folder.
+
+  Raises:
+    ValueError: with what to do, on a set that is not there or that cannot be read without
+      TensorFlow.
+  """
+  folder = _find(dataset, data_dir, others)
+  import tensorflow_datasets as tfds  # half a second
+
+  try:
+    builder = tfds.builder_from_directory(folder)
+    form = builder.info.file_format
+  except Exception as error:
+    raise ValueError(f'{folder}: TFDS cannot read it: {error}') from error
+  if form != tfds.core.FileFormat.ARRAY_RECORD:
+    raise ValueError(_wrong_format(folder, form.value))
+  logging.get_absl_logger().addFilter(_not_about_groups)
+  return PreparedSet(dataset, builder)
+
+
+def _not_about_groups(record: python_logging.LogRecord) -> bool:
+  # ArrayRecord calls groups of several records an error; here they read as fast as single ones.
+  return 'was created with group size' not in str(record.msg)
+
+
+def _wrong_format(folder: pathlib.Path, found: str) -> str:
+  return (
+    f'{folder}: is stored as {found}, which only TensorFlow reads; convert it once, where '
+    f'TensorFlow is installed: tfds convert_format --dataset_version_dir={folder} '
+    '--out_file_format=array_record --out_dir=NEW_FOLDER'
+  )
+
+
+def _find(dataset: str, data_dir: str | None, others: Sequence[str]) -> pathlib.Path:
+  form = re.fullmatch(r'([\w.-]+(?:/[\w.-]+)?)(?::([\d.]+))?', dataset)
+  if not form:
+    raise ValueError(f"data.dataset={dataset!r}: write 'NAME', 'NAME/CONFIG' or 'NAME:VERSION'")
+  given = data_dir or os.environ.get('TFDS_DATA_DIR')
+  root = pathlib.Path(given or '~/tensorflow_datasets').expanduser()
+  name, version = form.groups()
+  versions = _versions(root / name)
+  if versions and version in (None, *versions):
+    return root / name / (version or versions[-1])
+  place = f'{root}' if given else f'{root} (data.data_dir and TFDS_DATA_DIR are not set)'
+  if versions:
+    raise ValueError(f'data.dataset={dataset!r}: {place} has only {", ".join(versions)}')
+  choices = ', '.join([*others, *_prepared(root)])
+  command = (
+    'python -c "import tensorflow_datasets as tfds; tfds.builder('
+    f"'{name}', data_dir='{root}', file_format='array_record').download_and_prepare()\""
+  )
+  raise ValueError(
+    f'data.dataset={dataset!r}: not found in {place}; choices there: {choices}. To prepare it, on '
+    f'a machine with a network, TensorFlow and importlib_resources: {command}'
+  )
+
+
+def _versions(folder: pathlib.Path) -> list[str]:
+  """Returns the versions in a set's folder, oldest first."""
+  found = [path.parent.name for path in folder.glob('*/dataset_info.json')]
+  return sorted(
+    (name for name in found if re.fullmatch(r'\d+(\.\d+)*', name)),
+    key=lambda name: tuple(map(int, name.split('.'))),
+  )
+
+
+def _prepared(root: pathlib.Path) -> list[str]:
+  """Returns the names of the sets, with their configs, in `root`."""
+  paths = [*root.glob('*/*/dataset_info.json'), *root.glob('*/*/*/dataset_info.json')]
+  return sorted({path.parent.parent.relative_to(root).as_posix() for path in paths})
