@@ -137,7 +137,7 @@ def _groups(view, size) -> Groups:
   bits = jnp.asarray(np.uint32(1) << (point % size).astype(np.uint32))
   members = jnp.zeros_like(view, jnp.uint32, shape=(size * size + 1, size))
   members = members.at[jnp.abs(view), point // size].add(bits, mode='promise_in_bounds')
-  empty = chains_lib.rows(view == 0, size)
+  empty = chains_lib.to_bit_rows(view == 0, size)
   return Groups(members, _count(_dilate(members) & empty[None]))
 
 
@@ -165,7 +165,7 @@ def _moves(view, groups: Groups, size: int, player: int) -> Moves:
     chain = groups.members[name]
     mine |= jnp.where((side > 0)[:, None], chain, 0)
     gone |= jnp.where(((side < 0) & (groups.liberties[name] == 1))[:, None], chain, 0)
-  free = chains_lib.rows(view == 0, size)[None] & ~here | gone
+  free = chains_lib.to_bit_rows(view == 0, size)[None] & ~here | gone
   empty = view == 0
   numbers = (_count(gone), _count(_dilate(mine) & free), _count(mine))
   return Moves(*(jnp.where(empty, x, 0) for x in numbers))
@@ -179,7 +179,7 @@ def _questions(view, legal, groups: Groups, move: Moves, reply: Moves, size: int
   sides = chains_lib.neighbours(view, size)
   free = [groups.liberties[jnp.abs(x)] for x in sides]
   hunted = [(x < 0) & (n == 2) for x, n in zip(sides, free, strict=True)]
-  hunted = [h & f for h, f in zip(hunted, chains_lib.firsts(sides), strict=True)]
+  hunted = [h & f for h, f in zip(hunted, chains_lib.is_first_of_chain(sides), strict=True)]
   # Where running to the other liberty gives three or more, if what is there now stays there.
   open_ = [road & (move.captured == 0) for road in _roads(view, reply, size)]
   catch = [
@@ -202,7 +202,7 @@ def _roads(view, reply: Moves, size):
   wide = ((view == 0) & (reply.liberties >= 4)).astype(jnp.int32)
   sides = chains_lib.neighbours(view, size)
   ways = jnp.zeros_like(view, shape=(points + 1,))
-  for side, first in zip(sides, chains_lib.firsts(sides), strict=True):
+  for side, first in zip(sides, chains_lib.is_first_of_chain(sides), strict=True):
     ways = ways.at[jnp.abs(side)].add(wide * first)
   return [ways[jnp.abs(side)] - wide > 0 for side in sides]
 

@@ -176,18 +176,18 @@ def _step(lane: Lane, asked: Question, size: int) -> Found:
   """Tries the next point of the node."""
   index = np.arange(size * (size + 1), dtype=np.int32)
   attacking = (lane.depth + asked.kind) % 2 == 0
-  chains = chains_lib.in_memory(lane.chains.astype(jnp.int32))
+  chains = chains_lib.materialize(lane.chains.astype(jnp.int32))
   hunted = (chains == chains[asked.prey]) & (chains != 0)
   empty = (chains == 0) & (index % (size + 1) < size)
-  beside = chains_lib.in_memory(chains_lib.any_of(_sides(hunted, size)))
-  free = sum(_sides(chains_lib.in_memory(empty.astype(jnp.int32)), size))
+  beside = chains_lib.materialize(chains_lib.any_of(_sides(hunted, size)))
+  free = sum(_sides(chains_lib.materialize(empty.astype(jnp.int32)), size))
   # Of each stone's chain: its pseudo-liberties, and whether it is beside the prey.
   sums = jnp.zeros_like(chains, shape=(chains.shape[0] + 1,))
-  sums = sums.at[jnp.abs(chains)].add(chains_lib.in_memory(free + beside * BESIDE))
-  sums = chains_lib.in_memory(sums[jnp.abs(chains)])
+  sums = sums.at[jnp.abs(chains)].add(chains_lib.materialize(free + beside * BESIDE))
+  sums = chains_lib.materialize(sums[jnp.abs(chains)])
   around = _sides(chains, size)
   own = [x & (BESIDE - 1) for x in _sides(sums, size)]
-  last = [n == k for n, k in zip(own, chains_lib.shared(around), strict=True)]
+  last = [n == k for n, k in zip(own, chains_lib.same_chain_counts(around), strict=True)]
   near = [x >= BESIDE for x in _sides(sums, size)]
   rescue = [(i > 0) & x & t for i, x, t in zip(around, last, near, strict=True)]
   moves = empty & (beside | (chains_lib.any_of(rescue) & ~attacking))
@@ -241,7 +241,7 @@ def _play(chains, ids, only, move, mover, size: int):
 
 def _value(chains, prey, attacking, legal, size: int):
   """What a move has decided: an illegal one is lost for whoever wanted it."""
-  chains = chains_lib.in_memory(chains)
+  chains = chains_lib.materialize(chains)
   hunted = (chains == chains[prey]) & (chains != 0)
   empty = (chains == 0) & (np.arange(chains.shape[0]) % (size + 1) < size)
   free = chains_lib.any_of(_sides(hunted, size)) & empty

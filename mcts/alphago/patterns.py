@@ -41,7 +41,7 @@ def features(game: Go, state: State) -> Array:
   view = chains_of(state) * player
   colours = jnp.where(view == 0, EMPTY, jnp.where(view > 0, OWN, OTHER))
   around = [_shifted(colours, size, *way, EDGE) for way in AROUND]
-  pattern = chains_lib.in_memory(sum(c << 2 * i for i, c in enumerate(around)))
+  pattern = chains_lib.materialize(sum(c << 2 * i for i, c in enumerate(around)))
   atari = _in_atari(jnp.abs(view), size)
   line = [_shifted(colours + 4 * atari, size, *way, EDGE) for way in LINE]
   near, response = _answer(_last_move(game, state), pattern, size)
@@ -70,9 +70,9 @@ def _shifts(x: Array, size: int) -> list[Array]:
 
 def _in_atari(names: Array, size: int) -> Array:
   """int32 `[N^2]`: 1 for a stone whose chain has one liberty."""
-  sums = chains_lib.sums_by_chain(names, chains_lib.liberties(names, size))[names]
+  sums = chains_lib.sum_by_chain(names, chains_lib.pseudo_liberties(names, size))[names]
   found = chains_lib.in_atari(sums[:, 0], sums[:, 1]) & (names > 0)
-  return chains_lib.in_memory(found.astype(jnp.int32))
+  return chains_lib.materialize(found.astype(jnp.int32))
 
 
 def _saves(line, sides, atari, size) -> Array:

@@ -61,7 +61,7 @@ class Memory:
     new = position.turns[known:]
     players = [turn.player for turn in new] + [player]
     alternating = players == [(self.player + i) % 2 for i in range(len(players))]
-    same = position.start is self.start and position.komi == self.komi
+    same = position.setup is self.start and position.komi == self.komi
     follows = tuple(position.turns[:known]) == self.turns
     # After two passes in a row a tree ends, whereas here play may go on.
     return new if same and follows and alternating and position.passes < 2 else None
@@ -107,7 +107,7 @@ class Search:
 
     def extend(tree):
       self._memory = None  # the tree's arrays are handed on
-      return self._programs(position.rules).extend(tree, self._keys())
+      return self._programs(position.game).extend(tree, self._keys())
 
     trees = search_lib.timed(self._tree(position, player, allowed), extend, deadline)
     chunks = self.simulations // self.chunk if seconds is None else None
@@ -115,7 +115,7 @@ class Search:
       report = self._report(position, player, tree, tidy)
       if allowed is None:
         turns = tuple(position.turns)
-        self._memory = Memory(position.start, position.komi, turns, player, tree)
+        self._memory = Memory(position.setup, position.komi, turns, player, tree)
       yield report
       if report.visits >= MOST_VISITS:
         return
@@ -124,7 +124,7 @@ class Search:
     """The tree that holds what is known of the position, or a new one."""
     memory, self._memory = self._memory, None
     new = memory.turns_since(position, player) if memory and allowed is None else None
-    programs, mask = self._programs(position.rules), position.legal(player)
+    programs, mask = self._programs(position.game), position.legal(player)
     if new is None or not mask.any():
       mask = mask if allowed is None or not (mask & allowed).any() else mask & allowed
       return programs.start(_batch(position.state_for(player)), mask[None], self._keys())
@@ -143,7 +143,7 @@ class Search:
     return _compile(game, self.evaluator, self.rule, self.chunk, self.leaves, self.capacity)
 
   def warm(self, position):
-    programs, player = self._programs(position.rules), position.to_play
+    programs, player = self._programs(position.game), position.to_play
     for _ in self.consider(position, player, 0.0):
       pass
     action = np.array([position.pass_action], np.int32)
@@ -155,7 +155,7 @@ class Search:
   # ---- what the tree says ----
 
   def _report(self, position, player, tree, tidy):
-    facts = jax.device_get(self._programs(position.rules).facts(tree))
+    facts = jax.device_get(self._programs(position.game).facts(tree))
     visits, total, prior, child, value = facts
     means = total / np.maximum(visits[0], 1)
     order = sorted(
