@@ -13,6 +13,7 @@ from jax import Array, lax
 from mcts import symmetry
 from mcts.game import Game
 from mcts.go import chains as chains_lib
+from mcts.go import notation
 from mcts.go.moves import give_turn, legal, position_hash, step
 from mcts.go.planes import Node, observe, pack, past_boards, unpack
 from mcts.go.state import Rules, State, chains_of, done, to_play
@@ -49,6 +50,7 @@ class Go(Game):
     super().__init__(
       name=f'go{size}',
       num_actions=size * size + 1,
+      max_length=max_moves,
       init=bind(init, rules, komi),
       step=bind(step, rules),
       legal=bind(legal, rules),
@@ -56,9 +58,13 @@ class Go(Game):
       value=bind(value, rules),
       observe=bind(observe, rules),
       to_play=to_play,
+      render=bind(render, rules),
       pack=bind(pack, rules),
       unpack=bind(unpack, rules),
       symmetries=symmetry.SQUARE,
+      rollout_legal=bind(rollout_legal, rules),
+      action_name=bind(notation.to_vertex, size=size),
+      aux_targets=bind(aux_targets, rules),
     )
     object.__setattr__(self, 'rules', rules)
     object.__setattr__(self, 'size', size)
@@ -171,6 +177,31 @@ def score(rules: Rules, state: State) -> Array:
 
 def value(rules: Rules, state: State) -> Array:
   return jnp.sign(score(rules, state)) * (1 - 2 * to_play(state))
+
+
+def aux_targets(rules: Rules, state: State) -> dict[str, Array]:
+  """Returns what auxiliary heads learn of a finished game, `ownership` and `score`, for black."""
+  return {'ownership': ownership(rules, state), 'score': score(rules, state)}
+
+
+# -------- play --------
+
+
+def own_eyes(rules: Rules, state: State) -> Array:
+  """Returns bool `[N^2]`, the eyes of the player to move; see `chains.eyes`."""
+  player = (1 - 2 * to_play(state)).astype(state.chains.dtype)
+  return chains_lib.eyes(state.chains * player, rules.size)
+
+
+def rollout_legal(rules: Rules, state: State) -> Array:
+  """Returns bool `[A]`: legal points that are no eyes of one's own; a pass if there are none."""
+  points = legal(rules, state)[:-1] & ~own_eyes(rules, state)
+  return jnp.append(points, ~points.any())
+
+
+def render(rules: Rules, state: State) -> str:
+  """Returns the board with its coordinates, black as X and white as O."""
+  return notation.board(np.asarray(board(rules, state))).rstrip('\n')
 
 
 # -------- whole games --------

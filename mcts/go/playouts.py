@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from mcts.game import sign
-from mcts.go import chains
 from mcts.go.game import Go, State
+from mcts.go.game import own_eyes as own_eyes_of
 from mcts.search import evaluators
 
 LONGEST = 3  # times N^2: moves of a game that is played out; it is scored as it stands then
@@ -24,17 +24,12 @@ Choose = Callable[[Go, State, Array], Array]
 def random_moves(game: Go, states: State, keys: Array) -> Array:
   """int32 `[B]`: a legal point at random, except what fills an eye of one's own; else a pass."""
 
-  def choose(state, key):
-    points = game.legal(state)[:-1] & ~own_eyes(game, state)
-    return evaluators.draw(jnp.append(points, ~points.any()), key)
-
-  return jax.vmap(choose)(states, keys)
+  return jax.vmap(evaluators.random_action)(jax.vmap(game.rollout_legal)(states), keys)
 
 
 def own_eyes(game: Go, state: State) -> Array:
   """bool `[N^2]`, of the player to move; see `chains.eyes`."""
-  player = (1 - 2 * game.to_play(state)).astype(state.chains.dtype)
-  return chains.eyes(state.chains * player, game.size)
+  return own_eyes_of(game.rules, state)
 
 
 def outcome(game: Go, choose: Choose) -> Callable[[State, Array], Array]:
