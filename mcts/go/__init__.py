@@ -1,9 +1,9 @@
 """Go by exact rules (docs/go_rules.md), on the device for training and on the host for programs.
 
-Read first `chains.py`, the layouts of boards and what a chain is; then `state.py`, `superko.py` (the
-record of a game, from which its past positions follow) and `moves.py` (a move, and which are legal);
-`planes.py` is what a network and a search tree see, and `game.py` puts them together as `Go`. These
-are pure functions of one state; batches come from `jax.vmap`.
+Read first `chains.py`, the layouts of boards and what a chain is; then `state.py`, `superko.py`
+(the record of a game, from which its past positions follow) and `moves.py` (a move, and which are
+legal); `planes.py` is what a network and a search tree see, and `game.py` puts them together as
+`Go`. These are pure functions of one state; batches come from `jax.vmap`.
 
   playouts.py  random games, and the search's evaluator that plays them
   recorded.py  states of recorded games, without playing through them

@@ -21,7 +21,6 @@ pseudo-liberties are one point, which their number, sum and sum of squares tell 
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -170,8 +169,7 @@ def in_atari(word: Array, squares: Array) -> Array:
 
 def sum_of(arrays: list[Array]) -> Array:
   """Returns the elementwise sum of arrays of one shape, from the first to the last."""
-  total: Any = sum(arrays)
-  return total
+  return sum(arrays[1:], arrays[0])
 
 
 def same_chain_counts(ids: list[Array]) -> list[Array]:

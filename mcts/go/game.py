@@ -123,9 +123,7 @@ class Go(Game):
       check_position(self.rules, np.asarray(board))
     return from_position(self.rules, board, to_play, komi)
 
-  def replay(
-    self, state: State, moves: Array, players: Array | None = None
-  ) -> tuple[State, Array]:
+  def replay(self, state: State, moves: Array, players: Array | None = None) -> tuple[State, Array]:
     """Returns the state after `moves`, and bool `[T]` which of them were legal.
 
     An illegal move is left out. A player who moves twice in a row is given the turn by `give_turn`.

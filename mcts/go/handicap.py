@@ -26,7 +26,7 @@ def fixed(size: int, number: int) -> list[int]:
 
 
 def free(size: int, number: int) -> list[int]:
-  """Returns points for any number of stones: the fixed ones, then those farthest from all others."""
+  """Returns points for any number of stones: the fixed ones, then the farthest from all others."""
   points = fixed(size, min(number, max_fixed(size))) if max_fixed(size) else []
   while len(points) < number:
     points.append(_farthest(size, points))

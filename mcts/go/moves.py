@@ -30,9 +30,7 @@ def step(rules: Rules, state: State, action: Array) -> State:
   """
   over, player = done(rules, state), to_play(state)
   action = jnp.where(over, rules.points, action)
-  chains, removed = chains_lib.materialize(
-    *_place(rules, chains_of(state), action, 1 - 2 * player)
-  )
+  chains, removed = chains_lib.materialize(*_place(rules, chains_of(state), action, 1 - 2 * player))
   record, record_high = _write(rules, state, action, removed, over)
   passes = jnp.where(action == rules.points, state.passes + 1, 0)
   return state._replace(
@@ -54,9 +52,10 @@ def give_turn(rules: Rules, state: State) -> State:
 
 
 def _place(rules: Rules, chains: Array, action: Array, sign: Array) -> tuple[Array, Array]:
-  """Returns chains `[N^2]` after a stone of `sign` at `action`, and bool `[N^2 + 1]` what it removed.
+  """Returns chains `[N^2]` after a stone of `sign` at `action`, and which stones were removed.
 
-  The new chain's id is the point just played, which no other chain can have.
+  These are bool `[N^2 + 1]`, the last for the pass and never true. The new chain's id is the point
+  just played, which no other chain can have.
   """
   sums = _chain_sums(rules, chains_lib.add_border(chains, rules.size))
   around = jnp.asarray(chains_lib.neighbour_table(rules.size))[action]  # [4]
@@ -110,9 +109,7 @@ def _write(rules: Rules, state: State, action, removed, over) -> tuple[Array, Ar
   now = (entry == count) & ~over
   point = jnp.where(now, action, point)
   alive = (entry < count) & (captured_at == 0) | now  # a suicide's own stone goes at once
-  captured_at = jnp.where(
-    alive & removed[point], count + 1, jnp.where(now, 0, captured_at)
-  )
+  captured_at = jnp.where(alive & removed[point], count + 1, jnp.where(now, 0, captured_at))
   return rules.packing.pack(point, captured_at)
 
 
@@ -158,7 +155,9 @@ def _candidates(rules: Rules, board, sums, player: Array) -> tuple[Array, Array]
   lives = chains_lib.any_of(captures + breathes + space)
   removed = [c & f for c, f in zip(captures, chains_lib.is_first_of_chain(ids), strict=True)]
   if rules.suicide:
-    own = [(i > 0) & f & ~lives for i, f in zip(ids, chains_lib.is_first_of_chain(ids), strict=True)]
+    own = [
+      (i > 0) & f & ~lives for i, f in zip(ids, chains_lib.is_first_of_chain(ids), strict=True)
+    ]
     removed = [r | o for r, o in zip(removed, own, strict=True)]
   keys = _padded_keys(rules)
 

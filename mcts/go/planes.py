@@ -15,8 +15,8 @@ def observe(rules: Rules, state: State) -> Array:
   """Returns the planes of AlphaGo Zero, bool `[N, N, 2 K + 1]` (unbatched).
 
   Silver et al. 2017, Methods, 'Neural network architecture': X_t, Y_t, X_{t-1}, Y_{t-1}, ... with
-  K = `history` boards, X the stones of the player to move and Y the opponent's; then a plane of ones
-  if black is to move. Boards before the game's start are empty.
+  K = `history` boards, X the stones of the player to move and Y the opponent's; then a plane of
+  ones if black is to move. Boards before the game's start are empty.
   """
   own, other = past_boards(rules, state, rules.history)  # [K, N^2]
   planes = jnp.stack([own, other], 1).reshape(-1, rules.points).T
@@ -26,10 +26,10 @@ def observe(rules: Rules, state: State) -> Array:
 
 
 def past_boards(rules: Rules, state: State, boards: int) -> tuple[Array, Array]:
-  """Returns the last boards, bool `[boards, N^2]` each: stones of the player to move, and of the other.
+  """Returns the last boards, bool `[boards, N^2]` twice: stones of the player to move, the others.
 
-  Row i is the board i turns ago. For each stone in the record the turns at which it stood are bits of
-  one word, own stones' in the low half; the words are added up at the stones' points. No carry
+  Row i is the board i turns ago. For each stone in the record the turns at which it stood are bits
+  of one word, own stones' in the low half; the words are added up at the stones' points. No carry
   arises, since two stones never stand at one point at one time.
   """
   colour, point, captured_at = stones_of(rules, state)

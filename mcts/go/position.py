@@ -1,8 +1,8 @@
 """A position of Go on the host, with the moves that led to it: what engines and GTP sessions use.
 
 The rules are `mcts.go.Go`'s, compiled once for each board size and choice of options: what is legal
-here is what its mask allows. A `Position` is more lenient than a game of `Go` where programs and SGF
-files are: turns need not alternate, and two passes do not end it.
+here is what its mask allows. A `Position` is more lenient than a game of `Go` where programs and
+SGF files are: turns need not alternate, and two passes do not end it.
 """
 
 import dataclasses
@@ -79,7 +79,8 @@ def programs(game: Go) -> Programs:
     legal = jax.vmap(lambda player: game.legal(with_player(state, player)))(jnp.arange(2))
     return View(game.board(state), legal, game.ownership(state))
 
-  return Programs(*map(jax.jit, (game.from_position, play, view, with_player)))
+  functions = (game.from_position, play, view, with_player)
+  return Programs(*(jax.jit(f) for f in functions))
 
 
 # -------- the position --------

@@ -1,8 +1,8 @@
 """States of recorded games, without playing through them.
 
 A record that says when each stone was captured holds all positions of its game: a stone is on the
-board from its turn until then (see `mcts.go.superko`). `data.go.replay` makes such records once, and
-then any position of any game is a few array operations on the device.
+board from its turn until then (see `mcts.go.superko`). `data.go.replay` makes such records once,
+and then any position of any game is a few array operations on the device.
 """
 
 import jax

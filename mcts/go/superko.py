@@ -135,9 +135,9 @@ def repeats(
 ) -> Array:
   """Returns bool `[N^2]`: which moves would repeat a position.
 
-  A move that adds `delta` to the hash repeats position s exactly if delta = hash(s) - hash(now). The
-  differences hash(s) - hash(now) follow from the record backwards from s = now, `BLOCK` turns in
-  one round of the loop: undoing the turn to position s takes its stone's key away, and adds the
+  A move that adds `delta` to the hash repeats position s exactly if delta = hash(s) - hash(now).
+  The differences hash(s) - hash(now) follow from the record backwards from s = now, `BLOCK` turns
+  in one round of the loop: undoing the turn to position s takes its stone's key away, and adds the
   keys of the stones that it captured.
 
   Args:
@@ -145,8 +145,8 @@ def repeats(
     captured_at: int32 `[M]`.
     now: int32 `[]`, the present position, which is the number of entries.
     earliest: int32 `[]`, the first position to compare with.
-    every: 1 to compare with all positions, 2 with every other one, now - 1 first: those in which the
-      opponent is to move, as after the move.
+    every: 1 to compare with all positions, 2 with every other one, now - 1 first: those in which
+      the opponent is to move, as after the move.
     delta: uint32 `[2, N^2]`, what a move at each point adds to the hash.
     points: N^2.
   """
