@@ -105,7 +105,7 @@ def make_burst(engine, size, batch):
 
 
 def spread(run, games):
-  """Returns run(games, key, *shared) with a part of the batch on each device, and the games there."""
+  """Returns run(games, key, *shared) by parts of the batch on all devices, and the games there."""
   import jax
   from jax.sharding import AxisType, NamedSharding, PartitionSpec
 

@@ -84,7 +84,10 @@ def flatten(tree):
 
 def unflatten(flat, shape):
   """Returns the tree of `shape` (B, N, A) of which `flatten` made `flat`."""
-  of_edges, of_nodes = ('log_prior', 'visits', 'value_sum', 'child'), ('raw_value', 'done', 'parent')
+  of_edges, of_nodes = (
+    ('log_prior', 'visits', 'value_sum', 'child'),
+    ('raw_value', 'done', 'parent'),
+  )
   edges = {name: getattr(flat, name).reshape(shape) for name in of_edges}
   rows = {name: getattr(flat, name).reshape(shape[:2]) for name in of_nodes}
   nodes = jax.tree.map(lambda x: x.reshape(*shape[:2], *x.shape[1:]), flat.nodes)
@@ -228,9 +231,7 @@ def _edges(tree, row, A, node_visits, node_value):
   """Returns the edges of the nodes in `row` `[B]`, gathered as rows of A numbers."""
   visits = tree.visits.reshape(-1, A)[row].astype(jnp.float32)
   value_sum = tree.value_sum.reshape(-1, A)[row]
-  return Edges(
-    tree.log_prior[row], visits, value_sum, tree.raw_value[row], node_visits, node_value
-  )
+  return Edges(tree.log_prior[row], visits, value_sum, tree.raw_value[row], node_visits, node_value)
 
 
 def _root_edges(tree, first, A):
@@ -343,9 +344,7 @@ def _check(expansion, lanes, A):
 # -------- backup --------
 
 
-def _backup(
-  tree, path, first, length, value=None, *, virtual_loss=False, undo_virtual_loss=False
-):
+def _backup(tree, path, first, length, value=None, *, virtual_loss=False, undo_virtual_loss=False):
   """Returns the tree with one more visit of each edge on the paths.
 
   Args:
