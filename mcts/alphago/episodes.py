@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mcts.game import beginnings, sign
+from mcts.game import initial_states, sign
 from mcts.go import Go, State
 from mcts.go.state import stones_of
 from mcts.search import evaluators
-from mcts.search.simulate import fold
+from mcts.search.simulate import fold_in
 
 Player = Callable[[State, Array], Array]
 """States `[B, ...]` and typed keys `[B]` to actions `[B]`."""
@@ -36,7 +36,7 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   Both play every turn, each in its half, so none waits for the other.
   """
   half = keys.shape[0] // 2
-  empty = beginnings(game, half)
+  empty = initial_states(game, half)
   step = jax.vmap(game.step)
 
   def going(carry):
@@ -45,7 +45,7 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   def two_turns(carry):
     turn, black, white, _ = carry
     for player, other in ((learner, opponent), (opponent, learner)):
-      here = fold(keys, turn)
+      here = fold_in(keys, turn)
       black = step(black, player(black, here[:half]))
       white = step(white, other(white, here[half:]))
       turn = turn + 1
@@ -73,18 +73,20 @@ def play_astray(game: Go, begin: Player, player: Player, turn: Array, keys: Arra
 
     def move(carry):
       number, states = carry
-      return number + 1, jax.vmap(game.step)(states, choose(states, fold(keys, number)))
+      return number + 1, jax.vmap(game.step)(states, choose(states, fold_in(keys, number)))
 
     return lax.while_loop(going, move, (jnp.asarray(first, jnp.int32), states))[1]
 
-  states = moves(begin, beginnings(game, keys.shape[0]), 0, turn - 1)
+  states = moves(begin, initial_states(game, keys.shape[0]), 0, turn - 1)
   states = moves(lambda *x: _any_point(game, *x), states, turn - 1, turn)
   return moves(player, states, turn, game.rules.max_moves)
 
 
 def _any_point(game: Go, states: State, keys: Array) -> Array:
   points = jax.vmap(game.legal)(states)[:, :-1]
-  return jax.vmap(evaluators.draw)(jnp.append(points, ~points.any(-1, keepdims=True), axis=1), keys)
+  return jax.vmap(evaluators.random_action)(
+    jnp.append(points, ~points.any(-1, keepdims=True), axis=1), keys
+  )
 
 
 def positions(game: Go, states: State, turn: Array) -> dict[str, Array]:

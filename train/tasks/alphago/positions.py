@@ -15,7 +15,7 @@ import models.summary
 from data.go.source import GoGames
 from mcts.alphago import features, patterns
 from mcts.alphago.episodes import Player
-from mcts.game import beginnings
+from mcts.game import initial_states
 from mcts.go import Go, State, recorded
 from mcts.go.playouts import own_eyes
 from mcts.search.evaluators import Evaluate
@@ -106,7 +106,7 @@ class Board:
 
   def example(self, batch: int = 1) -> jax.ShapeDtypeStruct:
     """What the network sees of so many states, `[B, ...]`."""
-    return jax.eval_shape(lambda: self.see(beginnings(self.game, batch)))
+    return jax.eval_shape(lambda: self.see(initial_states(self.game, batch)))
 
 
 class OnBoard:
