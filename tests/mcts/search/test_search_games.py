@@ -69,7 +69,7 @@ def test_tic_tac_toe_won_drawn_and_lost_positions(selection):
   game, evaluate = tools('tictactoe')
   states = stack(position(game, 0, 3, 1, 4), position(game, 0, 4, 1), position(game, 0, 4, 6, 8, 2))
   tree = search_of(game, evaluate, num_simulations=300, selection=selection)(states, keys_of(3))
-  decision = selection.decide(tree, keys_of(3), 0.0 if isinstance(selection, Puct) else None)
+  decision = selection.decide(tree, keys_of(3), 0.0)
   assert decision.action[0] == 2 and decision.action[1] == 2
   assert tree.root_values[0, 2] == 1
   sure = (

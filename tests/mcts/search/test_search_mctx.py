@@ -46,7 +46,7 @@ def both(arrays, noise_key, *, actions, simulations, selection, spread):
       **options,
     )
   keys = jax.vmap(jax.random.fold_in, (None, 0))(noise_key, jnp.arange(len(seeds)))
-  return ours, theirs, selection.decide(ours, keys, 0.0 if isinstance(selection, Puct) else None)
+  return ours, theirs, selection.decide(ours, keys, 0.0)
 
 
 CASES = [
