@@ -203,21 +203,21 @@ class Search:
 def _compile(game, evaluator, rule, chunk, leaves, capacity) -> Programs:
   assess = evaluator(game)
   root_of, expand = evaluators.make_root(game, assess), evaluators.make_expand(game, assess)
-  options = {'num_simulations': chunk, 'leaves': leaves, 'rule': rule}
+  options = {'num_simulations': chunk, 'num_parallel_leaves': leaves, 'selection': rule}
 
   def start(state, mask, keys):
     root = root_of(state, keys)
     root = dataclasses.replace(root, logits=jnp.where(mask, root.logits, -math.inf))
-    return rule.prepare(tree_lib.start(root, capacity=capacity), keys)
+    return rule.prepare(tree_lib.init(root, capacity=capacity), keys)
 
   def advance(tree, action, state, keys):
-    return search_lib.advance(tree, action, root_of(state, keys), keys, rule=rule)
+    return search_lib.advance(tree, action, root_of(state, keys), keys, selection=rule)
 
   def extend(tree, keys):
     return search_lib.extend(tree, expand, keys, **options)
 
   def facts(tree):
-    return tree.visits[0], tree.total[0, 0], tree.prior[0, 0], tree.child[0], tree.value[0]
+    return tree.visits[0], tree.value_sum[0, 0], tree.log_prior[0, 0], tree.child[0], tree.value[0]
 
   overwriting = jax.jit(extend, donate_argnums=0)
   return Programs(jax.jit(start), jax.jit(advance), overwriting, jax.jit(facts))
@@ -227,7 +227,7 @@ def _compile(game, evaluator, rule, chunk, leaves, capacity) -> Programs:
 def _compile_act(game, evaluator, rule, simulations, temperature) -> Act:
   assess = evaluator(game)
   root_of, expand = evaluators.make_root(game, assess), evaluators.make_expand(game, assess)
-  options = {'num_simulations': simulations, 'temperature': temperature, 'rule': rule}
+  options = {'num_simulations': simulations, 'temperature': temperature, 'selection': rule}
 
   def act(states, key):
     keys = search_lib.game_keys(key, states.komi)

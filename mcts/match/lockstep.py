@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mcts.engines import Engine
-from mcts.game import beginnings
+from mcts.game import initial_states
 from mcts.go import Go, playouts
 from mcts.go.position import shared_game
 from mcts.match.referee import Game, Terms
@@ -18,7 +18,7 @@ from mcts.match.referee import Game, Terms
 def openings(terms: Terms, pairs: Sequence[int]):
   """The states after the pairs' random openings `[P, ...]`, and int32 `[T, P]` the actions."""
   game = shared_game(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  init = beginnings(game, len(pairs), terms.komi)
+  init = initial_states(game, len(pairs), terms.komi)
 
   opening = _programs(game).opening
   states, actions = init, []
