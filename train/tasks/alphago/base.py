@@ -42,23 +42,29 @@ class GoTask:
 
   @property
   def game(self) -> Go:
+    """Returns the rules of the states that the network is shown."""
     return self.network.game
 
   @property
   def batch_size(self) -> int:
+    """Returns how many positions a batch has, over all devices."""
     return self.data.batch_size
 
   @property
   def throughput(self) -> tuple[str, int]:
+    """Returns what rates count, and how many of it a batch has."""
     return 'positions', self.data.batch_size
 
   def summary(self) -> str:
+    """Returns the table of the network's layers and parameters."""
     return self.network.summary()
 
   def close(self) -> None:
+    """Ends what reads the data."""
     self.data.close()
 
   def init(self, key: Array) -> Variables:
+    """Returns the network's fresh variables."""
     return self.network.init(key)
 
   def evaluator(self, variables: Variables, game: Go | None = None) -> Evaluate:
@@ -98,12 +104,13 @@ class RecordedGamesTask(GoTask):
     return to_inputs(game, self.network.input_kind, mesh)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
+    """Returns one evaluation, 'test': the loss and its metrics on the test positions."""
     task: Any = self  # with the subclass's loss
     batches, measure = self.batches(mesh), make_eval(task)
     return {'test': lambda variables: measure(variables, batches)}
 
   def metadata(self) -> dict[str, Any]:
-    """Returns, for eval.json, how many games there are and how many test positions are seen."""
+    """Returns for eval.json how many games there are and how many test positions are seen."""
     games = {name: len(self.data.split(name).games.points) for name in ('train', 'test')}
     total = self.data.num_positions('test')
     return {'games': games, 'positions': min(self.data.eval_positions or total, total)}
@@ -139,9 +146,11 @@ class InputSource:
   convert: Callable[[Batch], Batch]
 
   def init(self, key: Array) -> Any:
+    """Returns the source's first carry."""
     return self.source.init(key)
 
   def next(self, carry: Any, step: int, variables: Variables) -> tuple[Any, Batch]:
+    """Returns the carry after a step and the step's batch, converted."""
     carry, batch = self.source.next(carry, step, variables)
     return carry, self.convert(batch)
 

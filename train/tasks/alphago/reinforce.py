@@ -83,6 +83,7 @@ class GoReinforce(GoTask):
 
   @property
   def throughput(self) -> tuple[str, int]:
+    """Returns that rates count games, and how many of these a step plays."""
     return 'games', self.games
 
   def init(self, key: Array) -> Variables:
@@ -199,6 +200,7 @@ class OpponentPoolSource:
     self._add = jax.jit(_add, donate_argnums=0, out_shardings=replicated)
 
   def init(self, key: Array) -> dict[str, Any]:
+    """Returns the carry with an empty pool."""
     return self._fresh(key)
 
   def _empty(self, key: Array) -> dict[str, Any]:
@@ -207,6 +209,7 @@ class OpponentPoolSource:
     return {'key': key, 'pool': pool}
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
+    """Returns the carry, with the learner added to the pool when it is time, and a batch."""
     pool, age = carry['pool'], step // self.task.pool_every
     if step % self.task.pool_every == 0:
       pool = self._add(pool, dict(variables), age % self.task.pool_size)

@@ -1,5 +1,4 @@
-"""The value network of AlphaGo: how games end from a position, and the search of all its
-networks."""
+"""The value network of AlphaGo, and the search with all its networks (Silver et al. 2016)."""
 
 import dataclasses
 import functools

@@ -131,11 +131,13 @@ class GoValueSelfPlay(ValueTask):
     return InputBatches(rounds, to_inputs(self.game, self.network.input_kind, mesh))
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
+    """Returns one evaluation, 'test': the loss and its metrics on the test positions."""
     measure = make_eval(self)
     batches = functools.cache(lambda: self.batches(mesh))  # played when first asked for
     return {'test': lambda variables: measure(variables, batches())}
 
   def metadata(self) -> dict[str, Any]:
+    """Returns for eval.json how many games the test has."""
     return {'games': self.games.test_games}
 
 
@@ -198,6 +200,7 @@ class WindowSource:
     )
 
   def init(self, key: Array) -> dict[str, Any]:
+    """Returns the carry with an empty ring."""
     shapes = jax.eval_shape(self.play, key, 0)
     sharding = mesh_lib.batch_sharding(self.mesh)
 
@@ -210,6 +213,7 @@ class WindowSource:
     return {'key': key, 'ring': empty(), 'rounds': rounds}
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
+    """Returns the carry, with a round more when it is time, and a batch of records."""
     del variables
     if step % self.games.round_every == 0:
       carry = self._play_round(carry)

@@ -42,13 +42,13 @@ def play_games(turn, begin=first_point):
 @pytest.mark.parametrize('turn', [1, 4])
 def test_one_moves_before_the_random_move_and_the_other_after_it(turn):
   ends, positions = play_games(turn)
-  strays = set()
+  random_moves = set()
   for game in range(COUNT):
     referee, moves = Referee(SIZE), positions['points'][game].tolist()
     for number in range(1, int(ends.num_entries[game]) + 1):
       move, there = moves[number - 1], points(referee)
       if number == turn:
-        strays.add(move)
+        random_moves.add(move)
         assert move in there
       else:
         choose = min if number < turn else max
@@ -58,7 +58,7 @@ def test_one_moves_before_the_random_move_and_the_other_after_it(turn):
     black = np.sign(np.sum(referee.ownership()) - 0.5)
     assert positions['result'][game] == (-black if turn % 2 else black)
     assert positions['mask'][game] == 1
-  assert strays == set(range(turn - 1, SIZE**2))
+  assert random_moves == set(range(turn - 1, SIZE**2))
 
 
 def test_a_position_is_that_after_the_random_move():
