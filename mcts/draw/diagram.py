@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       raise ValueError(f'--move={count}: the game has {len(record.moves)} moves')
     stones, last = sgf.stones(record, count), record.moves[count - 1][1] if count else None
     if options.output is None:
-      print(notation.board(stones, last), end='')
+      print(notation.render(stones, last))
       return
     names = ' - '.join(filter(None, record.names))
     said = ', '.join(filter(None, (names, f'after move {count}')))

@@ -118,9 +118,9 @@ def _compile_random(game: Go) -> Act:
 
 @functools.cache
 def _eyes(game: Go):
-  return jax.jit(lambda state: playouts.own_eyes(game, state))
+  return jax.jit(game.own_eyes)
 
 
 def eyes_of(position: Position, player: int) -> np.ndarray:
-  """bool `[N^2]`, see `playouts.own_eyes`."""
-  return np.asarray(_eyes(position.rules)(position.state_for(player)))
+  """bool `[N^2]`, see `Go.own_eyes`."""
+  return np.asarray(_eyes(position.game)(position.state_for(player)))

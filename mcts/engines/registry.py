@@ -31,7 +31,7 @@ def from_network(net: Network, name='network', *, symmetries: bool = False, **op
 
   symmetries: it sees each board turned or mirrored at random (AlphaGo Zero, Methods).
   """
-  make_evaluator = evaluators.turned if symmetries else evaluators.network
+  make_evaluator = evaluators.random_symmetry if symmetries else evaluators.network
   return Search(lambda game: make_evaluator(game, net), name, **options)
 
 

@@ -61,7 +61,7 @@ class Memory:
     new = position.turns[known:]
     players = [turn.player for turn in new] + [player]
     alternating = players == [(self.player + i) % 2 for i in range(len(players))]
-    same = position.start is self.start and position.komi == self.komi
+    same = position.setup is self.start and position.komi == self.komi
     follows = tuple(position.turns[:known]) == self.turns
     # After two passes in a row a tree ends, whereas here play may go on.
     return new if same and follows and alternating and position.passes < 2 else None
@@ -107,7 +107,7 @@ class Search:
 
     def extend(tree):
       self._memory = None  # the tree's arrays are handed on
-      return self._programs(position.rules).extend(tree, self._keys())
+      return self._programs(position.game).extend(tree, self._keys())
 
     trees = search_lib.timed(self._tree(position, player, allowed), extend, deadline)
     chunks = self.simulations // self.chunk if seconds is None else None
@@ -115,7 +115,7 @@ class Search:
       report = self._report(position, player, tree, tidy)
       if allowed is None:
         turns = tuple(position.turns)
-        self._memory = Memory(position.start, position.komi, turns, player, tree)
+        self._memory = Memory(position.setup, position.komi, turns, player, tree)
       yield report
       if report.visits >= MOST_VISITS:
         return
@@ -124,7 +124,7 @@ class Search:
     """The tree that holds what is known of the position, or a new one."""
     memory, self._memory = self._memory, None
     new = memory.turns_since(position, player) if memory and allowed is None else None
-    programs, mask = self._programs(position.rules), position.legal(player)
+    programs, mask = self._programs(position.game), position.legal(player)
     if new is None or not mask.any():
       mask = mask if allowed is None or not (mask & allowed).any() else mask & allowed
       return programs.start(_batch(position.state_for(player)), mask[None], self._keys())
@@ -143,7 +143,7 @@ class Search:
     return _compile(game, self.evaluator, self.rule, self.chunk, self.leaves, self.capacity)
 
   def warm(self, position):
-    programs, player = self._programs(position.rules), position.to_play
+    programs, player = self._programs(position.game), position.to_play
     for _ in self.consider(position, player, 0.0):
       pass
     action = np.array([position.pass_action], np.int32)
@@ -155,7 +155,7 @@ class Search:
   # ---- what the tree says ----
 
   def _report(self, position, player, tree, tidy):
-    facts = jax.device_get(self._programs(position.rules).facts(tree))
+    facts = jax.device_get(self._programs(position.game).facts(tree))
     visits, total, prior, child, value = facts
     means = total / np.maximum(visits[0], 1)
     order = sorted(
@@ -203,21 +203,21 @@ class Search:
 def _compile(game, evaluator, rule, chunk, leaves, capacity) -> Programs:
   assess = evaluator(game)
   root_of, expand = evaluators.make_root(game, assess), evaluators.make_expand(game, assess)
-  options = {'num_simulations': chunk, 'leaves': leaves, 'rule': rule}
+  options = {'num_simulations': chunk, 'num_parallel_leaves': leaves, 'selection': rule}
 
   def start(state, mask, keys):
     root = root_of(state, keys)
     root = dataclasses.replace(root, logits=jnp.where(mask, root.logits, -math.inf))
-    return rule.prepare(tree_lib.start(root, capacity=capacity), keys)
+    return rule.prepare(tree_lib.init(root, capacity=capacity), keys)
 
   def advance(tree, action, state, keys):
-    return search_lib.advance(tree, action, root_of(state, keys), keys, rule=rule)
+    return search_lib.advance(tree, action, root_of(state, keys), keys, selection=rule)
 
   def extend(tree, keys):
     return search_lib.extend(tree, expand, keys, **options)
 
   def facts(tree):
-    return tree.visits[0], tree.total[0, 0], tree.prior[0, 0], tree.child[0], tree.value[0]
+    return tree.visits[0], tree.value_sum[0, 0], tree.log_prior[0, 0], tree.child[0], tree.value[0]
 
   overwriting = jax.jit(extend, donate_argnums=0)
   return Programs(jax.jit(start), jax.jit(advance), overwriting, jax.jit(facts))
@@ -227,7 +227,7 @@ def _compile(game, evaluator, rule, chunk, leaves, capacity) -> Programs:
 def _compile_act(game, evaluator, rule, simulations, temperature) -> Act:
   assess = evaluator(game)
   root_of, expand = evaluators.make_root(game, assess), evaluators.make_expand(game, assess)
-  options = {'num_simulations': simulations, 'temperature': temperature, 'rule': rule}
+  options = {'num_simulations': simulations, 'temperature': temperature, 'selection': rule}
 
   def act(states, key):
     keys = search_lib.game_keys(key, states.komi)

@@ -11,7 +11,7 @@ from mcts.engines import Engine, clock
 from mcts.engines.players import check_size
 from mcts.go import handicap, notation
 from mcts.go.notation import COLOURS, WHITE, result, to_vertex
-from mcts.go.position import Illegal, Position
+from mcts.go.position import IllegalMove, Position
 from mcts.gtp import analysis
 from mcts.gtp.protocol import Command, Refusal, action_of, integer_of, number_of, player_of
 
@@ -106,7 +106,7 @@ class Session:
     player, action = player_of(player), action_of(vertex, self.position.size)
     try:
       self.position.play(player, action)
-    except Illegal:
+    except IllegalMove:
       raise Refusal('illegal move') from None
 
   def play_sequence(self, *words):
@@ -147,14 +147,15 @@ class Session:
 
   def showboard(self):
     turns = self.position.turns
-    return '\n' + notation.board(self.position.board, turns[-1].action if turns else None)
+    last = turns[-1].action if turns else None
+    return f'\n{notation.render(self.position.board, last)}\n'
 
   # ---- handicap ----
 
   def fixed_handicap(self, number):
     number = integer_of(number)
     self._need_empty()
-    if not 2 <= number <= handicap.most_fixed(self.position.size):
+    if not 2 <= number <= handicap.max_fixed(self.position.size):
       raise Refusal('invalid number of stones')
     return self._place(handicap.fixed(self.position.size, number))
 

@@ -13,11 +13,11 @@ import numpy as np
 from jax import Array, lax
 
 from mcts import search as search_lib
-from mcts.game import Game, beginnings
+from mcts.game import Game, initial_states
 from mcts.search import evaluators
 from mcts.search.evaluators import Evaluate
-from mcts.search.policies import Decision, Gumbel, Rule
-from mcts.search.simulate import fold
+from mcts.search.selection import PolicyOutput, SelectionPolicy
+from mcts.search.simulate import fold_in
 
 Player = Callable[[Any, Array], Array]
 
@@ -26,7 +26,7 @@ Player = Callable[[Any, Array], Array]
 
 def random(game: Game) -> Player:
   """Any legal move, with equal chances."""
-  return lambda states, keys: jax.vmap(evaluators.draw)(jax.vmap(game.legal)(states), keys)
+  return lambda states, keys: jax.vmap(evaluators.random_action)(jax.vmap(game.legal)(states), keys)
 
 
 def raw(game: Game, evaluate: Evaluate) -> Player:
@@ -34,39 +34,26 @@ def raw(game: Game, evaluate: Evaluate) -> Player:
   return lambda states, keys: evaluators.make_root(game, evaluate)(states, keys).logits.argmax(-1)
 
 
-def searcher(game: Game, evaluate: Evaluate, rule: Rule, simulations: int) -> Player:
+def searcher(
+  game: Game, evaluate: Evaluate, selection: SelectionPolicy, num_simulations: int
+) -> Player:
   """The move that a search chooses in the end, nothing drawn among the moves it prefers."""
-  decide = decider(game, evaluate, rule, simulations)
+  decide = decider(game, evaluate, selection, num_simulations)
   return lambda states, keys: decide(states, keys).action
 
 
 def decider(
-  game: Game, evaluate: Evaluate, rule: Rule, simulations: int
-) -> Callable[[Any, Array], Decision]:
+  game: Game, evaluate: Evaluate, selection: SelectionPolicy, num_simulations: int
+) -> Callable[[Any, Array], PolicyOutput]:
   """What such a search says, of states and keys."""
   root, expand = evaluators.make_root(game, evaluate), evaluators.make_expand(game, evaluate)
-  decide = search_lib.gumbel if isinstance(rule, Gumbel) else search_lib.puct
-  temperature = None if isinstance(rule, Gumbel) else 0.0
-  options: dict[str, Any] = {'num_simulations': simulations, 'rule': rule}
+  options: dict[str, Any] = {'num_simulations': num_simulations, 'selection': selection}
 
   def consider(states, keys):
-    roots = root(states, fold(keys, 0))
-    return decide(roots, expand, fold(keys, 1), temperature=temperature, **options)[0]
+    roots = root(states, fold_in(keys, 0))
+    return search_lib.puct(roots, expand, fold_in(keys, 1), temperature=0.0, **options)[0]
 
   return consider
-
-
-def rollout(game: Game, longest: int = 1000) -> Evaluate:
-  """All moves alike; the value is the outcome after random moves, 0 if there are too many."""
-  prior, choose = evaluators.uniform(game), random(game)
-
-  def assess(states, keys):
-    end = evaluators.play_out(game, lambda _, s, k: choose(s, k), states, keys, longest)
-    same = jax.vmap(game.to_play)(states) == jax.vmap(game.to_play)(end)
-    value = jax.vmap(game.value)(end) * jnp.where(same, 1.0, -1.0)
-    return prior(states, keys)[0], jnp.where(jax.vmap(game.done)(end), value, 0.0)
-
-  return assess
 
 
 # -------- pairs of games --------
@@ -77,8 +64,8 @@ def pairs(game: Game, players: tuple[Player, Player], keys: Array, opening: int)
 
   keys: typed, `[P]`. Both games of a pair begin with the same `opening` random moves.
   """
-  begin = _opening(game, fold(keys, 0), opening)
-  ends = _play(game, players, begin, fold(keys, 1))
+  begin = _opening(game, fold_in(keys, 0), opening)
+  ends = _play(game, players, begin, fold_in(keys, 1))
   mover = jax.vmap(game.to_play)(begin)
   sign = [jnp.where(jax.vmap(game.to_play)(end) == mover, 1.0, -1.0) for end in ends]
   values = [jax.vmap(game.value)(end) * sign for end, sign in zip(ends, sign, strict=True)]
@@ -86,10 +73,10 @@ def pairs(game: Game, players: tuple[Player, Player], keys: Array, opening: int)
 
 
 def _opening(game, keys, moves):
-  states = beginnings(game, keys.shape[0])
+  states = initial_states(game, keys.shape[0])
   choose = random(game)
   for i in range(moves):
-    states = jax.vmap(game.step)(states, choose(states, fold(keys, i)))
+    states = jax.vmap(game.step)(states, choose(states, fold_in(keys, i)))
   return states
 
 
@@ -107,7 +94,7 @@ def _play(game, players, begin, keys):
     turn, halves = carry
     moved = []
     for i, (player, half) in enumerate(zip(players, halves, strict=True)):
-      moved.append(jax.vmap(game.step)(half, player(half, fold(keys, 2 * turn + i))))
+      moved.append(jax.vmap(game.step)(half, player(half, fold_in(keys, 2 * turn + i))))
     return turn + 1, (moved[1], moved[0])
 
   turns, (a, b) = lax.while_loop(going, move, (jnp.int32(0), (begin, begin)))
@@ -137,7 +124,7 @@ def all_lines(game: Game, player: Player, side: int, width: int = 1024) -> Lines
   player is called from the host, so it had better be compiled.
   """
   step, branch, results = _programs(game)
-  states = beginnings(game, width)
+  states = initial_states(game, width)
   keys = jax.vmap(jax.random.key)(jnp.arange(width))
   alive, mover, total = jnp.arange(width) < 1, 0, np.zeros(3, int)
   while bool(alive.any()):

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mcts.engines import Engine
-from mcts.game import beginnings
+from mcts.game import initial_states
 from mcts.go import Go, playouts
-from mcts.go.position import rules
+from mcts.go.position import shared_game
 from mcts.match.referee import Game, Terms
 
 
 def openings(terms: Terms, pairs: Sequence[int]):
   """The states after the pairs' random openings `[P, ...]`, and int32 `[T, P]` the actions."""
-  game = rules(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  init = beginnings(game, len(pairs), terms.komi)
+  game = shared_game(terms.size, terms.superko, terms.suicide, terms.max_moves)
+  init = initial_states(game, len(pairs), terms.komi)
 
   opening = _programs(game).opening
   states, actions = init, []
@@ -44,7 +44,7 @@ def play(
 
   tell: is called after each turn with its number and how many games go on.
   """
-  game = rules(terms.size, terms.superko, terms.suicide, terms.max_moves)
+  game = shared_game(terms.size, terms.superko, terms.suicide, terms.max_moves)
   acts = [engine.act(game) for engine in players]
   begin, actions = openings(terms, pairs)
   groups = [begin, begin]  # the first player is black in the first group, white in the second

@@ -35,14 +35,14 @@ def test_the_record_packs_exactly(size, turns, seed):
   gone = random.integers(turns + 1, size=turns)
   low, high = packing.pack(jnp.asarray(point), jnp.asarray(gone))
   assert (low.shape, low.dtype) == ((turns,), jnp.uint16)
-  assert (high.shape, high.dtype) == ((packing.words,), jnp.uint32)
+  assert (high.shape, high.dtype) == ((packing.num_words,), jnp.uint32)
   for ours, expected in zip(packing.unpack(low, high), (point, gone), strict=True):
     np.testing.assert_array_equal(ours, expected)
 
 
 def test_keys_are_random_and_a_pass_has_none():
   for points in (4, 81, 361):
-    table = superko.keys(points).reshape(2, points + 1, 2)
+    table = superko.zobrist_keys(points).reshape(2, points + 1, 2)
     assert (table[:, -1] == 0).all()
     stones = table[:, :-1].reshape(-1, 2)
     assert len(np.unique(stones, axis=0)) == len(stones)
@@ -55,7 +55,7 @@ def test_a_position_s_hash_is_the_sum_of_its_stones_keys():
   states, _, facts = played(5)
   states = jax.tree.map(lambda x: x[0], states)
   hashes = jax.vmap(game.position_hash)(states)
-  table = superko.keys(25).reshape(2, 26, 2)[:, :-1]
+  table = superko.zobrist_keys(25).reshape(2, 26, 2)[:, :-1]
   for t in (0, 7, 30):
     board = facts['board'][0, t].reshape(-1)
     expected = table[0][board > 0].sum(0, np.uint32) + table[1][board < 0].sum(0, np.uint32)
@@ -131,7 +131,7 @@ def test_a_state_returns_from_its_node(size, options):
     np.testing.assert_array_equal(legal, facts['legal'][g][ends])
     np.testing.assert_array_equal(planes, facts['observe'][g][ends])
     np.testing.assert_array_equal(np.sign(unpacked.chains), np.sign(game_states.chains[ends]))
-    for name in ('record', 'record_high', 'count', 'passes', 'komi'):
+    for name in ('record', 'record_high', 'num_entries', 'passes', 'komi'):
       np.testing.assert_array_equal(getattr(unpacked, name), getattr(game_states, name)[ends])
 
 
@@ -190,3 +190,21 @@ def test_replay_tells_legal_moves_from_illegal():
   state, legal = game.replay(game.init(), jnp.array([0, 1, 4]), jnp.array([0, 0, 1]))
   assert legal.all()
   assert game.board(state).tolist() == [[1, 1, 0], [0, -1, 0], [0, 0, 0]]
+
+
+# -------- text --------
+
+
+def test_a_state_is_rendered_with_its_last_move():
+  game = Go(3)
+  state = game.init()
+  assert '(' not in game.render(state)
+  for action in (4, 2):
+    state = game.step(state, jnp.int32(action))
+  assert jax.device_get(state).chains[4] > 0
+  assert game.render(jax.device_get(state)) == (
+    '   A B C\n 3 . .(O)3\n 2 . X . 2\n 1 . . . 1\n   A B C'
+  )
+  passed = game.step(state, jnp.int32(9))
+  assert '(' not in game.render(passed)
+  assert (game.max_length, game.action_name(2)) == (18, 'C3')

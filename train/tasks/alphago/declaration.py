@@ -6,12 +6,12 @@ TASKS = {
   'go_policy': Declaration(task='train.tasks.alphago.policy:GoPolicy', metric='test/accuracy'),
   'go_value': Declaration(
     task='train.tasks.alphago.value:GoValue',
-    free=('task.policy', 'task.rollout', 'task.mixing'),
+    free=('task.engine',),
     metric='test/squared_error',
   ),
-  'go_value_play': Declaration(
-    task='train.tasks.alphago.value_selfplay:GoValuePlay',
-    free=('task.policy', 'task.rollout', 'task.mixing'),
+  'go_value_selfplay': Declaration(
+    task='train.tasks.alphago.value_selfplay:GoValueSelfPlay',
+    free=('task.engine',),
     metric='test/squared_error',
   ),
   'go_reinforce': Declaration(

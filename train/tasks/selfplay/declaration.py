@@ -5,7 +5,7 @@ from train.cli.options import Declaration
 TASKS = {
   'selfplay': Declaration(
     task='train.tasks.selfplay.task:SelfPlayTask',
-    free=('task.shown', 'task.solved', 'task.parts'),
+    free=('task.evaluation',),
     metric='random/share',
   )
 }
