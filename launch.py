@@ -205,16 +205,15 @@ def play(overrides: dict[str, str]) -> None:
   from mcts import engines
   from mcts.gtp import server
 
-  rules: dict[str, Any] = {name: FLAGS[name].value for name in ('komi', 'superko', 'suicide')}
   options = {'seed': FLAGS.seed, **search_options()}
   with config_lib.user_errors():
     if workdir:
       from train import play as play_lib
 
-      engine: engines.Engine = play_lib.engine(workdir, step, **options)
+      engine: engines.Engine = play_lib.load_engine(workdir, step, **options)
     else:
       engine = engines.make(FLAGS.engine, **options)
-    server.play(engine, **rules, size=board_size(engine), resign=FLAGS.resign)
+    server.play(engine, rule_set(engine.sizes), resign_threshold=FLAGS.resign)
 
 
 def match(overrides: dict[str, str]) -> None:
@@ -226,30 +225,35 @@ def match(overrides: dict[str, str]) -> None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
   sprt = arguments.elo_bounds(FLAGS.sprt)
   start()
+  from mcts.engines import clock
   from mcts.match import arena
+  from mcts.match.terms import MatchTerms, Openings, TimeLimits
   from train import play as play_lib
 
-  names = ('games', 'size', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')
-  terms: dict[str, Any] = {name: FLAGS[name].value for name in names}
   with config_lib.user_errors():
     workdir = FLAGS.workdir[0] if FLAGS.workdir else None
-    first, second = (play_lib.player(x, **search_options()) for x in (FLAGS.first, FLAGS.second))
-    terms['size'] = board_size(first, second)
-    arena.match(first, second, **terms, sprt=sprt, workdir=workdir, **search_options())
+    specs = (FLAGS.first, FLAGS.second)
+    first, second = (play_lib.contestant(spec, **search_options()) for spec in specs)
+    terms = MatchTerms(
+      rule_set(first.sizes, second.sizes),
+      Openings(FLAGS.opening, FLAGS.seed),
+      TimeLimits(clock.parse(FLAGS.time), FLAGS.timeout),
+    )
+    arena.match(first, second, terms, num_games=FLAGS.games, sprt=sprt, workdir=workdir)
 
 
-def board_size(*players: Any) -> int:
-  """As --size says; unless it does, one that all players know."""
-  from mcts.go import SIZES
+def rule_set(*sizes: Collection[int]) -> Any:
+  """Returns the rules that the flags say, on a board of --size or else of a size in all `sizes`."""
+  from mcts.engines import RuleSet
 
-  known = set(SIZES).intersection(*(getattr(player, 'sizes', SIZES) for player in players))
-  if FLAGS['size'].present or FLAGS.size in known:
-    return FLAGS.size
-  return max(known, default=FLAGS.size)
+  known = set(sizes[0]).intersection(*sizes)
+  given = FLAGS['size'].present or FLAGS.size in known
+  size = FLAGS.size if given else max(known, default=FLAGS.size)
+  return RuleSet(size, FLAGS.komi, FLAGS.superko, FLAGS.suicide)
 
 
 def search_options() -> dict[str, Any]:
-  return {'simulations': FLAGS.simulations, 'leaves': FLAGS.leaves}
+  return {'num_simulations': FLAGS.simulations, 'num_parallel_leaves': FLAGS.leaves}
 
 
 def summary(overrides: dict[str, str]) -> None:

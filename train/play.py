@@ -1,49 +1,63 @@
-"""Go engines of runs: what the verbs play and match make of a workdir."""
+"""Opens a run as a Go engine, for the verbs play and match."""
 
 import os
 from typing import Any
 
-from mcts.engines import Engine, Search
+from mcts.engines import SearchEngine
 from mcts.go import Go
-from mcts.match import arena
+from mcts.match import contestants
+from mcts.match.contestants import Contestant, EngineContestant
 from mcts.search.evaluators import Evaluate
 from train.config import UserError
 
 
-def engine(workdir: str, step: int | str = 'latest', **options: Any) -> Search:
-  """A search with the network of a run; options as for `Search`.
+def load_engine(workdir: str, step: int | str = 'latest', **options: Any) -> SearchEngine:
+  """Returns an engine that searches with the network of a run.
 
-  Raises UserError for a run whose task knows no Go.
+  Args:
+    workdir: of a run whose task has learnt Go; the engine plays on boards of its size, under
+      whatever other rules.
+    step: the checkpoint, 'latest', 'best' or a number.
+    **options: of `SearchEngine`.
+
+  Raises:
+    UserError: for a run of another game or task.
   """
-  from train import verbs  # all tasks: not for a match without runs
+  from train import verbs  # which imports all tasks: not for a match without runs
 
   run = verbs.load_run(workdir, step)
   run.task.close()
   task: Any = run.task
-  game: Any = getattr(task, 'game', None)
+  game = getattr(task, 'game', None)
   plays_go = isinstance(game, Go)
   if not plays_go:
     name = run.config['task']['name']
     raise UserError(f'{workdir}: a run of task {name}; to play, it must be of one that learns Go')
 
-  def evaluator(other: Go) -> Evaluate:
-    return task.evaluator(run.variables, other)
+  def evaluator(game: Go) -> Evaluate:
+    return task.evaluator(run.variables, game)
 
   name = os.path.basename(os.path.normpath(workdir))
-  return Search(evaluator, name, sizes=(game.size,), **options)
+  return SearchEngine(evaluator, name, sizes=(game.size,), **options)
 
 
-def player(spec: str, **options: Any) -> str | Engine:
-  """The engine of 'WORKDIR', 'WORKDIR:400' or 'WORKDIR:simulations=400'; what is no run, as it is.
+def contestant(spec: str, **options: Any) -> Contestant:
+  """Returns the contestant of 'WORKDIR', 'WORKDIR:400' or 'WORKDIR:num_simulations=400'.
 
-  options: for the engine, unless the text says otherwise.
+  Args:
+    spec: a run's folder, or whatever else `contestants.from_spec` takes.
+    **options: for an engine, unless the text says otherwise.
+
+  Raises:
+    UserError: for a run that cannot play Go, and for options that an engine does not have.
+    ValueError: for what is neither a run, an engine nor a program.
   """
   workdir, _, text = spec.partition(':')
   if not os.path.exists(os.path.join(workdir, 'config.json')):
-    return spec
+    return contestants.from_spec(spec, **options)
   try:
-    made = engine(workdir, **{**options, **arena.options_of(spec, text)})
+    engine = load_engine(workdir, **{**options, **contestants.parse_options(spec, text)})
   except TypeError as error:
     raise UserError(f'player {spec!r}: {error}') from error
-  made.name = spec
-  return made
+  engine.name = spec
+  return EngineContestant(engine)

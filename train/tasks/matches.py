@@ -12,11 +12,11 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from data import spec
+from mcts.engines import Player, players
 from mcts.game import Game
 from mcts.games import connect_four_solver as solver
 from mcts.go import Go, playouts
-from mcts.match import duel, elo
-from mcts.match.duel import Player
+from mcts.match import batch, elo, exhaustive
 from mcts.search import evaluators
 from mcts.search.policies import Puct
 from train import config as config_lib
@@ -35,18 +35,18 @@ def random(game: Game) -> Player:
   """Any legal move; of Go, whose random games would not end otherwise, none into an own eye."""
   if isinstance(game, Go):
     return functools.partial(playouts.random_moves, game)
-  return duel.random(game)
+  return players.random_player(game)
 
 
 def uniform(game: Game, simulations: int = 50) -> Player:
   """A search that knows the rules alone."""
-  return duel.searcher(game, evaluators.uniform(game), Puct(ties='random'), simulations)
+  return players.search_player(game, evaluators.uniform(game), Puct(ties='random'), simulations)
 
 
 def rollout(game: Game, simulations: int = 50) -> Player:
   """A search whose leaves are played out at random; of Go as the engine of that name does it."""
-  evaluate = playouts.rollout(game) if isinstance(game, Go) else duel.rollout(game)
-  return duel.searcher(game, evaluate, Puct(ties='random'), simulations)
+  evaluate = playouts.rollout(game) if isinstance(game, Go) else players.rollout(game)
+  return players.search_player(game, evaluate, Puct(ties='random'), simulations)
 
 
 ANCHORS: Mapping[str, Callable[..., Player]] = {
@@ -67,7 +67,7 @@ def anchor(game: Game, text: str) -> Player:
 
 
 class Match:
-  """Pairs of games, both colours, of the network against another player: see `duel.pairs`.
+  """Pairs of games, both colours, of the network against another player: see `batch.play_pairs`.
 
   first, second: of variables to players; those of `second` may be () for one that needs none.
   """
@@ -78,7 +78,7 @@ class Match:
     whole = PartitionSpec()
 
     def play(keys, ours, theirs):
-      return duel.pairs(game, (first(ours), second(theirs)), keys, opening)
+      return batch.play_pairs(game, (first(ours), second(theirs)), keys, opening)
 
     on_devices = jax.shard_map(
       play, mesh=mesh, in_specs=(spread, whole, whole), out_specs=spread, check_vma=False
@@ -116,7 +116,7 @@ def lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]]:
 
   def evaluate(variables: Variables) -> dict[str, float]:
     player = functools.partial(choose, variables)
-    first, second = (duel.all_lines(game, player, side) for side in (0, 1))
+    first, second = (exhaustive.count_outcomes(game, player, side) for side in (0, 1))
     return {
       'losses': float(first.losses + second.losses),
       'losses_as_first': float(first.losses),

@@ -15,8 +15,8 @@ import models
 import models.summary
 from data import spec
 from data.selfplay import SelfPlayData
+from mcts.engines import Player, players
 from mcts.game import Game
-from mcts.match import duel
 from mcts.search import evaluators
 from mcts.search.evaluators import Evaluate
 from mcts.search.policies import Decision, Gumbel, Puct, Rule
@@ -244,18 +244,18 @@ class SelfPlayTask:
     """game: one with other rules than in training, on the same board."""
     return evaluators.network(game or self.game, functools.partial(self.apply, variables))
 
-  def player(self, variables: Variables) -> duel.Player:
+  def player(self, variables: Variables) -> Player:
     """As in matches: it searches, and draws nothing."""
     decide = self.decider(variables)
     return lambda states, keys: decide(states, keys).action
 
   def decider(self, variables: Variables) -> Callable[[Any, Array], Decision]:
     rule, simulations = quiet(self.rule), self.match_simulations
-    return duel.decider(self.game, self.evaluator(variables), rule, simulations)
+    return players.search_decider(self.game, self.evaluator(variables), rule, simulations)
 
-  def raw(self, variables: Variables) -> duel.Player:
+  def raw(self, variables: Variables) -> Player:
     """The network without search."""
-    return duel.raw(self.game, self.evaluator(variables))
+    return players.policy_player(self.game, self.evaluator(variables))
 
   # -------- evaluations --------
 
@@ -321,7 +321,7 @@ class SelfPlayTask:
     return {**preview.files(self.game, game), **preview.map_of(self.game, np.asarray(first))}
 
 
-def _always(player: duel.Player) -> matches.Maker:
+def _always(player: Player) -> matches.Maker:
   return lambda variables: player
 
 
