@@ -41,32 +41,32 @@ def one_line(error: Exception) -> str:
 
 
 def protocol_version(session: Session) -> str:
-  """`protocol_version`: returns the version of GTP."""
+  """Returns the version of GTP (`protocol_version`)."""
   return '2'
 
 
 def name(session: Session) -> str:
-  """`name`: returns the name of the program and of its engine."""
+  """Returns the name of the program and of its engine (`name`)."""
   return f'breakthroughs {session.engine.name}'
 
 
 def version(session: Session) -> str:
-  """`version`: returns the version of the program."""
+  """Returns the version of the program (`version`)."""
   return VERSION
 
 
 def known_command(session: Session, command: str = '', *_: str) -> str:
-  """`known_command NAME`: returns 'true' or 'false'."""
+  """Returns 'true' or 'false' (`known_command NAME`)."""
   return 'true' if command in COMMANDS else 'false'
 
 
 def list_commands(session: Session) -> str:
-  """`list_commands`: returns all commands, one a line."""
+  """Returns all commands, one a line (`list_commands`)."""
   return '\n'.join(COMMANDS)
 
 
 def close(session: Session) -> None:
-  """`quit`: ends the session after the response."""
+  """Ends the session after the response (`quit`)."""
   session.closed = True
 
 

@@ -13,24 +13,24 @@ from mcts.gtp.session import Session
 
 
 def analyze_commands(session: Session) -> str:
-  """`gogui-analyze_commands`: returns the commands whose responses GoGui can draw."""
+  """Returns the commands whose responses GoGui can draw (`gogui-analyze_commands`)."""
   return '\n'.join(analysis.GOGUI_COMMANDS)
 
 
 def visit_shares(session: Session) -> str:
-  """`visit_shares`: returns each point's share of the search's visits, for GoGui's dboard."""
+  """Returns each point's share of the search's visits, for GoGui's dboard (`visit_shares`)."""
   found = session.analyze(session.position.to_play)
   return analysis.visit_shares(found, session.position.size)
 
 
 def principal_variation(session: Session) -> str:
-  """`principal_variation`: returns the best line, for GoGui's gfx."""
+  """Returns the best line, for GoGui's gfx (`principal_variation`)."""
   player = session.position.to_play
   return analysis.variation(session.analyze(player), session.position.size, player)
 
 
 def area(session: Session) -> str:
-  """`area`: returns whose area each point is, for GoGui's dboard."""
+  """Returns whose area each point is, for GoGui's dboard (`area`)."""
   return analysis.grid(session.position.view.owner)
 
 
@@ -38,22 +38,22 @@ def area(session: Session) -> str:
 
 
 def lz_analyze(session: Session, *words: str) -> Generator[str]:
-  """`lz-analyze ...` (Leela Zero): returns lines about the candidates while the engine searches."""
+  """Returns lines about the candidates while the engine searches (`lz-analyze ...`, Leela Zero)."""
   return _stream(session, words, analysis.lz_line, play=False)
 
 
 def kata_analyze(session: Session, *words: str) -> Generator[str]:
-  """`kata-analyze ...` (KataGo): returns the same in KataGo's format."""
+  """Returns lines as `lz-analyze`, in KataGo's format (`kata-analyze ...`, KataGo)."""
   return _stream(session, words, analysis.kata_line, play=False)
 
 
 def lz_genmove_analyze(session: Session, *words: str) -> Generator[str]:
-  """`lz-genmove_analyze ...`: returns lines as `lz-analyze`, and then the move that it plays."""
+  """Returns lines as `lz-analyze`, and then the move that it plays (`lz-genmove_analyze ...`)."""
   return _stream(session, words, analysis.lz_line, play=True)
 
 
 def kata_genmove_analyze(session: Session, *words: str) -> Generator[str]:
-  """`kata-genmove_analyze ...`: returns lines as `kata-analyze`, and then the move."""
+  """Returns lines as `kata-analyze`, and then the move (`kata-genmove_analyze ...`)."""
   return _stream(session, words, analysis.kata_line, play=True)
 
 

@@ -16,35 +16,35 @@ from mcts.gtp.session import Session
 
 
 def boardsize(session: Session, size: str) -> None:
-  """`boardsize N`: begins a new game on a board of that size."""
+  """Begins a new game on a board of size N (`boardsize N`)."""
   number = to_int(size)
   _check_size(session, number)
   session.begin(session.empty_position(number, session.position.komi))
 
 
 def query_boardsize(session: Session) -> str:
-  """`query_boardsize` (GNU Go): returns the size of the board."""
+  """Returns the size of the board (`query_boardsize`, GNU Go)."""
   return str(session.position.size)
 
 
 def clear_board(session: Session) -> None:
-  """`clear_board`: begins a new game."""
+  """Begins a new game (`clear_board`)."""
   session.position.clear()
   session.reset_clocks()
 
 
 def komi(session: Session, points: str) -> None:
-  """`komi POINTS`: changes the komi."""
+  """Changes the komi (`komi POINTS`)."""
   session.position.set_komi(to_float(points))
 
 
 def get_komi(session: Session) -> str:
-  """`get_komi` (GNU Go): returns the komi."""
+  """Returns the komi (`get_komi`, GNU Go)."""
   return f'{session.position.komi:g}'
 
 
 def fixed_handicap(session: Session, number: str) -> str:
-  """`fixed_handicap N`: places stones as section 4.1.1 says; returns their vertices."""
+  """Places stones as section 4.1.1 says; returns their vertices (`fixed_handicap N`)."""
   stones, size = to_int(number), session.position.size
   _check_empty(session)
   if not 2 <= stones <= handicap.most_fixed(size):
@@ -53,7 +53,7 @@ def fixed_handicap(session: Session, number: str) -> str:
 
 
 def place_free_handicap(session: Session, number: str) -> str:
-  """`place_free_handicap N` (section 4.1.2): places stones; returns their vertices."""
+  """Places stones; returns their vertices (`place_free_handicap N`, section 4.1.2)."""
   stones, size = to_int(number), session.position.size
   _check_empty(session)
   if not 2 <= stones < size * size:
@@ -62,7 +62,7 @@ def place_free_handicap(session: Session, number: str) -> str:
 
 
 def set_free_handicap(session: Session, *vertices: str) -> None:
-  """`set_free_handicap VERTEX ...` (section 4.1.2): places stones where the controller says."""
+  """Places stones where the controller says (`set_free_handicap VERTEX ...`, section 4.1.2)."""
   _check_empty(session)
   size = session.position.size
   points = [to_action(text, size, 'bad vertex list') for text in vertices]
@@ -97,7 +97,7 @@ def _vertices(session, actions):
 
 
 def play(session: Session, player: str, vertex: str) -> None:
-  """`play COLOUR VERTEX`: plays a move, whoever moved last."""
+  """Plays a move, whoever moved last (`play COLOUR VERTEX`)."""
   colour, action = to_player(player), to_action(vertex, session.position.size)
   try:
     session.position.play(colour, action)
@@ -106,7 +106,7 @@ def play(session: Session, player: str, vertex: str) -> None:
 
 
 def play_sequence(session: Session, *words: str) -> None:
-  """`gogui-play_sequence COLOUR VERTEX ...` (GoGui): plays all of the moves, or none."""
+  """Plays all of the moves, or none (`gogui-play_sequence COLOUR VERTEX ...`, GoGui)."""
   if len(words) % 2:
     raise CommandFailure('syntax error')
   played = len(session.position.turns)
@@ -120,29 +120,29 @@ def play_sequence(session: Session, *words: str) -> None:
 
 
 def genmove(session: Session, player: str) -> str:
-  """`genmove COLOUR`: plays the engine's move; returns its vertex or 'resign'."""
+  """Plays the engine's move; returns its vertex or 'resign' (`genmove COLOUR`)."""
   return session.generate(to_player(player))
 
 
 def genmove_cleanup(session: Session, player: str) -> str:
-  """`kgs-genmove_cleanup COLOUR` (KGS): as `genmove`, with dead stones captured before a pass."""
+  """Plays the engine's move, dead stones captured before a pass (`kgs-genmove_cleanup`, KGS)."""
   return session.generate(to_player(player), cleanup=True)
 
 
 def undo(session: Session) -> None:
-  """`undo`: takes the last move back."""
+  """Takes the last move back (`undo`)."""
   if not session.position.turns:
     raise CommandFailure('cannot undo')
   session.position.undo()
 
 
 def all_legal(session: Session, player: str) -> str:
-  """`all_legal COLOUR` (GNU Go): returns the legal points of a player."""
+  """Returns the legal points of a player (`all_legal COLOUR`, GNU Go)."""
   return _vertices(session, np.flatnonzero(session.position.legal(to_player(player))[:-1]))
 
 
 def is_legal(session: Session, player: str, vertex: str) -> str:
-  """`is_legal COLOUR VERTEX` (GNU Go): returns '1' for a legal move, '0' for another."""
+  """Returns '1' for a legal move, '0' for another (`is_legal COLOUR VERTEX`, GNU Go)."""
   colour, action = to_player(player), to_action(vertex, session.position.size)
   return str(int(session.position.legal(colour)[action]))
 
@@ -151,13 +151,13 @@ def is_legal(session: Session, player: str, vertex: str) -> str:
 
 
 def time_settings(session: Session, main: str, period: str, stones: str) -> None:
-  """`time_settings MAIN PERIOD STONES` (section 4.2): sets both clocks."""
+  """Sets both clocks (`time_settings MAIN PERIOD STONES`, section 4.2)."""
   numbers = to_float(main, 0), to_float(period, 0)
   session.set_time_control(clock.from_time_settings(*numbers, to_int(stones)))
 
 
 def kgs_time_settings(session: Session, kind: str, *numbers: str) -> None:
-  """`kgs-time_settings KIND ...` (KGS): sets both clocks, byo-yomi among them."""
+  """Sets both clocks, byo-yomi among them (`kgs-time_settings KIND ...`, KGS)."""
   try:
     control = clock.from_kgs_time_settings(kind, *(to_float(text, 0) for text in numbers))
   except ValueError:
@@ -166,17 +166,17 @@ def kgs_time_settings(session: Session, kind: str, *numbers: str) -> None:
 
 
 def time_left(session: Session, player: str, seconds: str, stones: str) -> None:
-  """`time_left COLOUR SECONDS STONES` (section 4.2): corrects a clock."""
+  """Corrects a clock (`time_left COLOUR SECONDS STONES`, section 4.2)."""
   session.clocks[to_player(player)].correct(to_float(seconds), to_int(stones))
 
 
 def final_score(session: Session) -> str:
-  """`final_score`: returns the score by area, such as 'B+3.5', with all stones alive."""
+  """Returns the score by area, such as 'B+3.5', with all stones alive (`final_score`)."""
   return result(session.position.score)
 
 
 def final_status_list(session: Session, status: str) -> str:
-  """`final_status_list STATUS`: returns the vertices of the chains with it, a chain a line.
+  """Returns the chains of a status, the vertices of one a line (`final_status_list STATUS`).
 
   All stones count as alive as long as they stand: what is dead has to be captured.
   """
@@ -193,7 +193,7 @@ def final_status_list(session: Session, status: str) -> str:
 
 
 def loadsgf(session: Session, path: str, move: str = '') -> str:
-  """`loadsgf FILE [N]`: sets up the position before move N of the main line, or at its end.
+  """Sets up the position before move N of the main line, or at its end (`loadsgf FILE [N]`).
 
   Returns the colour to play (as GNU Go does; the standard has an empty response).
   """
@@ -215,11 +215,11 @@ def loadsgf(session: Session, path: str, move: str = '') -> str:
 
 
 def reg_genmove(session: Session, player: str) -> str:
-  """`reg_genmove COLOUR`: returns the engine's move without playing it, whatever the clock."""
+  """Returns the engine's move without playing it, whatever the clock (`reg_genmove COLOUR`)."""
   return session.vertex_of(session.analyze(to_player(player)))
 
 
 def showboard(session: Session) -> str:
-  """`showboard`: returns the board as text."""
+  """Returns the board as text (`showboard`)."""
   turns = session.position.turns
   return '\n' + notation.board(session.position.board, turns[-1].action if turns else None)

@@ -85,7 +85,8 @@ class _Run:
       result = self._result(sprt)
       if result.test and result.test.decision:
         break
-    self._write('match.json', json.dumps(result.as_json(), indent=1) + '\n')
+    if self.workdir:
+      _write(self.workdir, 'match.json', json.dumps(result.as_json(), indent=1) + '\n')
     self.log(result.summary())
     return result
 
@@ -126,7 +127,8 @@ class _Run:
 
   def _add(self, game):
     self.games.append(game)
-    self._write(f'{game.number:05}.sgf', game.to_sgf(self.names, self.terms))
+    if self.workdir:
+      _write(self.workdir, f'{game.number:05}.sgf', game.to_sgf(self.names, self.terms))
     count, total = len(self.games), 2 * self.num_pairs
     black, white = self.names[game.black], self.names[1 - game.black]
     line = f'game {count} of {total}: {black} - {white} {game.result}, {len(game.moves)} moves'
@@ -135,8 +137,8 @@ class _Run:
       line += f', {each * (total - count):.0f} s left'
     self.log(line + (f' ({game.fault})' if game.fault else ''))
 
-  def _write(self, name, text):
-    if self.workdir:
-      os.makedirs(self.workdir, exist_ok=True)
-      with open(os.path.join(self.workdir, name), 'w', encoding='utf-8') as file:
-        file.write(text)
+
+def _write(folder, name, text):
+  os.makedirs(folder, exist_ok=True)
+  with open(os.path.join(folder, name), 'w', encoding='utf-8') as file:
+    file.write(text)
