@@ -2,9 +2,9 @@
 
 A step is one move of one game: the mask of legal moves, an action drawn from it uniformly, the
 move, the outcome, and a new game where one has ended. Ours and pgx run in both ways in which a
-program can use a CPU's cores: XLA's threads over one batch, and one device a core with its part of
-the batch; the better one counts. Ours forbids superko in the mask, the
-others only the simple ko. OpenSpiel's C++ is driven move by move from Python, on one core.
+program can use a CPU's cores: XLA's threads over one batch, and one device for each core with its
+part of the batch; the faster one counts. Ours forbids superko in the mask, the others only the
+simple ko. OpenSpiel's C++ is driven move by move from Python, on one core.
 """
 
 import argparse
@@ -16,14 +16,14 @@ import statistics
 from benchmarks import turns
 from train.runtime import host
 
-WARM = 64  # games that are played until they differ; then copied to fill a batch
+WARM_UP_GAMES = 64  # played until they differ, and then copied to fill a batch
 
 
 # -------- engines --------
 
 
 def ours(size):
-  """(init, step) of one game: step(state, key) -> state, its bytes."""
+  """Returns (init, step) of one game of ours: step(state, key) -> (state, outcome)."""
   import jax
   import jax.numpy as jnp
 
@@ -41,6 +41,7 @@ def ours(size):
 
 
 def pgx(size):
+  """Returns (init, step) of one game of pgx's."""
   import jax
   import pgx
   from pgx.experimental import auto_reset
@@ -56,6 +57,7 @@ def pgx(size):
 
 
 def choose(mask, key):
+  """Returns a legal action drawn uniformly from the mask `[A]`."""
   import jax
   import jax.numpy as jnp
 
@@ -64,7 +66,7 @@ def choose(mask, key):
 
 
 def make_burst(engine, size, batch):
-  """A function (calls) that plays, and the steps of a call and the bytes of a state."""
+  """Returns (burst, steps of a call, bytes of a state); burst(calls) plays and waits."""
   name, _, form = engine.partition('-')
   if name == 'openspiel':
     return openspiel(size)
@@ -82,28 +84,28 @@ def make_burst(engine, size, batch):
     states, outcomes = jax.lax.scan(turn, states, jax.random.split(key, length))
     return states, outcomes.sum(0)
 
-  games = jax.tree.map(lambda x: jnp.repeat(x[None], min(WARM, batch), 0), state)
+  games = jax.tree.map(lambda x: jnp.repeat(x[None], min(WARM_UP_GAMES, batch), 0), state)
   games, _ = jax.jit(functools.partial(play, size * size))(games, jax.random.key(1))
   games = jax.tree.map(
-    lambda x: jnp.tile(x, (-(-batch // WARM), *[1] * (x.ndim - 1)))[:batch], games
+    lambda x: jnp.tile(x, (-(-batch // WARM_UP_GAMES), *[1] * (x.ndim - 1)))[:batch], games
   )
   length = max(1, {'ours': 2**16, 'pgx': 2**19 // size**2}[name] // batch // 4)
   run = functools.partial(play, length)
   if form == 'devices':
     run, games = spread(run, games)
-  run, box = jax.jit(run, donate_argnums=0), [games, jax.random.key(2)]
+  compiled, box = jax.jit(run, donate_argnums=0), [games, jax.random.key(2)]
 
   def burst(calls):
     for _ in range(calls):
       box[1], key = jax.random.split(box[1])
-      box[0], outcome = run(box[0], key)
+      box[0], outcome = compiled(box[0], key)
     jax.block_until_ready((box[0], outcome))
 
   return burst, length * batch, sum(x.nbytes for x in jax.tree.leaves(state))
 
 
 def spread(run, games):
-  """`run(games, key, *shared)` of one part of the batch on each device, with keys of its own."""
+  """Returns run(games, key, *shared) with a part of the batch on each device, and the games there."""
   import jax
   from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -125,6 +127,7 @@ def spread(run, games):
 
 
 def openspiel(size):
+  """Returns the same as `make_burst`, of OpenSpiel's game driven from Python."""
   import random
 
   import pyspiel
@@ -150,6 +153,7 @@ def work(engine, size, batch):
 
 
 def start(engine, size, batch):
+  """Returns a worker process that plays with one engine when its turn comes."""
   environment = {}
   if engine.endswith('-devices'):
     flags = os.environ.get('XLA_FLAGS', '')
@@ -158,6 +162,7 @@ def start(engine, size, batch):
 
 
 def engines():
+  """Returns the engines that are installed, in both forms where the device is a CPU."""
   forms = ['threads'] if host.accelerator() else ['threads', 'devices']
   names = ['ours'] + ['pgx'] * bool(importlib.util.find_spec('pgx'))
   found = [f'{name}-{form}' for name in names for form in forms]
@@ -165,10 +170,11 @@ def engines():
 
 
 def measure(size, batch, rounds, seconds):
-  """Rows of the table, of which ratios are ours to theirs in steps a second."""
+  """Returns the table's rows; a ratio is our steps per second divided by the engine's."""
   workers = [start(engine, size, batch) for engine in engines()]
   times, rows = turns.measure(workers, rounds, seconds), []
   ours = turns.fastest(times, 'ours')
+  assert ours is not None, 'engines() begins with ours'
   best = [turns.fastest(times, name) for name in ('ours', 'pgx', 'openspiel')]
   for worker in workers:
     calls, (steps, nbytes) = times[worker.engine], worker.about.values()

@@ -1,7 +1,7 @@
-"""The symmetries of boards: of planes, actions and policies; the eight of a square above all.
+"""Symmetries of boards, which act on planes, actions and policies; the dihedral group of a square.
 
-Symmetry k in [0, 8) is a turn by k % 4 quarter turns counterclockwise (as `numpy.rot90`), after
-which k >= 4 mirrors left and right. k may be an array under `jax.vmap`: all of it is one gather.
+Element k in [0, 8) rotates by k % 4 quarter turns counterclockwise (as `numpy.rot90`) and then, for
+k >= 4, mirrors left and right. k may be traced: a transformation is one gather.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ INVERSES = (0, 3, 2, 1, 4, 5, 6, 7)  # the mirrored ones undo themselves
 
 
 def inverse(k):
-  """The symmetry that undoes k."""
+  """Returns the element that undoes k."""
   return jnp.asarray(INVERSES, jnp.int32)[k]
 
 
 @functools.cache
 def _sources(size: int) -> np.ndarray:
-  """`[8, size^2]`: the point that each point of the transformed board comes from."""
+  """Returns int32 `[8, size^2]`: the point that each point of the transformed board comes from."""
   points = np.arange(size * size, dtype=np.int32).reshape(size, size)
-  turned = [np.rot90(points, k) for k in range(4)]
-  return np.stack([x.ravel() for x in (*turned, *(x[:, ::-1] for x in turned))])
+  rotated = [np.rot90(points, k) for k in range(4)]
+  return np.stack([x.ravel() for x in (*rotated, *(x[:, ::-1] for x in rotated))])
 
 
 def board(x: Array, k) -> Array:
-  """A board or planes `[N, N, ...]`, transformed by k."""
+  """Returns a board or planes `[N, N, ...]`, transformed by k. Raises ValueError if not square."""
   size = x.shape[0]
   if x.ndim < 2 or x.shape[1] != size:
     raise ValueError(f'a board of shape {x.shape}: must be square, [N, N, ...]')
@@ -40,28 +40,33 @@ def board(x: Array, k) -> Array:
 
 
 def policy(p: Array, k) -> Array:
-  """Probabilities, logits or a mask `[N^2 + 1]` over the points and the pass, transformed by k.
+  """Returns probabilities, logits or a mask over actions, transformed by k.
 
-  Without the pass, `[N^2]`, likewise.
+  Args:
+    p: `[N^2 + 1]` over the points and the pass, or `[N^2]` over the points.
+    k: the element.
+
+  Raises:
+    ValueError: p has another length.
   """
   points = _points(p.shape[-1])
-  turned = p[: points[0]][jnp.asarray(_sources(points[1]))[k]]
-  return jnp.concatenate([turned, p[points[0] :]])
+  transformed = p[: points[0]][jnp.asarray(_sources(points[1]))[k]]
+  return jnp.concatenate([transformed, p[points[0] :]])
 
 
 def action(a: Array, k, size: int) -> Array:
-  """Where the action (a point, or the pass size^2) lies on the board transformed by k."""
+  """Returns where an action (a point, or the pass size^2) lies on the board transformed by k."""
   back = jnp.asarray(_sources(size))[inverse(k)]
   return jnp.where(a < size * size, back[jnp.minimum(a, size * size - 1)], a)
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """The symmetries of a game, each a number k in [0, count); 0 changes nothing.
+  """The symmetry group of a game, whose elements are numbers k in [0, count); 0 is the identity.
 
   board: (planes `[H, W, ...]`, k) -> the planes, transformed.
-  policy: (`[A]`, k) -> what belongs to the actions, likewise.
-  inverse: k -> the one that undoes it.
+  policy: (one number an action, `[A]`, k) -> the numbers of the transformed actions.
+  inverse: k -> the element that undoes it.
   """
 
   count: int
@@ -85,7 +90,7 @@ NONE = Group(1, lambda planes, k: planes, lambda p, k: p)
 
 
 def _points(actions: int) -> tuple[int, int]:
-  """Points and size of the board with this many actions, with or without a pass."""
+  """Returns N^2 and N of the board with so many actions, with or without a pass."""
   for points in (actions, actions - 1):
     size = round(points**0.5)
     if points > 0 and size * size == points:

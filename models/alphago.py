@@ -12,7 +12,7 @@ from jax import Array
 from models.layers import Conv, Dense, he_normal, parameter
 
 HIDDEN = 256  # rectifier units of the value network's fully connected layer
-PATTERNS = 856_080  # features of `mcts.alphago.patterns`
+PATTERNS = 856_080  # features of `mcts.alphago.rollout_policy`
 
 
 class Trunk(nn.Module):

@@ -7,22 +7,24 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mcts.game import beginnings, sign
+from mcts.game import initial_states, sign
 from mcts.go import Go, State
 from mcts.go.state import stones_of
 from mcts.search import evaluators
-from mcts.search.simulate import fold
+from mcts.search.simulate import fold_in
 
 Player = Callable[[State, Array], Array]
-"""States `[B, ...]` and typed keys `[B]` to actions `[B]`."""
+"""(states `[B, ...]`, typed keys `[B]`) -> actions int32 `[B]`."""
 
 
 class Episodes(NamedTuple):
-  """Finished games.
+  """G finished games between a learner and an opponent.
 
-  states: their ends, `[G, ...]`, whose records hold all of them.
-  side: int32 `[G]`, the learner's colour, 0 black or 1 white.
-  result: float32 `[G]`, 1, -1 or 0 as the learner won, lost or drew; of the board as it stands.
+  Attributes:
+    states: `[G, ...]`, their last states, whose records hold the whole games.
+    side: int32 `[G]`, the learner's colour, 0 black or 1 white.
+    result: float32 `[G]`, 1, -1 or 0 as the learner won, lost or drew by the score of the last
+      board.
   """
 
   states: State
@@ -31,12 +33,18 @@ class Episodes(NamedTuple):
 
 
 def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
-  """As many games as there are typed keys, an even number; the learner is black in one half.
+  """Returns one game for each key; the learner is black in the first half of them.
 
-  Both play every turn, each in its half, so none waits for the other.
+  Both players move in each turn, each in its half of the games, so that neither waits.
+
+  Args:
+    game: the rules.
+    learner: a player.
+    opponent: a player.
+    keys: typed, `[G]`, G even.
   """
   half = keys.shape[0] // 2
-  empty = beginnings(game, half)
+  empty = initial_states(game, half)
   step = jax.vmap(game.step)
 
   def going(carry):
@@ -45,7 +53,7 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   def two_turns(carry):
     turn, black, white, _ = carry
     for player, other in ((learner, opponent), (opponent, learner)):
-      here = fold(keys, turn)
+      here = fold_in(keys, turn)
       black = step(black, player(black, here[:half]))
       white = step(white, other(white, here[half:]))
       turn = turn + 1
@@ -60,11 +68,20 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   return Episodes(states, side, result)
 
 
-def play_astray(game: Go, begin: Player, player: Player, turn: Array, keys: Array) -> State:
-  """The ends of games in which move number `turn` (int32 `[]`, from 1) is any legal point.
+def play_with_random_move(
+  game: Go, sl_player: Player, rl_player: Player, turn: Array, keys: Array
+) -> State:
+  """Returns the last states `[G, ...]` of games for the value network, one for each key.
 
-  Those before it are `begin`'s, those after it `player`'s (Silver et al. 2016, Methods, 'Value
-  network: regression'). As many games as there are typed keys.
+  The first U - 1 moves are `sl_player`'s, move U is a random legal point, and the rest are
+  `rl_player`'s (Silver et al. 2016, Methods, 'Value network: regression').
+
+  Args:
+    game: the rules.
+    sl_player: samples from the SL policy.
+    rl_player: samples from the RL policy.
+    turn: int32 `[]`, U, from 1.
+    keys: typed, `[G]`.
   """
 
   def moves(choose: Player, states: State, first: Array | int, last: Array | int) -> State:
@@ -73,49 +90,66 @@ def play_astray(game: Go, begin: Player, player: Player, turn: Array, keys: Arra
 
     def move(carry):
       number, states = carry
-      return number + 1, jax.vmap(game.step)(states, choose(states, fold(keys, number)))
+      return number + 1, jax.vmap(game.step)(states, choose(states, fold_in(keys, number)))
 
     return lax.while_loop(going, move, (jnp.asarray(first, jnp.int32), states))[1]
 
-  states = moves(begin, beginnings(game, keys.shape[0]), 0, turn - 1)
-  states = moves(lambda *x: _any_point(game, *x), states, turn - 1, turn)
-  return moves(player, states, turn, game.rules.max_moves)
+  states = moves(sl_player, initial_states(game, keys.shape[0]), 0, turn - 1)
+  states = moves(lambda *x: _random_point(game, *x), states, turn - 1, turn)
+  return moves(rl_player, states, turn, game.rules.max_moves)
 
 
-def _any_point(game: Go, states: State, keys: Array) -> Array:
+def _random_point(game: Go, states: State, keys: Array) -> Array:
+  """Returns int32 `[B]`, any legal point, own eyes too; a pass only where there is none."""
   points = jax.vmap(game.legal)(states)[:, :-1]
-  return jax.vmap(evaluators.draw)(jnp.append(points, ~points.any(-1, keepdims=True), axis=1), keys)
+  mask = jnp.append(points, ~points.any(-1, keepdims=True), axis=1)
+  return jax.vmap(evaluators.random_action)(mask, keys)
 
 
 def positions(game: Go, states: State, turn: Array) -> dict[str, Array]:
-  """After `turn` moves (int32 `[]`) of finished games, `[G, ...]`: what `recorded.states` takes.
+  """Returns the positions after `turn` moves of finished games, as records `[G, ...]`.
 
-  And 'result' for who is to move, 'mask': 0 of games that were over by then.
+  Args:
+    game: the rules.
+    states: `[G, ...]`, last states of games that began on an empty board.
+    turn: int32 `[]`.
+
+  Returns:
+    What `recorded.states` reads; 'result' float32 `[G]`, the outcome for the player to move; and
+    'mask' float32 `[G]`, 0 for games that were over by then.
   """
   _, points, gone = jax.vmap(lambda state: stones_of(game.rules, state))(states)
   count = jnp.broadcast_to(turn, points.shape[:1])
   return {
     **_records(points.astype(jnp.uint16), gone.astype(jnp.uint16), count),
     'result': jnp.sign(jax.vmap(game.score)(states)) * sign(turn % 2),
-    'mask': (states.count.astype(jnp.int32) > turn).astype(jnp.float32),
+    'mask': (states.num_entries.astype(jnp.int32) > turn).astype(jnp.float32),
   }
 
 
 def _records(points: Array, gone: Array, count: Array) -> dict[str, Array]:
-  """Of games that began on an empty board, black to move."""
+  """Returns `recorded.FIELDS` of games that began on an empty board, black to move."""
   zeros = jnp.zeros_like(count)
   records = {'points': points, 'gone': gone, 'count': count}
   return {**records, 'start': zeros, 'blacks': zeros, 'first': zeros}
 
 
 def sample(game: Go, episodes: Episodes, key: Array, count: int) -> dict[str, Array]:
-  """`count` of all points that the learner played, each with the same chance, and repeatedly.
+  """Returns `count` of the learner's moves, drawn uniformly with replacement; passes are left out.
 
-  What `recorded.states` takes, `[count, ...]`, and 'move' and 'result' as of `data.go.source`.
+  Args:
+    game: the rules.
+    episodes: G games.
+    key: typed.
+    count: how many.
+
+  Returns:
+    What `recorded.states` reads, `[count, ...]`, the positions before the moves; 'move' int32
+    `[count]`; and 'result' float32 `[count]`, the outcome for the learner.
   """
   _, points, gone = jax.vmap(lambda state: stones_of(game.rules, state))(episodes.states)
   entry = jnp.arange(points.shape[1])[None]
-  made = entry < episodes.states.count.astype(jnp.int32)[:, None]
+  made = entry < episodes.states.num_entries.astype(jnp.int32)[:, None]
   made &= (entry % 2 == episodes.side[:, None]) & (points < game.rules.points)
   before = jnp.cumsum(made.reshape(-1), dtype=jnp.int32)
   chosen = jax.random.randint(key, (count,), 0, jnp.maximum(before[-1], 1))

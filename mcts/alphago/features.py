@@ -1,8 +1,16 @@
-"""The 48 planes that AlphaGo's networks saw in 2016, of states of `mcts.go`.
+"""The 48 feature planes of AlphaGo's policy and value networks of 2016, from states of `mcts.go`.
 
-Silver et al. 2016, Methods, 'Features for policy/value network' and extended data table 2. All are
-from the view of the player to move. A number is one of eight planes: 1, 2, ..., 7, 8 or more; where
-it is 0, all eight are empty. Where the paper leaves a case open, `PLANES` says what is done here.
+Silver et al. 2016, Methods, 'Features for policy/value network', and extended data table 2. All are
+from the view of the player to move. A feature that counts is one-hot over eight planes: 1, 2, ...,
+7, 8 or more; where the count is 0, all eight are 0. Where the paper leaves a case open, `PLANES`
+says what is done here.
+
+Most planes ask what a move at each point would do, on all points at once. Since a chain's exact
+liberties are wanted there, chains are kept as sets of points, *bit rows* `[..., N]`: one uint32 a
+row of the board, bit c for column c. Union, neighbours and count of sets are then a few operations
+on words. Boards are flat, `[N^2]`, and `view` is a board of chain ids as in `mcts.go.chains` with
+the player's own chains positive. Ladders are read by `mcts.alphago.ladders`, up to seven queries a
+point (`KINDS`); what can be seen at once is not asked.
 """
 
 from typing import NamedTuple
@@ -13,7 +21,7 @@ import numpy as np
 from jax import Array, lax
 
 from mcts.alphago import ladders
-from mcts.go import Go
+from mcts.go import Go, State
 from mcts.go import chains as chains_lib
 from mcts.go.state import chains_of, stones_of, to_play
 
@@ -26,43 +34,50 @@ PLANES = (
   ('self-atari size', 8),  # stones of the own chain if a legal move here leaves it one liberty
   ('liberties after move', 8),  # of the own chain after a legal move here
   ('ladder capture', 1),  # a legal move here catches a chain of two liberties in a ladder
-  (
-    'ladder escape',
-    1,
-  ),  # a legal move here saves an own chain in atari (see `mcts.alphago.ladders`)
+  ('ladder escape', 1),  # a legal move here saves an own chain in atari
   ('sensibleness', 1),  # legal, and no eye of one's own is filled
   ('zeros', 1),
 )
 COUNT = sum(count for _, count in PLANES)
 
-
-def planes(game: Go, states, colour: bool = False) -> Array:
-  """bool `[B, N, N, 48]` of a batch of states; with `colour` a 49th, whether black is to move.
-
-  The batch is seen whole because of the ladders: `jax.vmap` of this works, but slowly.
-  """
-  size = game.size
-  facts = jax.vmap(lambda state: _facts(game, state))(states)
-  yes = ladders.read(facts.chains, facts.player, facts.prey, KINDS, size)
-  catch = yes[..., :4].any(-1)
-  escape = facts.escapes | yes[..., 4:].any(-1)
-  parts = [*facts.before, catch[..., None], escape[..., None], *facts.after]
-  if colour:
-    black = jnp.broadcast_to((facts.player == 1)[:, None, None], (*catch.shape, 1))
-    parts.append(black)
-  return jnp.concatenate(parts, -1).reshape(catch.shape[0], size, size, -1)
-
-
-# The questions that one point may put to the ladder reader: does a move here catch the chain on
-# each side; does it save a chain by extending it; does it save one or another by capturing.
+# The queries that one point may put to the ladder reader: does a move here catch the chain above,
+# below, left, right; does it save a chain by extending it; does it save one or another by
+# capturing.
 KINDS = np.array([ladders.CAPTURE] * 4 + [ladders.ESCAPE] * 3, np.int32)
 
 
-class Facts(NamedTuple):
-  """Of one board: the planes before and after those of ladders, `[N^2, n]` each, and what is asked.
+def planes(game: Go, states: State, colour: bool = False) -> Array:
+  """Returns the planes of a batch of states, bool `[B, N, N, 48]`, in the order of `PLANES`.
 
-  player: int32, 1 black, -1 white. prey: int32 `[N^2, 7]`, as `ladders.read` wants it.
-  escapes: bool `[N^2]`, moves that save a chain at once.
+  The batch is seen whole because of the ladders: `jax.vmap` of this works, but slowly.
+
+  Args:
+    game: the rules.
+    states: `[B, ...]`.
+    colour: with a 49th plane, ones if black is to move, which the value network has.
+  """
+  size = game.size
+  features = jax.vmap(lambda state: _board_features(game, state))(states)
+  yes = ladders.read(features.chains, features.player, features.prey, KINDS, size)
+  capture = yes[..., :4].any(-1)
+  escape = features.escapes | yes[..., 4:].any(-1)
+  parts = [*features.before, capture[..., None], escape[..., None], *features.after]
+  if colour:
+    black = jnp.broadcast_to((features.player == 1)[:, None, None], (*capture.shape, 1))
+    parts.append(black)
+  return jnp.concatenate(parts, -1).reshape(capture.shape[0], size, size, -1)
+
+
+class BoardFeatures(NamedTuple):
+  """What one board gives without reading ladders, and what is to be read.
+
+  Attributes:
+    chains: int32 `[N^2]`.
+    player: int32 `[]`, 1 if black is to move, else -1.
+    before: bool `[N^2, n]` each, the planes before those of ladders.
+    after: likewise, those after them.
+    prey: int32 `[N^2, 7]`, absolute chain ids as `ladders.read` wants them, by `KINDS`.
+    escapes: bool `[N^2]`, moves that save a chain at once.
   """
 
   chains: Array
@@ -73,157 +88,198 @@ class Facts(NamedTuple):
   escapes: Array
 
 
-def _facts(game, state) -> Facts:
+def _board_features(game: Go, state: State) -> BoardFeatures:
   size, player = game.size, 1 - 2 * to_play(state)
   chains = chains_of(state)
-  view = chains * player  # own stones positive
+  view = chains * player
   legal = game.legal(state)[:-1]
-  groups = _groups(view, size)
-  move = _moves(view, groups, size, 1)
-  reply = _moves(view, groups, size, -1)
+  sets = _chain_sets(view, size)
+  move = _move_effects(view, sets, size, 1)
+  reply = _move_effects(view, sets, size, -1)
   zero = jnp.zeros_like(view)
-  atari = jnp.where(legal & (move.liberties == 1), move.stones, 0)
+  self_atari = jnp.where(legal & (move.liberties == 1), move.stones, 0)
   ones = jnp.ones_like(legal)[:, None]
   before = (
     jnp.stack([view > 0, view < 0, view == 0], -1),
     ones,
-    _eight(turns_since(game, state)),
-    _eight(groups.liberties[jnp.abs(view)] * (view != 0)),
-    _eight(jnp.where(legal, move.captured, zero)),
-    _eight(atari),
-    _eight(jnp.where(legal, move.liberties, zero)),
+    _one_hot(turns_since(game, state)),
+    _one_hot(sets.liberties[jnp.abs(view)] * (view != 0)),
+    _one_hot(jnp.where(legal, move.captured, zero)),
+    _one_hot(self_atari),
+    _one_hot(jnp.where(legal, move.liberties, zero)),
   )
   after = ((legal & ~chains_lib.eyes(view, size))[:, None], ~ones)
-  prey, escapes = _questions(view, legal, groups, move, reply, size)
-  return Facts(chains, player, before, after, prey, escapes)
+  prey, escapes = _ladder_queries(view, legal, sets, move, reply, size)
+  return BoardFeatures(chains, player, before, after, prey, escapes)
 
 
-def _eight(x: Array) -> Array:
-  """bool `[N^2, 8]` of a number `[N^2]`."""
+def _one_hot(x: Array) -> Array:
+  """Returns bool `[N^2, 8]` of counts `[N^2]`: 1, 2, ..., 7, 8 or more; nothing for 0."""
   return jnp.minimum(x, 8).astype(jnp.int32)[:, None] == np.arange(1, 9)[None]
 
 
-def turns_since(game, state) -> Array:
-  """int32 `[N^2]`: how many turns ago each stone was placed, 1 for the last; 0 where is none."""
-  _, point, gone = stones_of(game.rules, state)
-  entry, count = jnp.arange(point.shape[0]), state.count.astype(jnp.int32)
-  stands = (entry < count) & (gone == 0)
-  age = jnp.where(entry < state.start, point.shape[0], count - entry)
+def turns_since(game: Go, state: State) -> Array:
+  """Returns int32 `[N^2]`: how many turns ago each stone was placed, 1 for the last; 0 for none.
+
+  Stones set up before the game count as older than all others.
+  """
+  _, point, captured_at = stones_of(game.rules, state)
+  entry, count = jnp.arange(point.shape[0]), state.num_entries.astype(jnp.int32)
+  stands = (entry < count) & (captured_at == 0)
+  age = jnp.where(entry < state.num_setup, point.shape[0], count - entry)
   points = game.size * game.size
   place = jnp.where(stands, point, points)
   return jnp.zeros_like(point, shape=(points + 1,)).at[place].set(jnp.where(stands, age, 0))[:-1]
 
 
-# -------- chains as rows of bits --------
+# -------- chains as bit rows --------
 
 
-class Groups(NamedTuple):
-  """By chain's name: members uint32 `[N^2 + 1, N]`, rows of bits; liberties int32 `[N^2 + 1]`."""
+class ChainSets(NamedTuple):
+  """The chains of a board by absolute id.
+
+  Attributes:
+    members: uint32 `[N^2 + 1, N]`, bit rows of each chain's stones; row 0 means nothing.
+    liberties: int32 `[N^2 + 1]`, how many liberties each has.
+  """
 
   members: Array
   liberties: Array
 
 
-class Moves(NamedTuple):
-  """Of a move at each point, int32 `[N^2]`: what it captures; the new chain's liberties, stones."""
+class MoveEffects(NamedTuple):
+  """What a stone at each point would do, legal or not; 0 where there is a stone already.
+
+  Attributes:
+    captured: int32 `[N^2]`, how many stones it captures.
+    liberties: int32 `[N^2]`, how many liberties the stone's chain then has.
+    stones: int32 `[N^2]`, how many stones that chain has.
+  """
 
   captured: Array
   liberties: Array
   stones: Array
 
 
-def _groups(view, size) -> Groups:
+def _chain_sets(view: Array, size: int) -> ChainSets:
   point = np.arange(size * size)
   bits = jnp.asarray(np.uint32(1) << (point % size).astype(np.uint32))
   members = jnp.zeros_like(view, jnp.uint32, shape=(size * size + 1, size))
   members = members.at[jnp.abs(view), point // size].add(bits, mode='promise_in_bounds')
-  empty = chains_lib.rows(view == 0, size)
-  return Groups(members, _count(_dilate(members) & empty[None]))
+  empty = chains_lib.to_bit_rows(view == 0, size)
+  return ChainSets(members, _set_size(_dilate(members) & empty[None]))
 
 
-def _dilate(x):
-  """Rows `[..., N]` of bits and their neighbours; bits beyond the edge too."""
+def _dilate(x: Array) -> Array:
+  """Returns the sets `[..., N]` with their points' neighbours; bits beyond the edge too."""
   none = jnp.zeros_like(x[..., :1])
   up = jnp.concatenate([x[..., 1:], none], -1)
   down = jnp.concatenate([none, x[..., :-1]], -1)
   return x | x << 1 | x >> 1 | up | down
 
 
-def _count(x):
+def _set_size(x: Array) -> Array:
   return lax.population_count(x).sum(-1, dtype=jnp.int32)
 
 
-def _moves(view, groups: Groups, size: int, player: int) -> Moves:
-  """What a stone of `player`, 1 or -1 of the view, does on every empty point, legal or not."""
+def _move_effects(view: Array, sets: ChainSets, size: int, player: int) -> MoveEffects:
+  """Returns what a stone of `player`, 1 for the one to move or -1, does at every empty point.
+
+  The new chain is the stone and the own chains beside it; the stones captured are the opponent's
+  chains beside it that have one liberty. The new chain's liberties are its neighbours that are
+  empty then, those of captured stones included.
+  """
   point = np.arange(size * size)
   row = np.arange(size)[None] == (point // size)[:, None]
   here = jnp.asarray(np.where(row, np.uint32(1) << (point % size).astype(np.uint32)[:, None], 0))
-  here = here.astype(jnp.uint32)
+  here = here.astype(jnp.uint32)  # [N^2, N], each point as a set
   mine, gone = here, jnp.zeros_like(here)
   for side in chains_lib.neighbours(view * player, size):
-    name = jnp.abs(side)
-    chain = groups.members[name]
+    chain_id = jnp.abs(side)
+    chain = sets.members[chain_id]
     mine |= jnp.where((side > 0)[:, None], chain, 0)
-    gone |= jnp.where(((side < 0) & (groups.liberties[name] == 1))[:, None], chain, 0)
-  free = chains_lib.rows(view == 0, size)[None] & ~here | gone
+    gone |= jnp.where(((side < 0) & (sets.liberties[chain_id] == 1))[:, None], chain, 0)
+  free = chains_lib.to_bit_rows(view == 0, size)[None] & ~here | gone
   empty = view == 0
-  numbers = (_count(gone), _count(_dilate(mine) & free), _count(mine))
-  return Moves(*(jnp.where(empty, x, 0) for x in numbers))
+  numbers = (_set_size(gone), _set_size(_dilate(mine) & free), _set_size(mine))
+  return MoveEffects(*(jnp.where(empty, x, 0) for x in numbers))
 
 
-# -------- what is asked about ladders --------
+# -------- which ladders are read --------
 
 
-def _questions(view, legal, groups: Groups, move: Moves, reply: Moves, size: int):
-  """The prey of `KINDS`, without what can be seen at once; and the escapes seen at once."""
+def _ladder_queries(
+  view: Array, legal: Array, sets: ChainSets, move: MoveEffects, reply: MoveEffects, size: int
+) -> tuple[Array, Array]:
+  """Returns the prey of `KINDS`, int32 `[N^2, 7]`, and bool `[N^2]` the escapes seen at once.
+
+  A capture is asked of each chain of the opponent's with two liberties, one of which is the point;
+  an escape of each own chain in atari that the move extends, or saves by capturing beside it.
+
+  Args:
+    view: int32 `[N^2]`.
+    legal: bool `[N^2]`.
+    sets: of the board.
+    move: what the player's stones do.
+    reply: what the opponent's stones do.
+    size: N.
+  """
   sides = chains_lib.neighbours(view, size)
-  free = [groups.liberties[jnp.abs(x)] for x in sides]
-  hunted = [(x < 0) & (n == 2) for x, n in zip(sides, free, strict=True)]
-  hunted = [h & f for h, f in zip(hunted, chains_lib.firsts(sides), strict=True)]
-  # Where running to the other liberty gives three or more, if what is there now stays there.
-  open_ = [road & (move.captured == 0) for road in _roads(view, reply, size)]
+  liberties = [sets.liberties[jnp.abs(x)] for x in sides]
+  hunted = [(x < 0) & (n == 2) for x, n in zip(sides, liberties, strict=True)]
+  hunted = [h & f for h, f in zip(hunted, chains_lib.is_first_of_chain(sides), strict=True)]
+  # Not asked where the prey gets three liberties by running to its other liberty. A capture by the
+  # move itself might change what it gets there, so then it is asked.
+  open_ = [road & (move.captured == 0) for road in _escape_roads(view, reply, size)]
   catch = [
     jnp.where(h & legal & ~open_[k], -x, 0)
     for k, (h, x) in enumerate(zip(hunted, sides, strict=True))
   ]
-  own = [jnp.where((x > 0) & (n == 1), x, 0) for x, n in zip(sides, free, strict=True)]
+  # A stone joins all own chains beside it, so one query stands for all of these in atari.
+  own = [jnp.where((x > 0) & (n == 1), x, 0) for x, n in zip(sides, liberties, strict=True)]
   run = jnp.where(legal, jnp.max(jnp.stack(own), 0), 0)
   escapes = (run > 0) & (move.liberties >= 3)
-  run = jnp.where(move.liberties == 2, run, 0)
-  first, second = _saved_by_capture(view, sides, free, groups, size)
+  run = jnp.where(move.liberties == 2, run, 0)  # with one liberty left it is caught
+  first, second = _saved_by_capture(view, sides, liberties, size)
   first = jnp.where(legal, first, 0)
   second = jnp.where(legal & (second != first), second, 0)
   return jnp.stack([*catch, run, first, second], -1), escapes
 
 
-def _roads(view, reply: Moves, size):
-  """By side: whether the chain there has a liberty, another than this point, that leads away."""
+def _escape_roads(view: Array, reply: MoveEffects, size: int) -> list[Array]:
+  """Returns bool `[N^2]` by side: whether the chain there has, besides this point, a wide liberty.
+
+  A liberty is wide if its owner's stone there has four liberties or more, three without this point.
+  """
   points = size * size
   wide = ((view == 0) & (reply.liberties >= 4)).astype(jnp.int32)
   sides = chains_lib.neighbours(view, size)
-  ways = jnp.zeros_like(view, shape=(points + 1,))
-  for side, first in zip(sides, chains_lib.firsts(sides), strict=True):
-    ways = ways.at[jnp.abs(side)].add(wide * first)
-  return [ways[jnp.abs(side)] - wide > 0 for side in sides]
+  roads = jnp.zeros_like(view, shape=(points + 1,))  # by chain id, how many wide liberties
+  for side, first in zip(sides, chains_lib.is_first_of_chain(sides), strict=True):
+    roads = roads.at[jnp.abs(side)].add(wide * first)
+  return [roads[jnp.abs(side)] - wide > 0 for side in sides]
 
 
-def _saved_by_capture(view, sides, free, groups, size):
-  """int32 `[N^2]` twice: own chains in atari beside what a stone here captures, 0 for none.
+def _saved_by_capture(
+  view: Array, sides: list[Array], liberties: list[Array], size: int
+) -> tuple[Array, Array]:
+  """Returns int32 `[N^2]` twice: own chains in atari beside what a stone here captures, 0 for none.
 
-  Of more than two such chains the first and the last name.
+  Of more than two such chains these are the ones with the highest and the lowest id.
   """
   points = size * size
   none = points + 1
-  weak = [(x > 0) & (n == 1) for x, n in zip(sides, free, strict=True)]
+  weak = [(x > 0) & (n == 1) for x, n in zip(sides, liberties, strict=True)]
   highest = jnp.max(jnp.stack([jnp.where(w, x, 0) for w, x in zip(weak, sides, strict=True)]), 0)
   lowest = jnp.min(jnp.stack([jnp.where(w, x, none) for w, x in zip(weak, sides, strict=True)]), 0)
+  # From the stones of the opponent's chains to the chains, and from these to the captures.
   zeros = jnp.zeros_like(view, shape=(points + 1,))
   enemy = jnp.where(view < 0, -view, 0)
   high = zeros.at[enemy].max(jnp.where(view < 0, highest, 0))
   low = (zeros + none).at[enemy].min(jnp.where(view < 0, lowest, none))
   first, last = jnp.zeros_like(view), jnp.full_like(view, none)
-  for side, n in zip(sides, free, strict=True):
-    name, takes = jnp.abs(side), (view == 0) & (side < 0) & (n == 1)
-    first = jnp.maximum(first, jnp.where(takes, high[name], 0))
-    last = jnp.minimum(last, jnp.where(takes, low[name], none))
+  for side, n in zip(sides, liberties, strict=True):
+    chain_id, takes = jnp.abs(side), (view == 0) & (side < 0) & (n == 1)
+    first = jnp.maximum(first, jnp.where(takes, high[chain_id], 0))
+    last = jnp.minimum(last, jnp.where(takes, low[chain_id], none))
   return first, jnp.where(last < none, last, 0)

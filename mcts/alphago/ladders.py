@@ -1,15 +1,28 @@
 """Ladders on a Go board, read to their end, for a whole batch of boards at once.
 
-A ladder is a chase: the attacker may only give atari to the prey, a chain with two liberties. The
-prey may run to its last liberty or capture a chain that touches it. It has escaped with three
-liberties, and is caught with one when the attacker is to move. Ko is forbidden to retake at once.
+The planes 'ladder capture' and 'ladder escape' (Silver et al. 2016, extended data table 2) ask of
+each legal move whether it catches a chain, or saves one, in a ladder. A ladder is a chase with two
+sides. The *attacker* may only give atari to the *prey*, a chain with two liberties. The prey may
+run to its last liberty, or capture a chain beside it that is in atari. It has escaped when it has
+three liberties, and is caught when it has one and the attacker is to move. A ko may not be retaken
+at once.
 
-The search is depth first, and exact but for two bounds: a chase of more than `DEPTH` N plies, or a
-read of more than `NODES` moves, counts as an escape. The boards of a batch differ much in what
-there is to read, so their questions form one queue, and a few lanes take from it as they come free.
+Algorithm. Each query (board, first move, prey) is a depth-first search of an and-or tree: the side
+to move needs one move that works for it, the other side's moves must all fail. It is exact but for
+two bounds, which count as an escape: `MAX_DEPTH` N plies deep, and `MAX_MOVES` moves in all.
 
-Boards here have an empty column more than the board at their right, `[N (N + 1)]`: then all
-neighbours lie at fixed distances, and what is beyond an edge is that column or nothing.
+The number of queries of a board, and of moves to read for one, varies by orders of magnitude, so a
+`vmap` over boards would wait for the worst. Instead the queries of all boards form one queue, and a
+fixed number of *lanes* works on it: in each round of one `while_loop` every lane makes one move of
+its own search, and a lane that is done takes the next query of the queue.
+
+Layouts, for B boards of N x N points with up to Q queries a point:
+
+  query index   (board * N^2 + point) * Q + q, in [0, B N^2 Q)
+  boards        padded, `[N (N + 1)]` as in `mcts.go.chains`, int16, the attacker's chains positive;
+                ids, points and moves are padded indices, too
+  stack         the nodes above each lane's present one, by depth: `[lanes, D, ...]`, D =
+  `MAX_DEPTH` N
 """
 
 from typing import NamedTuple
@@ -20,39 +33,50 @@ import numpy as np
 from jax import Array, lax
 
 from mcts.go import chains as chains_lib
+from models import forms
 
-DEPTH = 8  # times N; across the board and back
-NODES = 2000
-LANES = 16  # on a CPU; elsewhere one for each board, up to MANY
-MANY = 1024
+MAX_DEPTH = 8  # times N; across the board and back
+MAX_MOVES = 2000
+CPU_LANES = 16  # few, since each lane costs time in each round; an accelerator has them in parallel
+MAX_LANES = 1024  # elsewhere one for each board, up to so many
 
-CAPTURE, ESCAPE = 0, 1
-OPEN, CAUGHT, ESCAPED = 0, 1, 2
+CAPTURE, ESCAPE = 0, 1  # kinds of queries
+OPEN, CAUGHT, ESCAPED = 0, 1, 2  # outcomes of a move or a node; OPEN: not known yet
 
 
 class Lane(NamedTuple):
-  """One read under way; every leaf has a leading axis of lanes. A node is a board with its mover.
+  """A search under way at one node: a board, and whose move it is by depth and kind of query.
 
-  question: int32, index into all questions, -1 for a lane without work.
-  chains: int16 `[N (N + 1)]`, the board of the node, the attacker's chains positive.
-  depth: int32, 0 at the root, where there is one move only.
-  last: int32, the point tried last at this node; points are tried in their order.
-  ko: int32, the point that the mover may not take, -1 for none.
-  value: int32, what the point tried last led to; OPEN if none was.
-  nodes: int32, moves made so far.
+  Every field has a leading axis of lanes where all lanes are meant.
+
+  Attributes:
+    query: int32, query index, -1 for a lane without work.
+    chains: int16 `[N (N + 1)]`, the node's board.
+    depth: int32, 0 at the root, where the query's first move is the only one.
+    last_tried: int32, the move tried last at this node, -1 for none. Moves are tried in the order
+      of their points, so that all before it have been tried.
+    ko: int32, the point that may not be retaken now, -1 for none.
+    outcome: int32, what `last_tried` led to; OPEN before the first.
+    num_moves: int32, moves made for this query so far.
   """
 
-  question: Array
+  query: Array
   chains: Array
   depth: Array
-  last: Array
+  last_tried: Array
   ko: Array
-  value: Array
-  nodes: Array
+  outcome: Array
+  num_moves: Array
 
 
-class Question(NamedTuple):
-  """Does a stone at `point` catch or save the chain with the stone at `prey`? kind: which."""
+class Query(NamedTuple):
+  """Does a stone at `point` catch (CAPTURE), or save (ESCAPE), the chain of the stone at `prey`?
+
+  Attributes:
+    kind: int32, CAPTURE or ESCAPE.
+    point: int32, the first move.
+    prey: int32, a stone of the chain, which stands until the chain is captured.
+  """
 
   kind: Array
   point: Array
@@ -60,51 +84,54 @@ class Question(NamedTuple):
 
 
 def read(chains: Array, players: Array, prey: Array, kinds: np.ndarray, size: int) -> Array:
-  """bool `[B, N^2, Q]`: whether the answer is yes; false where there is no question.
+  """Returns bool `[B, N^2, Q]`: whether the answer is yes; false where there is no query.
 
-  chains: `[B, N^2]` as in `mcts.go.chains`. players: `[B]`, 1 or -1, to move.
-  prey: int32 `[B, N^2, Q]`: of a move at each point up to Q questions: the chain's (absolute) name
-    that may be caught (where kinds is CAPTURE) or saved (ESCAPE), 0 for no question.
-  kinds: int `[Q]`.
+  Args:
+    chains: int32 `[B, N^2]`, as in `mcts.go.chains`.
+    players: int32 `[B]`, who is to move, 1 for black and -1 for white.
+    prey: int32 `[B, N^2, Q]`, for a move at each point the absolute ids of chains that may be
+      caught or saved, 0 for no query. The moves must be legal.
+    kinds: int `[Q]`, CAPTURE or ESCAPE.
+    size: N.
   """
   batch, points, per_point = prey.shape
-  names, per_board = prey.reshape(-1), points * per_point
-  queue, count = _queue(names)
-  lanes = min(LANES if jax.default_backend() == 'cpu' else MANY, max(batch, 4))
-  boards = _widen(chains * players.astype(chains.dtype)[:, None], size)
+  ids, per_board = prey.reshape(-1), points * per_point
+  queue, count = _queue(ids)
+  lanes = min(CPU_LANES if forms.formulation() == 'cpu' else MAX_LANES, max(batch, 4))
+  boards = _pad_boards(chains * players.astype(chains.dtype)[:, None], size)
 
-  def attacked(index):  # the board of a question, the attacker's chains positive
+  def attacked(index):  # the board of a query, the attacker's chains positive
     escape = jnp.asarray(kinds)[index % per_point] == ESCAPE
     return boards[index // per_board] * jnp.where(escape, -1, 1).astype(jnp.int16)[:, None]
 
-  def question(index):
+  def query(index):
     index = jnp.maximum(index, 0)
-    point, stone = index // per_point % points, names[index].astype(jnp.int32) - 1
-    return Question(
-      jnp.asarray(kinds)[index % per_point], *(_wide(x, size) for x in (point, stone))
+    point, stone = index // per_point % points, ids[index].astype(jnp.int32) - 1
+    return Query(
+      jnp.asarray(kinds)[index % per_point], *(_pad_index(x, size) for x in (point, stone))
     )
 
-  def turn(carry):
+  def one_round(carry):
     lane, stack, taken, yes = carry
-    lane, taken = _fetch(lane, taken, queue, count, attacked)
-    asked = question(lane.question)
-    found = jax.vmap(lambda *x: _step(*x, size))(lane, asked)
-    lane, stack, result = _move(lane, stack, found)
+    lane, taken = _refill(lane, taken, queue, count, attacked)
+    asked = query(lane.query)
+    tried = jax.vmap(lambda lane, asked: _try_move(lane, asked, size))(lane, asked)
+    lane, stack, result = _descend_or_return(lane, stack, tried)
     answer = (result == CAUGHT) == (asked.kind == CAPTURE)
-    done = (result != OPEN) & (lane.question >= 0)
-    yes = yes.at[jnp.where(done, lane.question, names.shape[0])].set(answer, mode='drop')
-    return lane._replace(question=jnp.where(done, -1, lane.question)), stack, taken, yes
+    done = (result != OPEN) & (lane.query >= 0)
+    yes = yes.at[jnp.where(done, lane.query, ids.shape[0])].set(answer, mode='drop')
+    return lane._replace(query=jnp.where(done, -1, lane.query)), stack, taken, yes
 
   def busy(carry):
-    return (carry[2] < count) | (carry[0].question >= 0).any()
+    return (carry[2] < count) | (carry[0].query >= 0).any()
 
-  start = (_idle(names, lanes, size), _stack(names, lanes, size), jnp.zeros_like(count), names < 0)
-  return lax.while_loop(busy, turn, start)[-1].reshape(prey.shape)
+  start = (_idle(ids, lanes, size), _empty_stack(ids, lanes, size), jnp.zeros_like(count), ids < 0)
+  return lax.while_loop(busy, one_round, start)[-1].reshape(prey.shape)
 
 
-def _queue(names):
-  """The places of all questions, in order, and how many there are."""
-  asked = names > 0
+def _queue(ids):
+  """Returns int32 `[B N^2 Q]`, the indices of all queries in order, and how many these are."""
+  asked = ids > 0
   rank = jnp.cumsum(asked, dtype=jnp.int32)
   queue = (
     jnp.zeros_like(rank)
@@ -114,16 +141,20 @@ def _queue(names):
   return queue, rank[-1]
 
 
-def _wide(point, size: int):
-  """Where a point of the board lies among N (N + 1)."""
+def _pad_index(point, size: int):
+  """Returns the padded index of a point's flat index."""
   return point + point // size
 
 
-def _widen(chains, size: int):
-  """Boards `[B, N^2]` as int16 `[B, N (N + 1)]`; chains are named after points there."""
-  name = jnp.where(chains == 0, 0, jnp.sign(chains) * (_wide(jnp.abs(chains) - 1, size) + 1))
-  name = name.astype(jnp.int16).reshape(-1, size, size)
-  return jnp.pad(name, ((0, 0), (0, 0), (0, 1))).reshape(-1, size * (size + 1))
+def _pad_boards(chains, size: int):
+  """Returns int16 `[B, N (N + 1)]` of flat boards `[B, N^2]`, chain ids translated likewise."""
+  ids = jnp.where(chains == 0, 0, jnp.sign(chains) * (_pad_index(jnp.abs(chains) - 1, size) + 1))
+  ids = ids.astype(jnp.int16).reshape(-1, size, size)
+  return jnp.pad(ids, ((0, 0), (0, 0), (0, 1))).reshape(-1, size * (size + 1))
+
+
+# Carries begin as zeros "like" an input, so that under `shard_map` they vary over devices as it
+# does.
 
 
 def _idle(like, lanes: int, size: int) -> Lane:
@@ -132,9 +163,9 @@ def _idle(like, lanes: int, size: int) -> Lane:
   return Lane(zero - 1, board, zero, zero - 1, zero - 1, zero, zero)
 
 
-def _stack(like, lanes: int, size: int):
-  """The nodes above the present one: their boards `[lanes, D, N (N + 1)]`, and `last` and `ko`."""
-  shape = (lanes, DEPTH * size)
+def _empty_stack(like, lanes: int, size: int):
+  """Returns the stack's three arrays: `chains`, `last_tried` and `ko` of the nodes above."""
+  shape = (lanes, MAX_DEPTH * size)
   return (
     jnp.zeros_like(like, jnp.int16, shape=(*shape, size * (size + 1))),
     jnp.zeros_like(like, jnp.int32, shape=shape),
@@ -142,145 +173,173 @@ def _stack(like, lanes: int, size: int):
   )
 
 
-def _fetch(lane: Lane, taken, queue, count, attacked):
-  """Idle lanes take the next questions of the queue while there are any."""
-  idle = lane.question < 0
+def _refill(lane: Lane, taken, queue, count, attacked):
+  """Returns the lanes, the idle ones at the root of the next queries, and how many were taken."""
+  idle = lane.query < 0
   place = taken + jnp.cumsum(idle, dtype=jnp.int32) - 1
   new = idle & (place < count)
   index = jnp.where(new, queue[jnp.minimum(place, queue.shape[0] - 1)], 0)
-  whole = lambda x: jnp.full_like(index, x)  # noqa: E731
-  fresh = Lane(index, attacked(index), whole(0), whole(-1), whole(-1), whole(OPEN), whole(0))
-  lane = jax.tree.map(lambda a, b: jnp.where(_per(new, a), a, b), fresh, lane)
+  fill = lambda x: jnp.full_like(index, x)  # noqa: E731
+  fresh = Lane(index, attacked(index), fill(0), fill(-1), fill(-1), fill(OPEN), fill(0))
+  lane = jax.tree.map(lambda a, b: jnp.where(_per_lane(new, a), a, b), fresh, lane)
   return lane, taken + new.sum(dtype=jnp.int32)
 
 
-def _per(lanes, like):
-  """`[lanes]` shaped to be chosen by against `[lanes, ...]`."""
-  return lanes.reshape(-1, *[1] * (like.ndim - 1))
+def _per_lane(mask, like):
+  """Returns the mask `[lanes]` in a shape that broadcasts against `[lanes, ...]`."""
+  return mask.reshape(-1, *[1] * (like.ndim - 1))
 
 
 # -------- one move of one lane, unbatched --------
 
 
-class Found(NamedTuple):
-  """result: of the node, if it is now known. value: of the move. The rest: where it leads."""
+class Tried(NamedTuple):
+  """What trying one more move at a node has shown.
+
+  Attributes:
+    result: int32, the outcome of the node if it is known now, else OPEN.
+    outcome: int32, of the move if the board alone decides it, else OPEN.
+    move: int32, its point.
+    chains: int16 `[N (N + 1)]`, the board after it.
+    ko: int32, the point that it forbids to retake, -1 for none.
+  """
 
   result: Array
-  value: Array
+  outcome: Array
   move: Array
   chains: Array
   ko: Array
 
 
-def _step(lane: Lane, asked: Question, size: int) -> Found:
-  """Tries the next point of the node."""
+def _try_move(lane: Lane, query: Query, size: int) -> Tried:
+  """Returns what the node's next untried move does; the node is decided if there is none.
+
+  Moves worth trying are the prey's liberties, and for the prey also the captures of chains beside
+  it.
+  """
   index = np.arange(size * (size + 1), dtype=np.int32)
-  attacking = (lane.depth + asked.kind) % 2 == 0
-  chains = chains_lib.in_memory(lane.chains.astype(jnp.int32))
-  hunted = (chains == chains[asked.prey]) & (chains != 0)
+  attacking = (lane.depth + query.kind) % 2 == 0
+  chains = chains_lib.materialize(lane.chains.astype(jnp.int32))
+  is_prey = (chains == chains[query.prey]) & (chains != 0)
   empty = (chains == 0) & (index % (size + 1) < size)
-  beside = chains_lib.in_memory(chains_lib.any_of(_sides(hunted, size)))
-  free = sum(_sides(chains_lib.in_memory(empty.astype(jnp.int32)), size))
-  # Of each stone's chain: its pseudo-liberties, and whether it is beside the prey.
+  beside = chains_lib.materialize(chains_lib.any_of(_neighbours(is_prey, size)))
+  liberties = chains_lib.sum_of(_neighbours(chains_lib.materialize(empty.astype(jnp.int32)), size))
+  # One sum over each chain holds two facts: its pseudo-liberties in the low bits, and above them
+  # how many of its stones are beside the prey.
   sums = jnp.zeros_like(chains, shape=(chains.shape[0] + 1,))
-  sums = sums.at[jnp.abs(chains)].add(chains_lib.in_memory(free + beside * BESIDE))
-  sums = chains_lib.in_memory(sums[jnp.abs(chains)])
-  around = _sides(chains, size)
-  own = [x & (BESIDE - 1) for x in _sides(sums, size)]
-  last = [n == k for n, k in zip(own, chains_lib.shared(around), strict=True)]
-  near = [x >= BESIDE for x in _sides(sums, size)]
+  sums = sums.at[jnp.abs(chains)].add(chains_lib.materialize(liberties + beside * BESIDE))
+  sums = chains_lib.materialize(sums[jnp.abs(chains)])
+  around = _neighbours(chains, size)
+  pseudo = [x & (BESIDE - 1) for x in _neighbours(sums, size)]
+  last = [n == k for n, k in zip(pseudo, chains_lib.same_chain_counts(around), strict=True)]
+  near = [x >= BESIDE for x in _neighbours(sums, size)]
   rescue = [(i > 0) & x & t for i, x, t in zip(around, last, near, strict=True)]
   moves = empty & (beside | (chains_lib.any_of(rescue) & ~attacking))
-  moves = jnp.where(lane.depth == 0, index == asked.point, moves) & (index > lane.last)
+  moves = jnp.where(lane.depth == 0, index == query.point, moves) & (index > lane.last_tried)
   move = jnp.where(moves, index, index[-1] + 1).min()
   left, move = move <= index[-1], jnp.minimum(move, index[-1])
 
   ids, only = (jnp.stack([x[move] for x in xs]) for xs in (around, last))  # [4]
   new, legal, ko = _play(chains, ids, only, move, jnp.where(attacking, 1, -1), size)
   legal &= move != lane.ko
-  value = _value(new, asked.prey, attacking, legal, size)
-  deep = (lane.depth + 1 >= DEPTH * size) | (lane.nodes >= NODES)
-  value = jnp.where((value == OPEN) & deep, ESCAPED, value)
+  outcome = _outcome(new, query.prey, attacking, legal, size)
+  deep = (lane.depth + 1 >= MAX_DEPTH * size) | (lane.num_moves >= MAX_MOVES)
+  outcome = jnp.where((outcome == OPEN) & deep, ESCAPED, outcome)
 
   good = jnp.where(attacking, CAUGHT, ESCAPED)  # for the mover: then no other move needs a try
   bad = jnp.where(attacking, ESCAPED, CAUGHT)
-  result = jnp.where(left, jnp.where(value == good, good, OPEN), bad)
-  result = jnp.where(lane.value == good, good, result)
-  return Found(result, value, move, new.astype(jnp.int16), ko)
+  result = jnp.where(left, jnp.where(outcome == good, good, OPEN), bad)
+  result = jnp.where(lane.outcome == good, good, result)  # the child below has just returned it
+  return Tried(result, outcome, move, new.astype(jnp.int16), ko)
 
 
 BESIDE = 1 << 12  # more than all pseudo-liberties of a chain
 
 
-def _sides(x, size: int) -> list[Array]:
-  """Of `[N (N + 1)]` the values above, below, left and right, zero beyond the edge."""
+def _neighbours(x, size: int) -> list[Array]:
+  """Returns the padded board x `[N (N + 1)]` above, below, left and right, zero beyond the edge."""
   width, length = size + 1, x.shape[0]
   padded = jnp.pad(x, width)
   return [padded[start : start + length] for start in (0, 2 * width, width - 1, width + 1)]
 
 
 def _play(chains, ids, only, move, mover, size: int):
-  """The board after a move, whether it was legal but for ko, and the point of a new ko.
+  """Returns the board after a move, whether it is legal but for ko, and the point of a new ko.
 
-  ids, only: `[4]`, the chains beside the point, and whether it is their only liberty.
+  Args:
+    chains: int32 `[N (N + 1)]`.
+    ids: int32 `[4]`, chains beside the move.
+    only: bool `[4]`, whether the move is their only liberty.
+    move: int32 `[]`.
+    mover: int32 `[]`, 1 for the attacker and -1 for the prey's side.
+    size: N.
   """
   index = np.arange(chains.shape[0], dtype=np.int32)
   row, column = move // (size + 1), move % (size + 1)
   inside = jnp.stack([row > 0, row < size - 1, column > 0, column < size - 1])
-  taken, joined = (ids * mover < 0) & only, ids * mover > 0
+  captured, joined = (ids * mover < 0) & only, ids * mover > 0
   space = (ids == 0) & inside
-  legal = (space | taken | (joined & ~only)).any()
+  legal = (space | captured | (joined & ~only)).any()
   within = lambda which: chains_lib.any_of(  # noqa: E731
     [(chains == ids[k]) & which[k] for k in range(4)]
   )
-  gone = within(taken)
+  gone = within(captured)
   new = jnp.where(within(joined) | (index == move), mover * (move + 1), jnp.where(gone, 0, chains))
+  # A ko: one stone captured by one stone, which has no other liberty.
   single = (gone.sum(dtype=jnp.int32) == 1) & ~(joined | space).any()
   return new, legal, jnp.where(single, jnp.where(gone, index, 0).sum(dtype=jnp.int32), -1)
 
 
-def _value(chains, prey, attacking, legal, size: int):
-  """What a move has decided: an illegal one is lost for whoever wanted it."""
-  chains = chains_lib.in_memory(chains)
-  hunted = (chains == chains[prey]) & (chains != 0)
+def _outcome(chains, prey, attacking, legal, size: int):
+  """Returns what the board after a move decides; an illegal move is lost for whoever wanted it.
+
+  After the attacker's move the chase goes on only if the prey is in atari (or gone); after the
+  prey's only if it has two liberties.
+  """
+  chains = chains_lib.materialize(chains)
+  is_prey = (chains == chains[prey]) & (chains != 0)
   empty = (chains == 0) & (np.arange(chains.shape[0]) % (size + 1) < size)
-  free = chains_lib.any_of(_sides(hunted, size)) & empty
+  free = chains_lib.any_of(_neighbours(is_prey, size)) & empty
   count = free.sum(dtype=jnp.int32)
-  ran = jnp.where(count >= 3, ESCAPED, jnp.where(count <= 1, CAUGHT, OPEN))
-  given = jnp.where(count <= 1, OPEN, ESCAPED)
-  refused = jnp.where(attacking, ESCAPED, CAUGHT)
-  return jnp.where(legal, jnp.where(attacking, given, ran), refused)
+  after_prey = jnp.where(count >= 3, ESCAPED, jnp.where(count <= 1, CAUGHT, OPEN))
+  after_attacker = jnp.where(count <= 1, OPEN, ESCAPED)
+  if_illegal = jnp.where(attacking, ESCAPED, CAUGHT)
+  return jnp.where(legal, jnp.where(attacking, after_attacker, after_prey), if_illegal)
 
 
 # -------- all lanes --------
 
 
-def _move(lane: Lane, stack, found: Found):
-  """Each lane down to a child, up to the parent, or on at the same node; results of roots."""
+def _descend_or_return(lane: Lane, stack, tried: Tried):
+  """Moves each lane to the child of its move, to its parent, or on at the same node.
+
+  Returns:
+    The lanes, the stack, and int32 `[lanes]` the outcome of queries that are decided, else OPEN.
+  """
   boards, lasts, kos = stack
   who = jnp.arange(lane.depth.shape[0])
-  down = (found.result == OPEN) & (found.value == OPEN)
-  up = (found.result != OPEN) & (lane.depth > 0)
-  result = jnp.where(lane.depth == 0, found.result, OPEN)
+  down = (tried.result == OPEN) & (tried.outcome == OPEN)
+  up = (tried.result != OPEN) & (lane.depth > 0)
+  result = jnp.where(lane.depth == 0, tried.result, OPEN)
 
-  here = jnp.where(down & (lane.question >= 0), lane.depth, boards.shape[1])  # else dropped
+  here = jnp.where(down & (lane.query >= 0), lane.depth, boards.shape[1])  # else dropped
   boards = boards.at[who, here].set(lane.chains, mode='drop')
-  lasts = lasts.at[who, here].set(found.move, mode='drop')
+  lasts = lasts.at[who, here].set(tried.move, mode='drop')
   kos = kos.at[who, here].set(lane.ko, mode='drop')
   # Read after writing: the other way round XLA copies the whole stack.
   above = jnp.maximum(lane.depth - 1, 0)
   parent = (boards[who, above], lasts[who, above], kos[who, above])
 
   def choose(child, parent, same):
-    return jnp.where(_per(down, same), child, jnp.where(_per(up, same), parent, same))
+    return jnp.where(_per_lane(down, same), child, jnp.where(_per_lane(up, same), parent, same))
 
   lane = Lane(
-    lane.question,
-    choose(found.chains, parent[0], lane.chains),
+    lane.query,
+    choose(tried.chains, parent[0], lane.chains),
     lane.depth + down - up,
-    choose(jnp.full_like(lane.last, -1), parent[1], found.move),
-    choose(found.ko, parent[2], lane.ko),
-    jnp.where(down, OPEN, jnp.where(up, found.result, found.value)),
-    lane.nodes + 1,
+    choose(jnp.full_like(lane.last_tried, -1), parent[1], tried.move),
+    choose(tried.ko, parent[2], lane.ko),
+    jnp.where(down, OPEN, jnp.where(up, tried.result, tried.outcome)),
+    lane.num_moves + 1,
   )
   return lane, (boards, lasts, kos), result

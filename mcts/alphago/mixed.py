@@ -1,7 +1,7 @@
-"""AlphaGo's evaluation of a leaf: a value network's and a fast rollout's, mixed.
+"""AlphaGo's evaluation of a leaf: a value network's value mixed with a fast rollout's outcome.
 
 V(s) = (1 - lambda) v(s) + lambda z, z the outcome for the player to move (Silver et al. 2016,
-Methods, 'Evaluation'; lambda = 0.5 played).
+Methods, 'Search algorithm', evaluation; AlphaGo played with lambda = 0.5).
 """
 
 from collections.abc import Callable
@@ -10,34 +10,43 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mcts.alphago import patterns
+from mcts.alphago import rollout_policy
 from mcts.go import Go, State, playouts
 from mcts.search.evaluators import Evaluate
 
 
-def mixed(
+def evaluator(
   game: Go,
   policy: Callable[[State], Array],
   value: Callable[[State], Array],
-  weights: Array | None = None,
+  rollout_weights: Array | None = None,
   mixing: float = 0.5,
 ) -> Evaluate:
-  """An evaluator of a policy's logits `[B, A]`, and lambda = `mixing` of the two values.
+  """Returns the search's evaluator of a policy and the mixed value.
 
-  value: states to `[B]`, not called where mixing is 1. weights: those of `mcts.alphago.patterns`,
-  by which rollouts are played, else at random; where mixing is 0 none are.
+  Args:
+    game: the rules.
+    policy: states `[B, ...]` -> logits `[B, N^2 + 1]`, the prior.
+    value: states -> v, float32 `[B]`; not called where mixing is 1.
+    rollout_weights: of the rollout policy, `[rollout_policy.COUNT]`; rollouts are random without.
+    mixing: lambda, from 0 (values alone, no rollout is played) to 1 (rollouts alone).
+
+  Raises:
+    ValueError: if mixing is out of range.
   """
   if not 0 <= mixing <= 1:
     raise ValueError(f'mixing {mixing!r}: must be from 0 (values alone) to 1 (rollouts alone)')
-  choose = playouts.random_moves if weights is None else patterns.moves(weights)
-  roll = playouts.outcome(game, choose)
+  choose = playouts.random_moves
+  if rollout_weights is not None:
+    choose = rollout_policy.player(rollout_weights)
+  play_out = playouts.outcome(game, choose)
 
   def evaluate(states: State, keys: Array) -> tuple[Array, Array]:
-    total = jnp.zeros_like(jax.random.key_data(keys)[:, 0], jnp.float32)
+    mixed = jnp.zeros_like(jax.random.key_data(keys)[:, 0], jnp.float32)
     if mixing < 1:
-      total += (1 - mixing) * value(states)
+      mixed += (1 - mixing) * value(states)
     if mixing > 0:
-      total += mixing * roll(states, keys)
-    return policy(states), total
+      mixed += mixing * play_out(states, keys)
+    return policy(states), mixed
 
   return evaluate

@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       raise ValueError(f'--move={count}: the game has {len(record.moves)} moves')
     stones, last = sgf.stones(record, count), record.moves[count - 1][1] if count else None
     if options.output is None:
-      print(notation.board(stones, last), end='')
+      print(notation.render(stones, last))
       return
     title = _title(record, count) if options.title is None else options.title
     save(diagram(stones, last=last, title=title), options.output)

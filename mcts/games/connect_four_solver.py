@@ -1,11 +1,11 @@
-"""Connect Four solved exactly, by plain Python: which moves of a position are best.
+"""An exact solver of Connect Four in plain Python: which moves of a position are best.
 
-A position is two whole numbers of 49 bits, a column of 6 cells and an empty one above it after the
-other, from the left and from below: the stones of the player to move, and all stones. Alpha-beta
-looks for a win, a draw or a loss: in seconds with 12 stones, in less than 0.1 s with 18 or more.
+A position is two bitboards of 49 bits, column by column from the left, each of 6 cells from below
+and an empty one above them: the stones of the player to move, and all stones. Alpha-beta finds a
+win, a draw or a loss: in seconds with 12 stones, in less than 0.1 s with 18 or more.
 
 `python -m mcts.games.connect_four_solver --positions=500 --output=FILE` writes positions of random
-play, a line each: the columns that were played, and which columns are best.
+play, one a line: the columns that were played, and which columns are best.
 """
 
 import argparse
@@ -26,13 +26,16 @@ Position = tuple[int, int]
 
 
 def play(position: Position, column: int) -> Position:
-  """The position after a stone in a column that is not full."""
+  """Returns the position after a stone in a column that is not full."""
   own, mask = position
   return own ^ mask, mask | (mask + (1 << (HEIGHT * column)))
 
 
 def place(columns: Iterable[int]) -> Position:
-  """The position after these moves. Raises ValueError for a full column or a game that is over."""
+  """Returns the position after these moves.
+
+  Raises ValueError for a full column, and for a move after the end of the game.
+  """
   position = 0, 0
   for column in columns:
     if won(position):
@@ -44,7 +47,7 @@ def place(columns: Iterable[int]) -> Position:
 
 
 def won(position: Position) -> bool:
-  """Whether the player who moved last has four in a row."""
+  """Returns whether the player who moved last has four in a row."""
   stones = position[0] ^ position[1]
   for step in (1, HEIGHT, HEIGHT - 1, HEIGHT + 1):
     pairs = stones & (stones >> step)
@@ -54,7 +57,7 @@ def won(position: Position) -> bool:
 
 
 def threats(stones: int, mask: int) -> int:
-  """The empty cells that would make four in a row."""
+  """Returns the bits of the empty cells that would complete four in a row of `stones`."""
   found = (stones << 1) & (stones << 2) & (stones << 3)  # above three
   for step in (HEIGHT, HEIGHT - 1, HEIGHT + 1):
     pairs = (stones << step) & (stones << 2 * step)
@@ -67,12 +70,13 @@ def threats(stones: int, mask: int) -> int:
 
 
 class Solver:
-  """Values of positions, and its memory: 1, 0, -1 as the player to move wins, draws or loses."""
+  """An alpha-beta search with a transposition table; 1, 0, -1: the player to move wins, draws, loses."""
 
   def __init__(self) -> None:
     self.known: dict[int, tuple[int, int]] = {}  # lowest and highest value
 
   def value(self, position: Position) -> int:
+    """Returns the exact value for the player to move."""
     if won(position):
       return -1
     own, mask = position
@@ -81,7 +85,7 @@ class Solver:
     return self._search(own, mask, -1, 1)
 
   def best(self, position: Position) -> list[int]:
-    """The columns that keep the position's value, from the left; none if the game is over."""
+    """Returns the columns that keep the position's value, from the left; none after the end."""
     if won(position):
       return []
     free = [column for column in range(COLUMNS) if FILES[column] & ~position[1]]
@@ -89,11 +93,14 @@ class Solver:
     return [column for column in free if values[column] == max(values.values())]
 
   def _search(self, own: int, mask: int, low: int, high: int) -> int:
-    """Between low and high exact, else a bound; the player to move cannot win at once."""
+    """Returns the value if it lies in (low, high), else a bound of it.
+
+    The player to move must not be able to win at once.
+    """
     cells = self._sensible(own, mask)
     if not cells:
       return -1 if mask != BOARD else 0
-    key = own + mask + BOTTOM  # unlike for each position
+    key = own + mask + BOTTOM  # a different number for each position
     least, most = self.known.get(key, (-1, 1))
     low, high = max(low, least), min(high, most)
     if low >= high:
@@ -109,17 +116,17 @@ class Solver:
     return value
 
   def _sensible(self, own: int, mask: int) -> int:
-    """The cells to play after which the other player cannot win at once."""
+    """Returns the cells to play after which the other player cannot win at once."""
     cells, danger = (mask + BOTTOM) & BOARD, threats(own ^ mask, mask)
     forced = cells & danger
     if forced:
       if forced & (forced - 1):
-        return 0  # two at once
+        return 0  # two threats cannot be stopped by one stone
       cells = forced
     return cells & ~(danger >> 1)  # not below a cell where the other would win
 
   def _ordered(self, own: int, mask: int, cells: int) -> list[int]:
-    """What makes most threats first, then from the centre."""
+    """Returns the cells one by one: those that make most threats first, then from the centre."""
     moves = [cells & FILES[column] for column in CENTRE_FIRST]
     moves = [cell for cell in moves if cell]
     return sorted(moves, key=lambda cell: -threats(own | cell, mask).bit_count())
@@ -129,7 +136,16 @@ class Solver:
 
 
 def positions(count: int, seed: int = 0, stones: tuple[int, int] = STONES) -> Iterator[list[int]]:
-  """Different positions of random play that are not over, nor won at once, as columns played."""
+  """Yields distinct positions of random play that are not over, nor won at once.
+
+  Args:
+    count: how many.
+    seed: of the random play.
+    stones: the fewest and the most on the board.
+
+  Yields:
+    The columns that were played.
+  """
   rng, seen = random.Random(seed), set()
   while len(seen) < count:
     columns, position = [], (0, 0)
@@ -147,11 +163,12 @@ def positions(count: int, seed: int = 0, stones: tuple[int, int] = STONES) -> It
 
 
 def line(columns: Sequence[int], best: Sequence[int]) -> str:
+  """Returns a line of the file: the columns played, and the best ones."""
   return f'{"".join(map(str, columns))} {"".join(map(str, best))}'
 
 
 def read(text: str) -> list[tuple[list[int], list[int]]]:
-  """(columns played, best columns) of each line. Raises ValueError where there is none."""
+  """Returns (columns played, best columns) of each line. Raises ValueError if there is none."""
   pairs = [row.split() for row in text.splitlines() if row.strip()]
   if not pairs:
     raise ValueError('it has no positions')
@@ -166,7 +183,7 @@ def main() -> None:
   options = parser.parse_args()
   with open(options.output, 'w', buffering=1, encoding='ascii') as file:  # line by line
     for number, columns in enumerate(positions(options.positions, options.seed), 1):
-      # What is known of one position is of little use for another, and takes memory.
+      # A fresh table for each: what is known of one position is of little use for another.
       file.write(line(columns, Solver().best(place(columns))) + '\n')
       print(f'\r{number} of {options.positions}', end='', file=sys.stderr, flush=True)
   print(file=sys.stderr)

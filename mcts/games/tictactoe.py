@@ -1,12 +1,13 @@
-"""Tic-tac-toe: 3 x 3, three in a row; action row * 3 + column. With best play nobody wins."""
+"""Tic-tac-toe: 3 x 3, three in a row; action row * 3 + column. With best play it is a draw."""
 
 from mcts import symmetry
 from mcts.game import Game
-from mcts.games import lines
+from mcts.games import in_a_row
 
 
 def TicTacToe() -> Game:
-  return lines.make_game(
+  """Returns the game."""
+  return in_a_row.make_game(
     'tictactoe',
     (3, 3),
     in_a_row=3,

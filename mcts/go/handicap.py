@@ -1,15 +1,18 @@
 """Where handicap stones stand: the fixed places of GTP 2 (section 4.1.1), and more."""
 
 
-def most_fixed(size: int) -> int:
-  """The most stones with a fixed place: none below size 7, four on 7 and on even sizes, or nine."""
+def max_fixed(size: int) -> int:
+  """Returns how many stones have a fixed place at most.
+
+  None below size 7, four on 7 and on even sizes, else nine.
+  """
   if size < 7:
     return 0
   return 4 if size == 7 or size % 2 == 0 else 9
 
 
 def fixed(size: int, number: int) -> list[int]:
-  """The points of 2 to `most_fixed` stones."""
+  """Returns the fixed points (row * N + column) of `number` stones, 2 to `max_fixed(size)`."""
   near = 3 if size >= 13 else 2  # from the edge
   low, middle, high = size - 1 - near, size // 2, near  # rows; 0 is the top
   at = lambda row, column: row * size + column  # noqa: E731
@@ -23,14 +26,14 @@ def fixed(size: int, number: int) -> list[int]:
 
 
 def free(size: int, number: int) -> list[int]:
-  """The points of any number of stones: the fixed ones, then what is farthest from all others."""
-  points = fixed(size, min(number, most_fixed(size))) if most_fixed(size) else []
+  """Returns points for any number of stones: the fixed ones, then the farthest from all others."""
+  points = fixed(size, min(number, max_fixed(size))) if max_fixed(size) else []
   while len(points) < number:
-    points.append(_loneliest(size, points))
+    points.append(_farthest(size, points))
   return points
 
 
-def _loneliest(size, points):
+def _farthest(size, points):
   middle = (size - 1) / 2
 
   def rank(point):

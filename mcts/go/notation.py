@@ -1,4 +1,6 @@
-"""Go in words: vertices such as D4, colours, results, and a board as text."""
+"""Go in text: vertices such as D4, colours, results, and a board as lines of text."""
+
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,7 @@ PLAYERS = {'b': BLACK, 'black': BLACK, 'w': WHITE, 'white': WHITE}
 
 
 def to_vertex(action: int, size: int) -> str:
-  """'D4' or 'pass'."""
+  """Returns the vertex of an action row * N + column, such as 'D4', or 'pass'."""
   if action == size * size:
     return 'pass'
   row, column = divmod(action, size)
@@ -17,7 +19,11 @@ def to_vertex(action: int, size: int) -> str:
 
 
 def from_vertex(text: str, size: int) -> int:
-  """The action of 'd4' or 'PASS'; ValueError for what is no point of the board."""
+  """Returns the action of a vertex such as 'd4' or 'PASS'.
+
+  Raises:
+    ValueError: for what is no vertex of this board.
+  """
   if text.lower() == 'pass':
     return size * size
   column, row = COLUMNS.find(text[:1].upper()), text[1:]
@@ -29,12 +35,19 @@ def from_vertex(text: str, size: int) -> int:
 
 
 def result(score: float) -> str:
-  """'B+3.5', 'W+7.5' or '0', as GTP and SGF write it."""
+  """Returns 'B+3.5', 'W+7.5' or '0', as GTP and SGF write a result."""
   return '0' if score == 0 else f'{"B" if score > 0 else "W"}+{abs(score):g}'
 
 
-def board(stones, last: int | None = None) -> str:
-  """The board `[N, N]` (1 black, -1 white) as lines of text, `last` (an action) in parentheses."""
+def render(stones: Any, last: int | None = None) -> str:
+  """Returns a board as lines of text, X for black and O for white, with coordinates around it.
+
+  The text has no newline at its end.
+
+  Args:
+    stones: `[N, N]`, 1 black, -1 white, 0 empty; row 0 at the top.
+    last: the action of the last move, which is put in parentheses.
+  """
   size = len(stones)
   letters = '   ' + ' '.join(COLUMNS[:size])
   lines = [letters]
@@ -44,4 +57,4 @@ def board(stones, last: int | None = None) -> str:
       at = 2 * (last % size)
       line = line[:at] + f'({line[at + 1]})' + line[at + 3 :]
     lines.append(f'{size - row:2}{line}{size - row}')
-  return '\n'.join([*lines, letters]) + '\n'
+  return '\n'.join([*lines, letters])

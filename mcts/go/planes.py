@@ -1,4 +1,4 @@
-"""What networks and search trees see of a game of Go: planes of past boards, and small nodes."""
+"""What a network and a search tree see of a game of Go: planes of past boards, and small nodes."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,11 @@ from mcts.go.state import Rules, State, chains_of, stones_of, to_play
 
 
 def observe(rules: Rules, state: State) -> Array:
-  """bool `[N, N, 2 K + 1]`, K = `history` (Silver et al. 2017, Methods, 'Neural network
-  architecture'): own stones, opponent's stones, the same one turn ago, ...; then all ones if black
-  is to move. Boards before the game's start are empty.
+  """Returns the planes of AlphaGo Zero, bool `[N, N, 2 K + 1]` (unbatched).
+
+  Silver et al. 2017, Methods, 'Neural network architecture': X_t, Y_t, X_{t-1}, Y_{t-1}, ... with
+  K = `history` boards, X the stones of the player to move and Y the opponent's; then a plane of
+  ones if black is to move. Boards before the game's start are empty.
   """
   own, other = past_boards(rules, state, rules.history)  # [K, N^2]
   planes = jnp.stack([own, other], 1).reshape(-1, rules.points).T
@@ -24,18 +26,19 @@ def observe(rules: Rules, state: State) -> Array:
 
 
 def past_boards(rules: Rules, state: State, boards: int) -> tuple[Array, Array]:
-  """bool `[boards, N^2]` each: stones of the player to move and of the other, 0, 1, ... turns ago.
+  """Returns the last boards, bool `[boards, N^2]` twice: stones of the player to move, the others.
 
-  Of each stone in the record the turns at which it stood, as bits, added up at its point: two
-  stones never stand at one point at one time.
+  Row i is the board i turns ago. For each stone in the record the turns at which it stood are bits
+  of one word, own stones' in the low half; the words are added up at the stones' points. No carry
+  arises, since two stones never stand at one point at one time.
   """
-  colour, point, gone = stones_of(rules, state)
-  count = state.count.astype(jnp.int32)
+  colour, point, captured_at = stones_of(rules, state)
+  now = state.num_entries.astype(jnp.int32)
   entry = jnp.arange(rules.max_moves)
   ago = np.arange(boards)[:, None]
-  time = count - ago  # [boards, 1]
-  stood = (entry[None] < time) & ((gone == 0)[None] | (gone[None] > time))
-  stood &= (entry < count)[None] & (time >= state.start.astype(jnp.int32))
+  time = now - ago  # [boards, 1]
+  stood = (entry[None] < time) & ((captured_at == 0)[None] | (captured_at[None] > time))
+  stood &= (entry < now)[None] & (time >= state.num_setup.astype(jnp.int32))
   bits = (stood.astype(jnp.uint32) << ago.astype(np.uint32)).sum(0, dtype=jnp.uint32)
   bits <<= jnp.where(colour == to_play(state), 0, boards).astype(jnp.uint32)
   total = jnp.zeros_like(bits, shape=(rules.points + 1,)).at[point].add(bits)[None, :-1]
@@ -43,61 +46,74 @@ def past_boards(rules: Rules, state: State, boards: int) -> tuple[Array, Array]:
   return planes[:boards], planes[boards:]
 
 
-# -------- trees --------
+# -------- nodes of search trees --------
 
 
 class Node(NamedTuple):
-  """A position of a search tree: 101 bytes at 19x19.
+  """A position in a search tree: 101 bytes at 19x19, where a state has 2.5 KB.
 
-  black, white: uint32 `[ceil(N^2 / 32)]`, bitboards.
-  move: uint16, the action that led here.
-  count: uint16, as the state's.
-  passes: uint8, as the state's.
+  Attributes:
+    black: uint32 `[ceil(N^2 / 32)]`, a bitboard (`chains.to_bitboard`).
+    white: likewise.
+    move: uint16, the action that led here.
+    num_entries: uint16, as the state's.
+    passes: uint8, as the state's.
   """
 
   black: Array
   white: Array
   move: Array
-  count: Array
+  num_entries: Array
   passes: Array
 
 
 def pack(rules: Rules, state: State) -> Node:
+  """Returns the node of a state (unbatched)."""
   point, _ = rules.packing.unpack(state.record, state.record_high)
-  move = point[jnp.maximum(state.count.astype(jnp.int32) - 1, 0)]
-  black, white = (chains_lib.bitboard(chains_of(state) * sign > 0) for sign in (1, -1))
-  return Node(black, white, move.astype(jnp.uint16), state.count, state.passes)
+  move = point[jnp.maximum(state.num_entries.astype(jnp.int32) - 1, 0)]
+  black, white = (chains_lib.to_bitboard(chains_of(state) * sign > 0) for sign in (1, -1))
+  return Node(black, white, move.astype(jnp.uint16), state.num_entries, state.passes)
 
 
 def unpack(rules: Rules, node: Node, root: State, line: Node, length: Array) -> State:
-  """The turns on the line are added to the root's record; what each one captured is what of the
-  record no longer stands on the next board.
+  """Returns the state of a node, from the root's record and the line of nodes between.
+
+  Each node of the line adds its move to the record. What that move captured are the stones of the
+  record that do not stand on its board. The chains are labelled anew, so their ids may differ from
+  those of a state that was reached by `step`.
+
+  Args:
+    rules: the options.
+    node: the last of the line, or the root's own where length is 0.
+    root: the state at the tree's root.
+    line: `[D, ...]`, the nodes from the root's child down to and with `node`.
+    length: int32 `[]`, how many of the line are valid.
   """
-  colour, point, gone = stones_of(rules, root)
+  colour, point, captured_at = stones_of(rules, root)
   entry = jnp.arange(rules.max_moves)
 
   def add(carry):
-    i, point, gone = carry
-    black, white, move, count, _ = jax.tree.map(lambda x: x[i], line)
-    time = count.astype(jnp.int32)
+    i, point, captured_at = carry
+    black, white, move, num_entries, _ = jax.tree.map(lambda x: x[i], line)
+    time = num_entries.astype(jnp.int32)
     now = entry == time - 1
     point = jnp.where(now, move.astype(jnp.int32), point)
-    gone = jnp.where(now & (time > root.count), 0, gone)
+    captured_at = jnp.where(now & (time > root.num_entries), 0, captured_at)
     words = jnp.concatenate([jnp.pad(x, (0, 1)) for x in (black, white)])
     where = colour * (words.shape[0] // 2) + (point >> 5)
     stands = (words[where] >> (point & 31).astype(jnp.uint32) & 1).astype(bool)
-    lost = (entry < time) & (gone == 0) & (point < rules.points) & ~stands
-    return i + 1, point, jnp.where(lost, time, gone)
+    lost = (entry < time) & (captured_at == 0) & (point < rules.points) & ~stands
+    return i + 1, point, jnp.where(lost, time, captured_at)
 
-  start = (jnp.zeros_like(length), point, gone)
-  _, point, gone = lax.while_loop(lambda carry: carry[0] < length, add, start)
+  start = (jnp.zeros_like(length), point, captured_at)
+  _, point, captured_at = lax.while_loop(lambda carry: carry[0] < length, add, start)
   black, white = (chains_lib.from_bitboard(x, rules.points) for x in (node.black, node.white))
   stones = black.astype(jnp.int32) - white.astype(jnp.int32)
-  record, record_high = rules.packing.pack(point, gone)
+  record, record_high = rules.packing.pack(point, captured_at)
   return root._replace(
     chains=chains_lib.label(stones, rules.size).astype(jnp.int16),
     record=record,
     record_high=record_high,
-    count=node.count,
+    num_entries=node.num_entries,
     passes=node.passes,
   )

@@ -1,6 +1,8 @@
-"""A game of Go under way on the host: its turns and what the rules say of it.
+"""A position of Go on the host, with the moves that led to it: what engines and GTP sessions use.
 
-The rules are `mcts.go`'s, compiled once for each size: what is legal here is what its mask allows.
+The rules are `mcts.go.Go`'s, compiled once for each board size and choice of options: what is legal
+here is what its mask allows. A `Position` is more lenient than a game of `Go` where programs and
+SGF files are: turns need not alternate, and two passes do not end it.
 """
 
 import dataclasses
@@ -12,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcts.go.game import SIZES, Go, State, check_position
+from mcts.go.game import SIZES, Go, check_position
 from mcts.go.notation import BLACK, COLOURS, to_vertex
+from mcts.go.state import State
 
 
-class Illegal(ValueError):
+class IllegalMove(ValueError):
   """A move that the rules forbid."""
 
 
@@ -24,63 +27,84 @@ class Illegal(ValueError):
 
 
 class View(NamedTuple):
-  """What the host wants to know of a state; NumPy, as `mcts.go` has them.
+  """What the host needs to know of a state, in NumPy once it is fetched.
 
-  board: int8 `[N, N]`, 1 black, -1 white; row 0 at the top.
-  legal: bool `[2, N^2 + 1]`, of black and of white, as if it were that player's turn.
-  owner: int8 `[N, N]`.
+  Attributes:
+    board: int8 `[N, N]`, 1 black, -1 white; row 0 at the top.
+    legal: bool `[2, N^2 + 1]`, the legal actions of black and of white, if it were their turn.
+    owner: int8 `[N, N]`, 1 in black's area, -1 in white's.
   """
 
-  board: np.ndarray
-  legal: np.ndarray
-  owner: np.ndarray
+  board: jax.Array | np.ndarray
+  legal: jax.Array | np.ndarray
+  owner: jax.Array | np.ndarray
 
 
 @functools.cache
-def rules(size: int, superko: str, suicide: bool, max_moves: int) -> Go:
+def shared_game(size: int, superko: str, suicide: bool, max_moves: int) -> Go:
+  """Returns the one `Go` with these options, so that all who ask share its compiled programs."""
   return Go(size, superko, suicide, max_moves)
 
 
 class Programs(NamedTuple):
-  begin: Callable[..., State]  # (board, to_play, komi)
-  turn: Callable[..., State]  # (state, player, action)
+  """A game's compiled functions on single states.
+
+  Attributes:
+    from_position: (board, to_play, komi) -> state.
+    play: (state, player, action) -> state after the player's move, in turn or not.
+    view: state -> `View`.
+    with_player: (state, player) -> the state with that player to move and, if two passes had ended
+      the game, play going on.
+  """
+
+  from_position: Callable[..., State]
+  play: Callable[..., State]
   view: Callable[[State], View]
-  given_to: Callable[..., State]  # (state, player)
+  with_player: Callable[..., State]
 
 
 @functools.cache
 def programs(game: Go) -> Programs:
+  """Returns the compiled functions of a game."""
 
-  def given_to(state: State, player) -> State:
-    """The state with `player` to move, play going on if two passes had ended it."""
+  def with_player(state: State, player) -> State:
     state = state._replace(passes=jnp.minimum(state.passes, 1))
     other = game.to_play(state) != player
     return jax.tree.map(lambda a, b: jnp.where(other, a, b), game.give_turn(state), state)
 
-  def turn(state, player, action):
-    state = given_to(state, player)
-    return game.step(state, action)
+  def play(state, player, action):
+    return game.step(with_player(state, player), action)
 
   def view(state):
-    legal = jax.vmap(lambda player: game.legal(given_to(state, player)))(jnp.arange(2))
+    legal = jax.vmap(lambda player: game.legal(with_player(state, player)))(jnp.arange(2))
     return View(game.board(state), legal, game.ownership(state))
 
-  return Programs(*map(jax.jit, (game.from_position, turn, view, given_to)))
+  functions = (game.from_position, play, view, with_player)
+  return Programs(*(jax.jit(f) for f in functions))
 
 
-# -------- the game --------
+# -------- the position --------
 
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
+  """A move or a pass: player 0 (black) or 1 (white), and the action row * N + column, or N^2."""
+
   player: int
   action: int
 
 
 class Position:
-  """A game that can be taken back; turns need not alternate, and passes do not end it.
+  """A position and its moves, which can be taken back.
 
-  superko, suicide: as for `mcts.go.Go`. A game may last `max_moves` turns, 2 N^2 + 100 unless told.
+  Attributes:
+    game: the rules; see `shared_game`.
+    size: N.
+    komi: added to white's score.
+    max_moves: room in the record for so many turns, changes of turn out of order included.
+    setup: int8 `[N, N]`, the board before the first turn.
+    first_player: who was to take the first turn.
+    turns: the turns since then.
   """
 
   def __init__(
@@ -91,45 +115,58 @@ class Position:
     suicide: bool = False,
     max_moves: int | None = None,
   ):
+    """Begins with the empty board; max_moves is 2 N^2 + 100 by default, the rest as for `Go`."""
     if size not in SIZES:
       raise ValueError(f'size {size}: must be from {SIZES[0]} to {SIZES[-1]}')
     self.size, self.komi = size, float(komi)
     self.max_moves = 2 * size * size + 100 if max_moves is None else max_moves
-    self.rules = rules(size, superko, suicide, self.max_moves)
-    self._programs = programs(self.rules)
+    self.game = shared_game(size, superko, suicide, self.max_moves)
+    self._programs = programs(self.game)
     self.clear()
 
   def clear(self) -> None:
-    """Back to the empty board."""
+    """Goes back to the empty board."""
     self._begin(np.zeros((self.size, self.size), np.int8), BLACK)
 
   def set_up(self, board: np.ndarray, to_play: int = BLACK) -> None:
-    """A new game from stones `[N, N]`; ValueError if a chain has no liberty."""
-    check_position(self.rules.rules, np.asarray(board))  # raises before anything is lost
+    """Begins anew from stones.
+
+    Args:
+      board: `[N, N]`, 1 black, -1 white, 0 empty.
+      to_play: who is to move.
+
+    Raises:
+      ValueError: if a chain has no liberty; the position is as it was then.
+    """
+    check_position(self.game.rules, np.asarray(board))
     self._begin(board, to_play)
 
   def _begin(self, board, to_play):
-    self.start, self.first = np.array(board, np.int8), to_play
+    self.setup, self.first_player = np.array(board, np.int8), to_play
     self.turns: list[Turn] = []
-    self._states = [self._programs.begin(self.start, np.int32(to_play), np.float32(self.komi))]
+    begin = self._programs.from_position
+    self._states = [begin(self.setup, np.int32(to_play), np.float32(self.komi))]
     self._views: list[View | None] = [None]
 
   # ---- what it looks like ----
 
   @property
   def state(self) -> State:
+    """Returns the present state of `game`."""
     return self._states[-1]
 
   @property
   def view(self) -> View:
-    if self._views[-1] is None:
-      self._views[-1] = jax.tree.map(np.asarray, self._programs.view(self.state))
-    return self._views[-1]
+    """Returns the present `View` in NumPy, computed when first asked for."""
+    view = self._views[-1]
+    if view is None:
+      view = self._views[-1] = jax.tree.map(np.asarray, self._programs.view(self.state))
+    return view
 
   @property
   def board(self) -> np.ndarray:
-    """int8 `[N, N]`."""
-    return self.view.board
+    """Returns int8 `[N, N]`, 1 black, -1 white, 0 empty."""
+    return np.asarray(self.view.board)
 
   @property
   def pass_action(self) -> int:
@@ -137,12 +174,12 @@ class Position:
 
   @property
   def to_play(self) -> int:
-    """Who is to move if players alternate."""
-    return 1 - self.turns[-1].player if self.turns else self.first
+    """Returns who is to move if players alternate."""
+    return 1 - self.turns[-1].player if self.turns else self.first_player
 
   @property
   def passes(self) -> int:
-    """How many turns in a row were passes just now."""
+    """Returns how many passes the turns end in."""
     count = 0
     while count < len(self.turns) and self.turns[-1 - count].action == self.pass_action:
       count += 1
@@ -150,42 +187,45 @@ class Position:
 
   @property
   def full(self) -> bool:
-    """Whether the record has no room for another turn (a change of turn takes room, too)."""
-    return int(self.state.count) + 2 > self.max_moves
+    """Returns whether the record lacks room for another turn and a change of turn before it."""
+    return int(self.state.num_entries) + 2 > self.max_moves
 
   def legal(self, player: int) -> np.ndarray:
-    """bool `[N^2 + 1]`."""
-    return self.view.legal[player] & ~np.bool_(self.full)
+    """Returns bool `[N^2 + 1]`: the player's legal actions; none where the record is full."""
+    return np.asarray(self.view.legal)[player] & ~np.bool_(self.full)
 
   def state_after(self, turns: int) -> State:
-    """The state as it was after so many turns."""
+    """Returns the state as it was after so many turns."""
     return self._states[turns]
 
   def state_for(self, player: int) -> State:
-    """The state with `player` to move and passes forgotten, if that would have ended the game."""
-    return self._programs.given_to(self.state, np.int32(player))
+    """Returns the state with `player` to move, a second pass forgotten if it ended the game."""
+    return self._programs.with_player(self.state, np.int32(player))
 
   @property
   def score(self) -> float:
-    """Black's area less white's less komi, all stones taken as they stand."""
+    """Returns black's area less white's less komi, all stones taken for alive."""
     return float(self.view.owner.sum(dtype=int)) - self.komi
 
   # ---- playing ----
 
   def play(self, player: int, action: int) -> None:
+    """Plays an action. Raises IllegalMove, a ValueError, if the rules forbid it."""
     if not self.legal(player)[action]:
-      raise Illegal(f'{to_vertex(action, self.size)} is illegal for {COLOURS[player]}')
-    state = self._programs.turn(self.state, np.int32(player), np.int32(action))
+      raise IllegalMove(f'{to_vertex(action, self.size)} is illegal for {COLOURS[player]}')
+    state = self._programs.play(self.state, np.int32(player), np.int32(action))
     self._states.append(state)
     self._views.append(None)
     self.turns.append(Turn(player, action))
 
   def undo(self) -> None:
+    """Takes the last turn back. Raises ValueError if there is none."""
     if not self.turns:
       raise ValueError('nothing to undo')
-    for things in (self.turns, self._states, self._views):
-      things.pop()
+    for history in (self.turns, self._states, self._views):
+      history.pop()
 
   def set_komi(self, komi: float) -> None:
+    """Changes the komi of the present state and all earlier ones."""
     self.komi = float(komi)
-    self._states = [state._replace(komi=np.float32(komi)) for state in self._states]
+    self._states = [state._replace(komi=jnp.float32(komi)) for state in self._states]

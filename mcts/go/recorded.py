@@ -1,7 +1,8 @@
-"""Positions of recorded games as states, without a replay, and without a loop but for the chains.
+"""States of recorded games, without playing through them.
 
-A record that says of each stone when it was captured holds all positions of its game: a stone is on
-the board from its turn until then. `data.go.replay` makes such records.
+A record that says when each stone was captured holds all positions of its game: a stone is on the
+board from its turn until then (see `mcts.go.superko`). `data.go.replay` makes such records once,
+and then any position of any game is a few array operations on the device.
 """
 
 import jax
@@ -9,23 +10,32 @@ import jax.numpy as jnp
 from jax import Array
 
 from mcts.go import chains as chains_lib
-from mcts.go.game import Go, State
+from mcts.go.game import Go
+from mcts.go.state import State
 
 FIELDS = 'points', 'gone', 'count', 'start', 'blacks', 'first'
+"""Entries of a batch that `states` reads, named for the arguments of `state`."""
 
 
 def state(
   game: Go, points: Array, gone: Array, count: Array, start: Array, blacks: Array, first: Array
 ) -> State:
-  """The state before entry `count` of a game's record, with the game's komi.
+  """Returns the state before entry `count` of a game's record, with the game's komi (unbatched).
 
-  points, gone: `[M]`, each entry's point and the position at which its stone was gone (0: never);
-    from `count` on anything. M: the game's `max_moves`. The rest as in `State`, any integers.
+  Args:
+    game: whose `max_moves` is M.
+    points: `[M]`, each entry's point, N^2 for a pass; from `count` on anything.
+    gone: `[M]`, the first position without the entry's stone, 0 if it is never captured.
+    count: int32 `[]`, `State.num_entries`.
+    start: `State.num_setup`.
+    blacks: `State.num_setup_black`.
+    first: `State.first_player`.
   """
   rules = game.rules
   entry, count = jnp.arange(rules.max_moves), count.astype(jnp.int32)
   there = entry < count
   points = jnp.where(there, points.astype(jnp.int32), 0)
+  # What is captured later than the position is not known in it.
   gone = jnp.where(there & (gone <= count), gone.astype(jnp.int32), 0)
   colour = (entry - start + first) & 1
   colour = jnp.where(entry < start, entry >= blacks, colour)
@@ -33,26 +43,25 @@ def state(
   stones = jnp.zeros_like(points, shape=(rules.points + 1,)).at[where].add(1 - 2 * colour)
   record, record_high = rules.packing.pack(points, gone)
   passed = (points == rules.points) & there & (entry >= start)
-  small = game.init()
   return State(
     chains=chains_lib.label(stones[:-1], rules.size).astype(jnp.int16),
     record=record,
     record_high=record_high,
-    count=count.astype(jnp.uint16),
-    start=start.astype(jnp.uint16),
-    blacks=blacks.astype(jnp.uint16),
-    first=first.astype(jnp.uint8),
-    passes=_last_run(passed, count).astype(jnp.uint8),
-    komi=small.komi,
+    num_entries=count.astype(jnp.uint16),
+    num_setup=start.astype(jnp.uint16),
+    num_setup_black=blacks.astype(jnp.uint16),
+    first_player=first.astype(jnp.uint8),
+    passes=_trailing_passes(passed, count).astype(jnp.uint8),
+    komi=game.init().komi,
   )
 
 
-def _last_run(passed: Array, count: Array) -> Array:
-  """How many of the last two entries before `count` are passes without a move after them."""
+def _trailing_passes(passed: Array, count: Array) -> Array:
+  """Returns int32 `[]`: how many of the last two entries are passes without a move after them."""
   last, before = (passed[jnp.maximum(count - n, 0)] & (count >= n) for n in (1, 2))
   return last.astype(jnp.int32) + (last & before)
 
 
 def states(game: Go, batch) -> State:
-  """`state` of a batch with the entries `FIELDS`."""
+  """Returns `state` of each row of a batch with the entries `FIELDS`, `[B, ...]`."""
   return jax.vmap(lambda *x: state(game, *x))(*(batch[name] for name in FIELDS))

@@ -1,4 +1,4 @@
-"""Go games as SGF, one file at a time: lines of play with set-up stones, and back again.
+"""SGF files of Go (FF[4]), one at a time: parsed into records of one line of play, and written.
 
 Actions are row * N + column with row 0 at the top, and N^2 for a pass; players are 0 for black and
 1 for white. Whether moves are legal is for the rules to say, not for the reader.
@@ -13,28 +13,32 @@ import re
 import numpy as np
 from sgfmill import boards, sgf, sgf_grammar
 
-BLACK, WHITE = 0, 1
+from mcts.go.game import SIZES
+from mcts.go.notation import BLACK, WHITE
+
 COLOURS = 'bw'
-FIELDS = 'GM FF CA AP SZ KM RE HA PB PW AB AW AE PL B W C'  # what is more than a tag
-SIZES = range(2, 26)
+FIELDS = 'GM FF CA AP SZ KM RE HA PB PW AB AW AE PL B W C'.split()  # all others are `Record.tags`
 CHARSETS = ('utf-8', 'gb18030', 'latin-1')  # tried in this order where the file is wrong or silent
 
-Bytes = bytes | str | os.PathLike
+Source = bytes | str | os.PathLike
+"""The content of a file as bytes, or its path."""
 
 
 @dataclasses.dataclass
 class Record:
-  """One line of play.
+  """One line of play of a game.
 
-  board: int8 `[N, N]`, the stones before the first move (1 black, -1 white), None for an empty one.
-  to_play: who has the first move.
-  moves: (player, action) in turn; a player may move twice in a row.
-  komi: 0 where the file has none.
-  result: as in the file: 'B+R', 'W+3.5', '0', ''.
-  handicap: as in the file; the stones themselves are on `board`.
-  names: of black and of white.
-  comments: by how many moves have been made: `comments[0]` is on the game as a whole.
-  tags: other properties of the game as they are written: 'DT', 'EV', 'RU', ...
+  Attributes:
+    size: N.
+    komi: 0 where the file has none.
+    board: int8 `[N, N]`, stones set up before the first move, 1 black and -1 white; None for none.
+    to_play: who has the first move.
+    moves: (player, action) in turn; a player may move twice in a row.
+    result: as in the file: 'B+R', 'W+3.5', '0', ''.
+    handicap: as in the file; the stones themselves are on `board`.
+    names: of black and of white.
+    comments: by how many moves have been made: `comments[0]` is on the game as a whole.
+    tags: other properties of the game as they are written: 'DT', 'EV', 'RU', ...
   """
 
   size: int = 19
@@ -49,18 +53,24 @@ class Record:
   tags: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def read(source: Bytes) -> Record:
-  """The main line of the first game. `source` is the content as bytes, or a path.
+def read(source: Source) -> Record:
+  """Returns the main line of the first game.
 
   Stones that are set up later begin the line anew from the board as it is then, since no move led
-  there. Raises ValueError for what is not SGF of Go on a square board of size 2 to 25.
+  there.
+
+  Args:
+    source: the content as bytes, or a path.
+
+  Raises:
+    ValueError: for what is not SGF of Go on a square board of size 2 to 25.
   """
   game = _games(source)[0]
   return _record(game, list(game.main_sequence_iter()))
 
 
-def read_all(source: Bytes) -> list[Record]:
-  """Every variation of every game, each from its beginning; main lines come first."""
+def read_all(source: Source) -> list[Record]:
+  """Returns every variation of every game, each from its beginning; main lines come first."""
   found = []
   for game in _games(source):
     open_lines = [[game.get_root()]]
@@ -74,7 +84,7 @@ def read_all(source: Bytes) -> list[Record]:
 
 
 def stones(record: Record, moves: int | None = None) -> np.ndarray:
-  """int8 `[N, N]`, 1 black, -1 white: the board after so many moves, after all if None."""
+  """Returns int8 `[N, N]`, 1 black, -1 white: the board after so many moves, after all if None."""
   board = boards.Board(record.size)
   _set_up(board, record.board)
   for player, action in record.moves[:moves]:
@@ -83,13 +93,13 @@ def stones(record: Record, moves: int | None = None) -> np.ndarray:
 
 
 def winner(result: str) -> int:
-  """1 if black has won, -1 if white, 0 for a draw and for what says neither."""
+  """Returns 1 if black has won, -1 if white, 0 for a draw and for what says neither."""
   match = re.match(r'\s*([BbWw])(?:lack|hite)?\s*\+', result)
   return 0 if match is None else {'b': 1, 'w': -1}[match[1].lower()]
 
 
 def margin(result: str) -> float:
-  """By how many points the game was won; NaN if it was not counted."""
+  """Returns by how many points the game was won; NaN if it was not counted."""
   if re.fullmatch(r'\s*(0|draw|jigo)\s*', result, re.IGNORECASE):
     return 0.0
   match = re.match(r'\s*[BbWw]\w*\s*\+\s*(\d+(?:\.\d+)?)', result)
@@ -99,7 +109,7 @@ def margin(result: str) -> float:
 # -------- reading --------
 
 
-def _games(source: Bytes) -> list[sgf.Sgf_game]:
+def _games(source: Source) -> list[sgf.Sgf_game]:
   data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
   text = re.sub(r'(?<![A-Za-z])SZ\[\s*(\d+)\s*(?::\s*\1\s*)?\]', r'SZ[\1]', decode(data))
   trees = sgf_grammar.parse_sgf_collection(text.encode('utf-8'))
@@ -107,7 +117,7 @@ def _games(source: Bytes) -> list[sgf.Sgf_game]:
 
 
 def decode(data: bytes) -> str:
-  """The text: by its byte-order mark, as its CA property says, or by what it can be."""
+  """Returns a file's text, decoded by its byte-order mark, its CA property, or what it can be."""
   for mark, name in (
     (codecs.BOM_UTF8, 'utf-8-sig'),
     (codecs.BOM_UTF16_LE, 'utf-16'),
@@ -139,7 +149,7 @@ def _record(game: sgf.Sgf_game, nodes: list) -> Record:
     result=_text(root, 'RE').strip(),
     handicap=_integer(_text(root, 'HA')),
     names=(_text(root, 'PB'), _text(root, 'PW')),
-    tags={key: _text(root, key) for key in root.properties() if key not in FIELDS.split()},
+    tags={key: _text(root, key) for key in root.properties() if key not in FIELDS},
   )
   _follow(record, nodes)
   return record
@@ -164,7 +174,7 @@ def _follow(record: Record, nodes: list) -> None:
 
 
 def _first(record: Record, turn: int | None) -> int:
-  """Whoever moves first does; without moves whom PL names, else white after a handicap."""
+  """Returns who moves first; without moves whom PL names, else white after a handicap."""
   if record.moves:
     return record.moves[0][0]
   if turn in (BLACK, WHITE):
@@ -197,7 +207,7 @@ def _action(raw: bytes, size: int) -> int:
 
 
 def _text(node, key: str) -> str:
-  """The first value, unescaped; '' where there is none."""
+  """Returns a property's first value, unescaped; '' where there is none."""
   if not node.has_property(key):
     return ''
   return sgf_grammar.text_value(node.get_raw(key)).decode('utf-8')
@@ -208,7 +218,10 @@ def _integer(text: str) -> int:
 
 
 def komi(text: str) -> float:
-  """KM as programs write it: '6.5', '6,5', hundredfold (375), or in stones of Chinese counting."""
+  """Returns the komi of a KM property in points, 0 where it is no number.
+
+  Programs write '6.5', '6,5', hundredfold (375), or stones of Chinese counting (3.75 for 7.5).
+  """
   try:
     value = float(text.strip().replace(',', '.'))
   except ValueError:
@@ -253,9 +266,12 @@ def _array(board: boards.Board) -> np.ndarray:
 
 
 def write(*records: Record) -> str:
-  """One game as SGF, FF[4] and UTF-8; further records become its variations.
+  """Returns a game as SGF, FF[4] and UTF-8; the first record is the main line, more are variations.
 
-  The first is the main line and says what holds for the game; all begin from the same board.
+  The first record says what holds for the game.
+
+  Raises:
+    ValueError: if the records do not all begin from the same board.
   """
   first = records[0]
   game = sgf.Sgf_game(first.size)
@@ -294,7 +310,7 @@ def _start(record: Record) -> np.ndarray:
 
 
 def _child(node, record: Record, player: int, action: int):
-  """The child with this move, a new one if there is none."""
+  """Returns the child with this move, a new one if there is none."""
   row, column = divmod(action, record.size)
   point = None if action == record.size**2 else (record.size - 1 - row, column)
   for child in node:

@@ -1,4 +1,4 @@
-"""What is kept of a game of Go, and what is fixed when its rules are compiled."""
+"""The state of a game of Go, and the options that are fixed when its rules are compiled."""
 
 import dataclasses
 from typing import NamedTuple
@@ -7,12 +7,20 @@ import jax.numpy as jnp
 from jax import Array
 
 from mcts.go import chains as chains_lib
-from mcts.go import superko
+from mcts.go.superko import Packing
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """What is fixed when a program is compiled. history: boards in `observe`."""
+  """Options of a game that are constants of its compiled programs.
+
+  Attributes:
+    size: N, the board has N x N points.
+    superko: 'positional', 'situational' or 'simple' (docs/go_rules.md, "Repetition").
+    suicide: whether a move may remove the player's own chain.
+    max_moves: M, the game ends after so many entries of its record.
+    history: K, how many boards `observe` shows.
+  """
 
   size: int
   superko: str
@@ -25,53 +33,62 @@ class Rules:
     return self.size * self.size
 
   @property
-  def packing(self) -> superko.Packing:
-    return superko.Packing(self.max_moves, self.points)
+  def packing(self) -> Packing:
+    return Packing(self.max_moves, self.points)
 
 
 class State(NamedTuple):
-  """All that the rules need: 2.5 KB at 19x19, 0.5 KB at 9x9.
+  """All that the rules need of one game: 2.5 KB at 19x19, 0.5 KB at 9x9.
 
-  chains: int16 `[N^2]`, the board (see `mcts.go.chains`).
-  record, record_high: uint16 `[M]` and uint32 `[...]`, each turn's point and when its stone was
-    captured (see `mcts.go.superko`).
-  count: uint16, entries in the record: stones set up and turns taken.
-  start: uint16, entries that are stones set up; the first `blacks` (uint16) of them are black.
-  first: uint8, who took the first turn after them, 0 black or 1 white.
-  passes: uint8, passes in a row just now, 2 at most.
-  komi: float32, added to white's score.
+  Attributes:
+    chains: int16 `[N^2]`, the board as chain ids (layout in `mcts.go.chains`).
+    record: uint16 `[M]`, low bits of each entry's point and time of capture (layout in
+      `mcts.go.superko`). Entries are stones set up, black's first, and then turns.
+    record_high: uint32 `[num_words]`, the high bits of these.
+    num_entries: uint16, entries in use: stones set up and turns taken.
+    num_setup: uint16, entries that are stones set up.
+    num_setup_black: uint16, how many of these are black.
+    first_player: uint8, who took the first turn after the setup, 0 black or 1 white.
+    passes: uint8, how many passes the game ends in so far, at most 2.
+    komi: float32, added to white's score.
   """
 
   chains: Array
   record: Array
   record_high: Array
-  count: Array
-  start: Array
-  blacks: Array
-  first: Array
+  num_entries: Array
+  num_setup: Array
+  num_setup_black: Array
+  first_player: Array
   passes: Array
   komi: Array
 
 
 def to_play(state: State) -> Array:
-  count, start = state.count.astype(jnp.int32), state.start.astype(jnp.int32)
-  return (count - start + state.first) & 1
+  """Returns int32 `[]`: who is to move, 0 for black and 1 for white."""
+  turns = state.num_entries.astype(jnp.int32) - state.num_setup.astype(jnp.int32)
+  return (turns + state.first_player) & 1
 
 
 def done(rules: Rules, state: State) -> Array:
-  return (state.passes >= 2) | (state.count >= rules.max_moves)
+  """Returns bool `[]`: whether two passes or `max_moves` have ended the game."""
+  return (state.passes >= 2) | (state.num_entries >= rules.max_moves)
 
 
 def chains_of(state: State) -> Array:
-  """The board in int32: XLA:CPU cannot compile some of what follows in 16 bits."""
-  return chains_lib.in_memory(state.chains.astype(jnp.int32))
+  """Returns the chains as int32 `[N^2]`: XLA:CPU cannot compile some of their uses in 16 bits."""
+  return chains_lib.materialize(state.chains.astype(jnp.int32))
 
 
 def stones_of(rules: Rules, state: State) -> tuple[Array, Array, Array]:
-  """int32 `[M]` of each entry: the colour (0 black, 1 white), the point, the time of capture."""
-  point, gone = rules.packing.unpack(state.record, state.record_high)
+  """Returns (colour, point, captured_at), int32 `[M]` each, of the entries of the record.
+
+  Colours are 0 for black and 1 for white; for the rest see `mcts.go.superko`. Only the first
+  `num_entries` mean anything.
+  """
+  point, captured_at = rules.packing.unpack(state.record, state.record_high)
   entry = jnp.arange(rules.max_moves)
-  start = state.start.astype(jnp.int32)
-  colour = (entry - start + state.first) & 1
-  colour = jnp.where(entry < start, entry >= state.blacks, colour)
-  return colour.astype(jnp.int32), point, gone
+  num_setup = state.num_setup.astype(jnp.int32)
+  colour = (entry - num_setup + state.first_player) & 1
+  colour = jnp.where(entry < num_setup, entry >= state.num_setup_black, colour)
+  return colour.astype(jnp.int32), point, captured_at

@@ -1,12 +1,23 @@
 """The record of a game of Go, and which moves would repeat one of its positions.
 
-A position's hash is the sum, modulo 2^32 in each of two words, of a random 64-bit key a stone: two
-different positions have the same hash with probability 2^-64. Hashes of all
-past positions would take 5.8 KB at 19x19. Instead the state keeps, for every stone ever placed, its
-point and the time at which it was captured, 19 bits a turn, from which all hashes follow.
+A position's hash is a Zobrist hash by addition: the sum, modulo 2^32 in each of two words, of a
+random 64-bit key for each stone on the board (colour and point). Two different positions have the
+same hash with probability 2^-64. A sum can be taken apart: a stone's key is added when it is played
+and subtracted when it is captured.
 
-The times are positions: position s is the board after s turns, and the turn from s to s + 1 is
-entry s of the record. Stones that were set up come first, as entries without a position.
+Hashes of all past positions would take 5.8 KB at 19x19. Instead the state keeps, for every stone
+ever placed, its point and the time at which it was captured, 19 bits a turn. All past positions and
+their hashes follow from that, backwards from the present one.
+
+Time: position s is the board after s turns, and entry s of the record is the turn from position s
+to s + 1. Stones set up before the first turn come first, as entries without a position of their
+own. So a stone of entry e is on board s exactly if e < s and it was not captured at or before s.
+
+Arrays, with M = `max_moves`, the most entries a record holds:
+
+  point        int32 `[M]`, where the entry's stone was placed; N^2 for a pass
+  captured_at  int32 `[M]`, the first position without that stone; 0 if it still stands
+  stone        int32 `[M]`, colour * (N^2 + 1) + point, colour 0 for black: a row of `zobrist_keys`
 """
 
 import dataclasses
@@ -17,19 +28,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mcts.go.chains import in_memory
+from mcts.go.chains import materialize
 
 SEED = 2016
-BLOCK = 16  # turns that are taken back at a time
+BLOCK = 16  # turns that `repeats` takes back at a time
 
 
 @functools.cache
-def keys(points: int) -> np.ndarray:
-  """uint32 `[2 (N^2 + 1), 2]`, the key of each stone.
-
-  The stone of colour c (0 black, 1 white) at p is number c (N^2 + 1) + p; a pass is a stone with
-  the key 0.
-  """
+def zobrist_keys(points: int) -> np.ndarray:
+  """Returns uint32 `[2 (N^2 + 1), 2]`: the key of each stone, and zeros for the two passes."""
   random = np.random.default_rng(SEED)
   table = random.integers(2**32, size=(2, points + 1, 2), dtype=np.uint32)
   table[:, -1] = 0
@@ -38,13 +45,18 @@ def keys(points: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-  """How a turn's point and its stone's time of capture are packed: 16 bits, and the rest apart.
+  """The layout of a record in memory: point and time of capture of an entry share few bits.
 
-  turns: M, the most entries.
-  points: N^2.
+  An entry is the number `point | captured_at << point_bits`. Its low 16 bits are one uint16 of
+  `record`; the high bits of `entries_per_word` entries share a uint32 word of `record_high`. Word w
+  holds entries w, w + num_words, w + 2 num_words, ... , in `high_bits` bits each from the lowest.
+
+  Attributes:
+    max_moves: M, the most entries.
+    points: N^2.
   """
 
-  turns: int
+  max_moves: int
   points: int
 
   @property
@@ -53,86 +65,110 @@ class Packing:
 
   @property
   def high_bits(self) -> int:
-    """Bits of an entry beyond the first 16."""
-    return max(0, self.point_bits + self.turns.bit_length() - 16)
+    """Returns how many bits of an entry are beyond the first 16."""
+    return max(0, self.point_bits + self.max_moves.bit_length() - 16)
 
   @property
-  def slots(self) -> int:
-    """Entries whose high bits share a word."""
+  def entries_per_word(self) -> int:
+    """Returns how many entries' high bits share a word."""
     return 32 // self.high_bits if self.high_bits else 1
 
   @property
-  def words(self) -> int:
-    return math.ceil(self.turns / self.slots) if self.high_bits else 0
+  def num_words(self) -> int:
+    """Returns the length of `record_high`."""
+    return math.ceil(self.max_moves / self.entries_per_word) if self.high_bits else 0
 
   def unpack(self, low: Array, high: Array) -> tuple[Array, Array]:
-    """int32 `[M]` each: the points, and the position at which the stone was gone (0: never)."""
+    """Returns (point, captured_at), int32 `[M]` each, of `record` and `record_high`."""
     entry = low.astype(jnp.uint32)
     if self.high_bits:
-      shifts = self.high_bits * np.arange(self.slots, dtype=np.uint32)[:, None]
+      shifts = self.high_bits * np.arange(self.entries_per_word, dtype=np.uint32)[:, None]
       bits = (high[None] >> shifts) & np.uint32(2**self.high_bits - 1)
-      entry |= bits.reshape(-1)[: self.turns] << 16
+      entry |= bits.reshape(-1)[: self.max_moves] << 16
     point = entry & np.uint32(2**self.point_bits - 1)
     return point.astype(jnp.int32), (entry >> self.point_bits).astype(jnp.int32)
 
-  def pack(self, point: Array, gone: Array) -> tuple[Array, Array]:
-    entry = point.astype(jnp.uint32) | gone.astype(jnp.uint32) << self.point_bits
+  def pack(self, point: Array, captured_at: Array) -> tuple[Array, Array]:
+    """Returns `record` uint16 `[M]` and `record_high` uint32 `[num_words]`."""
+    entry = point.astype(jnp.uint32) | captured_at.astype(jnp.uint32) << self.point_bits
     low = entry.astype(jnp.uint16)
     if not self.high_bits:
       return low, jnp.zeros_like(entry, shape=(0,))
-    bits = jnp.pad(entry >> 16, (0, self.slots * self.words - self.turns))
-    shifts = self.high_bits * np.arange(self.slots, dtype=np.uint32)[:, None]
-    return low, (bits.reshape(self.slots, self.words) << shifts).sum(0, dtype=jnp.uint32)
+    bits = jnp.pad(entry >> 16, (0, self.entries_per_word * self.num_words - self.max_moves))
+    shifts = self.high_bits * np.arange(self.entries_per_word, dtype=np.uint32)[:, None]
+    words = bits.reshape(self.entries_per_word, self.num_words) << shifts
+    return low, words.sum(0, dtype=jnp.uint32)
 
 
-def earliest(stone: Array, count: Array, staying: Array, points: int) -> Array:
-  """int32 `[]`: no position before this one has all of the stones on the board that stay.
+def earliest_possible_repeat(
+  stone: Array, num_entries: Array, staying: Array, points: int
+) -> Array:
+  """Returns int32 `[]`: the first position that a move from here could possibly repeat.
 
-  stone: int32 `[M]`, each entry's number of stone, of which the first `count` are in use.
-  staying: bool `[2, N^2]`, black and white stones that no move may remove.
+  A repeated position contains all stones on the board that the move cannot remove, and a stone was
+  on no board before its colour was first played at its point. In most positions that was a few
+  turns ago for one of the stones, so that `repeats` has few boards to compare.
 
-  A stone was on no board before its colour was played at its point for the first time. In most
-  positions that was a few turns ago for one of the stones, so that few boards are to be compared.
+  Args:
+    stone: int32 `[M]`, of which the first `num_entries` are in use.
+    num_entries: int32 `[]`.
+    staying: bool `[2, N^2]`, black and white stones that no move may remove.
+    points: N^2.
   """
-  turns = stone.shape[0]
-  entry = jnp.arange(turns)
-  first = jnp.full_like(stone, turns, shape=(2 * (points + 1),))
-  stone = jnp.where(entry < count, stone, points)
+  max_moves = stone.shape[0]
+  entry = jnp.arange(max_moves)
+  first = jnp.full_like(stone, max_moves, shape=(2 * (points + 1),))
+  stone = jnp.where(entry < num_entries, stone, points)
   first = first.at[stone].min(entry, mode='promise_in_bounds')
   first = first.reshape(2, points + 1)[:, :points]
   return jnp.max(jnp.where(staying, first + 1, 0))
 
 
 def repeats(
-  stone: Array, gone: Array, count: Array, low: Array, every: int, delta: Array, points: int
+  stone: Array,
+  captured_at: Array,
+  now: Array,
+  earliest: Array,
+  every: int,
+  delta: Array,
+  points: int,
 ) -> Array:
-  """bool `[N^2]`: which moves would repeat a position.
+  """Returns bool `[N^2]`: which moves would repeat a position.
 
-  stone, gone: int32 `[M]`, each entry's number of stone and time of capture.
-  count: int32 `[]`, entries in use, and so the present position.
-  low: int32 `[]`, the first position to compare with.
-  every: 1 to compare with all from the present one backwards, 2 with every other, from the last.
-  delta: uint32 `[2, N^2]`, what a move adds to the hash: it repeats s if it is s's difference.
+  A move that adds `delta` to the hash repeats position s exactly if delta = hash(s) - hash(now).
+  The differences hash(s) - hash(now) follow from the record backwards from s = now, `BLOCK` turns
+  in one round of the loop: undoing the turn to position s takes its stone's key away, and adds the
+  keys of the stones that it captured.
 
-  Differences of hashes follow from the record backwards, a block of turns at a time.
+  Args:
+    stone: int32 `[M]`.
+    captured_at: int32 `[M]`.
+    now: int32 `[]`, the present position, which is the number of entries.
+    earliest: int32 `[]`, the first position to compare with.
+    every: 1 to compare with all positions, 2 with every other one, now - 1 first: those in which
+      the opponent is to move, as after the move.
+    delta: uint32 `[2, N^2]`, what a move at each point adds to the hash.
+    points: N^2.
   """
-  key = in_memory(jnp.asarray(keys(points))[stone])  # [M, 2]
+  key = materialize(jnp.asarray(zobrist_keys(points))[stone])  # [M, 2]
   ago = jnp.arange(BLOCK)
-  before = (ago[:, None] > ago[None])[:, :, None]
+  undone_before = (ago[:, None] > ago[None])[:, :, None]  # [BLOCK, BLOCK, 1]
 
   def block(carry):
-    high, difference, found = carry
-    slot = jnp.where((gone <= high) & (gone > high - BLOCK), high - gone, BLOCK)
-    lost = jnp.zeros_like(key, shape=(BLOCK + 1, 2)).at[slot].add(key, mode='promise_in_bounds')
+    high, difference, found = carry  # difference: hash(high) - hash(now)
+    # What the turn to position high - i captured is in row i; other stones go to the last row.
+    row = jnp.where((captured_at <= high) & (captured_at > high - BLOCK), high - captured_at, BLOCK)
+    captured = jnp.zeros_like(key, shape=(BLOCK + 1, 2))
+    captured = captured.at[row].add(key, mode='promise_in_bounds')
     time = high - ago
     placed = jnp.where((time > 0)[:, None], key[jnp.maximum(time - 1, 0)], 0)
-    undone = lost[:-1] - placed  # [BLOCK, 2], of the turn that led to each position
-    there = difference[None] + jnp.where(before, undone[None], 0).sum(1, dtype=jnp.uint32)
-    compared = (time >= low) & ((count - time) % every == every - 1)
-    there, compared = in_memory(there, compared)
+    undone = captured[:-1] - placed  # [BLOCK, 2], hash(time - 1) - hash(time)
+    there = difference[None] + jnp.where(undone_before, undone[None], 0).sum(1, dtype=jnp.uint32)
+    compared = (time >= earliest) & ((now - time) % every == every - 1)
+    there, compared = materialize(there, compared)
     same = (there[:, 0, None] == delta[0][None]) & (there[:, 1, None] == delta[1][None])
     found |= (same & compared[:, None]).any(0)
     return high - BLOCK, difference + undone.sum(0, dtype=jnp.uint32), found
 
-  start = (count, jnp.zeros_like(key[0]), delta[0] != delta[0])
-  return lax.while_loop(lambda carry: carry[0] >= low, block, start)[2]
+  start = (now, jnp.zeros_like(key[0]), delta[0] != delta[0])  # so that all varies as delta does
+  return lax.while_loop(lambda carry: carry[0] >= earliest, block, start)[2]

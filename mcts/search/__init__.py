@@ -1,4 +1,12 @@
-"""Batched Monte Carlo tree search."""
+"""Batched Monte Carlo tree search, with networks and games handed in as one function, `expand`.
+
+Read in this order: `tree.py` (the arrays of a tree), `policies.py` (PUCT and Gumbel: how an edge is
+selected, and what is played and learned in the end), `simulate.py` (one simulation of all trees:
+selection, expansion, backup), `tree_search.py` (the loop, and searches that go on from move to
+move), `evaluators.py` (from a game and a network to `expand`).
+
+Anybody in `mcts`, `train` and `benchmarks` may import it; it imports `mcts.game` alone.
+"""
 
 from mcts.search.tree_search import Expand as Expand
 from mcts.search.tree_search import Expansion as Expansion

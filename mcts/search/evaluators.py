@@ -1,7 +1,7 @@
-"""From a game and an evaluator to what `search` takes: its roots, and its `expand`.
+"""Evaluators, and what `search` takes made of a game and an evaluator: its roots and its `expand`.
 
-An evaluator is `(states, keys) -> (logits [B, A], values [B])` over a batch of states with a key
-each; values are for the player to move. Illegal actions and finished games are seen to here.
+An evaluator is `(states [B, ...], typed keys [B]) -> (logits [B, A], values [B])`; values are in
+[-1, 1] for the player to move. Illegal actions and finished games are dealt with here, not by it.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from mcts.game import Game
+from mcts.search.simulate import Expand, Expansion, fold_in
 from mcts.search.tree import Root
-from mcts.search.tree_search import Expand, Expansion, game_keys
+from mcts.search.tree_search import game_keys
 
 Evaluate = Callable[[Any, Array], tuple[Array, Array]]
 
+Apply = Callable[[Array], tuple[Array, Array]]
+"""A network: planes `[B, H, W, C]` to logits `[B, A]` and values `[B]`."""
+
 
 def make_root(game: Game, evaluate: Evaluate) -> Callable[[Any, Array], Root]:
-  """(states, key or keys) -> roots."""
+  """Returns a function of states `[B, ...]` and a key or keys `[B]` to evaluated roots."""
 
   def root(states, key):
     like = jax.tree.leaves(states)[0]
-    expansion = _assess(game, evaluate, states, game_keys(key, like))
+    expansion = _evaluate(game, evaluate, states, game_keys(key, like))
     return Root(
       state=states,
       node=expansion.node,
@@ -36,16 +40,17 @@ def make_root(game: Game, evaluate: Evaluate) -> Callable[[Any, Array], Root]:
 
 
 def make_expand(game: Game, evaluate: Evaluate) -> Expand:
-  """The states of leaves from those of their parents, evaluated."""
+  """Returns the function that plays each leaf's action in its parent's state and evaluates it."""
 
   def expand(leaf):
     states = jax.vmap(game.unpack)(leaf.parent, leaf.root, leaf.line, leaf.length)
-    return _assess(game, evaluate, jax.vmap(game.step)(states, leaf.action), leaf.key)
+    return _evaluate(game, evaluate, jax.vmap(game.step)(states, leaf.action), leaf.key)
 
   return expand
 
 
-def _assess(game, evaluate, states, keys):
+def _evaluate(game, evaluate, states, keys):
+  """Returns the expansion of states: logits masked, and of finished games the true value."""
   logits, values = evaluate(states, keys)
   legal, done = jax.vmap(game.legal)(states), jax.vmap(game.done)(states)
   return Expansion(
@@ -56,8 +61,11 @@ def _assess(game, evaluate, states, keys):
   )
 
 
-def network(game: Game, apply: Callable[[Array], tuple[Array, Array]]) -> Evaluate:
-  """From `apply`, observations `[B, H, W, C]` -> (logits `[B, A]`, values `[B]`)."""
+# -------- evaluators --------
+
+
+def network(game: Game, apply: Apply) -> Evaluate:
+  """Returns the evaluator that asks a network."""
 
   def evaluate(states, keys):
     del keys
@@ -66,41 +74,63 @@ def network(game: Game, apply: Callable[[Array], tuple[Array, Array]]) -> Evalua
   return evaluate
 
 
-def turned(game: Game, apply: Callable[[Array], tuple[Array, Array]]) -> Evaluate:
-  """Likewise, but it sees each position turned or mirrored at random, as the game allows.
+def random_symmetry(game: Game, apply: Apply) -> Evaluate:
+  """Returns an evaluator that shows a network each position under a random symmetry.
 
   Silver et al. 2017, Methods, 'Search algorithm', expand and evaluate.
   """
   group = game.symmetries
 
   def evaluate(states, keys):
-    turns = jax.vmap(lambda key: jax.random.randint(key, (), 0, group.count))(keys)
-    logits, values = apply(jax.vmap(group.board)(jax.vmap(game.observe)(states), turns))
-    return jax.vmap(group.policy)(logits, jax.vmap(group.inverse)(turns)), values
+    elements = jax.vmap(lambda key: jax.random.randint(key, (), 0, group.count))(keys)
+    logits, values = apply(jax.vmap(group.board)(jax.vmap(game.observe)(states), elements))
+    return jax.vmap(group.policy)(logits, jax.vmap(group.inverse)(elements)), values
 
   return evaluate
 
 
 def uniform(game: Game) -> Evaluate:
-  """All legal actions alike, and every position even."""
+  """Returns the evaluator that knows nothing: a uniform policy, and 0 for every position."""
 
   def evaluate(states, keys):
     del states
+    # Of the keys, so that under `shard_map` it varies over devices as they do.
     values = jnp.zeros_like(jax.random.key_data(keys)[:, 0], jnp.float32)
     return jnp.broadcast_to(values[:, None], (*values.shape, game.num_actions)), values
 
   return evaluate
 
 
-def draw(mask: Array, key: Array) -> Array:
-  """int32 `[]`: where the mask `[A]` is true, anywhere with equal chances."""
+def rollout(game: Game) -> Evaluate:
+  """Returns the evaluator with a uniform policy and the result of one random game as the value."""
+  prior = uniform(game)
+
+  def choose(game, states, keys):
+    return jax.vmap(random_action)(jax.vmap(game.rollout_legal)(states), keys)
+
+  def evaluate(states, keys):
+    end = play_out(game, choose, states, keys, game.max_length)
+    same = jax.vmap(game.to_play)(states) == jax.vmap(game.to_play)(end)
+    value = jax.vmap(game.value)(end) * jnp.where(same, 1.0, -1.0)
+    return prior(states, keys)[0], value
+
+  return evaluate
+
+
+def random_action(mask: Array, key: Array) -> Array:
+  """Returns int32 `[]`, an action where the mask `[A]` is true, with equal chances (unbatched)."""
   return jnp.where(mask, jax.random.uniform(key, mask.shape), -1).argmax().astype(jnp.int32)
 
 
 def play_out(game: Game, choose, states, keys: Array, max_moves: int):
-  """The states at the ends of games that go on with `choose(game, states, keys)`, actions `[B]`.
+  """Returns the states after games were played on to their ends.
 
-  keys: one a game. At the latest they end `max_moves` moves from here.
+  Args:
+    game: whose states these are.
+    choose: (game, states, keys) -> actions `[B]`.
+    states: `[B, ...]`.
+    keys: typed `[B]`.
+    max_moves: after which games that have no end yet are left as they are.
   """
 
   def going(carry):
@@ -109,8 +139,7 @@ def play_out(game: Game, choose, states, keys: Array, max_moves: int):
 
   def play(carry):
     move, states, _ = carry
-    move_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, move)
-    states = jax.vmap(game.step)(states, choose(game, states, move_keys))
+    states = jax.vmap(game.step)(states, choose(game, states, fold_in(keys, move)))
     return move + 1, states, jax.vmap(game.done)(states)
 
   over = jax.vmap(game.done)(states)

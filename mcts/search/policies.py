@@ -1,49 +1,53 @@
-"""How a search chooses: PUCT (AlphaGo Zero, AlphaZero, MuZero, KataGo) and Gumbel AlphaZero.
+"""Selection policies: PUCT (AlphaGo Zero, AlphaZero, MuZero, KataGo) and Gumbel AlphaZero.
 
-A rule scores the edges of one node a lane; the search takes the edge with the highest score, the
-first of equal ones. Everything is in [-1, 1] from the view of the player to move.
+A selection policy scores the edges of one node of each game, and the search descends by the edge
+with the highest score, the first of equal ones. After the last simulation it says what to play and
+what to learn. Values are in [-1, 1] from the view of the player to move at the node.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mcts.search.tree import Tree, count_and_mean, varying_like
+from mcts.search.tree import Tree, node_statistics, varying_like
 
-FIRST_PLAY = ('loss', 'parent', 'mixed', 'lowest')
+FPU = ('loss', 'parent', 'mixed', 'lowest')
+TINY = np.finfo(np.float32).tiny
 
 
 class Edges(NamedTuple):
-  """One node of each lane.
+  """The edges of one node of each of B games.
 
-  prior: float32 `[B, A]` log-probabilities, -inf where illegal.
-  visits, total: float32 `[B, A]` simulations through each edge, and the sum of their values.
-  raw: float32 `[B]` the node's own evaluation.
-  count, value: float32 `[B]` visits of the node, its own evaluation among them, and their mean.
+  log_prior: float32 `[B, A]` log-probabilities, -inf where illegal.
+  visits: float32 `[B, A]` simulations through each edge, n(a).
+  value_sum: float32 `[B, A]` the sum of their values.
+  raw_value: float32 `[B]` the node's own evaluation.
+  node_visits: float32 `[B]` visits of the node, N, its own evaluation counted as one.
+  node_value: float32 `[B]` the mean value of these.
   """
 
-  prior: Array
+  log_prior: Array
   visits: Array
-  total: Array
-  raw: Array
-  count: Array
-  value: Array
+  value_sum: Array
+  raw_value: Array
+  node_visits: Array
+  node_value: Array
 
   @property
   def q(self) -> Array:
-    """float32 `[B, A]` the mean value of each edge, 0 where unvisited."""
-    return self.total / jnp.maximum(self.visits, 1)
+    """Returns float32 `[B, A]`, the mean value of each edge, 0 where unvisited."""
+    return self.value_sum / jnp.maximum(self.visits, 1)
 
 
-class Decision(NamedTuple):
-  """What a search says about its roots.
+class PolicyOutput(NamedTuple):
+  """The result of a search at its roots.
 
   action: int32 `[B]` the move to play.
-  policy: float32 `[B, A]` the distribution to learn.
+  policy: float32 `[B, A]` the distribution that the network learns.
   value: float32 `[B]` the root's value for the player to move.
   """
 
@@ -52,21 +56,67 @@ class Decision(NamedTuple):
   value: Array
 
 
+class SelectionPolicy(Protocol):
+  """How a search selects edges and what it concludes; hashable, so that `jit` can depend on it."""
+
+  @property
+  def allows_tree_reuse(self) -> bool:
+    """Whether a search may start from a root that has visits already."""
+
+  def without_noise(self) -> 'SelectionPolicy':
+    """Returns the policy for strength alone: no noise at the root and no forced playouts."""
+
+  def prepare(self, tree: Tree, keys: Array) -> Tree:
+    """Returns the tree with this policy's noise at its root; keys: typed `[B]`."""
+
+  def score(self, edges: Edges) -> Array:
+    """Returns float32 `[B, A]` scores below the root, -inf where illegal."""
+
+  def score_root(
+    self, edges: Edges, initial_visits: Array, noise: Array, num_simulations: int
+  ) -> Array:
+    """Returns float32 `[B, A]` scores at the root.
+
+    Args:
+      edges: of the roots.
+      initial_visits: float32 `[B, A]`, the roots' visits when this search began.
+      noise: float32 `[B, A]`, `Tree.noise`.
+      num_simulations: of this search in all.
+    """
+
+  def decide(self, tree: Tree, keys: Array, temperature: Array | float) -> PolicyOutput:
+    """Returns what a finished search says.
+
+    Args:
+      tree: after the last simulation.
+      keys: typed `[B]`, for drawing moves.
+      temperature: a number or `[B]`. Above 0 the move is drawn from the search's policy to the
+        power 1 / temperature; at 0 it is the search's best.
+    """
+
+
 def root_edges(tree: Tree) -> Edges:
-  visits, total, raw = tree.visits[:, 0].astype(jnp.float32), tree.total[:, 0], tree.raw[:, 0]
-  return Edges(tree.prior[:, 0], visits, total, raw, *count_and_mean(raw, visits, total))
+  visits, value_sum = tree.visits[:, 0].astype(jnp.float32), tree.value_sum[:, 0]
+  raw_value = tree.raw_value[:, 0]
+  statistics = node_statistics(raw_value, visits, value_sum)
+  return Edges(tree.log_prior[:, 0], visits, value_sum, raw_value, *statistics)
 
 
-def mixed_value(edges: Edges, probabilities: Array) -> Array:
-  """float32 `[B]`: the node's evaluation and what its visited edges say, weighted by their priors.
+def mixed_value(edges: Edges, prior: Array) -> Array:
+  """Returns v_mix `[B]`: the raw value mixed with the visited edges' Q, weighted by their prior.
 
   Danihelka et al. 2022, appendix D, equation 33.
+
+  Args:
+    edges: of one node a game.
+    prior: float32 `[B, A]` probabilities.
   """
-  seen = edges.visits > 0
-  weight = jnp.where(seen, jnp.maximum(probabilities, np.finfo(np.float32).tiny), 0)
-  q = (weight * edges.q).sum(-1) / jnp.maximum(weight.sum(-1), np.finfo(np.float32).tiny)
+  visited = edges.visits > 0
+  # A visited edge whose prior underflows to 0 still has a weight, so that the sum is not 0.
+  weight = jnp.where(visited, jnp.maximum(prior, TINY), 0)
+  q = (weight * edges.q).sum(-1) / jnp.maximum(weight.sum(-1), TINY)
   visits = edges.visits.sum(-1)
-  return (edges.raw + visits * q) / (1 + visits)
+  return (edges.raw_value + visits * q) / (1 + visits)
 
 
 # -------- PUCT --------
@@ -74,134 +124,161 @@ def mixed_value(edges: Edges, probabilities: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Puct:
-  """Q + c(N) P sqrt(N) / (1 + n), with c(N) = c_init + log((N + c_base + 1) / c_base).
+  """PUCT: score(a) = Q(a) + c(N) P(a) sqrt(N) / (1 + n(a)).
 
-  Silver et al. 2017 and 2018; N counts the node's own evaluation. `first_play` is Q of an edge not
-  yet visited: a 'loss' (-1), the 'parent' node's mean value less `reduction`, the 'mixed' value of
-  Gumbel AlphaZero, or the 'lowest' Q at the node. `rescale` maps Q to [0, 1] between the lowest and
-  the highest at the node (MuZero, appendix B). At the root, `fraction` of the prior is Dirichlet
-  noise over legal actions, whose concentration is `alpha`, by default 10.83 over their number
-  (which is 0.03 on an empty 19 x 19 board), and a visited edge gets at least
-  sqrt(`forced` P n) visits of n (KataGo, Wu 2019, section 3.2, which has `forced` 2), which the
-  policy to learn leaves out again. `ties='random'` adds noise below 1e-7 to the scores at the root.
+  c(N) = c_init + log((N + c_base + 1) / c_base) (Silver et al. 2018, pseudocode); N counts the
+  node's own evaluation.
+
+  c_init, c_base: of c(N).
+  fpu: first-play urgency, Q of an edge without visits: 'loss' (-1), 'parent' (the node's mean value
+    less `fpu_reduction`), 'mixed' (Gumbel AlphaZero's v_mix) or 'lowest' (the lowest Q at the node,
+    as in mctx).
+  fpu_reduction: for fpu='parent'.
+  rescale_q: whether Q is mapped to [0, 1] between its lowest and highest at the node (MuZero,
+    appendix B).
+  dirichlet_fraction: the share of Dirichlet noise in the root's prior, over legal actions; 0.25 in
+    AlphaGo Zero.
+  dirichlet_alpha: its concentration, None for 10.83 over the number of legal actions, which is 0.03
+    on an empty 19 x 19 board.
+  forced_playouts: k in sqrt(k P n): the visits of n that a visited edge of the root has at least,
+    which the policy to learn leaves out again (Wu 2019, section 3.2, where k = 2); 0 for none.
+  ties: 'first', or 'random' for noise below 1e-7 in the root's scores.
   """
 
   c_init: float = 1.25
   c_base: float = 19652.0
-  first_play: str = 'parent'
-  reduction: float = 0.0
-  rescale: bool = False
-  fraction: float = 0.0
-  alpha: float | None = None
-  forced: float = 0.0
+  fpu: str = 'parent'
+  fpu_reduction: float = 0.0
+  rescale_q: bool = False
+  dirichlet_fraction: float = 0.0
+  dirichlet_alpha: float | None = None
+  forced_playouts: float = 0.0
   ties: str = 'first'
 
   def __post_init__(self):
-    if self.first_play not in FIRST_PLAY:
-      raise ValueError(f'first_play {self.first_play!r}: choose from {", ".join(FIRST_PLAY)}')
+    if self.fpu not in FPU:
+      raise ValueError(f'fpu {self.fpu!r}: choose from {", ".join(FPU)}')
     if self.ties not in ('first', 'random'):
       raise ValueError(f'ties {self.ties!r}: choose from first, random')
-    if not 0 <= self.fraction <= 1:
-      raise ValueError(f'fraction {self.fraction}: must be in [0, 1]')
+    if not 0 <= self.dirichlet_fraction <= 1:
+      raise ValueError(f'dirichlet_fraction {self.dirichlet_fraction}: must be in [0, 1]')
+
+  @property
+  def allows_tree_reuse(self) -> bool:
+    return True
+
+  def without_noise(self) -> 'Puct':
+    return dataclasses.replace(self, dirichlet_fraction=0.0, forced_playouts=0.0)
 
   def prepare(self, tree: Tree, keys: Array) -> Tree:
-    """The tree with noise in the priors of its root; keys: one a game."""
-    prior, noise = tree.prior, tree.noise
+    """Returns the tree with Dirichlet noise in its root's prior; keys: typed `[B]`."""
+    log_prior, noise = tree.log_prior, tree.noise
     split = jax.vmap(jax.random.split)(keys)
-    if self.fraction:
+    if self.dirichlet_fraction:
       mix = jax.vmap(_add_dirichlet, (0, 0, None, None))
-      prior = prior.at[:, 0].set(mix(split[:, 0], prior[:, 0], self.fraction, self.alpha))
+      noisy = mix(split[:, 0], log_prior[:, 0], self.dirichlet_fraction, self.dirichlet_alpha)
+      log_prior = log_prior.at[:, 0].set(noisy)
     if self.ties == 'random':
       draw = jax.vmap(lambda key: jax.random.uniform(key, noise.shape[1:], maxval=1e-7))
       noise = draw(split[:, 1])
-    return dataclasses.replace(tree, prior=prior, noise=noise)
+    return dataclasses.replace(tree, log_prior=log_prior, noise=noise)
 
   def score(self, edges: Edges) -> Array:
-    """`[B, A]`, -inf where illegal."""
-    prior = jnp.exp(edges.prior)
-    exploration = self._exploration(edges.count)[:, None] * prior / (1 + edges.visits)
-    return jnp.where(edges.prior > -jnp.inf, self._value(edges, prior) + exploration, -jnp.inf)
+    """Returns float32 `[B, A]`, -inf where illegal."""
+    prior = jnp.exp(edges.log_prior)
+    exploration = self._exploration(edges.node_visits)[:, None] * prior / (1 + edges.visits)
+    return jnp.where(edges.log_prior > -jnp.inf, self._q(edges, prior) + exploration, -jnp.inf)
 
-  def score_root(self, edges: Edges, before: Array, noise: Array, budget: int) -> Array:
-    """`before`: the root's visits when this search began; `budget`: the simulations of it."""
+  def score_root(
+    self, edges: Edges, initial_visits: Array, noise: Array, num_simulations: int
+  ) -> Array:
+    """Returns float32 `[B, A]`: as `score`, +inf for edges that are short of forced playouts."""
     score = self.score(edges)
     if self.ties == 'random':
       score = score + noise
-    if self.forced:
-      wanted = _forced_visits(edges, self.forced)
+    if self.forced_playouts:
+      wanted = _forced_visits(edges, self.forced_playouts)
       score = jnp.where((edges.visits > 0) & (edges.visits < wanted), jnp.inf, score)
     return score
 
-  def _exploration(self, count):
-    return (self.c_init + jnp.log((count + (self.c_base + 1)) / self.c_base)) * jnp.sqrt(count)
+  def _exploration(self, node_visits):
+    """Returns c(N) sqrt(N)."""
+    c = self.c_init + jnp.log((node_visits + (self.c_base + 1)) / self.c_base)
+    return c * jnp.sqrt(node_visits)
 
-  def _value(self, edges, prior):
-    seen, q = edges.visits > 0, edges.q
-    node = edges.value[:, None]
-    if self.first_play == 'loss':
-      first = jnp.full_like(node, -1.0)
-    elif self.first_play == 'parent':
-      first = node - self.reduction
-    elif self.first_play == 'mixed':
-      first = mixed_value(edges, prior)[:, None]
-    if self.first_play == 'lowest' or self.rescale:
-      known = jnp.where(seen, q, node)
-      # One reduction of twice the size is faster than two.
+  def _q(self, edges, prior):
+    """Returns Q `[B, A]` with the first-play urgency where unvisited, perhaps rescaled."""
+    visited, q = edges.visits > 0, edges.q
+    node = edges.node_value[:, None]
+    if self.fpu == 'loss':
+      fpu = jnp.full_like(node, -1.0)
+    elif self.fpu == 'parent':
+      fpu = node - self.fpu_reduction
+    elif self.fpu == 'mixed':
+      fpu = mixed_value(edges, prior)[:, None]
+    if self.fpu == 'lowest' or self.rescale_q:
+      known = jnp.where(visited, q, node)
+      # Minimum and maximum by one reduction of twice the size, which is faster than two.
       lowest, highest = jnp.split(jnp.stack([-known, known], 1).max(-1), 2, 1)
       lowest, highest = jnp.minimum(-lowest, node), jnp.maximum(highest, node)
-    if self.first_play == 'lowest':
-      first = lowest
-    q = jnp.where(seen, q, first)
-    if not self.rescale:
+    if self.fpu == 'lowest':
+      fpu = lowest
+    q = jnp.where(visited, q, fpu)
+    if not self.rescale_q:
       return q
-    lowest, highest = jnp.minimum(lowest, first), jnp.maximum(highest, first)
+    lowest, highest = jnp.minimum(lowest, fpu), jnp.maximum(highest, fpu)
     return (q - lowest) / jnp.maximum(highest - lowest, 1e-8)
 
-  def decide(self, tree: Tree, keys: Array, temperature=1.0) -> Decision:
-    """The move: by visits to the power 1 / `temperature` (a number or `[B]`), the most at 0."""
+  def decide(self, tree: Tree, keys: Array, temperature: Array | float = 1.0) -> PolicyOutput:
+    """Returns the visits' distribution, and a move drawn from it to the power 1 / temperature."""
     edges = root_edges(tree)
-    visits = self._pruned(edges) if self.forced else edges.visits
-    some = visits.sum(-1, keepdims=True) > 0
-    weights = jnp.where(some, visits, jnp.exp(edges.prior))  # before any simulation: the prior
+    visits = self._pruned_visits(edges) if self.forced_playouts else edges.visits
+    searched = visits.sum(-1, keepdims=True) > 0
+    weights = jnp.where(searched, visits, jnp.exp(edges.log_prior))  # unsearched: the prior
     policy = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-8)
     temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), policy.shape[:1])
-    return Decision(_sample(keys, policy, temperature), policy, edges.value)
+    return PolicyOutput(_sample(keys, policy, temperature), policy, edges.node_value)
 
-  def _pruned(self, edges):
-    """Visits without those that were only forced: none that leaves an edge's score the highest."""
-    prior = jnp.exp(edges.prior)
-    exploration = self._exploration(edges.count)[:, None] * prior
-    q = self._value(edges, prior)
+  def _pruned_visits(self, edges):
+    """Returns the visits less forced playouts (Wu 2019, section 3.2, policy target pruning).
+
+    An edge loses visits as long as its score stays below that of the most visited one, and not
+    more of them than were forced; a single visit that is left is pruned, too.
+    """
+    prior = jnp.exp(edges.log_prior)
+    exploration = self._exploration(edges.node_visits)[:, None] * prior
+    q = self._q(edges, prior)
     most = edges.visits == edges.visits.max(-1, keepdims=True)
     best = jnp.where(most, q + exploration / (1 + edges.visits), -jnp.inf).max(-1, keepdims=True)
     # q + exploration / (1 + n) < best holds for n of more than this:
     fair = jnp.ceil(exploration / jnp.maximum(best - q, 1e-8) - 1)
-    fewest = jnp.ceil(edges.visits - _forced_visits(edges, self.forced))
+    fewest = jnp.ceil(edges.visits - _forced_visits(edges, self.forced_playouts))
     pruned = jnp.clip(jnp.maximum(fair, fewest), 0, edges.visits)
     return jnp.where(most, edges.visits, jnp.where(pruned > 1, pruned, 0))
 
 
-def _forced_visits(edges, forced):
-  return jnp.sqrt(forced * jnp.exp(edges.prior) * edges.visits.sum(-1, keepdims=True))
+def _forced_visits(edges, k):
+  """Returns float32 `[B, A]`, sqrt(k P(a) n) where n is the simulations of the root."""
+  return jnp.sqrt(k * jnp.exp(edges.log_prior) * edges.visits.sum(-1, keepdims=True))
 
 
-def _add_dirichlet(key, prior, fraction, alpha):
-  """Unbatched: log-probabilities `[A]` with noise over the legal ones, of the same total."""
-  legal = prior > -jnp.inf
+def _add_dirichlet(key, log_prior, fraction, alpha):
+  """Returns log-probabilities `[A]` with noise over the legal actions; unbatched."""
+  legal = log_prior > -jnp.inf
   alpha = 10.83 / jnp.maximum(legal.sum(), 1) if alpha is None else alpha
-  alpha = jnp.broadcast_to(jnp.asarray(alpha, jnp.float32), prior.shape)
-  # By logarithms: gamma variates of such small shapes underflow.
-  draw = jnp.where(legal, jax.random.loggamma(key, varying_like(alpha, prior)), -jnp.inf)
+  alpha = jnp.broadcast_to(jnp.asarray(alpha, jnp.float32), log_prior.shape)
+  # In logarithms: gamma variates of such small shape parameters underflow to 0.
+  draw = jnp.where(legal, jax.random.loggamma(key, varying_like(alpha, log_prior)), -jnp.inf)
   draw = draw - jnp.where(legal.any(), draw.max(), 0)
   noise = jnp.exp(draw) / jnp.maximum(jnp.exp(draw).sum(), 1.0)
-  mixed = (1 - fraction) * jnp.exp(prior) + fraction * noise
-  return jnp.where(legal, jnp.log(jnp.maximum(mixed, np.finfo(np.float32).tiny)), -jnp.inf)
+  mixed = (1 - fraction) * jnp.exp(log_prior) + fraction * noise
+  return jnp.where(legal, jnp.log(jnp.maximum(mixed, TINY)), -jnp.inf)
 
 
 def _sample(keys, policy, temperature):
-  """int32 `[B]`; of a temperature of 0 the first of the likeliest actions."""
-  tiny = np.finfo(np.float32).tiny
-  logits = jnp.log(jnp.maximum(policy / jnp.maximum(policy.max(-1, keepdims=True), tiny), tiny))
+  """Returns int32 `[B]` drawn from policy^(1 / temperature); at 0 the first of the likeliest."""
+  # Relative to the likeliest action, so that a small temperature does not underflow all of them.
+  logits = jnp.log(jnp.maximum(policy / jnp.maximum(policy.max(-1, keepdims=True), TINY), TINY))
   logits = jnp.where(policy > 0, logits / jnp.maximum(temperature, 1e-3)[:, None], -jnp.inf)
   drawn = jax.vmap(jax.random.categorical)(keys, logits)
   return jnp.where(temperature > 0, drawn, policy.argmax(-1)).astype(jnp.int32)
@@ -212,113 +289,138 @@ def _sample(keys, policy, temperature):
 
 @dataclasses.dataclass(frozen=True)
 class Gumbel:
-  """Danihelka et al. 2022: sequential halving at the root, deterministic choice below.
+  """Gumbel AlphaZero (Danihelka et al. 2022): sequential halving at the root.
 
-  At the root, the `considered` actions with the highest Gumbel noise + log prior share the budget,
-  and half of them goes on each time (section 3); `scale` 0 leaves the noise out. Below, visits
-  follow the policy improved by completed Q (section 5), whose scale is
-  (`visit_init` + most visits) `value_scale` (equation 8); `rescale` maps Q to [0, 1] before.
-  The noise is drawn when a tree starts and stays while it is extended.
+  At the root, the actions with the highest Gumbel noise + log prior share the simulations, and the
+  better half of them goes on in each round (section 3). Below, the visits follow the policy improved
+  by completed Q (section 5) deterministically. The noise is drawn when a tree starts, and stays
+  while it is extended.
+
+  max_num_considered_actions: that the root starts from.
+  value_scale, maxvisit_init: c_scale and c_visit of equation 8: Q is scaled by
+    value_scale (maxvisit_init + the most visits of an edge).
+  gumbel_scale: of the noise; 0 leaves it out.
+  rescale_q: whether Q is mapped to [0, 1] between its lowest and highest at the node before that.
   """
 
-  considered: int = 16
+  max_num_considered_actions: int = 16
   value_scale: float = 0.1
-  visit_init: float = 50.0
-  scale: float = 1.0
-  rescale: bool = True
+  maxvisit_init: float = 50.0
+  gumbel_scale: float = 1.0
+  rescale_q: bool = True
 
   def __post_init__(self):
-    if self.considered < 1:
-      raise ValueError(f'considered {self.considered}: at least 1 action must be considered')
+    if self.max_num_considered_actions < 1:
+      raise ValueError(
+        f'max_num_considered_actions {self.max_num_considered_actions}: must be at least 1'
+      )
+
+  @property
+  def allows_tree_reuse(self) -> bool:
+    return False  # the schedule of sequential halving starts from an unvisited root
+
+  def without_noise(self) -> 'Gumbel':
+    return dataclasses.replace(self, gumbel_scale=0.0)
 
   def prepare(self, tree: Tree, keys: Array) -> Tree:
+    """Returns the tree with Gumbel noise for its root's actions; keys: typed `[B]`."""
     draw = jax.vmap(lambda key: jax.random.gumbel(key, tree.noise.shape[1:]))
-    return dataclasses.replace(tree, noise=self.scale * draw(keys))
+    return dataclasses.replace(tree, noise=self.gumbel_scale * draw(keys))
 
-  def improved(self, edges: Edges) -> Array:
-    """Log prior + scaled Q, completed by the mixed value where unvisited: `[B, A]` logits."""
-    q = self._completed(edges)
-    if self.rescale:
-      # Illegal edges are unvisited: they have the mixed value, as some legal edge has or surrounds.
+  def improved_logits(self, edges: Edges) -> Array:
+    """Returns the improved policy's logits `[B, A]`: log prior + scaled completed Q (section 4)."""
+    q = self._completed_q(edges)
+    if self.rescale_q:
+      # Illegal edges do not widen the range: they have v_mix, which lies among the others' Q.
       lowest, highest = q.min(-1, keepdims=True), q.max(-1, keepdims=True)
       q = (q - lowest) / jnp.maximum(highest - lowest, 1e-8)
-    return edges.prior + self.value_scale * (self.visit_init + _most(edges)) * q
+    return edges.log_prior + self.value_scale * (self.maxvisit_init + _most_visits(edges)) * q
 
-  def _completed(self, edges: Edges) -> Array:
-    """Q `[B, A]`, the mixed value where unvisited."""
-    first = mixed_value(edges, jnp.exp(edges.prior))[:, None]
-    return jnp.where(edges.visits > 0, edges.q, first)
+  def _completed_q(self, edges: Edges) -> Array:
+    """Returns Q `[B, A]`, completed by v_mix where unvisited."""
+    v_mix = mixed_value(edges, jnp.exp(edges.log_prior))[:, None]
+    return jnp.where(edges.visits > 0, edges.q, v_mix)
 
   def score(self, edges: Edges) -> Array:
-    logits = self.improved(edges)
-    weights = jnp.exp(logits - _finite(logits.max(-1, keepdims=True)))
-    policy = weights / weights.sum(-1, keepdims=True)
+    """Returns float32 `[B, A]`: pi'(a) - n(a) / (1 + sum n) (section 5)."""
+    policy = self._improved_policy(edges)
     share = edges.visits / (1 + edges.visits.sum(-1, keepdims=True))
-    return jnp.where(edges.prior > -jnp.inf, policy - share, -jnp.inf)
+    return jnp.where(edges.log_prior > -jnp.inf, policy - share, -jnp.inf)
 
-  def score_root(self, edges: Edges, before: Array, noise: Array, budget: int) -> Array:
-    """Only edges with as many visits of this search as the schedule has now are possible."""
-    visits = edges.visits - before
-    done = visits.sum(-1).astype(jnp.int32)
-    legal = (edges.prior > -jnp.inf).sum(-1)
-    table = halving_table(min(self.considered, edges.prior.shape[-1]), budget)
-    now = jnp.asarray(table)[jnp.minimum(legal, len(table) - 1), jnp.minimum(done, budget - 1)]
-    allowed = (visits == now[:, None].astype(jnp.float32)) & (edges.prior > -jnp.inf)
-    return jnp.where(allowed, self._ranking(edges, noise), -jnp.inf)
+  def _improved_policy(self, edges: Edges) -> Array:
+    """Returns pi' `[B, A]`; all zeros, not NaN, where no action is legal."""
+    logits = self.improved_logits(edges)
+    weights = jnp.exp(logits - _zero_if_infinite(logits.max(-1, keepdims=True)))
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-8)
 
-  def _ranking(self, edges, noise):
-    highest = _finite(edges.prior.max(-1, keepdims=True))
-    return jnp.maximum(noise + (self.improved(edges) - highest), -1e9)
+  def score_root(
+    self, edges: Edges, initial_visits: Array, noise: Array, num_simulations: int
+  ) -> Array:
+    """Returns float32 `[B, A]`, -inf but for edges with the visits that the schedule has now."""
+    visits = edges.visits - initial_visits
+    simulation = visits.sum(-1).astype(jnp.int32)
+    legal = (edges.log_prior > -jnp.inf).sum(-1)
+    actions = min(self.max_num_considered_actions, edges.log_prior.shape[-1])
+    table = halving_table(actions, num_simulations)
+    row, column = jnp.minimum(legal, actions), jnp.minimum(simulation, num_simulations - 1)
+    wanted = jnp.asarray(table)[row, column][:, None].astype(jnp.float32)
+    allowed = (visits == wanted) & (edges.log_prior > -jnp.inf)
+    return jnp.where(allowed, self._root_ranking(edges, noise), -jnp.inf)
 
-  def decide(self, tree: Tree, keys: Array, temperature=None) -> Decision:
-    """The best of the most visited; `temperature` samples from the improved policy instead.
+  def _root_ranking(self, edges, noise):
+    """Returns g(a) + logits(a) + sigma(q(a)), by which sequential halving ranks actions."""
+    highest = _zero_if_infinite(edges.log_prior.max(-1, keepdims=True))
+    # Above -inf, which `score_root` keeps for actions that the schedule rules out.
+    return jnp.maximum(noise + (self.improved_logits(edges) - highest), -1e9)
 
-    The value is the improved policy's, by the completed Q: at few simulations the mean of all is
-    mostly of moves that were only tried.
+  def decide(self, tree: Tree, keys: Array, temperature: Array | float = 0.0) -> PolicyOutput:
+    """Returns the improved policy, and the best ranked of the most visited actions.
+
+    A temperature above 0 samples from the improved policy instead. The value is the improved
+    policy's by completed Q: with few simulations the mean of all is mostly of moves that were only
+    tried.
     """
     edges = root_edges(tree)
-    logits = self.improved(edges)
-    weights = jnp.exp(logits - _finite(logits.max(-1, keepdims=True)))
-    policy = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-8)
-    possible = (edges.visits == _most(edges)) & (edges.prior > -jnp.inf)
-    best = jnp.where(possible, self._ranking(edges, tree.noise), -jnp.inf).argmax(-1)
-    best = best.astype(jnp.int32)
-    if temperature is not None:
-      temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), best.shape)
-      best = jnp.where(temperature > 0, _sample(keys, policy, temperature), best)
-    value = jnp.where(edges.visits.any(-1), (policy * self._completed(edges)).sum(-1), edges.value)
-    return Decision(best, policy, value)
+    policy = self._improved_policy(edges)
+    possible = (edges.visits == _most_visits(edges)) & (edges.log_prior > -jnp.inf)
+    best = jnp.where(possible, self._root_ranking(edges, tree.noise), -jnp.inf).argmax(-1)
+    temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), best.shape)
+    action = jnp.where(temperature > 0, _sample(keys, policy, temperature), best.astype(jnp.int32))
+    value = (policy * self._completed_q(edges)).sum(-1)
+    value = jnp.where(edges.visits.any(-1), value, edges.node_value)
+    return PolicyOutput(action, policy, value)
 
 
-def _most(edges):
+def _most_visits(edges):
   return edges.visits.max(-1, keepdims=True)
 
 
-def _finite(x):
+def _zero_if_infinite(x):
   return jnp.where(x == -jnp.inf, 0.0, x)
 
 
-def halving_table(considered: int, budget: int) -> np.ndarray:
-  """int32 `[considered + 1, budget]`: row m for m actions, the visits that the next one has had.
+def halving_table(max_num_considered_actions: int, num_simulations: int) -> np.ndarray:
+  """Returns the schedule of sequential halving (Karnin et al. 2013).
 
-  Karnin et al. 2013: m actions get an equal share in each of ceil(log2 m) rounds, after which the
-  better half goes on; two remain until the budget is spent.
+  m actions get an equal share of the simulations in each of ceil(log2 m) rounds, after which the
+  better half goes on; two remain until the simulations are spent.
+
+  Returns:
+    int32 `[max_num_considered_actions + 1, num_simulations]`: row m, for m legal actions, has the
+    visits that the action of each simulation has had before it.
   """
-  rows = [_halving(m, budget) for m in range(considered + 1)]
-  return np.array(rows, np.int32).reshape(considered + 1, budget)
+  rows = [_halving(m, num_simulations) for m in range(max_num_considered_actions + 1)]
+  return np.array(rows, np.int32).reshape(max_num_considered_actions + 1, num_simulations)
 
 
-def _halving(actions, budget):
-  if actions <= 1:
-    return list(range(budget))
-  rounds = (actions - 1).bit_length()
-  sequence, visits, left = [], 0, actions
-  while len(sequence) < budget:
-    for _ in range(max(1, budget // (rounds * left))):
+def _halving(num_actions, num_simulations):
+  if num_actions <= 1:
+    return list(range(num_simulations))
+  rounds = (num_actions - 1).bit_length()
+  sequence, visits, left = [], 0, num_actions
+  while len(sequence) < num_simulations:
+    for _ in range(max(1, num_simulations // (rounds * left))):
       sequence += [visits] * left
       visits += 1
     left = max(2, left // 2)
-  return sequence[:budget]
-
-
-Rule = Puct | Gumbel
+  return sequence[:num_simulations]

@@ -1,7 +1,15 @@
-"""One simulation of a batch of trees: down, out, and the way back.
+"""One simulation of a batch of trees: selection, expansion and evaluation, backup.
 
-The nodes of all games stand in one axis, and the edges of all nodes in one. The loop down carries
-where the lanes are and the path; the loop back carries the statistics, and adds to them by scatter.
+The trees are flat here (`flatten`): the nodes of all games stand in one axis, so that a node is the
+row game * N + number; the edges of all nodes in one axis, so that an edge is row * A + action.
+
+Why the cost of a simulation does not grow with the tree: XLA copies an array that a loop or a
+conditional both reads and replaces. So the loop down the tree carries only where the lanes are and
+the path of edges; node arrays are read in it but are not in its carry. The backup then carries
+the edge statistics, and changes them by scatters, in place. Of games that are finished or have
+stopped, writes go to an index out of range and are dropped (`mode='drop'`), which needs no branch.
+
+Letters in shapes: B games, N nodes, A actions, K leaves in parallel, L = K B lanes, D levels.
 """
 
 import dataclasses
@@ -13,21 +21,21 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mcts.search import tree as tree_lib
-from mcts.search.policies import Edges, Rule
-from mcts.search.tree import NARROW, varying_like
+from mcts.search.policies import Edges, SelectionPolicy
+from mcts.search.tree import UINT16_MAX, varying_like
 
-CHUNK = 4  # levels of the path that one scatter updates
+CHUNK = 4  # levels of the path that one scatter of the backup updates
 
 
 @tree_lib.dataclass
 class Leaf:
-  """Where a tree grows; L lanes, which are the games, or several leaves of each.
+  """Where each lane's tree grows: the argument of `expand`.
 
   root: pytree `[L, ...]` the positions at the roots.
   parent: pytree `[L, ...]` what the tree keeps of the position above the leaf.
-  line: pytree `[L, D, ...]` the same from the root's child down to that position;
-  length: int32 `[L]` how many of the line hold, 0 if the leaf is a child of the root.
-  action: int32 `[L]` the action that leads to the leaf.
+  line: pytree `[L, D, ...]` the same from the root's child down to that position.
+  length: int32 `[L]` how many of the line are valid; 0 if the leaf is a child of the root.
+  action: int32 `[L]` the action that leads from the parent to the leaf.
   key: typed keys `[L]`.
   """
 
@@ -41,7 +49,7 @@ class Leaf:
 
 @tree_lib.dataclass
 class Expansion:
-  """What `expand` returns; fields as in `Root`, with L lanes."""
+  """The evaluated leaves that `expand` returns; fields as in `Root`, over L lanes."""
 
   node: Any
   logits: Array
@@ -50,33 +58,35 @@ class Expansion:
 
 
 Expand = Callable[[Leaf], Expansion]
+"""The model of the game and its evaluation, called once a simulation for the whole batch."""
 
 
 class Plan(NamedTuple):
-  """What stays the same over a search."""
+  """What stays the same over a search; keys: typed `[B]`."""
 
   expand: Expand
-  rule: Rule
-  budget: int
-  depth: int
-  leaves: int
+  selection: SelectionPolicy
+  num_simulations: int
+  max_depth: int
+  num_parallel_leaves: int
   keys: Array
 
 
 def flatten(tree):
-  """Nodes of all games in one axis, edges of all nodes in one: bitcasts, not copies."""
+  """Returns the tree with all nodes in one axis and all edges in one: bitcasts, not copies."""
   nodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree.nodes)
-  names = ('visits', 'total', 'child', 'raw', 'done', 'parent')
+  names = ('visits', 'value_sum', 'child', 'raw_value', 'done', 'parent')
   flat = {name: getattr(tree, name).reshape(-1) for name in names}
-  prior = tree.prior.reshape(-1, tree.prior.shape[-1])
-  return dataclasses.replace(tree, prior=prior, nodes=nodes, **flat)
+  # Priors stay rows: they are only ever read and written a whole node at a time.
+  log_prior = tree.log_prior.reshape(-1, tree.log_prior.shape[-1])
+  return dataclasses.replace(tree, log_prior=log_prior, nodes=nodes, **flat)
 
 
 def unflatten(flat, shape):
-  edges = {
-    name: getattr(flat, name).reshape(shape) for name in ('prior', 'visits', 'total', 'child')
-  }
-  rows = {name: getattr(flat, name).reshape(shape[:2]) for name in ('raw', 'done', 'parent')}
+  """Returns the tree of `shape` (B, N, A) of which `flatten` made `flat`."""
+  of_edges, of_nodes = ('log_prior', 'visits', 'value_sum', 'child'), ('raw_value', 'done', 'parent')
+  edges = {name: getattr(flat, name).reshape(shape) for name in of_edges}
+  rows = {name: getattr(flat, name).reshape(shape[:2]) for name in of_nodes}
   nodes = jax.tree.map(lambda x: x.reshape(*shape[:2], *x.shape[1:]), flat.nodes)
   return dataclasses.replace(flat, nodes=nodes, **edges, **rows)
 
@@ -85,188 +95,242 @@ def unflatten(flat, shape):
 
 
 class Descent(NamedTuple):
-  """A walk down. Of a lane that has stopped, all stays as it is.
+  """The way down the trees. A lane that has stopped keeps its values, `depth` and `path` apart.
 
-  row: int32 `[B]` the node where it is, counted over all games.
-  edge: int32 `[B]` the last edge, counted over all nodes; child: int32 `[B]` what is behind it.
-  count, value: float32 `[B]` visits of the node and their mean.
+  row: int32 `[B]` the node that was reached, as a row of the flat tree.
+  edge: int32 `[B]` the last edge taken. child: int32 `[B]` the number of the node behind it, or 0.
+  node_visits, node_value: float32 `[B]` of the node, its own evaluation counted as one visit.
   length: int32 `[B]` the number of edges taken.
-  active: bool `[B]`; depth: int32, the number of edges that the longest lane has taken.
-  path: int32 `[leaves * D, B]` the edges, of each descent from its row on.
+  active: bool `[B]`, whether the lane goes further down.
+  depth: int32 `[]`, the number of edges that the longest lane has taken.
+  path: int32 `[K D, B]` the edges of all descents, D rows for each.
   """
 
   row: Array
   edge: Array
   child: Array
-  count: Array
-  value: Array
+  node_visits: Array
+  node_value: Array
   length: Array
   active: Array
   depth: Array
   path: Array
 
 
-def simulate(plan, i, before, tree, path):
-  """`leaves` descents, one expansion, the updates. Arrays of `tree` are flat."""
-  settled, k = tree.size, plan.leaves
+class Ends(NamedTuple):
+  """Where descents ended.
+
+  length: int32 `[B]` edges taken. edge: int32 `[B]` the last of them.
+  row: int32 `[B]` the node behind it; out of range (B N) if the tree is full and has no room for it.
+  is_new: bool `[B]`, whether the node was reserved by this descent.
+  """
+
+  length: Array
+  edge: Array
+  row: Array
+  is_new: Array
+
+
+def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
+  """Runs K simulations in each tree: K descents, one batched evaluation, K backups.
+
+  Args:
+    plan: of the search.
+    i: int32 `[]`, the number of this round.
+    initial_visits: float32 `[B, A]` the roots' visits when the search began.
+    tree: flat.
+    path: int32 `[K D, B]`, memory for the paths; what it holds at the beginning is not read.
+
+  Returns:
+    The tree and the path, changed in place where a loop carries them.
+  """
+  num_evaluated, k = tree.size, plan.num_parallel_leaves
 
   def descend(carry, j):
     tree, path = carry
-    start = _start(path, k, j)
-    tree, path, found = _descend(plan, tree, path, before, settled, start)
-    if k > 1:  # the next descents see a loss
-      tree = _add(tree, path, start, found.length, virtual=True)
-    return (tree, path), found
+    start = _path_start(path, k, j)
+    tree, path, ends = _descend(plan, tree, path, initial_visits, num_evaluated, start)
+    if k > 1:  # virtual loss: the next descents are turned away from this path
+      tree = _backup(tree, path, start, ends.length, virtual_loss=True)
+    return (tree, path), ends
 
-  (tree, path), found = _each(descend, (tree, path), k)
-  tree, value = _expand(plan, i, tree, path, found)
+  (tree, path), ends = _scan(descend, (tree, path), k)
+  tree, value = _expand(plan, i, tree, path, ends)
 
   def back_up(tree, j):
-    return _add(tree, path, _start(path, k, j), found.length[j], value[j], settle=k > 1), ()
+    start = _path_start(path, k, j)
+    return _backup(tree, path, start, ends.length[j], value[j], undo_virtual_loss=k > 1), ()
 
-  return _each(back_up, tree, k)[0], path
+  return _scan(back_up, tree, k)[0], path
 
 
-def _each(function, carry, k):
-  """`lax.scan` over 0, 1, ... k - 1; of one, without a loop."""
+def _scan(function, carry, k):
+  """Runs `lax.scan` over 0 ... k - 1; for k = 1 without a loop, whose carry would be copied."""
   if k > 1:
     return lax.scan(function, carry, jnp.arange(k, dtype=jnp.int32))
   carry, out = function(carry, 0)
   return carry, jax.tree.map(lambda x: x[None], out)
 
 
-def _start(path, k, j):
-  """The row of `path` where descent j begins."""
+def _path_start(path, k, j):
+  """Returns the row of `path` where descent j begins."""
   return path.shape[0] // k * j
 
 
-class Found(NamedTuple):
-  """The ends of descents: the number of edges, the last of them, the row of the node behind it.
+# -------- selection --------
 
-  row: int32 `[B]`, out of range where the node is not kept; new: bool `[B]`, whether it is new.
+
+def _descend(plan, tree, path, initial_visits, num_evaluated, start):
+  """Goes down from the roots to edges without a node, for each of which it reserves a node.
+
+  A lane also ends at a finished game, at `max_depth`, and at a node that an earlier descent of this
+  round has reserved: that has no priors yet.
   """
+  B, A = initial_visits.shape
+  N = tree.raw_value.shape[0] // B
+  first = varying_like(jnp.arange(B, dtype=jnp.int32), tree.raw_value) * N  # rows of the roots
 
-  length: Array
-  edge: Array
-  row: Array
-  new: Array
-
-
-def _descend(plan, tree, path, before, settled, start):
-  """Down from the roots to an edge without a node, which it reserves, or to where a walk ends."""
-  B, A = before.shape
-  N = tree.raw.shape[0] // B
-  first = varying_like(jnp.arange(B, dtype=jnp.int32), tree.raw) * N
-
-  def level(walk, score):
-    action = _first_highest(score)
-    edge = walk.row * A + action
-    return _follow(plan, tree, walk, edge, first, settled, start)
+  def follow(walk, score):
+    edge = walk.row * A + _first_argmax(score)
+    return _follow(plan, tree, walk, edge, first, num_evaluated, start)
 
   def step(walk):
-    return level(walk, plan.rule.score(_edges(tree, walk.row, A, walk.count, walk.value)))
+    edges = _edges(tree, walk.row, A, walk.node_visits, walk.node_value)
+    return follow(walk, plan.selection.score(edges))
 
   root = _root_edges(tree, first, A)
   zero = jnp.zeros_like(first)
-  full = NARROW if tree.visits.dtype == jnp.uint16 else 2**31 - 1
-  active = ~tree.done[first] & (root.count < full)
-  walk = Descent(first, zero, zero, root.count, root.value, zero, active, zero[0], path)
-  walk = level(walk, plan.rule.score_root(root, before, tree.noise, plan.budget))
+  # A root whose visits have used up their integer type is not searched any further.
+  full = UINT16_MAX if tree.visits.dtype == jnp.uint16 else 2**31 - 1
+  active = ~tree.done[first] & (root.node_visits < full)
+  walk = Descent(first, zero, zero, root.node_visits, root.node_value, zero, active, zero[0], path)
+  score = plan.selection.score_root(root, initial_visits, tree.noise, plan.num_simulations)
+  walk = follow(walk, score)  # the root's level stands outside of the loop: it scores differently
   walk = lax.while_loop(lambda walk: walk.active.any(), step, walk)
-  new = (walk.child == 0) & active
-  kept = new & (tree.size < N)
-  child = jnp.where(new, tree.size, walk.child)
-  row = jnp.where(kept | (active & ~new), first + child, B * N)
-  at = jnp.where(kept, walk.edge, tree.child.size)
+  return _reserve(tree, walk, active, first, B * N)
+
+
+def _reserve(tree, walk, active, first, out):
+  """Links a new node behind the last edge of lanes that found none; `out`: a row out of range."""
+  B = len(first)
+  N = out // B
+  missing = (walk.child == 0) & active
+  is_new = missing & (tree.size < N)
+  child = jnp.where(missing, tree.size, walk.child)
+  row = jnp.where(is_new | (active & ~missing), first + child, out)
+  at = jnp.where(is_new, walk.edge, tree.child.size)
   links = tree.child.at[at].set(child.astype(tree.child.dtype), mode='drop')
-  tree = dataclasses.replace(tree, child=links, size=tree.size + kept)
-  return tree, walk.path, Found(walk.length, walk.edge, row, kept)
+  tree = dataclasses.replace(tree, child=links, size=tree.size + is_new)
+  return tree, walk.path, Ends(walk.length, walk.edge, row, is_new)
 
 
-def _edges(tree, row, A, count, value):
+def _edges(tree, row, A, node_visits, node_value):
+  """Returns the edges of the nodes in `row` `[B]`, gathered as rows of A numbers."""
   visits = tree.visits.reshape(-1, A)[row].astype(jnp.float32)
-  return Edges(tree.prior[row], visits, tree.total.reshape(-1, A)[row], tree.raw[row], count, value)
+  value_sum = tree.value_sum.reshape(-1, A)[row]
+  return Edges(
+    tree.log_prior[row], visits, value_sum, tree.raw_value[row], node_visits, node_value
+  )
 
 
 def _root_edges(tree, first, A):
   edges = _edges(tree, first, A, None, None)
-  count, value = tree_lib.count_and_mean(edges.raw, edges.visits, edges.total)
-  return edges._replace(count=count, value=value)
+  visits, value = tree_lib.node_statistics(edges.raw_value, edges.visits, edges.value_sum)
+  return edges._replace(node_visits=visits, node_value=value)
 
 
-def _first_highest(score):
-  """int32 `[B]`: argmax, in the two reductions that XLA:CPU vectorises, unlike its own."""
+def _first_argmax(score):
+  """Returns int32 `[B]`, argmax as two reductions, which XLA:CPU vectorises, unlike its own."""
   number = jnp.arange(score.shape[-1], dtype=jnp.int32)[None, :]
   highest = score.max(-1, keepdims=True)
   action = jnp.where(score == highest, number, score.shape[-1]).min(-1)
-  return jnp.minimum(action, score.shape[-1] - 1)  # of NaNs, the last
+  return jnp.minimum(action, score.shape[-1] - 1)  # NaN equals nothing: stay within the row
 
 
-def _follow(plan, tree, walk, edge, first, settled, start):
-  """The walk after one more edge of its active lanes."""
+def _follow(plan, tree, walk, edge, first, num_evaluated, start):
+  """Returns the descent after one more edge of its active lanes."""
   child = tree.child[edge].astype(jnp.int32)
   below = first + child
   depth = walk.depth + 1
-  go_on = (child > 0) & (child < settled) & ~tree.done[below] & (depth < plan.depth)
-  count = tree.visits[edge].astype(jnp.float32)
+  is_evaluated = (child > 0) & (child < num_evaluated)
+  go_on = is_evaluated & ~tree.done[below] & (depth < plan.max_depth)
+  # The edge's visits and mean are those of the node below, its own evaluation included: the first
+  # visit of the edge was the one that evaluated the node. So no row has to be summed on the way.
+  visits = tree.visits[edge].astype(jnp.float32)
+  value = -tree.value_sum[edge] / jnp.maximum(visits, 1)
 
-  def where(new, old):
+  def where_active(new, old):
     return jnp.where(walk.active, new, old)
 
   return Descent(
-    row=where(below, walk.row),
-    edge=where(edge, walk.edge),
-    child=where(child, walk.child),
-    count=where(count, walk.count),
-    value=where(-tree.total[edge] / jnp.maximum(count, 1), walk.value),
-    length=where(depth, walk.length),
+    row=where_active(below, walk.row),
+    edge=where_active(edge, walk.edge),
+    child=where_active(child, walk.child),
+    node_visits=where_active(visits, walk.node_visits),
+    node_value=where_active(value, walk.node_value),
+    length=where_active(depth, walk.length),
     active=walk.active & go_on,
     depth=depth,
+    # Lanes that have stopped write junk beyond their `length`, where nobody reads.
     path=lax.dynamic_update_slice(walk.path, edge[None], (start + walk.depth, 0)),
   )
 
 
-def _expand(plan, i, tree, path, found):
-  """Evaluates the leaves and writes the new nodes; the values `[leaves, B]` at the ends."""
-  k, B = found.length.shape
-  A = tree.prior.shape[-1]
-  parent = found.edge // A
-  lanes = fold(plan.keys, 3 + i)  # 0 to 2: what is drawn before and after the simulations
-  keys = jax.vmap(lambda j: fold(lanes, j))(jnp.arange(k))
+# -------- expansion and evaluation --------
 
-  def merge(x):
-    return x.reshape(k * B, *x.shape[2:])
 
-  line = path.reshape(k, -1, B)[:, 1:].swapaxes(1, 2) // A  # [k, B, D]
-  expansion = plan.expand(
-    Leaf(
-      root=jax.tree.map(lambda x: jnp.concatenate([x] * k) if k > 1 else x, tree.state),
-      parent=jax.tree.map(lambda x: x[merge(parent)], tree.nodes),
-      line=jax.tree.map(lambda x: x[merge(line)], tree.nodes),
-      length=merge(jnp.maximum(found.length - 1, 0)),
-      action=merge(found.edge % A),
-      key=merge(keys),
-    )
-  )
+def _expand(plan, i, tree, path, ends):
+  """Evaluates the leaves and writes the new nodes.
+
+  Returns:
+    The tree, and float32 `[K, B]` the values at the ends for the player to move there.
+  """
+  k, B = ends.length.shape
+  A = tree.log_prior.shape[-1]
+  parent = ends.edge // A
+  expansion = plan.expand(_leaf(plan, i, tree, path, ends))
   _check(expansion, k * B, A)
-  out = tree.raw.shape[0]
-  row = jnp.where(merge(found.new), merge(found.row), out)
+  out = tree.raw_value.shape[0]
+  row = jnp.where(_merge(ends.is_new), _merge(ends.row), out)
 
   def write(x, new):
     return x.at[row].set(new.astype(x.dtype), mode='drop')
 
-  raw = expansion.value.astype(jnp.float32)
+  raw_value = expansion.value.astype(jnp.float32)
   tree = dataclasses.replace(
     tree,
-    prior=write(tree.prior, tree_lib.log_softmax(expansion.logits)),
-    raw=write(tree.raw, raw),
+    log_prior=write(tree.log_prior, tree_lib.log_softmax(expansion.logits)),
+    raw_value=write(tree.raw_value, raw_value),
     done=write(tree.done, expansion.done),
-    parent=write(tree.parent, merge(parent) % (out // B)),
+    parent=write(tree.parent, _merge(parent) % (out // B)),
     nodes=jax.tree.map(write, tree.nodes, expansion.node),
   )
-  end = merge(found.row)
-  value = jnp.where(end < out, tree.raw[jnp.minimum(end, out - 1)], raw)
+  # An end that the tree holds counts with the node's first evaluation, so that a node that is met
+  # twice in a round, or the end of a game, has one value; one that found no room, with its own.
+  end = _merge(ends.row)
+  value = jnp.where(end < out, tree.raw_value[jnp.minimum(end, out - 1)], raw_value)
   return tree, value.reshape(k, B)
+
+
+def _leaf(plan, i, tree, path, ends):
+  """Returns the leaves of K descents in B trees, as L = K B lanes."""
+  k, B = ends.length.shape
+  A = tree.log_prior.shape[-1]
+  keys = fold_in(plan.keys, 3 + i)  # 0 to 2: what is drawn before and after the simulations
+  line = path.reshape(k, -1, B)[:, 1:].swapaxes(1, 2) // A  # [K, B, D - 1] rows, the root left out
+  return Leaf(
+    root=jax.tree.map(lambda x: jnp.concatenate([x] * k) if k > 1 else x, tree.state),
+    parent=jax.tree.map(lambda x: x[_merge(ends.edge // A)], tree.nodes),
+    line=jax.tree.map(lambda x: x[_merge(line)], tree.nodes),
+    length=_merge(jnp.maximum(ends.length - 1, 0)),
+    action=_merge(ends.edge % A),
+    key=_merge(jax.vmap(lambda j: fold_in(keys, j))(jnp.arange(k))),
+  )
+
+
+def _merge(x):
+  """Returns x `[K, B, ...]` as `[K B, ...]`."""
+  return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _check(expansion, lanes, A):
@@ -276,34 +340,51 @@ def _check(expansion, lanes, A):
       raise ValueError(f'expand: {name} has shape {got}, must have {shape}')
 
 
-def _add(tree, path, first, length, value=None, *, virtual=False, settle=False):
-  """Adds a visit of `value` `[B]`, for the player to move at the end, to each edge of paths.
+# -------- backup --------
 
-  The paths are `path[first : first + length]`, length `[B]`. virtual: the visit is a loss for every
-  player on the path instead. settle: there was such a visit, which gets its value now.
+
+def _backup(
+  tree, path, first, length, value=None, *, virtual_loss=False, undo_virtual_loss=False
+):
+  """Returns the tree with one more visit of each edge on the paths.
+
+  Args:
+    tree: flat.
+    path: int32 `[K D, B]`; of game b, the edges `path[first : first + length[b], b]`.
+    first: the row where the paths begin.
+    length: int32 `[B]`.
+    value: float32 `[B]` for the player to move at the end; its sign alternates on the way up.
+    virtual_loss: adds a lost visit for every player on the path instead, before it is evaluated.
+    undo_virtual_loss: adds the value, and takes back the loss but not its visit.
   """
-  out = tree.total.size
+  out = tree.value_sum.size
 
-  def some(carry):
-    start, visits, total = carry
-    edges = lax.dynamic_slice_in_dim(path, first + start, CHUNK)  # [C, B]
+  def some_levels(carry):
+    start, visits, value_sum = carry
+    edges = lax.dynamic_slice_in_dim(path, first + start, CHUNK)  # [CHUNK, B]
+    # Levels between an edge and its path's end: 1 for the last edge, below 1 beyond it.
     above = length[None, :] - start - jnp.arange(CHUNK, dtype=jnp.int32)[:, None]
+    # A different index out of range for each, since the scatter is told that they are unique.
     away = out + jnp.arange(edges.size, dtype=jnp.int32).reshape(edges.shape)
     edges = jnp.where(above > 0, edges, away)
-    if virtual:
+    if virtual_loss:
       added = jnp.full_like(edges, -1.0, jnp.float32)
     else:
-      added = jnp.where(above % 2 == 1, -value[None], value[None]) + (1.0 if settle else 0.0)
-    total = total.at[edges].add(added, mode='drop', unique_indices=True)
-    if not settle:
-      visits = visits.at[edges].add(jnp.ones((), visits.dtype), mode='drop', unique_indices=True)
-    return start + CHUNK, visits, total
+      # The last edge was selected by the opponent of the player to move at the end.
+      added = jnp.where(above % 2 == 1, -value[None], value[None])
+      added = added + (1.0 if undo_virtual_loss else 0.0)
+    value_sum = value_sum.at[edges].add(added, mode='drop', unique_indices=True)
+    if not undo_virtual_loss:
+      one = jnp.ones((), visits.dtype)
+      visits = visits.at[edges].add(one, mode='drop', unique_indices=True)
+    return start + CHUNK, visits, value_sum
 
   longest = length.max()
-  start = jnp.zeros_like(longest)
-  carry = lax.while_loop(lambda c: c[0] < longest, some, (start, tree.visits, tree.total))
-  return dataclasses.replace(tree, visits=carry[1], total=carry[2])
+  carry = jnp.zeros_like(longest), tree.visits, tree.value_sum
+  carry = lax.while_loop(lambda carry: carry[0] < longest, some_levels, carry)
+  return dataclasses.replace(tree, visits=carry[1], value_sum=carry[2])
 
 
-def fold(keys: Array, number) -> Array:
+def fold_in(keys: Array, number) -> Array:
+  """Returns typed keys `[B]` with the number folded into each."""
   return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

@@ -1,8 +1,9 @@
-"""The search trees of a batch of games: their arrays, what is read from them, and the next move's.
+"""Search trees of a batch of games: their arrays, statistics of the root, and reuse after a move.
 
 A tree is arrays over its nodes, numbered in the order in which they were made, so that a parent
-comes before its children; node 0 is the root. Statistics belong to edges, in rows of A numbers: a
-search reads the row of a node, and adds to the edges of a path.
+comes before its children; node 0 is the root. Statistics belong to edges and lie in rows of A
+numbers, one row a node: selection reads the row of a node, a backup adds to the edges of a path.
+Letters in shapes: B games, N nodes at most, A actions.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-NARROW = 2**16 - 1  # the largest number of nodes, and of visits, where those take 16 bits
+UINT16_MAX = 2**16 - 1  # the largest number of nodes, and of visits, where those take 16 bits
 
 
 @dataclass_transform(frozen_default=True)
@@ -23,12 +24,12 @@ def dataclass(cls):
 
 @dataclass
 class Root:
-  """Positions as a search begins with them: made by `evaluators.make_root`, or by hand.
+  """Positions that a search starts from, evaluated: see `evaluators.make_root`.
 
-  state: pytree `[B, ...]`, passed on to `expand` as it is.
-  node: pytree `[B, ...]`, what the tree keeps of a position.
+  state: pytree `[B, ...]`, handed to `expand` as it is.
+  node: pytree `[B, ...]`, what the tree keeps of a position (`Game.pack`).
   logits: float32 `[B, A]`, -inf where an action is illegal.
-  value: float32 `[B]`, from -1 to 1 for the player to move; of a finished game its outcome.
+  value: float32 `[B]` in [-1, 1] for the player to move; of a finished game its outcome.
   done: bool `[B]`, whether the game is over: such a node is never expanded.
   """
 
@@ -41,26 +42,26 @@ class Root:
 
 @dataclass
 class Tree:
-  """B trees of at most N nodes with A actions each, 12 A bytes a node (16 A from 65,536 nodes).
+  """B trees of at most N nodes with A actions; 12 A bytes a node, 16 A from 65,536 nodes on.
 
-  prior: float32 `[B, N, A]` log-probabilities of the actions, -inf where illegal.
-  visits: `[B, N, A]` simulations that took the edge.
-  total: float32 `[B, N, A]` the sum of their values, for the player who chooses the edge.
-  child: `[B, N, A]` the node behind the edge, 0 if there is none yet.
-  raw: float32 `[B, N]` the node's own evaluation, for its player to move.
+  log_prior: float32 `[B, N, A]` log-probabilities of the actions, -inf where illegal.
+  visits: uint16 or uint32 `[B, N, A]` simulations that took the edge.
+  value_sum: float32 `[B, N, A]` the sum of their values, for the player who selects the edge.
+  child: uint16 or uint32 `[B, N, A]` the node behind the edge, 0 where there is none yet.
+  raw_value: float32 `[B, N]` the node's own evaluation, for its player to move.
   done: bool `[B, N]` whether the game is over there.
-  parent: int32 `[B, N]` the node above; 0 for the root and for what is not yet a node.
+  parent: int32 `[B, N]` the node above; 0 for the root and in unused rows.
   nodes: pytree `[B, N, ...]` what `expand` keeps of each position.
   state: pytree `[B, ...]` the positions at the roots.
-  size: int32 `[B]` the number of nodes.
-  noise: float32 `[B, A]` what the rule of search drew for the root: Gumbel's, or zeros.
+  size: int32 `[B]` the number of nodes in use.
+  noise: float32 `[B, A]` the selection policy's noise at the root: Gumbel's, or zeros.
   """
 
-  prior: Array
+  log_prior: Array
   visits: Array
-  total: Array
+  value_sum: Array
   child: Array
-  raw: Array
+  raw_value: Array
   done: Array
   parent: Array
   nodes: Any
@@ -70,36 +71,43 @@ class Tree:
 
   @property
   def shape(self) -> tuple[int, int, int]:
-    """B, N, A."""
-    return self.prior.shape
+    """Returns B, N, A."""
+    B, N, A = self.log_prior.shape
+    return B, N, A
 
   @property
   def root_visits(self) -> Array:
-    """int32 `[B, A]`."""
+    """Returns int32 `[B, A]`."""
     return self.visits[:, 0].astype(jnp.int32)
 
   @property
   def root_values(self) -> Array:
-    """float32 `[B, A]`: the mean value of each action for the player to move, 0 if unvisited."""
-    return self.total[:, 0] / jnp.maximum(self.root_visits, 1).astype(jnp.float32)
+    """Returns Q at the root, float32 `[B, A]` for the player to move, 0 where unvisited."""
+    return self.value_sum[:, 0] / jnp.maximum(self.root_visits, 1).astype(jnp.float32)
 
   @property
   def value(self) -> Array:
-    """float32 `[B]`: the mean over the root's own evaluation and all simulations."""
-    return count_and_mean(self.raw[:, 0], self.visits[:, 0], self.total[:, 0])[1]
+    """Returns float32 `[B]`: the mean of the root's own evaluation and of all simulations."""
+    return node_statistics(self.raw_value[:, 0], self.visits[:, 0], self.value_sum[:, 0])[1]
 
 
-def count_and_mean(raw: Array, visits: Array, total: Array) -> tuple[Array, Array]:
-  """float32 `[B]` twice: a node's visits, its own evaluation among them, and the mean of them all.
+def node_statistics(raw_value: Array, visits: Array, value_sum: Array) -> tuple[Array, Array]:
+  """Returns the visits of nodes, their own evaluation counted as one, and the mean value of these.
 
-  raw: `[B]`; visits, total: `[B, A]` of its edges.
+  Args:
+    raw_value: float32 `[B]` the nodes' own evaluations.
+    visits: `[B, A]` of the nodes' edges.
+    value_sum: float32 `[B, A]` of the nodes' edges.
+
+  Returns:
+    float32 `[B]` visits and float32 `[B]` mean values for the player to move.
   """
   count = 1 + visits.astype(jnp.float32).sum(-1)
-  return count, (raw + total.sum(-1)) / count
+  return count, (raw_value + value_sum.sum(-1)) / count
 
 
 def varying_like(x, like: Array):
-  """x (a pytree), varying over the mesh axes of a `shard_map` over which `like` varies."""
+  """Returns the pytree x marked as varying over the `shard_map` axes over which `like` varies."""
 
   def cast(x):
     missing = jax.typeof(like).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
@@ -108,28 +116,33 @@ def varying_like(x, like: Array):
   return jax.tree.map(cast, x)
 
 
-def start(root: Root, *, capacity: int) -> Tree:
-  """Trees that are nothing but their roots, with room for `capacity` nodes."""
+def init(root: Root, *, capacity: int) -> Tree:
+  """Returns trees of a root alone, with room for `capacity` nodes.
+
+  Raises:
+    ValueError: capacity is below 1.
+  """
   if capacity < 1:
     raise ValueError(f'capacity {capacity}: a tree has at least 1 node')
   B, A = root.logits.shape
-  count = jnp.uint16 if capacity <= NARROW else jnp.uint32
+  # A visit and a node number are both at most the number of simulations: half the memory up to 2^16.
+  count = jnp.uint16 if capacity <= UINT16_MAX else jnp.uint32
 
-  def room(shape, dtype):
+  def empty(shape, dtype):
     return varying_like(jnp.zeros((B, capacity, *shape), dtype), root.value)
 
-  def rooted(x):
-    return room(x.shape[1:], x.dtype).at[:, 0].set(x)
+  def with_root(x):
+    return empty(x.shape[1:], x.dtype).at[:, 0].set(x)
 
   return Tree(
-    prior=rooted(log_softmax(root.logits)),
-    visits=room((A,), count),
-    total=room((A,), jnp.float32),
-    child=room((A,), count),
-    raw=rooted(root.value.astype(jnp.float32)),
-    done=rooted(root.done),
-    parent=room((), jnp.int32),
-    nodes=jax.tree.map(rooted, root.node),
+    log_prior=with_root(log_softmax(root.logits)),
+    visits=empty((A,), count),
+    value_sum=empty((A,), jnp.float32),
+    child=empty((A,), count),
+    raw_value=with_root(root.value.astype(jnp.float32)),
+    done=with_root(root.done),
+    parent=empty((), jnp.int32),
+    nodes=jax.tree.map(with_root, root.node),
     state=root.state,
     size=varying_like(jnp.ones((B,), jnp.int32), root.value),
     noise=varying_like(jnp.zeros((B, A), jnp.float32), root.value),
@@ -137,53 +150,64 @@ def start(root: Root, *, capacity: int) -> Tree:
 
 
 def log_softmax(logits: Array) -> Array:
-  """Over the last axis, of float32 logits that may all be -inf (a finished game): then all are."""
+  """Returns the log-softmax over the last axis in float32; where all logits are -inf, all -inf.
+
+  `jax.nn.log_softmax` gives NaN there, and a finished game has no legal action.
+  """
   logits = logits.astype(jnp.float32)
   highest = logits.max(-1, keepdims=True)
   logits = logits - jnp.where(highest == -jnp.inf, 0.0, highest)
   mass = jnp.exp(logits).sum(-1, keepdims=True)
-  return logits - jnp.log(jnp.maximum(mass, 1.0))  # the highest alone has 1
+  return logits - jnp.log(jnp.maximum(mass, 1.0))  # the highest alone contributes 1
 
 
 def advance(tree: Tree, action: Array, root: Root) -> Tree:
-  """The trees below `action` `[B]`, renumbered, for the search of the next move.
+  """Returns the subtrees below `action`, renumbered, for the search of the next move.
 
-  `root` is the position after the action. It gives the state, and all of the root where the tree
-  has no node for the action; where it has one, that and everything below it is kept, in its order.
+  Args:
+    tree: the trees of the last search.
+    action: int32 `[B]`, the action that was played at each root.
+    root: the positions after it. Its state becomes the trees' state; the rest of it is used where a
+      tree has no node for the action, which then starts anew.
+
+  Returns:
+    Trees of the same capacity. The nodes that are kept stay in their order, so that parents still
+    come before children.
   """
   B, N, _ = tree.shape
   top = jnp.take_along_axis(tree.child[:, 0], action[:, None], 1).astype(jnp.int32)  # [B, 1]
   index = jnp.arange(N, dtype=jnp.int32)[None, :]
-  kept = _below(tree.parent, top) & (index < tree.size[:, None]) & (top > 0)  # [B, N]
-  number = jnp.cumsum(kept, 1, dtype=jnp.int32) - 1
+  kept = _is_below(tree.parent, top) & (index < tree.size[:, None]) & (top > 0)  # [B, N]
+  number = jnp.cumsum(kept, 1, dtype=jnp.int32) - 1  # the new number of each kept node
   size = jnp.maximum(number[:, -1] + 1, 1)
-  lane = jnp.arange(B)[:, None]
+  game = jnp.arange(B)[:, None]
+  # The inverse of `number`: where row i of the new tree comes from. Nodes that go are dropped at N.
   source = (
     jnp.zeros_like(tree.parent)
-    .at[lane, jnp.where(kept, number, N)]
+    .at[game, jnp.where(kept, number, N)]
     .set(jnp.broadcast_to(index, (B, N)), mode='drop')
   )
   used = (index < size[:, None]) & (top > 0)
 
   def move(x):
-    rows = jnp.take_along_axis(x, _expand(source, x), 1)
-    return jnp.where(_expand(used, x), rows, jnp.zeros_like(rows))
+    rows = jnp.take_along_axis(x, _expand_dims(source, x), 1)
+    return jnp.where(_expand_dims(used, x), rows, jnp.zeros_like(rows))
 
-  def renumber(x):  # node numbers; 0 stays 0
+  def renumber(x):  # of node numbers, where 0 means none and stays 0
     flat = jnp.take_along_axis(number, x.astype(jnp.int32).reshape(B, -1), 1).reshape(x.shape)
     return jnp.where(x > 0, flat, 0).astype(x.dtype)
 
-  def move_or_root(x, root):  # row 0 of a tree that had no such node is the new root's
+  def move_or_root(x, root):  # row 0 is the new root's where the tree had no node for the action
     moved = move(x)
-    first = jnp.where(_expand(top[:, 0] > 0, root), moved[:, 0], root)
+    first = jnp.where(_expand_dims(top[:, 0] > 0, root), moved[:, 0], root)
     return moved.at[:, 0].set(first)
 
   return Tree(
-    prior=move_or_root(tree.prior, log_softmax(root.logits)),
+    log_prior=move_or_root(tree.log_prior, log_softmax(root.logits)),
     visits=move(tree.visits),
-    total=move(tree.total),
+    value_sum=move(tree.value_sum),
     child=renumber(move(tree.child)),
-    raw=move_or_root(tree.raw, root.value.astype(jnp.float32)),
+    raw_value=move_or_root(tree.raw_value, root.value.astype(jnp.float32)),
     done=move_or_root(tree.done, root.done),
     parent=renumber(move(tree.parent)).at[:, 0].set(0),
     nodes=jax.tree.map(move_or_root, tree.nodes, root.node),
@@ -193,15 +217,19 @@ def advance(tree: Tree, action: Array, root: Root) -> Tree:
   )
 
 
-def _below(parent, top):
-  """bool `[B, N]`: whether a node is `top` `[B, 1]` or below it, by doubling the step upwards."""
+def _is_below(parent, top):
+  """Returns bool `[B, N]`: whether a node is `top` `[B, 1]` or one of its descendants.
+
+  Pointer jumping: each round doubles the number of steps upwards, so log2 N rounds do, where
+  walking up from every node would take as many as the tree is deep.
+  """
   index = jnp.arange(parent.shape[1], dtype=jnp.int32)[None, :]
-  above = jnp.where(index == top, top, parent)
+  above = jnp.where(index == top, top, parent)  # `top` points to itself and ends the way up
   for _ in range(max(parent.shape[1] - 1, 1).bit_length()):
     above = jnp.take_along_axis(above, above, 1)
   return above == top
 
 
-def _expand(x, like):
-  """x `[B, n]` with as many axes as `like`."""
+def _expand_dims(x, like):
+  """Returns x `[B, n]` with trailing axes of size 1, as many axes as `like` has."""
   return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))

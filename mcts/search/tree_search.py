@@ -1,22 +1,24 @@
-"""Batched Monte Carlo tree search whose cost a simulation does not grow with the tree.
+"""Batched Monte Carlo tree search whose cost of a simulation does not grow with the tree.
 
-One loop over simulations, within it one loop over depth for the whole batch. A simulation goes down
-by reading rows of edge statistics, expands, and adds to the edges of the path that it recorded.
-No array with an axis of nodes is ever carried through a conditional, so none is copied. Networks
-and games enter as one function, `expand`.
+One loop over simulations, within it one loop over depth for the whole batch; see `simulate.py`.
+Networks and games enter as one function, `expand`.
 
-  tree = search(root, expand, key, num_simulations=64, rule=Puct())
+  tree = search(root, expand, key, num_simulations=64, selection=Puct())
+
+`search` begins a tree, `advance` keeps the part of it below the move that was played, `extend` goes
+on with a tree. `puct` and `gumbel` are a search and its decision in one call.
 """
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from mcts.search import tree as tree_lib
-from mcts.search.policies import Decision, Gumbel, Puct, Rule
+from mcts.search.policies import Gumbel, PolicyOutput, Puct, SelectionPolicy
 from mcts.search.simulate import (
   CHUNK,
   Expand,
@@ -24,13 +26,16 @@ from mcts.search.simulate import (
   Leaf,
   Plan,
   flatten,
-  fold,
+  fold_in,
   simulate,
   unflatten,
 )
 from mcts.search.tree import Root, Tree, varying_like
 
 PUCT, GUMBEL = Puct(), Gumbel()
+
+# What each of a game's keys is folded with; simulation i takes 3 + i (`simulate._leaf`).
+ROOT_NOISE, DECISION = 0, 2
 
 
 def search(
@@ -39,62 +44,99 @@ def search(
   key: Array,
   *,
   num_simulations: int,
-  rule: Rule = PUCT,
+  selection: SelectionPolicy = PUCT,
   capacity: int | None = None,
   max_depth: int | None = None,
-  leaves: int = 1,
+  num_parallel_leaves: int = 1,
 ) -> Tree:
-  """The trees of `num_simulations` simulations from each root.
+  """Returns the trees of `num_simulations` simulations from each root.
 
-  key: a typed key, from which each game gets its own by its number, or typed keys `[B]`.
-  capacity: the most nodes of a tree, by default one a simulation and the root. A full tree grows no
-  more: what would be a new node is evaluated, counted and forgotten.
-  max_depth: the most moves of a simulation; it ends there with the evaluation that the node has.
-  leaves: so many leaves a tree are found before they are evaluated together, each of them by a
-  descent that sees those before it as losses (virtual loss). It must divide `num_simulations`.
+  Args:
+    root: B positions, evaluated.
+    expand: evaluates leaves; called once for each `num_parallel_leaves` simulations, on all games.
+    key: a typed key, from which each game gets its own by its number, or typed keys `[B]`.
+    num_simulations: leaves that are evaluated in each tree.
+    selection: how edges are selected.
+    capacity: the most nodes of a tree, by default one a simulation and the root. A full tree does
+      not grow: what would be a new node is evaluated and backed up, but not kept.
+    max_depth: the most moves of a simulation, which ends there with the evaluation that the node
+      has.
+    num_parallel_leaves: leaves of a tree that are found before they are evaluated together, each by
+      a descent to which those before it are losses (virtual loss).
+
+  Raises:
+    ValueError: num_parallel_leaves does not divide num_simulations, a tree has no room for its
+      root, the batch has more edges than int32 counts, or `expand` returns another shape.
   """
   keys = game_keys(key, root.value)
-  tree = tree_lib.start(root, capacity=capacity or num_simulations + 1)
-  tree = rule.prepare(tree, fold(keys, 0))
+  tree = tree_lib.init(root, capacity=capacity or num_simulations + 1)
+  tree = selection.prepare(tree, fold_in(keys, ROOT_NOISE))
   return extend(
     tree,
     expand,
     keys,
     num_simulations=num_simulations,
-    rule=rule,
+    selection=selection,
     max_depth=max_depth,
-    leaves=leaves,
+    num_parallel_leaves=num_parallel_leaves,
   )
 
 
-def puct(root, expand, key, *, num_simulations, rule=PUCT, temperature=1.0, **options):
-  """(Decision, Tree) of a search by PUCT; options as in `search`."""
-  return _decide(root, expand, key, rule, temperature, num_simulations, options)
-
-
-def gumbel(root, expand, key, *, num_simulations, rule=GUMBEL, temperature=None, **options):
-  """(Decision, Tree) of Gumbel AlphaZero; options as in `search`."""
-  return _decide(root, expand, key, rule, temperature, num_simulations, options)
-
-
-def _decide(root, expand, key, rule, temperature, num_simulations, options):
+def puct(
+  root: Root,
+  expand: Expand,
+  key: Array,
+  *,
+  selection: SelectionPolicy = PUCT,
+  temperature: Array | float = 1.0,
+  **options: Any,
+) -> tuple[PolicyOutput, Tree]:
+  """Returns the decision and the trees of a search by PUCT; options as for `search`."""
   keys = game_keys(key, root.value)
-  tree = search(root, expand, keys, num_simulations=num_simulations, rule=rule, **options)
-  return rule.decide(tree, fold(keys, 2), temperature), tree
+  tree = search(root, expand, keys, selection=selection, **options)
+  return selection.decide(tree, fold_in(keys, DECISION), temperature), tree
+
+
+def gumbel(
+  root: Root,
+  expand: Expand,
+  key: Array,
+  *,
+  selection: SelectionPolicy = GUMBEL,
+  temperature: Array | float = 0.0,
+  **options: Any,
+) -> tuple[PolicyOutput, Tree]:
+  """Returns the decision and the trees of Gumbel AlphaZero; options as for `search`."""
+  return puct(root, expand, key, selection=selection, temperature=temperature, **options)
 
 
 def game_keys(key: Array, like: Array) -> Array:
-  """One key a game, `[B]`, which does not depend on how many games there are."""
+  """Returns typed keys `[B]` of which game b's does not depend on B.
+
+  Args:
+    key: a typed key, or typed keys `[B]`, which are returned as they are.
+    like: an array `[B, ...]` that says how many games there are.
+  """
   if key.ndim:
     return key
   numbers = jnp.arange(like.shape[0])
   return jax.vmap(jax.random.fold_in, (None, 0))(key, varying_like(numbers, like))
 
 
-def advance(tree: Tree, action: Array, root: Root, key: Array, *, rule: Rule = PUCT) -> Tree:
-  """The tree after `action` `[B]` was played, its statistics kept, with new noise at its root."""
+def advance(
+  tree: Tree, action: Array, root: Root, key: Array, *, selection: SelectionPolicy = PUCT
+) -> Tree:
+  """Returns the trees below the actions that were played, with new noise at their roots.
+
+  Args:
+    tree: of the last search.
+    action: int32 `[B]`.
+    root: the positions after the actions, for trees that have no node there.
+    key: as for `search`.
+    selection: how edges are selected.
+  """
   keys = game_keys(key, root.value)
-  return rule.prepare(tree_lib.advance(tree, action, root), fold(keys, 0))
+  return selection.prepare(tree_lib.advance(tree, action, root), fold_in(keys, ROOT_NOISE))
 
 
 def extend(
@@ -103,39 +145,48 @@ def extend(
   key: Array,
   *,
   num_simulations: int,
-  rule: Rule = PUCT,
+  selection: SelectionPolicy = PUCT,
   max_depth: int | None = None,
-  leaves: int = 1,
+  num_parallel_leaves: int = 1,
 ) -> Tree:
-  """`num_simulations` more on the same trees; `key` should be another one for each call."""
-  if leaves < 1 or num_simulations % leaves:
-    raise ValueError(f'leaves {leaves}: must divide num_simulations, {num_simulations}')
+  """Returns the same trees after `num_simulations` more; arguments and errors as for `search`.
+
+  `key` should differ from call to call, or evaluators that draw will draw the same again.
+  """
+  k = num_parallel_leaves
+  if k < 1 or num_simulations % k:
+    raise ValueError(f'num_parallel_leaves {k}: must divide num_simulations, {num_simulations}')
   B, N, A = tree.shape
+  # `_backup` takes indices beyond the edges for writes that are dropped, and these must fit too.
   if B * N * A + B * CHUNK > 2**31 - 1:
     raise ValueError(f'{B} trees of {N} nodes and {A} actions: more edges than int32 counts')
   depth = min(max_depth or N, N)
-  plan = Plan(expand, rule, num_simulations, depth, leaves, game_keys(key, tree.raw))
+  plan = Plan(expand, selection, num_simulations, depth, k, game_keys(key, tree.raw_value))
   flat = flatten(tree)
-  before = tree.visits[:, 0].astype(jnp.float32)
-  steps = -(-depth // CHUNK) * CHUNK
-  path = varying_like(jnp.zeros((leaves * steps, B), jnp.int32), tree.raw)
+  initial_visits = tree.visits[:, 0].astype(jnp.float32)
+  levels = -(-depth // CHUNK) * CHUNK  # the backup reads whole chunks
+  path = varying_like(jnp.zeros((k * levels, B), jnp.int32), tree.raw_value)
 
   def body(i, carry):
-    return simulate(plan, i, before, *carry)
+    return simulate(plan, i, initial_visits, *carry)
 
-  flat, _ = lax.fori_loop(0, num_simulations // leaves, body, (flat, path))
+  flat, _ = lax.fori_loop(0, num_simulations // k, body, (flat, path))
   return unflatten(flat, tree.shape)
 
 
-# -------- by the clock --------
+# -------- with a time limit --------
 
 
 def timed(tree: Tree, chunk: Callable[[Tree], Tree], deadline: float) -> Iterator[Tree]:
   """Yields the tree after each chunk, until another one would not end by the deadline.
 
-  `chunk` is a compiled `extend`; `deadline` is a time of `time.monotonic`. There is always one
-  chunk, and the next is expected to take as long as the slowest so far, with all that was done
-  about it before the next was asked for.
+  There is always one chunk. The next is expected to take as long as the slowest so far, including
+  what the caller did with its tree before asking for the next.
+
+  Args:
+    tree: to start from.
+    chunk: a compiled `extend`.
+    deadline: a time of `time.monotonic`, in seconds.
   """
   slowest, before = 0.0, time.monotonic()
   while slowest == 0.0 or before + slowest < deadline:
@@ -146,10 +197,10 @@ def timed(tree: Tree, chunk: Callable[[Tree], Tree], deadline: float) -> Iterato
 
 
 __all__ = [
-  'Decision',
   'Expand',
   'Expansion',
   'Leaf',
+  'PolicyOutput',
   'Root',
   'Tree',
   'advance',

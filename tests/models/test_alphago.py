@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import models
-from mcts.alphago import patterns
+from mcts.alphago import rollout_policy
 from models import alphago, summary
 
 
@@ -94,8 +94,8 @@ def test_the_linear_policy_adds_up_weights():
 
 
 def test_the_linear_policy_has_a_weight_for_each_feature():
-  assert alphago.PATTERNS == patterns.COUNT
-  assert models.build('alphago_rollout').features == patterns.COUNT
+  assert alphago.PATTERNS == rollout_policy.COUNT
+  assert models.build('alphago_rollout').features == rollout_policy.COUNT
 
 
 @pytest.mark.parametrize(

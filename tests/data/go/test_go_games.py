@@ -92,7 +92,7 @@ def test_the_replay_says_what_the_rules_say_of_random_games(size):
   last = jax.tree.map(lambda x: jnp.asarray(x[:, turns]), states)
   rules = Go(size).rules
   _, points, gone = jax.vmap(lambda state: stones_of(rules, state))(last)
-  there = np.arange(turns)[None] < np.asarray(last.count)[:, None]
+  there = np.arange(turns)[None] < np.asarray(last.num_entries)[:, None]
   points = np.where(there, np.asarray(points), NEVER).astype(np.uint16)
   zeros = np.zeros(len(points), np.int32)
   found = replay_lib.play(replay_lib.Games(points, zeros, zeros, zeros), size)
@@ -116,7 +116,7 @@ def test_a_state_made_of_a_record_is_the_state_that_a_replay_leads_to():
   legal = jax.jit(jax.vmap(game.legal))
   for count in range(0, turns, 3):
     then = jax.tree.map(lambda x, count=count: jnp.asarray(x[:, count]), states)
-    made = make(jnp.minimum(count, then.count.astype(jnp.int32)))
+    made = make(jnp.minimum(count, then.num_entries.astype(jnp.int32)))
     for name in set(then._fields) - {'chains'}:  # chains may have other names
       np.testing.assert_array_equal(getattr(made, name), getattr(then, name), err_msg=name)
     np.testing.assert_array_equal(jnp.sign(made.chains), jnp.sign(then.chains))

@@ -323,7 +323,7 @@ def test_a_board_has_the_same_planes_alone_as_in_company():
 def test_lanes_fewer_than_questions_change_nothing(monkeypatch):
   (states,) = random_positions(9, 16, (60,))
   together = np.asarray(program(9)(states))
-  monkeypatch.setattr(ladders, 'LANES', 3)
+  monkeypatch.setattr(ladders, 'CPU_LANES', 3)
   few = jax.jit(lambda states: features.planes(game(9), states, colour=True))
   assert (np.asarray(few(states)) == together).all()
 

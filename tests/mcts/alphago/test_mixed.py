@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcts import search
-from mcts.alphago import mixed, patterns
+from mcts.alphago import mixed, rollout_policy
 from mcts.go import Go
 from mcts.search import evaluators
 
@@ -39,11 +39,11 @@ WHITES = BLACKS.replace('X', 'O')
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('weights', [None, jnp.zeros(patterns.COUNT)])
+@pytest.mark.parametrize('weights', [None, jnp.zeros(rollout_policy.COUNT)])
 def test_a_rollout_of_a_decided_board_says_who_has_it(weights):
   states = boards(BLACKS, WHITES)
   keys = jax.random.split(jax.random.key(0), 2)
-  evaluate = mixed.mixed(GAME, alike, half, weights, mixing=1.0)
+  evaluate = mixed.evaluator(GAME, alike, half, weights, mixing=1.0)
   assert jax.jit(evaluate)(states, keys)[1].tolist() == [1, -1]
 
 
@@ -52,7 +52,7 @@ def test_lambda_weighs_the_two():
   states = boards(BLACKS, WHITES)
   keys = jax.random.split(jax.random.key(0), 2)
   for mixing in (0.0, 0.25, 0.5):
-    value = mixed.mixed(GAME, alike, half, None, mixing)(states, keys)[1]
+    value = mixed.evaluator(GAME, alike, half, None, mixing)(states, keys)[1]
     expected = (1 - mixing) * 0.5 + mixing * np.array([1, -1])
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
@@ -62,12 +62,12 @@ def test_the_outcome_is_of_the_player_to_move():
   passed = GAME.step(state, jnp.int32(9))
   states = jax.tree.map(lambda *x: jnp.stack(x), state, passed)
   keys = jax.random.split(jax.random.key(0), 2)
-  assert mixed.mixed(GAME, alike, half, None, 1.0)(states, keys)[1].tolist() == [1, -1]
+  assert mixed.evaluator(GAME, alike, half, None, 1.0)(states, keys)[1].tolist() == [1, -1]
 
 
 @pytest.mark.long
 def test_a_search_takes_it_as_its_evaluator():
-  evaluate = mixed.mixed(GAME, alike, half, None, 1.0)
+  evaluate = mixed.evaluator(GAME, alike, half, None, 1.0)
   expand = evaluators.make_expand(GAME, evaluate)
 
   @jax.jit
@@ -81,4 +81,4 @@ def test_a_search_takes_it_as_its_evaluator():
 
 def test_impossible_mixtures_are_refused():
   with pytest.raises(ValueError, match=r'mixing 1\.5: must be from 0'):
-    mixed.mixed(GAME, alike, half, None, 1.5)
+    mixed.evaluator(GAME, alike, half, None, 1.5)

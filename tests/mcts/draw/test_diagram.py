@@ -16,20 +16,20 @@ BOARD[0, 1], BOARD[3, 4], BOARD[3, 3] = 1, -1, 1
 
 
 def test_text():
-  assert notation.board(BOARD, last=19) == (
+  assert notation.render(BOARD, last=19) == (
     '   A B C D E\n'
     ' 5 . X . . . 5\n'
     ' 4 . . . . . 4\n'
     ' 3 . . . . . 3\n'
     ' 2 . . . X(O)2\n'
     ' 1 . . . . . 1\n'
-    '   A B C D E\n'
+    '   A B C D E'
   )
-  assert '(' not in notation.board(BOARD) and '(' not in notation.board(BOARD, last=25)
+  assert '(' not in notation.render(BOARD) and '(' not in notation.render(BOARD, last=25)
 
 
 def test_text_has_no_letter_i_and_lines_up_on_large_boards():
-  lines = notation.board(np.zeros((25, 25), int), last=0).splitlines()
+  lines = notation.render(np.zeros((25, 25), int), last=0).splitlines()
   assert lines[0].split() == list('ABCDEFGHJKLMNOPQRSTUVWXYZ')
   assert lines[1].startswith('25(.). ') and lines[-2].startswith(' 1 . ')
   assert {line.index('.') for line in lines[1:-1]} == {3}

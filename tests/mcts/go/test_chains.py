@@ -65,6 +65,6 @@ def check_chains(board):
 
 def test_bitboards_return():
   mask = np.random.default_rng(0).random(361) < 0.5
-  words = chains.bitboard(jnp.asarray(mask))
+  words = chains.to_bitboard(jnp.asarray(mask))
   assert words.shape == (12,)
   np.testing.assert_array_equal(chains.from_bitboard(words, 361), mask)

@@ -35,14 +35,14 @@ def test_the_record_packs_exactly(size, turns, seed):
   gone = random.integers(turns + 1, size=turns)
   low, high = packing.pack(jnp.asarray(point), jnp.asarray(gone))
   assert (low.shape, low.dtype) == ((turns,), jnp.uint16)
-  assert (high.shape, high.dtype) == ((packing.words,), jnp.uint32)
+  assert (high.shape, high.dtype) == ((packing.num_words,), jnp.uint32)
   for ours, expected in zip(packing.unpack(low, high), (point, gone), strict=True):
     np.testing.assert_array_equal(ours, expected)
 
 
 def test_keys_are_random_and_a_pass_has_none():
   for points in (4, 81, 361):
-    table = superko.keys(points).reshape(2, points + 1, 2)
+    table = superko.zobrist_keys(points).reshape(2, points + 1, 2)
     assert (table[:, -1] == 0).all()
     stones = table[:, :-1].reshape(-1, 2)
     assert len(np.unique(stones, axis=0)) == len(stones)
@@ -55,7 +55,7 @@ def test_a_position_s_hash_is_the_sum_of_its_stones_keys():
   states, _, facts = played(5)
   states = jax.tree.map(lambda x: x[0], states)
   hashes = jax.vmap(game.position_hash)(states)
-  table = superko.keys(25).reshape(2, 26, 2)[:, :-1]
+  table = superko.zobrist_keys(25).reshape(2, 26, 2)[:, :-1]
   for t in (0, 7, 30):
     board = facts['board'][0, t].reshape(-1)
     expected = table[0][board > 0].sum(0, np.uint32) + table[1][board < 0].sum(0, np.uint32)
@@ -131,7 +131,7 @@ def test_a_state_returns_from_its_node(size, options):
     np.testing.assert_array_equal(legal, facts['legal'][g][ends])
     np.testing.assert_array_equal(planes, facts['observe'][g][ends])
     np.testing.assert_array_equal(np.sign(unpacked.chains), np.sign(game_states.chains[ends]))
-    for name in ('record', 'record_high', 'count', 'passes', 'komi'):
+    for name in ('record', 'record_high', 'num_entries', 'passes', 'komi'):
       np.testing.assert_array_equal(getattr(unpacked, name), getattr(game_states, name)[ends])
 
 

@@ -176,7 +176,7 @@ def test_fixed_handicaps_are_those_of_the_standard():
       expected = set(nine[: number - 1]) | {'K10'}
     assert {to_vertex(p, 19) for p in handicap.fixed(19, number)} == expected
   assert {to_vertex(p, 9) for p in handicap.fixed(9, 4)} == {'C3', 'G7', 'C7', 'G3'}
-  assert [handicap.most_fixed(n) for n in (6, 7, 8, 9, 13, 18, 19)] == [0, 4, 4, 9, 9, 4, 9]
+  assert [handicap.max_fixed(n) for n in (6, 7, 8, 9, 13, 18, 19)] == [0, 4, 4, 9, 9, 4, 9]
 
 
 def test_handicaps():

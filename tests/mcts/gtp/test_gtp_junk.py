@@ -64,7 +64,7 @@ def fuzz(seed, count):
     assert 'internal error' not in answer, (command, answer)
   replay = [turn for turn in session.position.turns]
   board = session.position.board.copy()
-  session.position.set_up(session.position.start, session.position.first)
+  session.position.set_up(session.position.setup, session.position.first_player)
   for turn in replay:
     session.position.play(turn.player, turn.action)
   np.testing.assert_array_equal(session.position.board, board)

@@ -13,11 +13,10 @@ from jax.sharding import Mesh
 import models
 import models.summary
 from data.go.source import GoGames
-from mcts.alphago import features, patterns
+from mcts.alphago import features, rollout_policy
 from mcts.alphago.episodes import Player
-from mcts.game import beginnings
+from mcts.game import initial_states
 from mcts.go import Go, State, recorded
-from mcts.go.playouts import own_eyes
 from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
@@ -31,7 +30,7 @@ PASS, NONSENSE = -1e3, -1e6  # logits: of a pass, and of what is worse still
 VIEWS: Mapping[str, Callable[[Go, State], Array]] = {
   'planes': features.planes,
   'planes and colour': lambda game, states: features.planes(game, states, colour=True),
-  'patterns': lambda game, states: jax.vmap(lambda state: patterns.features(game, state))(states),
+  'patterns': lambda game, states: jax.vmap(lambda state: rollout_policy.features(game, state))(states),
 }
 
 
@@ -77,7 +76,7 @@ class Board:
 
   def sensible(self, states: State) -> Array:
     """bool `[B, N^2]`: legal, and no eye of one's own."""
-    return jax.vmap(lambda x: self.game.legal(x)[:-1] & ~own_eyes(self.game, x))(states)
+    return jax.vmap(lambda x: self.game.legal(x)[:-1] & ~self.game.own_eyes(x))(states)
 
   def policy(self, variables: Variables, states: State) -> Array:
     """Logits `[B, N^2 + 1]`: a pass behind all that is sensible, before the rest."""
@@ -106,7 +105,7 @@ class Board:
 
   def example(self, batch: int = 1) -> jax.ShapeDtypeStruct:
     """What the network sees of so many states, `[B, ...]`."""
-    return jax.eval_shape(lambda: self.see(beginnings(self.game, batch)))
+    return jax.eval_shape(lambda: self.see(initial_states(self.game, batch)))
 
 
 class OnBoard:

@@ -196,7 +196,7 @@ class Games:
     count = task.batch_size // self.shards
     drawn = episodes.sample(game, played, jax.random.fold_in(keys[0], 0), count)
     states = recorded.states(game, drawn)
-    turns = played.states.count.astype(jnp.float32)
+    turns = played.states.num_entries.astype(jnp.float32)
     means = {'won': (1 + played.result.mean()) / 2, 'turns': turns.mean()}
     return {
       'seen': task.board.see(states),

@@ -75,7 +75,7 @@ class Values(OnBoard):
     if self.rollout:
       _, their = network_of(self.rollout, 'task.rollout', self.board.size, 'patterns')
       weights = their['params']['weights']
-    return mixed.mixed(
+    return mixed.evaluator(
       mine.game, policy, functools.partial(value, mine, variables), weights, self.mixing
     )
 

@@ -130,7 +130,7 @@ class Rounds:
 
   def _on_device(self, keys: Array, turn: Array, variables: tuple[Variables, ...]) -> Batch:
     begin, go_on = (board.drawn(x) for board, x in zip(self.boards, variables, strict=True))
-    states = episodes.play_astray(self.game, begin, go_on, turn, keys)
+    states = episodes.play_with_random_move(self.game, begin, go_on, turn, keys)
     return episodes.positions(self.game, states, turn)
 
 

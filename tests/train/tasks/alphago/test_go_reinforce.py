@@ -43,7 +43,7 @@ def test_the_learner_has_black_in_one_half_and_results_are_its_own(played):
   moves, black = by_hand(min, max)
   other, white = by_hand(max, min)
   assert played.result.tolist() == [black, black, -white, -white]
-  assert played.states.count.tolist() == [len(moves)] * 2 + [len(other)] * 2
+  assert played.states.num_entries.tolist() == [len(moves)] * 2 + [len(other)] * 2
   record = np.asarray(played.states.record) & 15
   assert record[0, : len(moves)].tolist() == moves
   assert record[2, : len(other)].tolist() == other

@@ -33,7 +33,7 @@ def astray(turn, begin=first_point):
 
   @jax.jit
   def play(turn, keys):
-    ends = episodes.play_astray(GAME, begin, last_point, turn, keys)
+    ends = episodes.play_with_random_move(GAME, begin, last_point, turn, keys)
     return ends, episodes.positions(GAME, ends, turn)
 
   return jax.device_get(play(jnp.int32(turn), jax.random.split(jax.random.key(0), COUNT)))
@@ -45,7 +45,7 @@ def test_one_moves_before_the_random_move_and_the_other_after_it(turn):
   strays = set()
   for game in range(COUNT):
     referee, moves = Referee(SIZE), positions['points'][game].tolist()
-    for number in range(1, int(ends.count[game]) + 1):
+    for number in range(1, int(ends.num_entries[game]) + 1):
       move, there = moves[number - 1], points(referee)
       if number == turn:
         strays.add(move)
@@ -74,7 +74,7 @@ def test_a_position_is_that_after_the_random_move():
 
 def test_games_that_are_over_by_then_have_no_position():
   ends, positions = astray(4, begin=lambda states, keys: jnp.full(len(keys), SIZE**2))
-  assert (ends.count == 2).all() and not positions['mask'].any()
+  assert (ends.num_entries == 2).all() and not positions['mask'].any()
   assert astray(3, begin=first_point)[1]['mask'].all()
 
 

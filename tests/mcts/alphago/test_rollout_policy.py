@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcts.alphago import patterns
-from mcts.alphago.patterns import AROUND, KINDS, NEAR, OFFSETS
+from mcts.alphago import rollout_policy
+from mcts.alphago.rollout_policy import AROUND, KINDS, NEAR, OFFSETS
 from mcts.go import Go
 from tests.mcts.alphago.test_features import chain
 from tests.mcts.go.go_play import played
@@ -19,7 +19,7 @@ SIZE = 5
 @functools.cache
 def compiled(size):
   game = Go(size)
-  return jax.jit(lambda state: patterns.features(game, state))
+  return jax.jit(lambda state: rollout_policy.features(game, state))
 
 
 def slow(board, player, last, size):
@@ -66,7 +66,7 @@ def test_features_are_those_of_a_slow_program_on_random_boards():
   for number in range(4):
     for turn in range(0, 48, 5):
       state = jax.tree.map(lambda x, n=number, t=turn: jnp.asarray(x[n, t]), states)
-      if state.count != turn:
+      if state.num_entries != turn:
         continue
       last = int(actions[number, turn - 1]) if turn else SIZE**2
       place = divmod(last, SIZE) if last < SIZE**2 else None
@@ -78,7 +78,7 @@ def test_features_are_those_of_a_slow_program_on_random_boards():
 
 
 def test_each_kind_has_a_part_of_the_table_for_itself():
-  edges = [*OFFSETS.values(), patterns.COUNT]
+  edges = [*OFFSETS.values(), rollout_policy.COUNT]
   assert edges == sorted(edges)
   assert np.diff(edges).tolist() == list(KINDS.values())
 
@@ -99,10 +99,10 @@ def drawn(text, weights, count=200):
   game = Go(size)
   states = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), state)
   keys = jax.random.split(jax.random.key(0), count)
-  return np.asarray(jax.jit(functools.partial(patterns.moves(weights), game))(states, keys))
+  return np.asarray(jax.jit(functools.partial(rollout_policy.player(weights), game))(states, keys))
 
 
-NOTHING = jnp.zeros(patterns.COUNT)
+NOTHING = jnp.zeros(rollout_policy.COUNT)
 
 
 @pytest.mark.long
@@ -115,11 +115,13 @@ def test_moves_are_drawn_by_the_softmax_of_the_sums_of_weights():
   """
   weights = NOTHING.at[OFFSETS['atari'] + 2 + 8 * 1 + 64 * 0 + 512 * 0].set(3.0)  # O above, X below
   game, state = Go(4), position(board)
-  found = jax.jit(lambda: patterns.features(game, state))()
-  score = np.asarray(patterns.scores(weights, found))
+  found = jax.jit(lambda: rollout_policy.features(game, state))()
+  score = np.asarray(rollout_policy.scores(weights, found))
   assert (score == 0).all()  # nowhere is an O above and an X below
   weights = NOTHING.at[OFFSETS['atari'] + 2 + 8 * 0 + 64 * 0 + 512 * 2].set(2.0)  # O above, O right
-  score = np.asarray(patterns.scores(weights, jax.jit(lambda: patterns.features(game, state))()))
+  score = np.asarray(
+    rollout_policy.scores(weights, jax.jit(lambda: rollout_policy.features(game, state))())
+  )
   assert np.flatnonzero(score).tolist() == [9]
   counts = np.bincount(drawn(board, weights, 4000), minlength=17)
   legal = counts > 0

@@ -1,4 +1,4 @@
-"""What games of stones in a row share: tic-tac-toe and Connect Four."""
+"""Games of stones in a row, whose rules tic-tac-toe and Connect Four share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,9 +13,10 @@ from mcts.game import Game
 
 
 class State(NamedTuple):
-  """board: int8 `[rows, columns]`, 1 the first player's, -1 the second's, row 0 at the top.
+  """A position.
 
-  moves: int32 `[]` stones on the board.
+  board: int8 `[rows, columns]`, 1 the first player's stones, -1 the second's, row 0 at the top.
+  moves: int32 `[]`, the number of stones on the board.
   """
 
   board: Array
@@ -32,9 +33,19 @@ def make_game(
   cell: Callable[[Array, Array], tuple[Array, Array]],
   symmetries: symmetry.Group = symmetry.NONE,
 ) -> Game:
-  """The game on a board of that shape in which `in_a_row` stones win.
+  """Returns the game on a board of `shape` in which `in_a_row` stones in a line win.
 
-  free: board -> bool `[A]`, which actions have a cell. cell: (board, action) -> its row and column.
+  Args:
+    name: of the game.
+    shape: rows and columns.
+    in_a_row: stones, also on diagonals.
+    num_actions: A.
+    free: board -> bool `[A]`, whether an action has an empty cell.
+    cell: (board, action) -> the row and the column where its stone comes to lie.
+    symmetries: of the board.
+
+  Raises:
+    ValueError: `in_a_row` is below 1 or longer than the board.
   """
   lines = all_lines(*shape, in_a_row)
 
@@ -51,20 +62,22 @@ def make_game(
   return Game(
     name=name,
     num_actions=num_actions,
+    max_length=shape[0] * shape[1],
     init=lambda: State(jnp.zeros(shape, jnp.int8), jnp.zeros((), jnp.int32)),
     step=step,
     legal=lambda state: free(state.board) & ~done(state),
     done=done,
-    # It was not the player to move who made the line.
+    # A line is always made by the player who has just moved, so the player to move has lost.
     value=lambda state: jnp.where(won(state, lines), -1.0, 0.0),
     observe=observe,
     to_play=to_play,
+    render=render,
     symmetries=symmetries,
   )
 
 
 def all_lines(rows: int, columns: int, in_a_row: int) -> np.ndarray:
-  """int32 `[L, in_a_row]`: the cells, row * columns + column, of each line of that length."""
+  """Returns int32 `[L, in_a_row]`: the cells, row * columns + column, of each line."""
   if not 1 <= in_a_row <= max(rows, columns):
     raise ValueError(f'in_a_row {in_a_row}: must be from 1 to {max(rows, columns)}')
   cells = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
@@ -78,16 +91,22 @@ def all_lines(rows: int, columns: int, in_a_row: int) -> np.ndarray:
 
 
 def won(state: State, lines: np.ndarray) -> Array:
-  """bool `[]`: whether a line is full of one player's stones."""
+  """Returns bool `[]`: whether a line `[L, in_a_row]` is full of one player's stones."""
   sums = state.board.reshape(-1)[lines].astype(jnp.int32).sum(-1)
   return (jnp.abs(sums) == lines.shape[1]).any()
 
 
 def to_play(state: State) -> Array:
+  """Returns int32 `[]`, 0 or 1."""
   return state.moves % 2
 
 
 def observe(state: State) -> Array:
-  """bool `[rows, columns, 2]`: stones of the player to move, of the other."""
+  """Returns bool `[rows, columns, 2]`: the stones of the player to move, and of the other."""
   mine = (1 - 2 * to_play(state)).astype(jnp.int8)
   return jnp.stack([state.board == mine, state.board == -mine], -1)
+
+
+def render(state: State) -> str:
+  """Returns the board as rows of '.', 'X' (the first player) and 'O'."""
+  return '\n'.join(''.join('.XO'[stone] for stone in row) for row in np.asarray(state.board))
