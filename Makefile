@@ -35,8 +35,8 @@ demo: venv
 
 # Two minutes of self-play in which the share of points against random play is seen to rise.
 SHORT = --config.train.steps=300 --config.train.log_every=10 --config.train.eval_every=50 \
-  --config.train.best=random/share "--config.task.anchors=('random',)" --config.task.minimum=2000 \
-  --config.task.parts=False
+  --config.train.best=random/share "--config.task.evaluation.baselines=('random',)" \
+  --config.task.replay.min_size=2000 --config.task.evaluation.timings=False
 
 # Most programs of these tests run once: to compile them well takes longer than to run them badly.
 # With QUICK= they are compiled as users' are, in half as much time again.

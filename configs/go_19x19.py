@@ -9,8 +9,8 @@ Ours: not measured yet; no accelerator of that size was to be had.
 
 Not as published: the network that plays is always the newest, as in AlphaZero (Silver et al. 2018),
 where AlphaGo Zero took one that won 55 % against the last; superko is in the mask of legal moves; a
-replay of 100 million positions stands for 500,000 games of some 200 moves. 1,536 slots that make
-one move a step play as many positions in all as the paper did.
+replay of 100 million positions stands for 500,000 games of some 200 moves. 1,536 games in
+parallel, of one move a step each, have as many positions in all as the paper did.
 """
 
 from ml_collections import ConfigDict
@@ -22,20 +22,14 @@ def get_config() -> ConfigDict:
       task=dict(
         name='selfplay',
         game='go(size=19, komi=7.5)',
-        slots=1_536,
-        simulations=1_600,
-        rule='puct(first_play=loss, fraction=0.25, alpha=0.03)',
-        temperature_moves=30,
-        reuse=True,
-        symmetries=True,
-        played_out=0.1,
-        wrong=0.05,
-        window=100_000_000,
-        minimum=1_000_000,
-        match_games=128,
-        match_simulations=400,
-        past_every=10_000,
-        parts=True,
+        num_envs=1_536,
+        snapshot_every=10_000,
+        selection='puct(fpu=loss, dirichlet_fraction=0.25, dirichlet_alpha=0.03)',
+        search=dict(num_simulations=1_600, reuse_tree=True, random_symmetry=True),
+        exploration=dict(temperature_moves=30),
+        resignation=dict(max_false_positive_rate=0.05, disabled_fraction=0.1),
+        replay=dict(window=100_000_000, min_size=1_000_000),
+        evaluation=dict(num_games=128, num_simulations=400, timings=True),
       ),
       model=dict(name='alphago_zero20', dtype='bfloat16'),
       data=dict(name='selfplay', batch_size=2_048),

@@ -23,18 +23,16 @@ def get_config() -> ConfigDict:
       task=dict(
         name='selfplay',
         game='go(size=5, komi=14.5)',
-        slots=128,
-        simulations=24,
-        rule='gumbel(considered=12)',
+        num_envs=128,
+        snapshot_every=500,
+        selection='gumbel(max_num_considered_actions=12)',
+        search=dict(num_simulations=24),
         # Each move is drawn: the network is to know what to do after mistakes, too.
-        temperature_moves=50,
-        window=150_000,
-        window_start=30_000,
-        minimum=10_000,
-        anchors=('random', 'rollout(simulations=100)'),
-        match_games=100,
-        past_every=500,
-        parts=True,
+        exploration=dict(temperature_moves=50),
+        replay=dict(window=150_000, initial_window=30_000, min_size=10_000),
+        evaluation=dict(
+          baselines=('random', 'rollout(num_simulations=100)'), num_games=100, timings=True
+        ),
       ),
       model=dict(name='policy_value', blocks=3, channels=32, value_width=64),
       data=dict(name='selfplay', batch_size=256),

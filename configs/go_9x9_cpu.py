@@ -16,17 +16,14 @@ from configs import go_9x9
 def get_config() -> ConfigDict:
   config = go_9x9.get_config()
   config.task.update(
-    slots=128,
-    simulations=16,
-    rule='gumbel(considered=8)',
-    temperature_moves=20,
-    window=300_000,
-    window_start=30_000,
-    minimum=20_000,
-    anchors=('random', 'rollout(simulations=30)'),
-    match_games=40,
-    past_every=1_000,
+    num_envs=128,
+    snapshot_every=1_000,
+    selection='gumbel(max_num_considered_actions=8)',
   )
+  config.task.search.num_simulations = 16
+  config.task.exploration.temperature_moves = 20
+  config.task.replay.update(window=300_000, initial_window=30_000, min_size=20_000)
+  config.task.evaluation.update(baselines=('random', 'rollout(num_simulations=30)'), num_games=40)
   config.model.update(blocks=3, channels=32, value_width=64, dtype='float32')
   config.data.batch_size = 256
   config.optimizer = ConfigDict(

@@ -12,9 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from data import SOURCES
-from mcts.game import beginnings
 from mcts.selfplay import replay
-from mcts.selfplay.actor import end_of
 from models import ops
 from train import config as config_lib
 from train import verbs
@@ -64,11 +62,10 @@ def text(task):
 
 def positions(task):
   game, key = task.game, jax.random.key(0)
-  extras = jax.eval_shape(lambda: end_of(game, beginnings(game, 1))) if task.settings.ends else {}
-  extras = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), extras)
+  aux = jax.eval_shape(lambda: game.aux_targets(game.init())) if task.settings.aux_targets else {}
 
   def draw():
-    return replay.sample(game, replay.start(game, 2, 4, extras), key, 4, 4)
+    return replay.sample(game, replay.init(game, 2, 4, aux), key, 4, 4)
 
   return {**jax.eval_shape(draw), 'play': {}}
 

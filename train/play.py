@@ -29,13 +29,12 @@ def load_engine(workdir: str, step: int | str = 'latest', **options: Any) -> Sea
   run.task.close()
   task: Any = run.task
   game = getattr(task, 'game', None)
-  plays_go = isinstance(game, Go)
-  if not plays_go:
+  if not isinstance(game, Go):
     name = run.config['task']['name']
     raise UserError(f'{workdir}: a run of task {name}; to play, it must be of one that learns Go')
 
-  def evaluator(game: Go) -> Evaluate:
-    return task.evaluator(run.variables, game)
+  def evaluator(other: Go) -> Evaluate:
+    return task.evaluator(run.variables, other)
 
   name = os.path.basename(os.path.normpath(workdir))
   return SearchEngine(evaluator, name, sizes=(game.size,), **options)

@@ -71,9 +71,9 @@ FREE = (
   *('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep'),
   *('task.sample_tokens', 'task.prompt'),
   *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
-  *('task.shown', 'task.at_once'),
+  *('task.evaluation.preview', 'task.at_once'),
   *('task.policy', 'task.rollout', 'task.mixing'),
-  *('task.solved', 'task.parts'),
+  *('task.evaluation.solved_positions', 'task.evaluation.timings'),
 )
 
 # What of an imported model may differ: its name, since sizes have several, and how it is run.

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mcts.engines.players import Player
-from mcts.go import Go, playouts
+from mcts.go import Go
 from mcts.go.position import Position
 
 
@@ -109,9 +109,9 @@ def final_analysis(
 
 @functools.cache
 def _own_eyes(game: Go):
-  return jax.jit(lambda state: playouts.own_eyes(game, state))
+  return jax.jit(game.own_eyes)
 
 
 def own_eyes(position: Position, player: int) -> np.ndarray:
-  """Returns bool `[N^2]`, the points that are the player's own eyes (`playouts.own_eyes`)."""
-  return np.asarray(_own_eyes(position.rules)(position.state_for(player)))
+  """Returns bool `[N^2]`, the points that are the player's own eyes (`Go.own_eyes`)."""
+  return np.asarray(_own_eyes(position.game)(position.state_for(player)))

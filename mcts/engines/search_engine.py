@@ -73,7 +73,7 @@ class CompiledSearch:
 class SavedTree:
   """The tree of an earlier move, and what must hold of a position for it to be of use.
 
-  start: int8 `[N, N]`, the stones set up; the array itself, as `Position.start` has it.
+  start: int8 `[N, N]`, the stones set up; the array itself, as `Position.setup` has it.
   komi: of the game.
   turns: those that led to the root.
   player: who moves at the root.
@@ -91,7 +91,7 @@ class SavedTree:
     new = position.turns[known:]
     movers = [turn.player for turn in new] + [player]
     alternating = movers == [(self.player + i) % 2 for i in range(len(movers))]
-    same = position.start is self.start and position.komi == self.komi
+    same = position.setup is self.start and position.komi == self.komi
     follows = tuple(position.turns[:known]) == self.turns
     # After two passes in a row a tree ends, whereas here play may go on.
     return new if same and follows and alternating and position.passes < 2 else None
@@ -159,13 +159,13 @@ class SearchEngine:
       analysis = self._read(position, player, tree, cleanup)
       if allowed is None:
         turns = tuple(position.turns)
-        self._saved = SavedTree(position.start, position.komi, turns, player, tree)
+        self._saved = SavedTree(position.setup, position.komi, turns, player, tree)
       yield analysis
       if analysis.visits >= MAX_VISITS:
         return
 
   def _extend(self, position):
-    extend = self._compiled(position.rules).extend
+    extend = self._compiled(position.game).extend
 
     def chunk(tree):
       self._saved = None  # the tree's arrays are donated
@@ -183,11 +183,11 @@ class SearchEngine:
         return self._advanced(saved, new, position)
     some = allowed is not None and (legal & allowed).any()
     mask = legal & allowed if some else legal
-    start = self._compiled(position.rules).start
+    start = self._compiled(position.game).start
     return start(_batch(position.state_for(player)), mask[None], self._new_keys())
 
   def _advanced(self, saved, new, position):
-    advance, tree = self._compiled(position.rules).advance, saved.tree
+    advance, tree = self._compiled(position.game).advance, saved.tree
     for number, turn in enumerate(new, len(saved.turns) + 1):
       state = _batch(position.state_after(number))
       tree = advance(tree, np.array([turn.action], np.int32), state, self._new_keys())
@@ -209,7 +209,7 @@ class SearchEngine:
       pass
     assert self._saved is not None
     action = np.array([position.pass_action], np.int32)
-    advance = self._compiled(position.rules).advance
+    advance = self._compiled(position.game).advance
     jax.block_until_ready(advance(self._saved.tree, action, _batch(state), self._new_keys()))
     own_eyes(position, player)
     self._saved = None
@@ -218,7 +218,7 @@ class SearchEngine:
 
   def _read(self, position, player, tree, cleanup):
     """Returns the analysis that a tree holds."""
-    statistics = jax.device_get(self._compiled(position.rules).read(tree))
+    statistics = jax.device_get(self._compiled(position.game).read(tree))
     visits, log_prior = statistics.visits[0], statistics.log_prior
     considered = np.flatnonzero(np.isfinite(log_prior))
     order = sorted(considered, key=lambda a: (-int(visits[a]), -log_prior[a], a))
@@ -260,15 +260,19 @@ def _compile_search(game, evaluator, selection, chunk, num_parallel_leaves, capa
   evaluate = evaluator(game)
   root_of = evaluators.make_root(game, evaluate)
   expand = evaluators.make_expand(game, evaluate)
-  options = {'num_simulations': chunk, 'leaves': num_parallel_leaves, 'rule': selection}
+  options = {
+    'num_simulations': chunk,
+    'num_parallel_leaves': num_parallel_leaves,
+    'selection': selection,
+  }
 
   def start(states, mask, keys):
     root = root_of(states, keys)
     root = dataclasses.replace(root, logits=jnp.where(mask, root.logits, -math.inf))
-    return selection.prepare(tree_lib.start(root, capacity=capacity), keys)
+    return selection.prepare(tree_lib.init(root, capacity=capacity), keys)
 
   def advance(tree, actions, states, keys):
-    return search_lib.advance(tree, actions, root_of(states, keys), keys, rule=selection)
+    return search_lib.advance(tree, actions, root_of(states, keys), keys, selection=selection)
 
   def extend(tree, keys):
     return search_lib.extend(tree, expand, keys, **options)
@@ -282,8 +286,8 @@ def _statistics(tree: Tree) -> TreeStatistics:
   """Returns the statistics of the first tree of a batch."""
   return TreeStatistics(
     visits=tree.visits[0],
-    value_sum=tree.total[0, 0],
-    log_prior=tree.prior[0, 0],
+    value_sum=tree.value_sum[0, 0],
+    log_prior=tree.log_prior[0, 0],
     child=tree.child[0],
     root_value=tree.value[0],
   )

@@ -70,7 +70,10 @@ def threats(stones: int, mask: int) -> int:
 
 
 class Solver:
-  """An alpha-beta search with a transposition table; 1, 0, -1: the player to move wins, draws, loses."""
+  """An alpha-beta search with a transposition table.
+
+  Values are 1, 0 or -1 as the player to move wins, draws or loses.
+  """
 
   def __init__(self) -> None:
     self.known: dict[int, tuple[int, int]] = {}  # lowest and highest value
@@ -146,7 +149,7 @@ def positions(count: int, seed: int = 0, stones: tuple[int, int] = STONES) -> It
   Yields:
     The columns that were played.
   """
-  rng, seen = random.Random(seed), set()
+  rng, seen = random.Random(seed), set[Position]()
   while len(seen) < count:
     columns, position = [], (0, 0)
     for _ in range(rng.randint(*stones)):

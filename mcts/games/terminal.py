@@ -46,7 +46,8 @@ def play(
   if human not in (0, 1):
     raise ValueError(f'human {human!r}: must be 0, to move first, or 1')
   lines, output = iter(input or sys.stdin), output or sys.stdout
-  step, legal, done, to_play = map(jax.jit, (game.step, game.legal, game.done, game.to_play))
+  step, legal = jax.jit(game.step), jax.jit(game.legal)
+  done, to_play = jax.jit(game.done), jax.jit(game.to_play)
   state = game.init()
   while not done(state):
     player = int(to_play(state))

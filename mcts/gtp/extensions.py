@@ -5,6 +5,8 @@ Each is a function of the session and the words behind the command's name; see `
 
 from collections.abc import Generator
 
+import numpy as np
+
 from mcts.gtp import analysis
 from mcts.gtp.protocol import CommandFailure
 from mcts.gtp.session import Session
@@ -31,7 +33,7 @@ def principal_variation(session: Session) -> str:
 
 def area(session: Session) -> str:
   """Returns whose area each point is, for GoGui's dboard (`area`)."""
-  return analysis.grid(session.position.view.owner)
+  return analysis.grid(np.asarray(session.position.view.owner))
 
 
 # -------- streaming analysis of Leela Zero and KataGo --------

@@ -8,7 +8,7 @@ import numpy as np
 from mcts.engines import clock
 from mcts.go import handicap, notation, sgf
 from mcts.go.notation import COLOURS, WHITE, result, to_vertex
-from mcts.go.position import Illegal
+from mcts.go.position import IllegalMove
 from mcts.gtp.protocol import CommandFailure, to_action, to_float, to_int, to_player
 from mcts.gtp.session import Session
 
@@ -47,7 +47,7 @@ def fixed_handicap(session: Session, number: str) -> str:
   """Places stones as section 4.1.1 says; returns their vertices (`fixed_handicap N`)."""
   stones, size = to_int(number), session.position.size
   _check_empty(session)
-  if not 2 <= stones <= handicap.most_fixed(size):
+  if not 2 <= stones <= handicap.max_fixed(size):
     raise CommandFailure('invalid number of stones')
   return _place_handicap(session, handicap.fixed(size, stones))
 
@@ -101,7 +101,7 @@ def play(session: Session, player: str, vertex: str) -> None:
   colour, action = to_player(player), to_action(vertex, session.position.size)
   try:
     session.position.play(colour, action)
-  except Illegal:
+  except IllegalMove:
     raise CommandFailure('illegal move') from None
 
 
@@ -222,4 +222,5 @@ def reg_genmove(session: Session, player: str) -> str:
 def showboard(session: Session) -> str:
   """Returns the board as text (`showboard`)."""
   turns = session.position.turns
-  return '\n' + notation.board(session.position.board, turns[-1].action if turns else None)
+  last = turns[-1].action if turns else None
+  return f'\n{notation.render(session.position.board, last)}\n'

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mcts.engines.players import Player, random_player
-from mcts.game import Game, State, beginnings
-from mcts.search.simulate import fold
+from mcts.game import Game, State, initial_states
+from mcts.search.simulate import fold_in
 
 Players = tuple[Player, Player]
 
@@ -42,15 +42,15 @@ def play_pairs(game: Game, players: Players, keys: Array, num_opening_moves: int
     keys: typed keys `[P]`, one for each pair of games.
     num_opening_moves: random moves that both games of a pair begin with.
   """
-  opening_keys, keys = fold(keys, 0), fold(keys, 1)
+  opening_keys, keys = fold_in(keys, 0), fold_in(keys, 1)
   start, _ = play_opening(
     game,
     random_player(game),
-    beginnings(game, keys.shape[0]),
-    lambda move: fold(opening_keys, move),
+    initial_states(game, keys.shape[0]),
+    lambda move: fold_in(opening_keys, move),
     num_opening_moves,
   )
-  ends = _play_to_end(game, players, start, lambda turn, i: fold(keys, 2 * turn + i))
+  ends = _play_to_end(game, players, start, lambda turn, i: fold_in(keys, 2 * turn + i))
   first = jax.vmap(game.to_play)(start)
   values = [_value_for(game, end, first) for end in ends]
   return jnp.stack([values[0], -values[1]], 1)

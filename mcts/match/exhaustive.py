@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from mcts.engines.players import Player
-from mcts.game import Game, beginnings
+from mcts.game import Game, initial_states
 
 
 class Outcomes(NamedTuple):
@@ -34,7 +34,7 @@ def count_outcomes(game: Game, player: Player, side: int, max_open: int = 1024) 
     ValueError: if more lines are open at a time.
   """
   step, branch, results = _compile(game)
-  states = beginnings(game, max_open)
+  states = initial_states(game, max_open)
   keys = jax.vmap(jax.random.key)(jnp.arange(max_open))
   is_open, mover, total = jnp.arange(max_open) < 1, 0, np.zeros(3, int)
   while bool(is_open.any()):

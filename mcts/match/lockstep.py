@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from mcts.engines import Engine, RandomEngine
-from mcts.game import State, beginnings
+from mcts.game import State, initial_states
 from mcts.go import Go
 from mcts.match import batch
 from mcts.match.record import GameRecord
@@ -25,7 +25,7 @@ def openings(terms: MatchTerms, pairs: Sequence[int]) -> tuple[State, np.ndarray
   states, actions = batch.play_opening(
     game,
     RandomEngine().player(game),
-    beginnings(game, len(pairs), terms.rules.komi),
+    initial_states(game, len(pairs), terms.rules.komi),
     lambda move: _keys(seed, move, pairs),
     terms.num_opening_moves,
   )

@@ -5,7 +5,7 @@ import dataclasses
 from mcts.engines.clock import TimeControl
 from mcts.engines.ruleset import RuleSet
 from mcts.go import Go
-from mcts.go.position import rules as compiled_rules
+from mcts.go.position import shared_game
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class MatchTerms:
   def game(self) -> Go:
     """Returns the rules as pure functions; equal terms share one, and so what is compiled of it."""
     rules = self.rules
-    return compiled_rules(rules.size, rules.superko, rules.suicide, self.move_limit)
+    return shared_game(rules.size, rules.superko, rules.suicide, self.move_limit)
 
   def as_json(self) -> dict:
     """Returns the terms as JSON has them, defaults filled in."""

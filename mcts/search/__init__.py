@@ -1,9 +1,9 @@
 """Batched Monte Carlo tree search, with networks and games handed in as one function, `expand`.
 
-Read in this order: `tree.py` (the arrays of a tree), `policies.py` (PUCT and Gumbel: how an edge is
-selected, and what is played and learned in the end), `simulate.py` (one simulation of all trees:
-selection, expansion, backup), `tree_search.py` (the loop, and searches that go on from move to
-move), `evaluators.py` (from a game and a network to `expand`).
+Read in this order: `tree.py` (the arrays of a tree), `selection.py` (what a selection policy is),
+`policies.py` (PUCT and Gumbel), `simulate.py` (one simulation of all trees: selection, expansion,
+evaluation) and `backup.py`, `tree_search.py` (the loop, and searches that go on from move to move),
+`evaluators.py` (from a game and a network to `expand`).
 
 Anybody in `mcts`, `train` and `benchmarks` may import it; it imports `mcts.game` alone.
 """

@@ -21,10 +21,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mcts.search import tree as tree_lib
-from mcts.search.policies import Edges, SelectionPolicy
+from mcts.search.backup import backup
+from mcts.search.selection import Edges, SelectionPolicy
 from mcts.search.tree import UINT16_MAX, varying_like
-
-CHUNK = 4  # levels of the path that one scatter of the backup updates
 
 
 @tree_lib.dataclass
@@ -84,7 +83,10 @@ def flatten(tree):
 
 def unflatten(flat, shape):
   """Returns the tree of `shape` (B, N, A) of which `flatten` made `flat`."""
-  of_edges, of_nodes = ('log_prior', 'visits', 'value_sum', 'child'), ('raw_value', 'done', 'parent')
+  of_edges, of_nodes = (
+    ('log_prior', 'visits', 'value_sum', 'child'),
+    ('raw_value', 'done', 'parent'),
+  )
   edges = {name: getattr(flat, name).reshape(shape) for name in of_edges}
   rows = {name: getattr(flat, name).reshape(shape[:2]) for name in of_nodes}
   nodes = jax.tree.map(lambda x: x.reshape(*shape[:2], *x.shape[1:]), flat.nodes)
@@ -121,7 +123,7 @@ class Ends(NamedTuple):
   """Where descents ended.
 
   length: int32 `[B]` edges taken. edge: int32 `[B]` the last of them.
-  row: int32 `[B]` the node behind it; out of range (B N) if the tree is full and has no room for it.
+  row: int32 `[B]` the node behind it; out of range (B N) if the tree has no room for it.
   is_new: bool `[B]`, whether the node was reserved by this descent.
   """
 
@@ -151,7 +153,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
     start = _path_start(path, k, j)
     tree, path, ends = _descend(plan, tree, path, initial_visits, num_evaluated, start)
     if k > 1:  # virtual loss: the next descents are turned away from this path
-      tree = _backup(tree, path, start, ends.length, virtual_loss=True)
+      tree = backup(tree, path, start, ends.length, virtual_loss=True)
     return (tree, path), ends
 
   (tree, path), ends = _scan(descend, (tree, path), k)
@@ -159,7 +161,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
 
   def back_up(tree, j):
     start = _path_start(path, k, j)
-    return _backup(tree, path, start, ends.length[j], value[j], undo_virtual_loss=k > 1), ()
+    return backup(tree, path, start, ends.length[j], value[j], undo_virtual_loss=k > 1), ()
 
   return _scan(back_up, tree, k)[0], path
 
@@ -228,9 +230,7 @@ def _edges(tree, row, A, node_visits, node_value):
   """Returns the edges of the nodes in `row` `[B]`, gathered as rows of A numbers."""
   visits = tree.visits.reshape(-1, A)[row].astype(jnp.float32)
   value_sum = tree.value_sum.reshape(-1, A)[row]
-  return Edges(
-    tree.log_prior[row], visits, value_sum, tree.raw_value[row], node_visits, node_value
-  )
+  return Edges(tree.log_prior[row], visits, value_sum, tree.raw_value[row], node_visits, node_value)
 
 
 def _root_edges(tree, first, A):
@@ -338,51 +338,6 @@ def _check(expansion, lanes, A):
     got = getattr(expansion, name).shape
     if got != shape:
       raise ValueError(f'expand: {name} has shape {got}, must have {shape}')
-
-
-# -------- backup --------
-
-
-def _backup(
-  tree, path, first, length, value=None, *, virtual_loss=False, undo_virtual_loss=False
-):
-  """Returns the tree with one more visit of each edge on the paths.
-
-  Args:
-    tree: flat.
-    path: int32 `[K D, B]`; of game b, the edges `path[first : first + length[b], b]`.
-    first: the row where the paths begin.
-    length: int32 `[B]`.
-    value: float32 `[B]` for the player to move at the end; its sign alternates on the way up.
-    virtual_loss: adds a lost visit for every player on the path instead, before it is evaluated.
-    undo_virtual_loss: adds the value, and takes back the loss but not its visit.
-  """
-  out = tree.value_sum.size
-
-  def some_levels(carry):
-    start, visits, value_sum = carry
-    edges = lax.dynamic_slice_in_dim(path, first + start, CHUNK)  # [CHUNK, B]
-    # Levels between an edge and its path's end: 1 for the last edge, below 1 beyond it.
-    above = length[None, :] - start - jnp.arange(CHUNK, dtype=jnp.int32)[:, None]
-    # A different index out of range for each, since the scatter is told that they are unique.
-    away = out + jnp.arange(edges.size, dtype=jnp.int32).reshape(edges.shape)
-    edges = jnp.where(above > 0, edges, away)
-    if virtual_loss:
-      added = jnp.full_like(edges, -1.0, jnp.float32)
-    else:
-      # The last edge was selected by the opponent of the player to move at the end.
-      added = jnp.where(above % 2 == 1, -value[None], value[None])
-      added = added + (1.0 if undo_virtual_loss else 0.0)
-    value_sum = value_sum.at[edges].add(added, mode='drop', unique_indices=True)
-    if not undo_virtual_loss:
-      one = jnp.ones((), visits.dtype)
-      visits = visits.at[edges].add(one, mode='drop', unique_indices=True)
-    return start + CHUNK, visits, value_sum
-
-  longest = length.max()
-  carry = jnp.zeros_like(longest), tree.visits, tree.value_sum
-  carry = lax.while_loop(lambda carry: carry[0] < longest, some_levels, carry)
-  return dataclasses.replace(tree, visits=carry[1], value_sum=carry[2])
 
 
 def fold_in(keys: Array, number) -> Array:

@@ -125,7 +125,7 @@ def init(root: Root, *, capacity: int) -> Tree:
   if capacity < 1:
     raise ValueError(f'capacity {capacity}: a tree has at least 1 node')
   B, A = root.logits.shape
-  # A visit and a node number are both at most the number of simulations: half the memory up to 2^16.
+  # 16 bits do for node numbers and visits of most searches, and make a node a quarter smaller.
   count = jnp.uint16 if capacity <= UINT16_MAX else jnp.uint32
 
   def empty(shape, dtype):

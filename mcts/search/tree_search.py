@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mcts.search import tree as tree_lib
-from mcts.search.policies import Gumbel, PolicyOutput, Puct, SelectionPolicy
+from mcts.search.backup import CHUNK
+from mcts.search.policies import Gumbel, Puct
+from mcts.search.selection import PolicyOutput, SelectionPolicy
 from mcts.search.simulate import (
-  CHUNK,
   Expand,
   Expansion,
   Leaf,
@@ -157,7 +158,7 @@ def extend(
   if k < 1 or num_simulations % k:
     raise ValueError(f'num_parallel_leaves {k}: must divide num_simulations, {num_simulations}')
   B, N, A = tree.shape
-  # `_backup` takes indices beyond the edges for writes that are dropped, and these must fit too.
+  # `backup` takes indices beyond the edges for writes that are dropped, and these must fit too.
   if B * N * A + B * CHUNK > 2**31 - 1:
     raise ValueError(f'{B} trees of {N} nodes and {A} actions: more edges than int32 counts')
   depth = min(max_depth or N, N)

@@ -1,56 +1,80 @@
-"""Figures of a move of self-play: sums and weights, over the games of one device.
+"""Metrics of one move of self-play as sums and weights over the B games of a device.
 
-In all of them B games have made one move: `entry` of them. A game's length is before that move.
+`length` is that of each game before the move. Metrics whose weight is the number of games that end
+are 0 / 0 for a move with which none does; sums over many moves are what is reported.
 """
 
 import jax.numpy as jnp
 from jax import Array
 
 from mcts.game import sign
-from mcts.selfplay.replay import Entry
+from mcts.selfplay.replay import Transition
 
-Stats = dict[str, tuple[Array, Array]]
+Metrics = dict[str, tuple[Array, Array]]
 """name -> (sum, weight), float32 scalars."""
 
 
-def of_move(entry: Entry, length: Array, simulations: Array) -> Stats:
-  """length: int32 `[B]` the moves of each game; simulations: of the search, alike for all."""
-  over = entry.over.astype(jnp.float32)
-  games, positions = over.sum(), jnp.float32(len(over))
-  entropy = -jnp.sum(entry.policy * jnp.log(jnp.maximum(entry.policy, 1e-20)))
+def move_metrics(transition: Transition, length: Array, simulations: Array) -> Metrics:
+  """Returns metrics of play.
+
+  Args:
+    transition: of the move.
+    length: int32 `[B]`, moves of each game before it.
+    simulations: int32 `[]`, of the search.
+
+  Returns:
+    Of games that ended: 'length' in moves, 'first_share' of points for player 0, 'draws'. Of
+    positions: 'entropy' of the search's policy in nats, 'search_value' for player 0, 'simulations'.
+  """
+  ended = transition.ended.astype(jnp.float32)
+  games, positions = ended.sum(), jnp.float32(len(ended))
+  entropy = -jnp.sum(transition.policy * jnp.log(jnp.maximum(transition.policy, 1e-20)))
   return {
-    'length': ((over * (length + 1)).sum(), games),
-    'first_share': ((over * (1 + entry.outcome) / 2).sum(), games),
-    'draws': ((over * (entry.outcome == 0)).sum(), games),
+    'length': ((ended * (length + 1)).sum(), games),
+    'first_share': ((ended * (1 + transition.outcome) / 2).sum(), games),
+    'draws': ((ended * (transition.outcome == 0)).sum(), games),
     'entropy': (entropy, positions),
-    'search_value': (jnp.sum(entry.value * sign(entry.player)), positions),
+    'search_value': (jnp.sum(transition.value * sign(transition.player)), positions),
     'simulations': (simulations * positions, positions),
   }
 
 
-def of_resignation(entry: Entry, resigned: Array, hopeless: Array, plays_out: Array) -> Stats:
-  """resigned, plays_out: bool `[B]`; hopeless: `[B, 2]` whether a player would have given up.
+def resignation_metrics(
+  transition: Transition, resigned: Array, would_resign: Array, resign_disabled: Array
+) -> Metrics:
+  """Returns metrics of resignation.
 
-  'resigned_wrongly' is of games played out: those in which a player would have given up who did not
-  lose, of those in which either would have.
+  Args:
+    transition: of the move.
+    resigned: bool `[B]`.
+    would_resign: bool `[B, 2]`, whether each player has been below the threshold in this game.
+    resign_disabled: bool `[B]`.
+
+  Returns:
+    'resigned': the share of games that end by resignation. 'resign_false_positives': of games
+    without resignation in which a player would have resigned, the share in which one of these did
+    not lose.
   """
-  result = jnp.stack([entry.outcome, -entry.outcome], 1)
-  given_up = hopeless & (entry.over & plays_out)[:, None]
-  wrongly = (given_up & (result >= 0)).any(1)
+  result = jnp.stack([transition.outcome, -transition.outcome], 1)
+  alarms = would_resign & (transition.ended & resign_disabled)[:, None]
+  false_alarms = (alarms & (result >= 0)).any(1)
   return {
-    'resigned': (_count(resigned), _count(entry.over)),
-    'resigned_wrongly': (_count(wrongly), _count(given_up.any(1))),
+    'resigned': (_count(resigned), _count(transition.ended)),
+    'resign_false_positives': (_count(false_alarms), _count(alarms.any(1))),
   }
 
 
-def of_rivals(entry: Entry, against: Array, ours: Array) -> Stats:
-  """The newest network's points in the games against rivals that end, and how many these are.
+def opponent_metrics(transition: Transition, has_opponent: Array, is_ours: Array) -> Metrics:
+  """Returns 'opponent_share': the newest network's share of points against opponents.
 
-  against: bool `[B]` whether a game has a rival; ours: bool `[B]` whether it was not its turn.
+  Args:
+    transition: of the move.
+    has_opponent: bool `[B]`.
+    is_ours: bool `[B]`, whether the newest network made the move.
   """
-  over = (entry.over & against).astype(jnp.float32)
-  mine = jnp.where(ours, 1.0, -1.0) * sign(entry.player)  # 1 if it is the player 0
-  return {'rival_share': ((over * (1 + mine * entry.outcome) / 2).sum(), over.sum())}
+  ended = (transition.ended & has_opponent).astype(jnp.float32)
+  ours = jnp.where(is_ours, 1.0, -1.0) * sign(transition.player)  # 1 if it is player 0
+  return {'opponent_share': ((ended * (1 + ours * transition.outcome) / 2).sum(), ended.sum())}
 
 
 def _count(x: Array) -> Array:

@@ -1,8 +1,9 @@
-"""Positions of self-play, kept where they were played until newer ones take their places.
+"""The replay: a ring buffer of positions for each environment, sampled uniformly.
 
-Each slot of play has a ring of L positions. A position is written when it is played; when its game
-ends it is told where in the ring that was, and what is known of the end stands there: nothing is
-ever copied. All slots play in step, so they write to the same place of their rings.
+Each of E environments has a ring of L positions on the device that plays it. All environments move
+in step, so all write to the same place of their rings. A position is written when it is played.
+When its game ends it is given the place of the game's last position, where what is known of the
+end stands. So no position is ever copied or written twice.
 """
 
 import dataclasses
@@ -20,17 +21,18 @@ PENDING = -1  # `end` of a position whose game goes on
 
 
 @dataclass
-class Entry:
-  """One position of each of S slots, and how the game stands after its move.
+class Transition:
+  """One position of each of E environments, and how its game stands after the move.
 
-  planes: bool `[S, H, W, C]` as the player to move sees them; legal: bool `[S, A]`.
-  policy: float32 `[S, A]` the search's; value: float32 `[S]` its value, for the player to move.
-  player: int32 `[S]`, 0 or 1, to move.
-  good: bool `[S]` whether the policy is to be learned: searched in full.
-  outcome: float32 `[S]` 1, -1 or 0 as the player 0 has won, lost or drawn; of a game that goes on
-    it means nothing.
-  over: bool `[S]` whether the game ended with this move.
-  extras: pytree `[S, ...]` what else is known of the end, with `known`: bool `[S]`, whether it is.
+  planes: bool `[E, H, W, C]` as the player to move sees them. legal: bool `[E, A]`.
+  policy: float32 `[E, A]` the search's. value: float32 `[E]` the search's, for the player to move.
+  player: int32 `[E]`, 0 or 1, to move.
+  trainable: bool `[E]`, whether the position is learned from: the newest network searched it in
+    full, and the move is no random opening.
+  outcome: float32 `[E]` 1, -1 or 0 as player 0 has won, lost or drawn; meaningless before the end.
+  ended: bool `[E]`, whether the game ended with this move.
+  aux_known: bool `[E]`, whether the game was played to its end, so that `aux` holds.
+  aux: pytree `[E, ...]` of `Game.aux_targets`, {} without.
   """
 
   planes: Array
@@ -38,21 +40,21 @@ class Entry:
   policy: Array
   value: Array
   player: Array
-  good: Array
+  trainable: Array
   outcome: Array
-  over: Array
-  known: Array
-  extras: Any
+  ended: Array
+  aux_known: Array
+  aux: Any
 
 
 @dataclass
 class Replay:
-  """S rings of L places; bools as bits, the policy in 16 bits.
+  """E rings of L positions; booleans as bits, the policy in 16 bits.
 
-  planes: uint8 `[S, L, H W C / 8]`; legal: uint8 `[S, L, A / 8]`; policy: float16 `[S, L, A]`.
-  end: int32 `[S, L]` the place of the last position of the same game, PENDING while it goes on.
-  count: int32 `[S]` the positions that the slot has ever written, alike in all slots.
-  The others are as in `Entry`, `[S, L, ...]`.
+  planes: uint8 `[E, L, H W C / 8]`. legal: uint8 `[E, L, A / 8]`. policy: float16 `[E, L, A]`.
+  end: int32 `[E, L]` the place of the last position of the same game, PENDING while it goes on.
+  count: int32 `[E]` the positions that the environment has ever written, the same in all.
+  The others are as in `Transition`, `[E, L, ...]`.
   """
 
   planes: Array
@@ -60,35 +62,45 @@ class Replay:
   policy: Array
   value: Array
   player: Array
-  good: Array
+  trainable: Array
   outcome: Array
-  known: Array
-  extras: Any
+  aux_known: Array
+  aux: Any
   end: Array
   count: Array
 
 
-def start(game: Game, slots: int, length: int, extras: Any = None) -> Replay:
-  """Empty rings; extras: shapes of one slot's. Raises ValueError for planes that are not bool."""
+def init(game: Game, num_envs: int, length: int, aux: Any = None) -> Replay:
+  """Returns empty rings.
+
+  Args:
+    game: whose positions are kept.
+    num_envs: E.
+    length: L.
+    aux: shapes and dtypes of one game's auxiliary targets.
+
+  Raises:
+    ValueError: the game's planes are not bool.
+  """
   planes = jax.eval_shape(lambda: game.observe(game.init()))
   if planes.dtype != bool:
-    raise ValueError(f'game {game.name}: its planes are {planes.dtype}; bool ones can be kept')
+    raise ValueError(f'game {game.name}: its planes are {planes.dtype}; replay keeps bool planes')
 
-  def room(shape, dtype):
-    return jnp.zeros((slots, length, *shape), dtype)
+  def empty(shape, dtype):
+    return jnp.zeros((num_envs, length, *shape), dtype)
 
   return Replay(
-    planes=room((_bytes(planes.size),), jnp.uint8),
-    legal=room((_bytes(game.num_actions),), jnp.uint8),
-    policy=room((game.num_actions,), jnp.float16),
-    value=room((), jnp.float32),
-    player=room((), jnp.int8),
-    good=room((), bool),
-    outcome=room((), jnp.int8),
-    known=room((), bool),
-    extras=jax.tree.map(lambda x: room(x.shape, x.dtype), extras or {}),
-    end=room((), jnp.int32),
-    count=jnp.zeros(slots, jnp.int32),
+    planes=empty((_bytes(planes.size),), jnp.uint8),
+    legal=empty((_bytes(game.num_actions),), jnp.uint8),
+    policy=empty((game.num_actions,), jnp.float16),
+    value=empty((), jnp.float32),
+    player=empty((), jnp.int8),
+    trainable=empty((), bool),
+    outcome=empty((), jnp.int8),
+    aux_known=empty((), bool),
+    aux=jax.tree.map(lambda x: empty(x.shape, x.dtype), aux or {}),
+    end=empty((), jnp.int32),
+    count=jnp.zeros(num_envs, jnp.int32),
   )
 
 
@@ -99,26 +111,27 @@ def _bytes(bits: int) -> int:
 # -------- writing --------
 
 
-def write(replay: Replay, entry: Entry) -> Replay:
-  """Adds a position to each ring, and ends the games that are over."""
-  slots, length = replay.end.shape
+def write(replay: Replay, transition: Transition) -> Replay:
+  """Returns the replay with one more position in each ring, and the games that ended closed."""
+  num_envs, length = replay.end.shape
   place = replay.count[0] % length
 
   def put(ring, x):
-    x = x.astype(ring.dtype).reshape(slots, 1, *ring.shape[2:])
+    # A slice at one place of all rings: XLA updates it in place, where a scatter might copy.
+    x = x.astype(ring.dtype).reshape(num_envs, 1, *ring.shape[2:])
     start = (jnp.zeros_like(place), place, *(jnp.zeros_like(place),) * (ring.ndim - 2))
     return lax.dynamic_update_slice(ring, x, start)
 
-  same = ('policy', 'value', 'player', 'good', 'outcome', 'known')
-  end = put(replay.end, jnp.full((slots,), PENDING))
+  same = ('policy', 'value', 'player', 'trainable', 'outcome', 'aux_known')
+  end = put(replay.end, jnp.full((num_envs,), PENDING))
   return dataclasses.replace(
     replay,
-    **{name: put(getattr(replay, name), getattr(entry, name)) for name in same},
-    planes=put(replay.planes, _pack(entry.planes)),
-    legal=put(replay.legal, _pack(entry.legal)),
-    extras=jax.tree.map(put, replay.extras, entry.extras),
-    # A slot has one game at a time: all that is pending in its ring is of this one.
-    end=jnp.where(entry.over[:, None] & (end == PENDING), place, end),
+    **{name: put(getattr(replay, name), getattr(transition, name)) for name in same},
+    planes=put(replay.planes, _pack(transition.planes)),
+    legal=put(replay.legal, _pack(transition.legal)),
+    aux=jax.tree.map(put, replay.aux, transition.aux),
+    # An environment plays one game at a time: all that is pending in its ring is of this game.
+    end=jnp.where(transition.ended[:, None] & (end == PENDING), place, end),
     count=replay.count + 1,
   )
 
@@ -127,60 +140,72 @@ def _pack(x: Array) -> Array:
   return jnp.packbits(x.reshape(x.shape[0], -1), axis=-1)
 
 
-# -------- reading --------
+# -------- sampling --------
 
 
-def window_plies(replay_length: int, slots: int, played: Array, first: int) -> Array:
-  """int32 `[]`: how many of a slot's latest positions are read, of `slots` slots in all.
+def window_plies(length: int, num_envs: int, plies: Array, initial_window: int) -> Array:
+  """Returns how many of an environment's latest positions are sampled from.
 
   The window grows with the positions played, N, as c (1 + beta ((N / c)^alpha - 1) / alpha) with
-  alpha = 0.75, beta = 0.4 and c = `first` (Wu 2019, appendix C), up to all there is; with c = 0 it
-  is that from the start.
+  alpha = 0.75, beta = 0.4 and c = `initial_window` (Wu 2019, appendix C), up to the whole ring.
+
+  Args:
+    length: L.
+    num_envs: over all devices.
+    plies: int32 `[]`, the positions that each environment has played.
+    initial_window: c, over all environments; 0 for the whole ring from the start.
+
+  Returns:
+    int32 `[]`.
   """
-  if not first:
-    return jnp.full_like(played, replay_length)
-  share = jnp.maximum(played.astype(jnp.float32) * slots / first, 1.0)
-  size = first * (1 + 0.4 * (share**0.75 - 1) / 0.75)
-  plies = jnp.ceil(jnp.minimum(size / slots, replay_length))
-  return jnp.maximum(plies, 1).astype(played.dtype)
+  if not initial_window:
+    return jnp.full_like(plies, length)
+  share = jnp.maximum(plies.astype(jnp.float32) * num_envs / initial_window, 1.0)
+  size = initial_window * (1 + 0.4 * (share**0.75 - 1) / 0.75)
+  window = jnp.ceil(jnp.minimum(size / num_envs, length))
+  return jnp.maximum(window, 1).astype(plies.dtype)
 
 
 def valid(replay: Replay, window: Array) -> Array:
-  """bool `[S, L]`: the positions to learn from, of games that are over, in the `window`."""
+  """Returns bool `[E, L]`: trainable positions of games that have ended, in the latest `window`."""
   length = replay.end.shape[1]
   age = (replay.count[:, None] - 1 - jnp.arange(length)[None]) % length
-  return replay.good & (replay.end != PENDING) & (age < window)
+  return replay.trainable & (replay.end != PENDING) & (age < window)
 
 
 def sample(game: Game, replay: Replay, key: Array, count: int, window: Array) -> dict[str, Any]:
-  """`count` positions, each valid one as likely as any other, each turned or mirrored at random.
+  """Returns a batch of `count` valid positions, uniform over positions, with replacement.
 
-  planes: bool `[n, H, W, C]`; legal: bool and policy: float32 `[n, A]`; value: float32 `[n]` the
-  search's, and outcome: float32 `[n]` the game's, both for the player to move; player: int32 `[n]`;
-  extras, known: of the end; turn: int32 `[n]` the symmetry. If nothing is valid, mask: float32
-  `[n]` is 0, else 1.
+  Each is transformed by a random symmetry of the game.
+
+  Returns:
+    planes: bool `[n, H, W, C]`. legal: bool `[n, A]`. policy: float32 `[n, A]`. value: float32
+    `[n]` the search's, and outcome: float32 `[n]` the game's, both for the player to move. player:
+    int32 `[n]`. aux, aux_known: of the end of the game, aux for player 0 and not transformed.
+    symmetry: int32 `[n]` the element. mask: float32 `[n]`, all 1, or all 0 if nothing is valid.
   """
-  draw_key, turn_key = jax.random.split(key)
+  sample_key, symmetry_key = jax.random.split(key)
+  # Inverse of the cumulative count: the n-th valid position, without gathering them all.
   upto = jnp.cumsum(valid(replay, window).reshape(-1), dtype=jnp.int32)
-  number = jax.random.randint(draw_key, (count,), 0, jnp.maximum(upto[-1], 1))
+  number = jax.random.randint(sample_key, (count,), 0, jnp.maximum(upto[-1], 1))
   at = jnp.minimum(jnp.searchsorted(upto, number, side='right'), upto.size - 1)
-  slot, place = at // replay.end.shape[1], at % replay.end.shape[1]
-  turn = jax.random.randint(turn_key, (count,), 0, game.symmetries.count)
-  end = jnp.maximum(replay.end[slot, place], 0)
-  player = replay.player[slot, place].astype(jnp.int32)
+  env, place = at // replay.end.shape[1], at % replay.end.shape[1]
+  element = jax.random.randint(symmetry_key, (count,), 0, game.symmetries.count)
+  end = jnp.maximum(replay.end[env, place], 0)
+  player = replay.player[env, place].astype(jnp.int32)
   shape = jax.eval_shape(lambda: game.observe(game.init())).shape
-  planes = _unpack(replay.planes[slot, place], int(np.prod(shape))).reshape(count, *shape)
-  turned = jax.vmap(game.symmetries.policy)
+  planes = _unpack(replay.planes[env, place], int(np.prod(shape))).reshape(count, *shape)
+  transform = jax.vmap(game.symmetries.policy)
   return {
-    'planes': jax.vmap(game.symmetries.board)(planes, turn),
-    'legal': turned(_unpack(replay.legal[slot, place], game.num_actions), turn),
-    'policy': turned(replay.policy[slot, place].astype(jnp.float32), turn),
-    'value': replay.value[slot, place],
-    'outcome': replay.outcome[slot, end].astype(jnp.float32) * (1 - 2 * player),
+    'planes': jax.vmap(game.symmetries.board)(planes, element),
+    'legal': transform(_unpack(replay.legal[env, place], game.num_actions), element),
+    'policy': transform(replay.policy[env, place].astype(jnp.float32), element),
+    'value': replay.value[env, place],
+    'outcome': replay.outcome[env, end].astype(jnp.float32) * (1 - 2 * player),
     'player': player,
-    'known': replay.known[slot, end],
-    'extras': jax.tree.map(lambda x: x[slot, end], replay.extras),
-    'turn': turn,
+    'aux_known': replay.aux_known[env, end],
+    'aux': jax.tree.map(lambda x: x[env, end], replay.aux),
+    'symmetry': element,
     'mask': jnp.full((count,), upto[-1] > 0).astype(jnp.float32),
   }
 

@@ -1,65 +1,54 @@
-"""When to give a game up: the threshold by which few games are given up that were not lost.
+"""The threshold for resigning, calibrated so that few resigned games were not lost.
 
-Some games, 10 %, are played to their end whatever the search says (Silver et al. 2017, Methods,
-'Self-play'). They tell, for each threshold, in how many games a player would have given up, and in
-how many of these that player did not lose.
+In some games resignation is disabled (Silver et al. 2017, Methods, 'Self-play'). They tell for each
+threshold in how many games a player would have resigned, and in how many of these that player did
+not lose: histograms over the lowest value that a player had.
 """
-
-import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from mcts.search.tree import dataclass
+from mcts.selfplay.settings import ResignationSettings
 
 NEVER = -2.0  # a threshold below all values
 BINS = 64  # of lowest values, from -1 to 0
 MEMORY = 1000.0  # games after which a game counts 1 / e
-FEWEST = 20.0  # games in which somebody would have given up, before anybody may
-
-
-@dataclasses.dataclass(frozen=True)
-class Resignation:
-  """A player gives up whose root and best move are both worth less than the threshold.
-
-  wrong: the largest share of games given up that were not lost; played_out: the share of games
-  that nobody may give up; 0 of them: nobody ever gives up.
-  """
-
-  wrong: float = 0.05
-  played_out: float = 0.0
-
-  def __post_init__(self):
-    if not (0 <= self.wrong < 1 and 0 <= self.played_out <= 1):
-      raise ValueError(
-        f'resign wrong={self.wrong}, played_out={self.played_out}: shares, from 0 to 1'
-      )
+MIN_GAMES = 20.0  # in which somebody would have resigned, before anybody may
 
 
 @dataclass
 class Calibration:
-  """wrong, given_up: float32 `[BINS]`, games played out, of late, by the lowest value of a player
-  who did not lose, and of either player; threshold: float32 `[]`, what follows of them."""
+  """Histograms of games without resignation, older ones decayed, and the threshold.
 
-  wrong: Array
-  given_up: Array
+  not_lost: float32 `[BINS]`, games by the lowest value of a player who did not lose.
+  games: float32 `[BINS]`, games by the lowest value of either player.
+  threshold: float32 `[]`.
+  """
+
+  not_lost: Array
+  games: Array
   threshold: Array
 
 
-def start() -> Calibration:
+def init() -> Calibration:
+  """Returns the calibration before any game: nobody resigns."""
   zeros = np.zeros(BINS, np.float32)
   return Calibration(jnp.asarray(zeros), jnp.asarray(zeros), jnp.float32(NEVER))
 
 
-def tally(lowest: Array, outcome: Array, counted: Array) -> tuple[Array, Array]:
-  """(wrong, given_up), float32 `[BINS]`, of the games that are `counted` (bool `[B]`).
+def tally(lowest_value: Array, outcome: Array, counted: Array) -> tuple[Array, Array]:
+  """Returns the histograms (not_lost, games), float32 `[BINS]`, of games that ended.
 
-  lowest: float32 `[B, 2]` each player's lowest value; outcome: float32 `[B]` for the player 0.
+  Args:
+    lowest_value: float32 `[B, 2]` each player's lowest value.
+    outcome: float32 `[B]` for player 0.
+    counted: bool `[B]`, the games that ended and were played out.
   """
   result = jnp.stack([outcome, -outcome], 1)
-  unlost = jnp.where(result >= 0, lowest, 1.0).min(1)
-  return _histogram(unlost, counted), _histogram(lowest.min(1), counted)
+  lowest_not_lost = jnp.where(result >= 0, lowest_value, 1.0).min(1)
+  return _histogram(lowest_not_lost, counted), _histogram(lowest_value.min(1), counted)
 
 
 def _histogram(values: Array, counted: Array) -> Array:
@@ -68,11 +57,17 @@ def _histogram(values: Array, counted: Array) -> Array:
   return hit.sum(0).astype(jnp.float32)
 
 
-def update(rule: Resignation, old: Calibration, wrong: Array, given_up: Array) -> Calibration:
-  """With more games; the threshold is the highest at which few enough are given up wrongly."""
-  keep = jnp.exp(-given_up.sum() / MEMORY)
-  wrong, given_up = keep * old.wrong + wrong, keep * old.given_up + given_up
-  upto, total = jnp.cumsum(wrong), jnp.cumsum(given_up)
-  fits = (upto <= rule.wrong * total) & (total >= FEWEST)
+def update(
+  settings: ResignationSettings, old: Calibration, not_lost: Array, games: Array
+) -> Calibration:
+  """Returns the calibration with more games.
+
+  The threshold is the highest at which the share of false positives is small enough; the edges of
+  bins are the candidates.
+  """
+  keep = jnp.exp(-games.sum() / MEMORY)
+  not_lost, games = keep * old.not_lost + not_lost, keep * old.games + games
+  false_positives, alarms = jnp.cumsum(not_lost), jnp.cumsum(games)
+  fits = (false_positives <= settings.max_false_positive_rate * alarms) & (alarms >= MIN_GAMES)
   edges = -1 + (np.arange(BINS, dtype=np.float32) + 1) / BINS
-  return Calibration(wrong, given_up, jnp.where(fits, edges, NEVER).max())
+  return Calibration(not_lost, games, jnp.where(fits, edges, NEVER).max())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mcts
-from mcts.games import lines
+from mcts.games import in_a_row
 from tests.mcts.search.synthetic import keys_of, position, stack
 
 GAMES = [
@@ -69,8 +69,8 @@ def test_a_state_comes_back_from_its_node(name, options):
 
 
 def test_number_of_lines():
-  assert len(lines.all_lines(3, 3, 3)) == 8
-  assert len(lines.all_lines(6, 7, 4)) == 69
+  assert len(in_a_row.all_lines(3, 3, 3)) == 8
+  assert len(in_a_row.all_lines(6, 7, 4)) == 69
 
 
 def test_stones_fall():

@@ -90,7 +90,7 @@ def test_a_network_that_sees_positions_turned_answers_for_them_as_they_are(name,
     return jnp.pad(rows, ((0, 0), (0, game.num_actions - rows.shape[1]))), points.sum((1, 2))
 
   plain, turned = (
-    f(game, by_stones)(states, keys) for f in (evaluators.network, evaluators.turned)
+    f(game, by_stones)(states, keys) for f in (evaluators.network, evaluators.random_symmetry)
   )
   for a, b in zip(plain, turned, strict=True):
     np.testing.assert_array_equal(a, b)
@@ -99,5 +99,5 @@ def test_a_network_that_sees_positions_turned_answers_for_them_as_they_are(name,
     likes = jnp.broadcast_to(jnp.arange(game.num_actions) == 0, (len(planes), game.num_actions))
     return likes.astype(jnp.float32), jnp.zeros(len(planes))
 
-  liked = evaluators.turned(game, first)(states, keys)[0].argmax(-1)
+  liked = evaluators.random_symmetry(game, first)(states, keys)[0].argmax(-1)
   assert set(liked.tolist()) == orbit

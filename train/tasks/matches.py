@@ -1,4 +1,4 @@
-"""How strong a network is: games against fixed players and against its own past, on the device."""
+"""Matches on the device: how strong a network is against fixed players and its own past."""
 
 import functools
 import pathlib
@@ -15,7 +15,6 @@ from data import spec
 from mcts.engines import Player, players
 from mcts.game import Game
 from mcts.games import connect_four_solver as solver
-from mcts.go import Go, playouts
 from mcts.match import batch, elo, exhaustive
 from mcts.search import evaluators
 from mcts.search.policies import Puct
@@ -25,55 +24,75 @@ from train.config import UserError, user_errors
 from train.task import Variables
 
 Maker = Callable[[Variables], Player]
-"""A player of the network with these variables, for use inside compiled code."""
+"""Variables to a player of that network, inside compiled code."""
 
 
-# -------- players that never change --------
+def build_spec(text: str, table: Mapping[str, Callable], where: str, **given: Any) -> Any:
+  """Builds what text such as 'puct(dirichlet_fraction=0.25)' names.
+
+  Args:
+    text: the name of an entry of the table, with arguments that its config may set.
+    table: name -> constructor.
+    where: the config key, for errors.
+    **given: arguments that the code hands in.
+
+  Raises:
+    UserError: the text is not of this form, or the constructor does not take it.
+  """
+  with user_errors():
+    return config_lib.build(spec.section(text, where), table, where, **given)
+
+
+# -------- baselines: players that never change --------
 
 
 def random(game: Game) -> Player:
-  """Any legal move; of Go, whose random games would not end otherwise, none into an own eye."""
-  if isinstance(game, Go):
-    return functools.partial(playouts.random_moves, game)
-  return players.random_player(game)
+  """Returns a player of uniformly random moves, of those of `Game.rollout_legal`."""
+  return lambda states, keys: jax.vmap(evaluators.random_action)(
+    jax.vmap(game.rollout_legal)(states), keys
+  )
 
 
-def uniform(game: Game, simulations: int = 50) -> Player:
-  """A search that knows the rules alone."""
-  return players.search_player(game, evaluators.uniform(game), Puct(ties='random'), simulations)
+def uniform(game: Game, num_simulations: int = 50) -> Player:
+  """Returns a search with a uniform prior and no values: it knows the rules alone."""
+  return players.search_player(game, evaluators.uniform(game), Puct(ties='random'), num_simulations)
 
 
-def rollout(game: Game, simulations: int = 50) -> Player:
-  """A search whose leaves are played out at random; of Go as the engine of that name does it."""
-  evaluate = playouts.rollout(game) if isinstance(game, Go) else players.rollout(game)
-  return players.search_player(game, evaluate, Puct(ties='random'), simulations)
+def rollout(game: Game, num_simulations: int = 50) -> Player:
+  """Returns a search whose leaves are evaluated by random games."""
+  return players.search_player(game, evaluators.rollout(game), Puct(ties='random'), num_simulations)
 
 
-ANCHORS: Mapping[str, Callable[..., Player]] = {
+BASELINES: Mapping[str, Callable[..., Player]] = {
   'random': random,
   'uniform': uniform,
   'rollout': rollout,
 }
 
 
-def anchor(game: Game, text: str) -> Player:
-  """The player that a spec such as 'rollout(simulations=100)' says."""
-  with user_errors():
-    section = spec.section(text, 'task.anchors')
-    return config_lib.build(section, ANCHORS, 'task.anchors', game=game)
+def baseline(game: Game, text: str) -> Player:
+  """Returns the player that text such as 'rollout(num_simulations=100)' names."""
+  return build_spec(text, BASELINES, 'task.evaluation.baselines', game=game)
 
 
 # -------- matches --------
 
 
 class Match:
-  """Pairs of games, both colours, of the network against another player: see `batch.play_pairs`.
-
-  first, second: of variables to players; those of `second` may be () for one that needs none.
-  """
+  """Pairs of games, with both colours, of one player against another: see `batch.play_pairs`."""
 
   def __init__(self, game: Game, first: Maker, second: Maker, mesh: Mesh, games: int, opening: int):
-    shards, spread = mesh_lib.batch_shards(mesh), PartitionSpec(mesh_lib.BATCH_AXES)
+    """Prepares a match; it is compiled when it is first played.
+
+    Args:
+      game: that is played.
+      first: makes the player that is rated.
+      second: makes its opponent; its variables may be () if it needs none.
+      mesh: over whose batch axes the pairs are spread.
+      games: at least so many, rounded up to pairs and devices.
+      opening: random moves that both games of a pair begin with.
+    """
+    shards, rows = mesh_lib.batch_shards(mesh), PartitionSpec(mesh_lib.BATCH_AXES)
     self.pairs = -(-games // (2 * shards)) * shards
     whole = PartitionSpec()
 
@@ -81,37 +100,43 @@ class Match:
       return batch.play_pairs(game, (first(ours), second(theirs)), keys, opening)
 
     on_devices = jax.shard_map(
-      play, mesh=mesh, in_specs=(spread, whole, whole), out_specs=spread, check_vma=False
+      play, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
     )
     self._play = jax.jit(on_devices, out_shardings=mesh_lib.replicated(mesh))
 
   def __call__(self, ours: Variables, theirs: Any = ()) -> np.ndarray:
-    """`[P, 2]` results, moving first and second."""
+    """Returns `[P, 2]`: 1, 0 or -1 for the first player, moving first and moving second."""
     return np.asarray(self.play(ours, theirs))
 
   def play(self, ours: Variables, theirs: Any, seed: int = 0) -> Array:
-    """Likewise, and does not wait for them."""
+    """Returns the same as an array on the devices, without waiting for them."""
     key = jax.random.key(seed)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.pairs))
     return self._play(keys, ours, theirs)
 
 
 def shares(results: np.ndarray) -> dict[str, float]:
-  """Shares of points: in all games, as the first player, as the second; a draw is half a point."""
+  """Returns shares of points in all games, as the first player and as the second.
+
+  A draw is half a point. results: `[P, 2]` of a `Match`.
+  """
   points = (1 + results) / 2
   first, second = points.mean(0)
   return {'share': float(points.mean()), 'as_first': float(first), 'as_second': float(second)}
 
 
 def rating(results: np.ndarray) -> dict[str, float]:
-  """With Elo by which the network is stronger, and its interval."""
+  """Returns shares, and the Elo difference with its interval; results: `[P, 2]` of a `Match`."""
   counts = [int((results == x).sum()) for x in (1, 0, -1)]
   found = elo.estimate(*counts)
   return {**shares(results), 'elo': found.elo, 'elo_low': found.low, 'elo_high': found.high}
 
 
-def lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]]:
-  """Of the network alone, without search: how many of all lines of play it loses, on each side."""
+def all_lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]]:
+  """Returns an evaluation that counts, on each side, the lines of play that the player loses.
+
+  All lines are those in which the opponent plays any legal move.
+  """
   choose = jax.jit(lambda variables, states, keys: make(variables)(states, keys))
 
   def evaluate(variables: Variables) -> dict[str, float]:
@@ -127,24 +152,26 @@ def lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]]:
   return evaluate
 
 
-class Solved:
-  """The positions of Connect Four in a file that `mcts.games.connect_four_solver` has written.
+class SolvedPositions:
+  """Positions of Connect Four and their best moves, by `mcts.games.connect_four_solver`.
 
-  Raises UserError for another game, and for a file that is none or is not there.
+  counts: int `[P]`, moves played. played: int32 `[P, 42]`, these moves, padded with 0.
+  best: bool `[P, 7]`, which columns keep the position's value.
   """
 
   def __init__(self, game: Game, path: str):
+    """Reads the file; raises UserError for another game, and if it is missing or malformed."""
+    where = f'task.evaluation.solved_positions={path!r}'
     board = jax.eval_shape(lambda: game.observe(game.init())).shape[:2]
     if game.name != 'connect_four' or board != (solver.ROWS, solver.COLUMNS):
-      raise UserError(f'task.solved={path!r}: is for connect_four of 6 x 7, not for {game.name}')
+      raise UserError(f'{where}: is for connect_four of 6 x 7, not for {game.name}')
     try:
       entries = solver.read(pathlib.Path(path).expanduser().read_text(encoding='ascii'))
       for played, _ in entries:
         solver.place(played)
     except (OSError, ValueError) as error:
       raise UserError(
-        f'task.solved={path!r}: {error};'
-        ' python -m mcts.games.connect_four_solver --output=FILE makes one'
+        f'{where}: {error}; python -m mcts.games.connect_four_solver --output=FILE makes one'
       ) from error
     self.game, self.counts = game, np.array([len(played) for played, _ in entries])
     self.played = np.zeros((len(entries), solver.CELLS), np.int32)
@@ -154,8 +181,10 @@ class Solved:
       self.best[i, best] = True
 
   def measure(self, make: Maker) -> Callable[[Variables], dict[str, float]]:
-    """`optimal`: in what share of the positions the player's column is a best one;
-    `optimal_of_some`: of those in which not all columns are equally good.
+    """Returns an evaluation of a player.
+
+    'optimal' is the share of the positions in which its column is a best one, 'optimal_of_some'
+    that of the positions in which not all columns are equally good.
     """
 
     @jax.jit
@@ -166,14 +195,15 @@ class Solved:
 
     def evaluate(variables: Variables) -> dict[str, float]:
       columns, legal = map(np.asarray, choose(variables))
-      right = self.best[np.arange(len(columns)), columns]
+      is_best = self.best[np.arange(len(columns)), columns]
       some = (self.best != legal).any(1)
       return {
-        'optimal': float(right.mean()),
-        'optimal_of_some': float(right[some].mean()),
+        'optimal': float(is_best.mean()),
+        'optimal_of_some': float(is_best[some].mean()),
       }
 
     return evaluate
 
   def _reached(self, columns: Array, count: Array) -> Any:
+    """Returns the state after the first `count` of the columns."""
     return lax.fori_loop(0, count, lambda i, s: self.game.step(s, columns[i]), self.game.init())

@@ -151,7 +151,7 @@ def test_networks_play_in_one_batch():
 
   players = [
     SearchEngine(lambda game, make=make: make(game, net), 'network', num_simulations=4)
-    for make in (evaluators.network, evaluators.turned)
+    for make in (evaluators.network, evaluators.random_symmetry)
   ]
   played = match(*players, num_games=4)
   assert len(played.games) == 4 and played.names == ('network (1)', 'network (2)')

@@ -88,3 +88,32 @@ def search_of(game, evaluate, **options):
     return search(root, evaluators.make_expand(game, evaluate), keys, **options)
 
   return run
+
+
+# -------- trees as plain data --------
+
+
+def nodes_of(tree, game=0):
+  """The tree of one game of the batch: 'value' of the root and 'nodes' in their order.
+
+  Each node has its parent and the action from there (none of the root), 'visits' and mean 'value'
+  of that edge and its 'prior', for the player who selects it; 'raw', the node's own evaluation;
+  'done'.
+  """
+  names = ('log_prior', 'visits', 'value_sum', 'child', 'raw_value', 'done', 'parent', 'size')
+  arrays = jax.device_get([getattr(tree, name)[game] for name in names])
+  log_prior, visits, value_sum, child, raw_value, done, parent, size = arrays
+
+  def rounded(x):
+    return round(float(x), 6)
+
+  nodes = [{'raw': rounded(raw_value[0]), 'done': bool(done[0])}]
+  for i in range(1, int(size)):
+    above = int(parent[i])
+    action = int(np.flatnonzero(child[above] == i)[0])
+    count = int(visits[above, action])
+    node = {'parent': above, 'action': action, 'visits': count}
+    node['value'] = rounded(value_sum[above, action] / max(count, 1))
+    node['prior'] = rounded(np.exp(log_prior[above, action]))
+    nodes.append({**node, 'raw': rounded(raw_value[i]), 'done': bool(done[i])})
+  return {'actions': log_prior.shape[-1], 'value': rounded(tree.value[game]), 'nodes': nodes}

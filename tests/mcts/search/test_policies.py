@@ -1,4 +1,4 @@
-"""The rules of choosing, against their formulas by hand."""
+"""Selection policies, against their formulas by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mcts.search import gumbel, puct, search
-from mcts.search.policies import Edges, Gumbel, Puct, mixed_value, root_edges
-from mcts.search.tree import Root, start
+from mcts.search.policies import Gumbel, Puct
+from mcts.search.selection import Edges, mixed_value, root_edges
+from mcts.search.tree import Root, init
 from tests.mcts.search import synthetic
 from tests.mcts.search.synthetic import keys_of
 
@@ -25,41 +26,41 @@ NODE = one_node([0.5, 0.3, 0.2, 0.0], [6, 2, 0, 0], [3.0, -1.0, 0, 0], raw=0.1)
 
 
 @pytest.mark.parametrize(
-  ('rule', 'first'),
+  ('selection', 'first'),
   [
-    (Puct(first_play='loss'), -1.0),
-    (Puct(first_play='parent'), 2.1 / 9),
-    (Puct(first_play='parent', reduction=0.25), 2.1 / 9 - 0.25),
-    (Puct(first_play='lowest'), -0.5),
-    (Puct(first_play='mixed'), (0.1 + 8 * (0.5 * 0.5 - 0.3 * 0.5) / 0.8) / 9),
+    (Puct(fpu='loss'), -1.0),
+    (Puct(fpu='parent'), 2.1 / 9),
+    (Puct(fpu='parent', fpu_reduction=0.25), 2.1 / 9 - 0.25),
+    (Puct(fpu='lowest'), -0.5),
+    (Puct(fpu='mixed'), (0.1 + 8 * (0.5 * 0.5 - 0.3 * 0.5) / 0.8) / 9),
   ],
   ids=str,
 )
-def test_puct(rule, first):
+def test_puct(selection, first):
   c = 1.25 + np.log((9 + 19652 + 1) / 19652)
   u = c * np.sqrt(9) * np.array([0.5 / 7, 0.3 / 3, 0.2])
   score = np.array([0.5, -0.5, first]) + u
-  np.testing.assert_allclose(rule.score(NODE)[0, :3], score, rtol=1e-5)
-  assert rule.score(NODE)[0, 3] == -np.inf
+  np.testing.assert_allclose(selection.score(NODE)[0, :3], score, rtol=1e-5)
+  assert selection.score(NODE)[0, 3] == -np.inf
 
 
 def test_rescaled_puct_maps_q_to_unit_interval():
-  rule = Puct(first_play='lowest', rescale=True, c_init=0.0, c_base=1e9)
-  np.testing.assert_allclose(rule.score(NODE)[0, :3], [1, 0, 0], atol=1e-5)
+  selection = Puct(fpu='lowest', rescale_q=True, c_init=0.0, c_base=1e9)
+  np.testing.assert_allclose(selection.score(NODE)[0, :3], [1, 0, 0], atol=1e-5)
 
 
 def test_mixed_value():
   expected = (0.1 + 8 * (0.5 * 0.5 - 0.3 * 0.5) / 0.8) / 9
-  np.testing.assert_allclose(mixed_value(NODE, jnp.exp(NODE.prior)), [expected], rtol=1e-5)
+  np.testing.assert_allclose(mixed_value(NODE, jnp.exp(NODE.log_prior)), [expected], rtol=1e-5)
 
 
 def test_gumbel_chooses_below_the_root_so_that_visits_follow_the_improved_policy():
-  rule = Gumbel(rescale=False)
+  selection = Gumbel(rescale_q=False)
   q = np.array([0.5, -0.5, (0.1 + 8 * 0.1 / 0.8) / 9])
   logits = np.log([0.5, 0.3, 0.2]) + (50 + 6) * 0.1 * q
   policy = np.exp(logits) / np.exp(logits).sum()
   expected = policy - np.array([6, 2, 0]) / 9
-  np.testing.assert_allclose(rule.score(NODE)[0, :3], expected, rtol=1e-4)
+  np.testing.assert_allclose(selection.score(NODE)[0, :3], expected, rtol=1e-4)
 
 
 # -------- noise at the root --------
@@ -74,9 +75,9 @@ def bare_root(batch, actions, illegal):
 @pytest.mark.long
 @pytest.mark.parametrize(('illegal', 'alpha'), [(20, None), (0, 0.3), (361, None)])
 def test_dirichlet_noise_is_of_legal_actions_only(illegal, alpha):
-  tree = start(bare_root(2000, 362, illegal), capacity=1)
-  noisy = Puct(fraction=0.25, alpha=alpha).prepare(tree, keys_of(2000))
-  prior = np.exp(np.asarray(noisy.prior[:, 0], np.float64))
+  tree = init(bare_root(2000, 362, illegal), capacity=1)
+  noisy = Puct(dirichlet_fraction=0.25, dirichlet_alpha=alpha).prepare(tree, keys_of(2000))
+  prior = np.exp(np.asarray(noisy.log_prior[:, 0], np.float64))
   legal = 362 - illegal
   assert (prior[:, :illegal] == 0).all()
   np.testing.assert_allclose(prior.sum(1), 1, atol=1e-5)
@@ -89,10 +90,10 @@ def test_dirichlet_noise_is_of_legal_actions_only(illegal, alpha):
 
 def test_random_ties():
   root = bare_root(64, 9, 0)
-  tree = start(root, capacity=1)
-  rule = Puct(ties='random')
-  tree = rule.prepare(tree, keys_of(64))
-  first = rule.score_root(root_edges(tree), tree.root_visits, tree.noise, 1).argmax(1)
+  tree = init(root, capacity=1)
+  selection = Puct(ties='random')
+  tree = selection.prepare(tree, keys_of(64))
+  first = selection.score_root(root_edges(tree), tree.root_visits, tree.noise, 1).argmax(1)
   assert len(set(first.tolist())) == 9
   first = Puct().score_root(root_edges(tree), tree.root_visits, tree.noise, 1).argmax(1)
   assert set(first.tolist()) == {0}
@@ -105,12 +106,12 @@ def test_random_ties():
 def test_forced_playouts_and_their_pruning():
   """KataGo's 3.2: noise makes bad moves be tried, and what they got is not learnt."""
   root, expand, _ = synthetic.make(8, 12, spread=2.0)
-  rule = Puct(forced=2.0, fraction=0.25, alpha=0.5)
-  tree = search(root, expand, jax.random.key(0), num_simulations=400, rule=rule)
-  visits, prior = np.asarray(tree.root_visits), np.exp(tree.prior[:, 0])
+  selection = Puct(forced_playouts=2.0, dirichlet_fraction=0.25, dirichlet_alpha=0.5)
+  tree = search(root, expand, jax.random.key(0), num_simulations=400, selection=selection)
+  visits, prior = np.asarray(tree.root_visits), np.exp(tree.log_prior[:, 0])
   tried = visits > 0
   assert (visits + 1 >= np.floor(np.sqrt(2 * prior * 400)))[tried].all()
-  decision = rule.decide(tree, keys_of(8))
+  decision = selection.decide(tree, keys_of(8))
   plain = Puct().decide(tree, keys_of(8))
   policy = np.asarray(decision.policy)
   np.testing.assert_allclose(policy.sum(1), 1, atol=1e-5)
@@ -141,8 +142,8 @@ def test_temperature():
 @pytest.mark.long
 def test_gumbel_without_noise_gives_each_of_the_considered_its_share():
   root, expand, _ = synthetic.make(4, 20, illegal=0.2)
-  rule = Gumbel(scale=0.0, considered=4)
-  decision, tree = gumbel(root, expand, jax.random.key(0), num_simulations=32, rule=rule)
+  selection = Gumbel(gumbel_scale=0.0, max_num_considered_actions=4)
+  decision, tree = gumbel(root, expand, jax.random.key(0), num_simulations=32, selection=selection)
   visits = np.asarray(tree.root_visits)
   assert (np.sort(visits, 1)[:, -4:] == [4, 4, 12, 12]).all() and (visits > 0).sum() == 16
   assert (np.take_along_axis(visits, np.asarray(decision.action)[:, None], 1) == 12).all()
@@ -173,12 +174,12 @@ def test_policy_functions_are_reproducible_and_give_distributions():
 @pytest.mark.long
 def test_gumbels_value_is_that_of_the_policy_to_be_learned():
   root, expand, _ = synthetic.make(4, 20, illegal=0.2)
-  options = dict(num_simulations=16, rule=Gumbel(considered=8))
+  options = dict(num_simulations=16, selection=Gumbel(max_num_considered_actions=8))
   decision, tree = gumbel(root, expand, jax.random.key(0), **options)
   edges = root_edges(tree)
-  first = mixed_value(edges, jnp.exp(edges.prior))[:, None]
-  q = np.where(edges.visits > 0, edges.total / np.maximum(edges.visits, 1), first)
+  first = mixed_value(edges, jnp.exp(edges.log_prior))[:, None]
+  q = np.where(edges.visits > 0, edges.value_sum / np.maximum(edges.visits, 1), first)
   np.testing.assert_allclose(decision.value, (decision.policy * q).sum(1), rtol=1e-5)
   assert (decision.value > tree.value).all()  # which is of all moves that were tried
-  before = Gumbel().decide(start(root, capacity=1), keys_of(4))
+  before = Gumbel().decide(init(root, capacity=1), keys_of(4))
   np.testing.assert_allclose(before.value, root.value, rtol=1e-6)

@@ -13,9 +13,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 import mcts
 from mcts import search as search_lib
-from mcts.search import Expansion, extend, search, tree_view
+from mcts.search import Expansion, extend, search
 from mcts.search.policies import Gumbel, Puct
-from mcts.search.tree import Root, start
+from mcts.search.tree import Root, init
 from tests.mcts.search import synthetic
 from tests.mcts.search.synthetic import keys_of
 
@@ -23,12 +23,16 @@ from tests.mcts.search.synthetic import keys_of
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('leaves', [1, 4])
-@pytest.mark.parametrize('rule', [Puct(ties='random', fraction=0.25), Gumbel()], ids=str)
-def test_a_game_alone_has_the_tree_it_has_in_company(rule, leaves):
+@pytest.mark.parametrize('num_leaves', [1, 4])
+@pytest.mark.parametrize(
+  'selection', [Puct(ties='random', dirichlet_fraction=0.25), Gumbel()], ids=str
+)
+def test_a_game_alone_has_the_tree_it_has_in_company(selection, num_leaves):
   root, expand, _ = synthetic.make(6, 19, illegal=0.3)
   run = jax.jit(
-    lambda root, keys: search(root, expand, keys, num_simulations=96, rule=rule, leaves=leaves)
+    lambda root, keys: search(
+      root, expand, keys, num_simulations=96, selection=selection, num_parallel_leaves=num_leaves
+    )
   )
   keys = keys_of(6)
   together = run(root, keys)
@@ -40,15 +44,17 @@ def test_a_game_alone_has_the_tree_it_has_in_company(rule, leaves):
 @pytest.mark.long
 def test_one_key_is_a_key_for_each_game():
   root, expand, _ = synthetic.make(3, 5)
-  one = search(root, expand, jax.random.key(7), num_simulations=8, rule=Gumbel())
-  many = search(root, expand, keys_of(3, 7), num_simulations=8, rule=Gumbel())
+  one = search(root, expand, jax.random.key(7), num_simulations=8, selection=Gumbel())
+  many = search(root, expand, keys_of(3, 7), num_simulations=8, selection=Gumbel())
   jax.tree.map(np.testing.assert_array_equal, one, many)
 
 
 @pytest.mark.long
 def test_under_shard_map_every_device_searches_its_own():
   root, expand, _ = synthetic.make(8, 9)
-  run = functools.partial(search, num_simulations=24, rule=Puct(fraction=0.25, ties='random'))
+  run = functools.partial(
+    search, num_simulations=24, selection=Puct(dirichlet_fraction=0.25, ties='random')
+  )
   expected = jax.jit(lambda root, keys: run(root, expand, keys))(root, keys_of(8))
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   spec = PartitionSpec('data')
@@ -63,8 +69,8 @@ def test_under_shard_map_every_device_searches_its_own():
 
 def chain_is_consistent(tree):
   """Visits of a node's edge are those of its own edges and the one that made it, and the totals."""
-  visits, total = np.asarray(tree.visits, np.int64), np.asarray(tree.total, np.float64)
-  child, raw = np.asarray(tree.child), np.asarray(tree.raw)
+  visits, total = np.asarray(tree.visits, np.int64), np.asarray(tree.value_sum, np.float64)
+  child, raw = np.asarray(tree.child), np.asarray(tree.raw_value)
   for b, n, a in zip(*np.nonzero(child), strict=True):
     c = child[b, n, a]
     assert visits[b, n, a] == 1 + visits[b, c].sum()
@@ -76,20 +82,22 @@ def test_statistics_add_up():
   tree = search(root, expand, jax.random.key(0), num_simulations=200)
   chain_is_consistent(tree)
   assert (tree.root_visits.sum(1) == 200).all()
-  assert (np.asarray(tree.visits)[np.asarray(tree.prior) == -np.inf] == 0).all()
+  assert (np.asarray(tree.visits)[np.asarray(tree.log_prior) == -np.inf] == 0).all()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('leaves', [2, 3, 8])
-def test_several_leaves_at_once_find_different_leaves(leaves):
+@pytest.mark.parametrize('num_leaves', [2, 3, 8])
+def test_several_leaves_at_once_find_different_leaves(num_leaves):
   root, expand, _ = synthetic.make(3, 7, illegal=0.2)
-  tree = search(root, expand, jax.random.key(0), num_simulations=24 * leaves, leaves=leaves)
-  assert (tree.root_visits.sum(1) == 24 * leaves).all()
-  assert (tree.size > 0.9 * 24 * leaves).all()
-  visits, total = np.asarray(tree.visits, np.float64), np.asarray(tree.total)
+  tree = search(
+    root, expand, jax.random.key(0), num_simulations=24 * num_leaves, num_parallel_leaves=num_leaves
+  )
+  assert (tree.root_visits.sum(1) == 24 * num_leaves).all()
+  assert (tree.size > 0.9 * 24 * num_leaves).all()
+  visits, total = np.asarray(tree.visits, np.float64), np.asarray(tree.value_sum)
   assert (np.abs(total) <= visits + 1e-3).all()  # no virtual loss is left
-  one = search(root, expand, jax.random.key(0), num_simulations=24 * leaves)
-  share = np.asarray(tree.root_visits - one.root_visits) / (24 * leaves)
+  one = search(root, expand, jax.random.key(0), num_simulations=24 * num_leaves)
+  share = np.asarray(tree.root_visits - one.root_visits) / (24 * num_leaves)
   assert np.abs(share).sum(1).max() < 0.5
   np.testing.assert_allclose(tree.value, one.value, atol=0.15)
 
@@ -98,11 +106,11 @@ def test_several_leaves_at_once_find_different_leaves(leaves):
 def test_leaves_that_meet_count_the_same_node():
   """With one legal move a node, all leaves of a batch are the same."""
   root, expand, _ = synthetic.make(2, 1)
-  tree = search(root, expand, jax.random.key(0), num_simulations=12, leaves=4)
+  tree = search(root, expand, jax.random.key(0), num_simulations=12, num_parallel_leaves=4)
   assert tree.size.tolist() == [4, 4] and tree.root_visits[:, 0].tolist() == [12, 12]
-  raw = np.asarray(tree.raw)  # three visits to each end, four simulations through each batch
+  raw = np.asarray(tree.raw_value)  # three visits to each end, four simulations through each batch
   expected = -(4 * raw[:, 1] - 4 * raw[:, 2] + 4 * raw[:, 3])
-  np.testing.assert_allclose(tree.total[:, 0, 0], expected, atol=1e-5)
+  np.testing.assert_allclose(tree.value_sum[:, 0, 0], expected, atol=1e-5)
 
 
 @pytest.mark.long
@@ -121,10 +129,9 @@ def test_max_depth():
   root, expand, _ = synthetic.make(2, 3)
   tree = search(root, expand, jax.random.key(0), num_simulations=60, max_depth=2)
   for b in range(2):
-    nodes = tree_view.to_dict(tree, b)['nodes']
-    depth = [0] * len(nodes)
-    for i, node in enumerate(nodes[1:], 1):
-      depth[i] = depth[node['parent']] + 1
+    depth = [0]
+    for parent in np.asarray(tree.parent)[b, 1 : tree.size[b]]:
+      depth.append(depth[parent] + 1)
     assert max(depth) == 2 and tree.root_visits[b].sum() == 60
 
 
@@ -132,7 +139,7 @@ def test_max_depth():
 def test_chunks_are_the_whole():
   root, expand, _ = synthetic.make(2, 9)
   whole = search(root, expand, jax.random.key(0), num_simulations=60)
-  tree = start(root, capacity=61)
+  tree = init(root, capacity=61)
   for _ in range(3):
     tree = extend(tree, expand, jax.random.key(0), num_simulations=20)
   jax.tree.map(np.testing.assert_array_equal, tree, whole)
@@ -146,7 +153,7 @@ def test_timed_search_stops_in_time_and_searches_at_least_once(monkeypatch):
   chunk = jax.jit(lambda tree: extend(tree, expand, jax.random.key(0), num_simulations=4))
   for deadline, chunks in ((-1, 1), (10.5, 9)):
     end = watch.monotonic() + deadline
-    *_, tree = search_lib.timed(start(root, capacity=500), chunk, end)
+    *_, tree = search_lib.timed(init(root, capacity=500), chunk, end)
     assert tree.root_visits.sum(1).tolist() == [4 * chunks] * 2
 
 
@@ -174,8 +181,10 @@ def test_the_line_holds_all_positions_above_a_leaf():
   zero = jnp.zeros(3, jnp.int32)
   node = {'depth': zero, 'sum': zero, 'good': zero == 0}
   root = Root(jnp.arange(1, 4), node, jnp.zeros((3, 4)), jnp.zeros(3), zero > 0)
-  for leaves in (1, 5):
-    tree = search(root, expand, jax.random.key(0), num_simulations=100, leaves=leaves)
+  for num_leaves in (1, 5):
+    tree = search(
+      root, expand, jax.random.key(0), num_simulations=100, num_parallel_leaves=num_leaves
+    )
     made = np.arange(101)[None, :] < np.asarray(tree.size)[:, None]
     assert np.asarray(tree.nodes['good'])[made].all()
     assert np.asarray(tree.nodes['depth']).max() > 3
@@ -184,10 +193,13 @@ def test_the_line_holds_all_positions_above_a_leaf():
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda: Puct(first_play='win'), "first_play 'win': choose from loss, parent, mixed, lowest"),
+    (lambda: Puct(fpu='win'), "fpu 'win': choose from loss, parent, mixed, lowest"),
     (lambda: Puct(ties='last'), "ties 'last': choose from first, random"),
-    (lambda: Puct(fraction=2.0), r'fraction 2.0: must be in \[0, 1\]'),
-    (lambda: Gumbel(considered=0), 'considered 0: at least 1'),
+    (lambda: Puct(dirichlet_fraction=2.0), r'dirichlet_fraction 2.0: must be in \[0, 1\]'),
+    (
+      lambda: Gumbel(max_num_considered_actions=0),
+      'max_num_considered_actions 0: must be at least 1',
+    ),
     (lambda: mcts.build('chess'), "game 'chess': choose from go, tictactoe, connect_four"),
     (lambda: mcts.build('connect_four', in_a_row=9), 'in_a_row 9: must be from 1 to 7'),
   ],
@@ -199,8 +211,8 @@ def test_mistakes_are_named(make, message):
 
 def test_mistakes_in_a_search_are_named():
   root, expand, _ = synthetic.make(2, 3)
-  with pytest.raises(ValueError, match='leaves 3: must divide num_simulations, 10'):
-    search(root, expand, jax.random.key(0), num_simulations=10, leaves=3)
+  with pytest.raises(ValueError, match='num_parallel_leaves 3: must divide num_simulations, 10'):
+    search(root, expand, jax.random.key(0), num_simulations=10, num_parallel_leaves=3)
 
   def wrong(leaf):
     got = expand(leaf)
@@ -214,14 +226,18 @@ def test_mistakes_in_a_search_are_named():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('leaves', [1, 4])
-@pytest.mark.parametrize('rule', [Puct(), Puct(rescale=True, forced=2.0), Gumbel()], ids=str)
-def test_no_array_of_nodes_is_copied_in_a_loop(rule, leaves):
+@pytest.mark.parametrize('num_leaves', [1, 4])
+@pytest.mark.parametrize(
+  'selection', [Puct(), Puct(rescale_q=True, forced_playouts=2.0), Gumbel()], ids=str
+)
+def test_no_array_of_nodes_is_copied_in_a_loop(selection, num_leaves):
   """In every computation but the entry, there is no copy as large as one number a node."""
   B, A, N = 3, 13, 481
   root, expand, _ = synthetic.make(B, A)
   run = jax.jit(
-    lambda root, key: search(root, expand, key, num_simulations=N - 1, rule=rule, leaves=leaves)
+    lambda root, key: search(
+      root, expand, key, num_simulations=N - 1, selection=selection, num_parallel_leaves=num_leaves
+    )
   )
   program = run.lower(root, jax.random.key(0)).compile()
   loops, entry = program.as_text().split('\nENTRY ')
@@ -237,6 +253,6 @@ def test_no_array_of_nodes_is_copied_in_a_loop(rule, leaves):
 def test_bytes_a_node_at_19x19():
   B, N, A = 2, 64, 362
   root = Root((), (), jnp.zeros((B, A)), jnp.zeros(B), jnp.zeros(B, bool))
-  tree = jax.eval_shape(lambda: start(root, capacity=N))
+  tree = jax.eval_shape(lambda: init(root, capacity=N))
   size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
   assert size / (B * N) < 4400

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import mcts
-from mcts.search import evaluators, tree_view
+from mcts.search import evaluators
 from mcts.search.policies import Gumbel, Puct
-from tests.mcts.search.synthetic import keys_of, position, search_of, stack
+from tests.mcts.search.synthetic import keys_of, nodes_of, position, search_of, stack
 
-RULES = [Puct(), Puct(first_play='loss'), Puct(first_play='mixed'), Gumbel(scale=0.0)]
+POLICIES = [Puct(), Puct(fpu='loss'), Puct(fpu='mixed'), Gumbel(gumbel_scale=0.0)]
 
 
 @functools.cache
@@ -58,8 +58,8 @@ def drop(board, column):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('rule', RULES, ids=str)
-def test_tic_tac_toe_won_drawn_and_lost_positions(rule):
+@pytest.mark.parametrize('selection', POLICIES, ids=str)
+def test_tic_tac_toe_won_drawn_and_lost_positions(selection):
   """Left: X wins at once with 2. Middle: O must stop it with 2. Right: X has two threats already.
 
   XX.   XX.   X.X
@@ -68,18 +68,20 @@ def test_tic_tac_toe_won_drawn_and_lost_positions(rule):
   """
   game, evaluate = tools('tictactoe')
   states = stack(position(game, 0, 3, 1, 4), position(game, 0, 4, 1), position(game, 0, 4, 6, 8, 2))
-  tree = search_of(game, evaluate, num_simulations=300, rule=rule)(states, keys_of(3))
-  decision = rule.decide(tree, keys_of(3), 0.0 if isinstance(rule, Puct) else None)
+  tree = search_of(game, evaluate, num_simulations=300, selection=selection)(states, keys_of(3))
+  decision = selection.decide(tree, keys_of(3), 0.0)
   assert decision.action[0] == 2 and decision.action[1] == 2
   assert tree.root_values[0, 2] == 1
-  sure = 0.6 if isinstance(rule, Puct) else 0.2  # halving spends visits on the second best, too
+  sure = (
+    0.6 if isinstance(selection, Puct) else 0.2
+  )  # halving spends visits on the second best, too
   assert tree.value[0] > sure and tree.value[2] < -sure
   assert abs(tree.root_values[1, 2]) < 0.3
 
 
 def test_tic_tac_toe_is_a_draw():
   game, evaluate = tools('tictactoe')
-  run = search_of(game, evaluate, num_simulations=3000, rule=Puct(first_play='loss'))
+  run = search_of(game, evaluate, num_simulations=3000, selection=Puct(fpu='loss'))
   state = game.init()
   moves = []
   while not game.done(state):
@@ -98,7 +100,7 @@ def test_small_connect_four_is_played_without_a_mistake(rows, columns, row):
   """Against an exact solver: the value of every position that the search goes through is kept."""
   game, evaluate = tools('connect_four', rows=rows, columns=columns, in_a_row=row)
   best = solver(row)
-  run = search_of(game, evaluate, num_simulations=2000, rule=Puct(first_play='loss'))
+  run = search_of(game, evaluate, num_simulations=2000, selection=Puct(fpu='loss'))
   state = game.init()
   while not game.done(state):
     tree = run(stack(state), keys_of(1))
@@ -128,7 +130,7 @@ def test_finished_nodes_are_exact_and_have_no_children():
     return logits, values + 0.9
 
   tree = search_of(game, biased, num_simulations=500)(states, keys_of(1))
-  nodes = tree_view.to_dict(tree)['nodes']
+  nodes = nodes_of(tree)['nodes']
   for i, node in enumerate(nodes):
     if node['done']:
       assert node['raw'] in (-1.0, 0.0) and node['value'] == -node['raw']

@@ -1,4 +1,4 @@
-"""The same priors, values and rules give the same trees as mctx, visit for visit."""
+"""The same priors, values and selection policy give the same trees as mctx, visit for visit."""
 
 import functools
 
@@ -13,11 +13,11 @@ from tests.mcts.search import synthetic
 
 mctx = pytest.importorskip('mctx')
 
-AS_MCTX = Puct(first_play='lowest', rescale=True)
+AS_MCTX = Puct(fpu='lowest', rescale_q=True)
 
 
-@functools.partial(jax.jit, static_argnames=('actions', 'simulations', 'rule', 'spread'))
-def both(arrays, noise_key, *, actions, simulations, rule, spread):
+@functools.partial(jax.jit, static_argnames=('actions', 'simulations', 'selection', 'spread'))
+def both(arrays, noise_key, *, actions, simulations, selection, spread):
   """Our tree and mctx's, which is given the same Gumbel noise."""
   root, expand, _ = synthetic.make(1, actions, spread=spread)
   logits, value, seeds, invalid = arrays
@@ -28,10 +28,10 @@ def both(arrays, noise_key, *, actions, simulations, rule, spread):
     value=value,
     done=jnp.zeros_like(value, bool),
   )
-  ours = search(root, expand, noise_key, num_simulations=simulations, rule=rule)
+  ours = search(root, expand, noise_key, num_simulations=simulations, selection=selection)
   their_root, recurrent, invalid = synthetic.for_mctx(mctx, arrays, actions, spread=spread)
   options = dict(invalid_actions=invalid, num_simulations=simulations)
-  if isinstance(rule, Puct):
+  if isinstance(selection, Puct):
     theirs = mctx.muzero_policy(
       (), noise_key, their_root, recurrent, dirichlet_fraction=0.0, **options
     )
@@ -42,11 +42,11 @@ def both(arrays, noise_key, *, actions, simulations, rule, spread):
       their_root,
       recurrent,
       gumbel_scale=0.0,
-      max_num_considered_actions=rule.considered,
+      max_num_considered_actions=selection.max_num_considered_actions,
       **options,
     )
   keys = jax.vmap(jax.random.fold_in, (None, 0))(noise_key, jnp.arange(len(seeds)))
-  return ours, theirs, rule.decide(ours, keys, 0.0 if isinstance(rule, Puct) else None)
+  return ours, theirs, selection.decide(ours, keys, 0.0)
 
 
 CASES = [
@@ -59,24 +59,26 @@ CASES = [
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-  'rule', [AS_MCTX, Gumbel(scale=0.0), Gumbel(scale=0.0, considered=5)], ids=str
+  'selection',
+  [AS_MCTX, Gumbel(gumbel_scale=0.0), Gumbel(gumbel_scale=0.0, max_num_considered_actions=5)],
+  ids=str,
 )
 @pytest.mark.parametrize(('batch', 'actions', 'simulations', 'spread', 'illegal'), CASES)
-def test_visits_of_all_nodes_equal_mctx(batch, actions, simulations, spread, illegal, rule):
+def test_visits_of_all_nodes_equal_mctx(batch, actions, simulations, spread, illegal, selection):
   """Nodes are numbered alike there, so whole trees can be compared."""
   arrays = synthetic.make(batch, actions, spread=spread, illegal=illegal)[2]
-  options = dict(actions=actions, simulations=simulations, rule=rule, spread=spread)
+  options = dict(actions=actions, simulations=simulations, selection=selection, spread=spread)
   ours, theirs, decision = both(arrays, jax.random.key(3), **options)
   tree = theirs.search_tree
   np.testing.assert_array_equal(ours.visits, tree.children_visits)
   np.testing.assert_array_equal(ours.child, np.maximum(tree.children_index, 0))
   np.testing.assert_array_equal(ours.size, simulations + 1)
-  q = np.asarray(ours.total) / np.maximum(ours.visits, 1)
+  q = np.asarray(ours.value_sum) / np.maximum(ours.visits, 1)
   np.testing.assert_allclose(q, -tree.children_values, atol=1e-5)
   np.testing.assert_allclose(ours.value, tree.node_values[:, 0], atol=1e-5)
-  np.testing.assert_allclose(ours.raw, tree.raw_values, atol=1e-6)
+  np.testing.assert_allclose(ours.raw_value, tree.raw_values, atol=1e-6)
   np.testing.assert_allclose(decision.policy, theirs.action_weights, atol=1e-5)
-  if isinstance(rule, Gumbel):
+  if isinstance(selection, Gumbel):
     np.testing.assert_array_equal(decision.action, theirs.action)
 
 

@@ -1,9 +1,8 @@
-"""Trees: what is kept after a move, their export, and trees frozen as JSON."""
+"""Trees: what is kept after a move, and trees frozen as JSON."""
 
 import functools
 import json
 import pathlib
-import xml.etree.ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,11 @@ import numpy as np
 import pytest
 
 import mcts
-from mcts.search import advance, evaluators, extend, search, tree_view
+from mcts.search import advance, evaluators, extend, search
 from mcts.search.policies import Gumbel, Puct
 from mcts.search.tree import Root
 from tests.mcts.search import synthetic
-from tests.mcts.search.synthetic import keys_of, position, search_of, stack
+from tests.mcts.search.synthetic import keys_of, nodes_of, position, search_of, stack
 
 FROZEN = pathlib.Path(__file__).parent / 'search_trees.json'
 
@@ -28,7 +27,7 @@ def child_roots(root, action, actions):
 
 
 def subtree(nodes, top):
-  """The nodes below number `top`, as `to_dict` has them, renumbered from 0."""
+  """The nodes below number `top`, as `nodes_of` has them, renumbered from 0."""
   kept = {top: 0}
   out = [{key: nodes[top][key] for key in ('raw', 'done')}]
   for i, node in enumerate(nodes):
@@ -48,14 +47,14 @@ def test_advance_keeps_the_subtree_and_its_numbers():
   action = jnp.array([0, 1, 2, 3, 1])
   after = jax.jit(advance)(tree, action, child_roots(root, action, 4), jax.random.key(1))
   for b in range(5):
-    before = tree_view.to_dict(tree, b)['nodes']
+    before = nodes_of(tree, b)['nodes']
     expected = subtree(before, int(tree.child[b, 0, action[b]]))
-    assert tree_view.to_dict(after, b)['nodes'] == expected
+    assert nodes_of(after, b)['nodes'] == expected
     assert after.size[b] == len(expected)
     spare = jax.tree.map(lambda x, b=b: np.asarray(x[b, int(after.size[b]) :]), after.visits)
     assert not spare.any()
     np.testing.assert_array_equal(after.nodes[b, 0], root_of(after)[b])
-  edge = tree.total[jnp.arange(5), 0, action] / tree.visits[jnp.arange(5), 0, action]
+  edge = tree.value_sum[jnp.arange(5), 0, action] / tree.visits[jnp.arange(5), 0, action]
   np.testing.assert_allclose(after.value, -edge, atol=1e-5)
 
 
@@ -72,26 +71,30 @@ def test_a_move_that_was_never_searched_starts_anew():
   after = advance(tree, action, fresh, jax.random.key(1))
   assert after.size[0] > 1 and after.size.tolist()[1] == 1
   logits = np.asarray(fresh.logits)[1]
-  np.testing.assert_allclose(after.prior[1, 0], jax.nn.log_softmax(logits), atol=1e-6)
-  assert after.raw[1, 0] == fresh.value[1] and after.nodes[1, 0] == fresh.node[1]
+  np.testing.assert_allclose(after.log_prior[1, 0], jax.nn.log_softmax(logits), atol=1e-6)
+  assert after.raw_value[1, 0] == fresh.value[1] and after.nodes[1, 0] == fresh.node[1]
   assert not after.root_visits[1].any()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('rule', [Puct(), Puct(fraction=0.25), Gumbel(considered=4)], ids=str)
-def test_a_search_goes_on_from_what_was_kept(rule):
+@pytest.mark.parametrize(
+  'selection',
+  [Puct(), Puct(dirichlet_fraction=0.25), Gumbel(max_num_considered_actions=4)],
+  ids=str,
+)
+def test_a_search_goes_on_from_what_was_kept(selection):
   root, expand, _ = synthetic.make(3, 6)
-  options = dict(num_simulations=60, rule=rule)
+  options = dict(num_simulations=60, selection=selection)
   tree = search(root, expand, jax.random.key(0), capacity=130, **options)
   action = tree.root_visits.argmax(1).astype(jnp.int32)
-  kept = advance(tree, action, child_roots(root, action, 6), jax.random.key(1), rule=rule)
+  kept = advance(tree, action, child_roots(root, action, 6), jax.random.key(1), selection=selection)
   after = extend(kept, expand, jax.random.key(2), **options)
   grown = after.root_visits - kept.root_visits
   assert (grown.sum(1) == 60).all() and (grown >= 0).all()
   assert (after.size == kept.size + 60).all()
   for b in range(3):
-    for i, node in enumerate(tree_view.to_dict(kept, b)['nodes'][1:], 1):
-      same = tree_view.to_dict(after, b)['nodes'][i]
+    for i, node in enumerate(nodes_of(kept, b)['nodes'][1:], 1):
+      same = nodes_of(after, b)['nodes'][i]
       assert (same['parent'], same['action'], same['raw']) == (
         node['parent'],
         node['action'],
@@ -116,42 +119,10 @@ def test_many_moves_with_one_tree_on_a_real_game():
     tree = turn(tree, action, root, keys_of(2))
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[:, 0], y), tree.nodes, root.node)
     np.testing.assert_allclose(
-      tree.prior[:, 0], jnp.where(root.logits > -jnp.inf, tree.prior[:, 0], -jnp.inf)
+      tree.log_prior[:, 0], jnp.where(root.logits > -jnp.inf, tree.log_prior[:, 0], -jnp.inf)
     )
     np.testing.assert_array_equal(tree.done[:, 0], root.done)
     tree = grow(tree, key=keys_of(2))
-
-
-# -------- export --------
-
-
-@pytest.mark.long
-def test_export_tells_the_tree():
-  root, expand, _ = synthetic.make(2, 5, illegal=0.3)
-  tree = search(root, expand, jax.random.key(0), num_simulations=40)
-  data = json.loads(tree_view.to_json(tree, 1))
-  assert data['actions'] == 5 and len(data['nodes']) == 41
-  assert data['value'] == pytest.approx(float(tree.value[1]), abs=1e-6)
-  below_root = {n['action']: n for n in data['nodes'][1:] if n['parent'] == 0}
-  assert {a: n['visits'] for a, n in below_root.items()} == {
-    a: int(v) for a, v in enumerate(tree.root_visits[1]) if v
-  }
-  for action, node in below_root.items():
-    assert node['value'] == pytest.approx(float(tree.root_values[1, action]), abs=1e-6)
-    assert node['prior'] == pytest.approx(float(jnp.exp(tree.prior[1, 0, action])), abs=1e-6)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize('most', [1, 10, 100])
-def test_the_picture_shows_the_most_visited(most):
-  root, expand, _ = synthetic.make(1, 5)
-  tree = search(root, expand, jax.random.key(0), num_simulations=30)
-  picture = tree_view.to_svg(tree, most=most, name=lambda action: f'<{action}>')
-  drawn = xml.etree.ElementTree.fromstring(picture)
-  space = '{http://www.w3.org/2000/svg}'
-  assert len(drawn.findall(f'.//{space}circle')) == min(most, 31)
-  labels = [text.text for text in drawn.findall(f'.//{space}text')]
-  assert '30' in labels and (most == 1 or any(label.startswith('<') for label in labels))
 
 
 # -------- frozen trees --------
@@ -159,13 +130,16 @@ def test_the_picture_shows_the_most_visited(most):
 
 def frozen_cases():
   root, expand, _ = synthetic.make(2, 5, illegal=0.3)
-  for name, rule in (('puct', Puct()), ('gumbel', Gumbel(scale=0.0, considered=3))):
-    tree = search(root, expand, jax.random.key(0), num_simulations=24, rule=rule)
+  for name, selection in (
+    ('puct', Puct()),
+    ('gumbel', Gumbel(gumbel_scale=0.0, max_num_considered_actions=3)),
+  ):
+    tree = search(root, expand, jax.random.key(0), num_simulations=24, selection=selection)
     for game in range(2):
-      yield f'{name} {game}', tree_view.to_dict(tree, game)
+      yield f'{name} {game}', nodes_of(tree, game)
   game = mcts.TicTacToe()
   run = search_of(game, evaluators.uniform(game), num_simulations=40)
-  yield 'tictactoe', tree_view.to_dict(run(stack(position(game, 0, 3, 1)), keys_of(1)))
+  yield 'tictactoe', nodes_of(run(stack(position(game, 0, 3, 1)), keys_of(1)))
 
 
 @pytest.mark.long

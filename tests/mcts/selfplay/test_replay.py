@@ -1,4 +1,4 @@
-"""The rings of positions: what may be drawn from them, how often, and what it then says."""
+"""The replay: what may be sampled from its rings, how often, and what a batch then holds."""
 
 import dataclasses
 
@@ -10,28 +10,28 @@ import pytest
 import mcts
 from mcts import symmetry
 from mcts.selfplay import replay as replay_lib
-from mcts.selfplay.replay import Entry
+from mcts.selfplay.replay import Transition
 
-SLOTS, LENGTH = 3, 16
+ENVS, LENGTH = 3, 16
 GAME = dataclasses.replace(mcts.build('tictactoe'), symmetries=symmetry.NONE)
 WRITE = jax.jit(replay_lib.write)
 
 
-def entry(numbers, players, over, outcomes, good=True, known=True):
+def transition(numbers, players, over, outcomes, trainable=True, aux_known=True):
   """Positions that carry a number in the bits of their planes, in their policy and their value."""
   numbers = np.asarray(numbers)
   bits = (numbers[:, None] >> np.arange(18) & 1).astype(bool)
-  return Entry(
+  return Transition(
     planes=jnp.asarray(bits.reshape(-1, 3, 3, 2)),
     legal=jnp.asarray(bits[:, :9]),
     policy=jax.nn.one_hot(numbers % 9, 9),
     value=jnp.asarray(numbers / 1000, jnp.float32),
     player=jnp.asarray(players),
-    good=jnp.broadcast_to(good, len(numbers)),
+    trainable=jnp.broadcast_to(trainable, len(numbers)),
     outcome=jnp.asarray(outcomes, jnp.float32),
-    over=jnp.asarray(over),
-    known=jnp.broadcast_to(known, len(numbers)),
-    extras={'end': jnp.asarray(numbers, jnp.int32)},
+    ended=jnp.asarray(over),
+    aux_known=jnp.broadcast_to(aux_known, len(numbers)),
+    aux={'end': jnp.asarray(numbers, jnp.int32)},
   )
 
 
@@ -47,36 +47,36 @@ def draw(replay, count, window=LENGTH, seed=0):
 @pytest.fixture(scope='module')
 def played():
   """Fifty plies of games of 1 to 9 moves, and what a list of Python's knows of each position."""
-  rng, facts = np.random.default_rng(0), {}
-  extras = {'end': jax.ShapeDtypeStruct((), jnp.int32)}
-  replay = replay_lib.start(GAME, SLOTS, LENGTH, extras)
-  moves, left = np.zeros(SLOTS, int), rng.integers(1, 10, SLOTS)
-  running = [[] for _ in range(SLOTS)]
+  rng, expected = np.random.default_rng(0), {}
+  aux = {'end': jax.ShapeDtypeStruct((), jnp.int32)}
+  replay = replay_lib.init(GAME, ENVS, LENGTH, aux)
+  moves, left = np.zeros(ENVS, int), rng.integers(1, 10, ENVS)
+  running = [[] for _ in range(ENVS)]
   for ply in range(50):
-    numbers, players = ply * SLOTS + np.arange(SLOTS) + 1, moves % 2
-    over, outcomes = left == 1, rng.integers(-1, 2, SLOTS)
-    good = bool(rng.random() < 0.8)
-    replay = WRITE(replay, entry(numbers, players, over, outcomes, good))
-    for slot in range(SLOTS):
-      running[slot].append((int(numbers[slot]), int(players[slot]), ply, good))
-      if over[slot]:
-        for number, player, at, kept in running[slot]:
-          result = int(outcomes[slot]) * (1 if player == 0 else -1)
-          facts[number] = (player, at, kept, result, int(numbers[slot]))
-        running[slot] = []
+    numbers, players = ply * ENVS + np.arange(ENVS) + 1, moves % 2
+    over, outcomes = left == 1, rng.integers(-1, 2, ENVS)
+    trainable = bool(rng.random() < 0.8)
+    replay = WRITE(replay, transition(numbers, players, over, outcomes, trainable))
+    for env in range(ENVS):
+      running[env].append((int(numbers[env]), int(players[env]), ply, trainable))
+      if over[env]:
+        for number, player, at, kept in running[env]:
+          result = int(outcomes[env]) * (1 if player == 0 else -1)
+          expected[number] = (player, at, kept, result, int(numbers[env]))
+        running[env] = []
     moves = np.where(over, 0, moves + 1)
-    left = np.where(over, rng.integers(1, 10, SLOTS), left - 1)
-  return replay, facts, running
+    left = np.where(over, rng.integers(1, 10, ENVS), left - 1)
+  return replay, expected, running
 
 
-def drawable(facts, plies=50, window=LENGTH):
-  return {n for n, (_, at, kept, _, _) in facts.items() if kept and at >= plies - window}
+def drawable(expected, plies=50, window=LENGTH):
+  return {n for n, (_, at, kept, _, _) in expected.items() if kept and at >= plies - window}
 
 
 def test_only_finished_games_are_drawn_and_each_position_as_often(played):
-  replay, facts, running = played
+  replay, expected, running = played
   assert any(running)  # games are going on
-  allowed = drawable(facts)
+  allowed = drawable(expected)
   numbers = number_of(draw(replay, 20_000)['planes'])
   assert set(numbers.tolist()) == allowed
   counts = np.unique(numbers, return_counts=True)[1]
@@ -86,13 +86,13 @@ def test_only_finished_games_are_drawn_and_each_position_as_often(played):
 
 
 def test_what_is_drawn_is_what_was_written(played):
-  replay, facts, _ = played
+  replay, expected, _ = played
   batch = draw(replay, 500)
   for i, number in enumerate(number_of(batch['planes']).tolist()):
-    player, _, _, result, end = facts[number]
+    player, _, _, result, end = expected[number]
     assert batch['player'][i] == player
     assert batch['outcome'][i] == result, 'the view of the player who was to move'
-    assert batch['extras']['end'][i] == end, 'the last position of its own game'
+    assert batch['aux']['end'][i] == end, 'the last position of its own game'
     assert batch['policy'][i].argmax() == number % 9
     np.testing.assert_array_equal(batch['legal'][i], batch['planes'][i].reshape(-1)[:9])
     assert batch['value'][i] == pytest.approx(number / 1000)
@@ -100,22 +100,22 @@ def test_what_is_drawn_is_what_was_written(played):
 
 
 def test_a_window_holds_the_latest_positions(played):
-  replay, facts, _ = played
+  replay, expected, _ = played
   for window in (5, 10):
     numbers = number_of(draw(replay, 2_000, window)['planes'])
-    assert set(numbers.tolist()) == drawable(facts, window=window)
+    assert set(numbers.tolist()) == drawable(expected, window=window)
 
 
-def test_a_game_told_of_its_end_keeps_it_when_the_next_one_ends():
-  """Two games of one slot, won by the first and by the second player.
+def test_a_games_end_is_not_overwritten_when_the_next_game_ends():
+  """Two games of one environment, won by the first and by the second player.
 
   place     0  1  2  3
   player    0  1  0  0   the first game has three moves, the second one
   outcome   .  .  +  -
   """
-  replay = replay_lib.start(GAME, 1, 8, {'end': jax.ShapeDtypeStruct((), jnp.int32)})
+  replay = replay_lib.init(GAME, 1, 8, {'end': jax.ShapeDtypeStruct((), jnp.int32)})
   for i, (player, over, outcome) in enumerate([(0, 0, 0), (1, 0, 0), (0, 1, 1), (0, 1, -1)]):
-    replay = WRITE(replay, entry([i], [player], [bool(over)], [outcome]))
+    replay = WRITE(replay, transition([i], [player], [bool(over)], [outcome]))
   assert replay.end[0, :4].tolist() == [2, 2, 2, 3]
   batch = draw(replay, 100)
   results = dict(zip(number_of(batch['planes']).tolist(), batch['outcome'].tolist(), strict=True))
@@ -123,21 +123,23 @@ def test_a_game_told_of_its_end_keeps_it_when_the_next_one_ends():
 
 
 def test_before_any_game_is_over_a_batch_weighs_nothing():
-  replay = replay_lib.start(GAME, SLOTS, LENGTH, {'end': jax.ShapeDtypeStruct((), jnp.int32)})
+  replay = replay_lib.init(GAME, ENVS, LENGTH, {'end': jax.ShapeDtypeStruct((), jnp.int32)})
   assert not draw(replay, 8)['mask'].any()
-  replay = WRITE(replay, entry([1, 2, 3], [0, 0, 0], [False] * 3, [0] * 3))
+  replay = WRITE(replay, transition([1, 2, 3], [0, 0, 0], [False] * 3, [0] * 3))
   assert not draw(replay, 8)['mask'].any()
 
 
 def test_the_window_grows_as_published():
   """Wu 2019, appendix C: with 16 times as many as at first 1 + 0.4 (16^0.75 - 1) / 0.75 = 4.733."""
 
-  def of(played, first, length=10**8, slots=1):
-    return int(replay_lib.window_plies(length, slots, jnp.int32(played), first))
+  def of(played, first, length=10**8, num_envs=1):
+    return int(replay_lib.window_plies(length, num_envs, jnp.int32(played), first))
 
   assert of(1_000, 250_000) == of(250_000, 250_000) == 250_000
   assert of(4_000_000, 250_000) == pytest.approx(4.7333 * 250_000, rel=1e-4)
-  assert of(500_000, 250_000, slots=8) == of(4_000_000, 250_000) // 8 + 1  # plies of each slot
+  assert (
+    of(500_000, 250_000, num_envs=8) == of(4_000_000, 250_000) // 8 + 1
+  )  # plies of each environment
   assert of(10**6, 100, 500) == 500
   assert of(3, 0, 500) == 500
 
@@ -173,18 +175,18 @@ def test_planes_legal_moves_and_policy_turn_alike(name):
   for move in moves:
     state = game.step(state, jnp.int32(move))
   legal = game.legal(state)
-  replay = replay_lib.start(game, 1, 4)
-  one = Entry(
+  replay = replay_lib.init(game, 1, 4)
+  one = Transition(
     planes=game.observe(state)[None],
     legal=legal[None],
     policy=(legal / legal.sum())[None],
     value=jnp.zeros(1),
     player=jnp.ones(1, jnp.int32),
-    good=jnp.ones(1, bool),
+    trainable=jnp.ones(1, bool),
     outcome=jnp.zeros(1),
-    over=jnp.ones(1, bool),
-    known=jnp.ones(1, bool),
-    extras={},
+    ended=jnp.ones(1, bool),
+    aux_known=jnp.ones(1, bool),
+    aux={},
   )
   replay = replay_lib.write(replay, one)
   batch = replay_lib.sample(game, replay, jax.random.key(0), 100, jnp.int32(4))
@@ -197,7 +199,7 @@ def test_planes_legal_moves_and_policy_turn_alike(name):
   assert len(looks) == game.symmetries.count == (2 if name == 'connect_four' else 8)
 
 
-def test_planes_that_are_no_bits_are_refused():
+def test_planes_that_are_not_bool_are_refused():
   game = dataclasses.replace(GAME, observe=lambda state: jnp.zeros((3, 3, 1)))
   with pytest.raises(ValueError, match='its planes are float32'):
-    replay_lib.start(game, 1, 9)
+    replay_lib.init(game, 1, 9)

@@ -23,7 +23,7 @@ def file(tmp_path):
 
 
 def measure(file, player):
-  return matches.Solved(ConnectFour(), file).measure(player)(())
+  return matches.SolvedPositions(ConnectFour(), file).measure(player)(())
 
 
 @pytest.mark.parametrize(
@@ -50,21 +50,25 @@ def test_the_player_sees_the_positions_of_the_file(tmp_path):
 
 def test_a_run_opens_where_its_set_is_gone(tmp_path):
   """It is missed where it is needed: before training, and by the verb eval."""
-  task = task_of(game='connect_four', window=16 * 42, solved=str(tmp_path / 'gone'))
+  task = task_of(
+    game='connect_four',
+    replay={'window': 16 * 42},
+    evaluation={'solved_positions': str(tmp_path / 'gone')},
+  )
   with pytest.raises(UserError, match='No such file'):
     task.evals(mesh_of(1))
 
 
 def test_what_is_no_set_for_this_game_is_named(file, tmp_path):
   with pytest.raises(UserError, match=r'for connect_four of 6 x 7, not for tictactoe'):
-    matches.Solved(TicTacToe(), file)
+    matches.SolvedPositions(TicTacToe(), file)
   with pytest.raises(UserError, match=r'for connect_four of 6 x 7'):
-    matches.Solved(ConnectFour(rows=4), file)
+    matches.SolvedPositions(ConnectFour(rows=4), file)
   with pytest.raises(UserError, match=r'No such file.*--output=FILE makes one'):
-    matches.Solved(ConnectFour(), str(tmp_path / 'none'))
+    matches.SolvedPositions(ConnectFour(), str(tmp_path / 'none'))
   (tmp_path / 'empty').write_text('')
   with pytest.raises(UserError, match=r'it has no positions'):
-    matches.Solved(ConnectFour(), str(tmp_path / 'empty'))
+    matches.SolvedPositions(ConnectFour(), str(tmp_path / 'empty'))
   (tmp_path / 'wrong').write_text('0000000 1\n')
   with pytest.raises(UserError, match=r'column 0: must be one of 0..6 that is not full'):
-    matches.Solved(ConnectFour(), str(tmp_path / 'wrong'))
+    matches.SolvedPositions(ConnectFour(), str(tmp_path / 'wrong'))

@@ -1,4 +1,4 @@
-"""What a network of self-play learns (Silver et al. 2017, equation 1), and is measured by."""
+"""The loss of self-play (Silver et al. 2017, equation 1) and the metrics of a batch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,53 +8,71 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mcts.game import sign
+from mcts.game import Game, sign
 from train.task import Batch
 
 BINS = 10  # of predicted values, for the calibration error
 
 
-def terms(outputs: Any, batch: Batch, value_mix: float) -> dict[str, Array]:
-  """Cross-entropy to the search's policy and squared error of the value, `[B]`.
+def loss_terms(outputs: Any, batch: Batch, value_target_mix: float) -> dict[str, Array]:
+  """Returns the policy's cross-entropy and the value's squared error, float32 `[B]` each.
 
-  value_mix: the share of the search's value in the value's target; the rest is the outcome.
+  Args:
+    outputs: logits `[B, A]` and values `[B]`, perhaps followed by more.
+    batch: of `mcts.selfplay.replay.sample`.
+    value_target_mix: the share of the search's value in the value target.
   """
   logits, values = outputs[:2]
+  # A large finite number, not -inf: 0 times -inf in the sum below would be NaN.
   log_p = jax.nn.log_softmax(jnp.where(batch['legal'], logits, -1e9))
-  target = (1 - value_mix) * batch['outcome'] + value_mix * batch['value']
+  target = (1 - value_target_mix) * batch['outcome'] + value_target_mix * batch['value']
   return {
     'policy': -jnp.sum(batch['policy'] * log_p, axis=-1),
     'value': jnp.square(values - target),
   }
 
 
-def end_terms(game: Any, heads: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
-  """Squared errors `[B]` of who owns each point and of the score, where the game was played out.
+def aux_terms(game: Game, heads: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
+  """Returns the squared errors `[B]` of the auxiliary heads that there are (Wu 2019, section 4.1).
 
-  Wu 2019, section 4.1. Of the heads that there are.
+  They are 0 where the game was not played to its end.
+
+  Args:
+    game: that has `aux_targets`.
+    heads: 'ownership' `[B, H, W]` in [-1, 1] and 'score' `[B]` in points a point of the board, for
+      the player to move.
+    batch: of `mcts.selfplay.replay.sample`.
   """
-  known = batch['known'].astype(jnp.float32)
+  known = batch['aux_known'].astype(jnp.float32)
   side = sign(batch['player'])
-  turned = jax.vmap(game.symmetries.board)(batch['extras']['ownership'], batch['turn'])
-  owner = turned.astype(jnp.float32) * side[:, None, None]
-  truth = {'ownership': owner, 'score': batch['extras']['score'] * side / turned[0].size}
-  errors = {name: jnp.square(heads[name] - truth[name]) for name in truth if name in heads}
+  owned = jax.vmap(game.symmetries.board)(batch['aux']['ownership'], batch['symmetry'])
+  owner = owned.astype(jnp.float32) * side[:, None, None]
+  target = {'ownership': owner, 'score': batch['aux']['score'] * side / owned[0].size}
+  errors = {name: jnp.square(heads[name] - target[name]) for name in target if name in heads}
   return {name: known * x.reshape(len(x), -1).mean(1) for name, x in errors.items()}
 
 
-def figures(outputs: Any, batch: Batch) -> dict[str, Array]:
-  """`[B]`: whether the likeliest move is the search's, and the error of the search's own value."""
-  liked = jnp.where(batch['legal'], outputs[0], -jnp.inf).argmax(-1)
+def example_metrics(outputs: Any, batch: Batch) -> dict[str, Array]:
+  """Returns `[B]` each: 'agreement', whether the likeliest move is the search's most visited one,
+  and 'search_mse', the squared error of the search's value as a prediction of the outcome.
+  """
+  likeliest = jnp.where(batch['legal'], outputs[0], -jnp.inf).argmax(-1)
   return {
-    'agreement': (liked == batch['policy'].argmax(-1)).astype(jnp.float32),
+    'agreement': (likeliest == batch['policy'].argmax(-1)).astype(jnp.float32),
     'search_mse': jnp.square(batch['value'] - batch['outcome']),
   }
 
 
 def calibration_error(predicted: Array, outcome: Array, mask: Array) -> Array:
-  """Expected calibration error: |mean prediction - mean outcome| in bins of the prediction.
+  """Returns the expected calibration error of values in [-1, 1] (Guo et al. 2017, equation 3).
 
-  Guo et al. 2017, equation 3, for values in [-1, 1]; bins weigh as many positions as they have.
+  |mean prediction - mean outcome| in bins of the prediction, which weigh as many positions as they
+  have.
+
+  Args:
+    predicted: float32 `[B]`.
+    outcome: float32 `[B]`.
+    mask: float32 `[B]`, 0 for positions that do not count.
   """
   place = jnp.clip(((predicted + 1) / 2 * BINS).astype(jnp.int32), 0, BINS - 1)
   hit = (place[:, None] == np.arange(BINS)[None]) * mask[:, None]

@@ -1,9 +1,12 @@
-"""A game to look at: boards in text, which a report plays; of Go also SGF and a picture. And what
-the first move may be."""
+"""Files that show how a network plays: one game, and the search's policy at the first move.
+
+`game.txt` holds the position after each move, which the report plays move by move. A game with more
+to show has a line in PREVIEWS: Go adds SGF and pictures.
+"""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +14,20 @@ import numpy as np
 from jax import Array, lax
 
 from mcts.draw import diagram, shapes
-from mcts.game import Game, beginnings
+from mcts.game import Game, first_player_value, initial_states
+from mcts.games import terminal
 from mcts.go import notation, sgf
 from train.task import Variables
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Recorded:
+class GameRecord:
   """A game of at most T moves.
 
-  moves: int32 `[T]`, -1 after the end; states: pytree `[T, ...]`, after each move; value: float32
-  `[]` of the last state, for the player 0.
+  moves: int32 `[T]`, -1 after the end.
+  states: pytree `[T, ...]`, after each move.
+  value: float32 `[]` of the last state, for player 0.
   """
 
   moves: Array
@@ -30,10 +35,21 @@ class Recorded:
   value: Array
 
 
-def recorder(game: Game, player: Callable, longest: int) -> Callable[[Variables, Array], Recorded]:
-  """(variables, key) to a game of `player(variables)` against itself, compiled."""
+Files = dict[str, bytes]
+"""File name -> contents."""
 
-  def record(variables: Variables, key: Array) -> Recorded:
+
+class Preview(NamedTuple):
+  """How a game is shown: the files of a record, and of a policy `[A]` at the first move."""
+
+  game: Callable[[Any, GameRecord], Files]
+  first_move: Callable[[Any, np.ndarray], Files]
+
+
+def recorder(game: Game, player: Callable) -> Callable[[Variables, Array], GameRecord]:
+  """Returns (variables, key) -> a game of `player(variables)` against itself, compiled."""
+
+  def record(variables: Variables, key: Array) -> GameRecord:
     choose = player(variables)
 
     def move(carry):
@@ -42,60 +58,78 @@ def recorder(game: Game, player: Callable, longest: int) -> Callable[[Variables,
       action = choose(jax.tree.map(lambda x: x[None], state), keys)[0]
       return turn + 1, game.step(state, action), moves.at[turn].set(action.astype(jnp.int32))
 
-    start = jnp.int32(0), game.init(), jnp.full((longest,), -1)
+    start = jnp.int32(0), game.init(), jnp.full((game.max_length,), -1)
     _, last, moves = lax.while_loop(lambda carry: ~game.done(carry[1]), move, start)
-    # A finished state stays as it is, whatever the action.
+    # Played again to have all states; after the end any action leaves the state as it is.
     states = lax.scan(lambda s, a: (game.step(s, a),) * 2, game.init(), jnp.maximum(moves, 0))[1]
-    return Recorded(moves, states, game.value(last) * (1 - 2 * game.to_play(last)))
+    return GameRecord(moves, states, first_player_value(game, last))
 
   return jax.jit(record)
 
 
 def first_move(game: Game, decider: Callable) -> Callable[[Variables, Array], Array]:
-  """(variables, key) to the policy `[A]` of `decider(variables)` as a game begins, compiled."""
+  """Returns (variables, key) -> the policy `[A]` of `decider(variables)` at the first move."""
   return jax.jit(
-    lambda variables, key: decider(variables)(beginnings(game, 1), key[None]).policy[0]
+    lambda variables, key: decider(variables)(initial_states(game, 1), key[None]).policy[0]
   )
 
 
-def map_of(game: Any, policy: np.ndarray) -> dict[str, bytes]:
-  """A picture of a first move's chances on a board of Go; else a line of percentages."""
-  if not hasattr(game, 'score'):
-    return {'first.txt': ' '.join(f'{100 * p:.0f}' for p in policy).encode() + b'\n'}
+# -------- any game --------
+
+
+def game_files(game: Game, record: GameRecord) -> Files:
+  """Returns 'game.txt', the rendered positions and the result."""
+  states = jax.device_get(record.states)
+  positions = [
+    game.render(jax.tree.map(lambda x, i=i: x[i], states)) for i in range(num_moves(record))
+  ]
+  return {'game.txt': text(positions, terminal.result(float(record.value)))}
+
+
+def first_move_files(game: Game, policy: np.ndarray) -> Files:
+  """Returns 'first.txt', the chances of the actions in percent."""
+  return {'first.txt': ' '.join(f'{100 * p:.0f}' for p in policy).encode() + b'\n'}
+
+
+def num_moves(record: GameRecord) -> int:
+  """Returns the length of the game."""
+  return int((np.asarray(record.moves) >= 0).sum())
+
+
+def text(positions: list[str], result: str) -> bytes:
+  """Returns positions and the result with empty lines between them."""
+  return ('\n\n'.join([*positions, result]) + '\n').encode()
+
+
+# -------- Go --------
+
+
+def go_game_files(game: Any, record: GameRecord) -> Files:
+  """Returns the game as SGF and text, and a picture of the last position."""
+  count = num_moves(record)
+  moves = np.asarray(record.moves)[:count].tolist()
+  last = jax.tree.map(lambda x: x[-1], record.states)
+  result = notation.result(float(game.score(last)))
+  boards = np.asarray(jax.vmap(game.board)(record.states))
+  played = [(i % 2, action) for i, action in enumerate(moves)]
+  file = sgf.Record(game.size, float(last.komi), moves=played, result=result)
+  picture = diagram.diagram(boards[-1], last=moves[-1], title=f'{result} after {count} moves')
+  # Without coordinates, which the report's viewer draws itself.
+  plain = ['\n'.join(''.join('.XO'[x] for x in row) for row in board) for board in boards[:count]]
+  return {
+    'game.sgf': sgf.write(file).encode(),
+    'game.png': shapes.png(picture),
+    'game.txt': text(plain, result),
+  }
+
+
+def go_first_move_files(game: Any, policy: np.ndarray) -> Files:
+  """Returns a picture of the chances on an empty board."""
   empty = np.zeros((game.size, game.size), int)
   return {'first.png': shapes.png(diagram.diagram(empty, visits=policy, title='the first move'))}
 
 
-def files(game: Any, recorded: Recorded) -> dict[str, bytes]:
-  """File name -> contents."""
-  if hasattr(game, 'score'):
-    return _go(game, recorded)
-  return {'game.txt': _lines(recorded).encode()}
+DEFAULT = Preview(game_files, first_move_files)
 
-
-def _go(game: Any, recorded: Recorded) -> dict[str, bytes]:
-  moves = np.asarray(recorded.moves)
-  moves = moves[moves >= 0].tolist()
-  last = jax.tree.map(lambda x: x[-1], recorded.states)
-  result = notation.result(float(game.score(last)))
-  played = [(i % 2, action) for i, action in enumerate(moves)]
-  record = sgf.Record(game.size, float(last.komi), moves=played, result=result)
-  title = f'{result} after {len(moves)} moves'
-  picture = diagram.diagram(np.asarray(game.board(last)), last=moves[-1], title=title)
-  return {
-    'game.sgf': sgf.write(record).encode(),
-    'game.png': shapes.png(picture),
-    'game.txt': text(recorded, jax.vmap(game.board)(recorded.states), result).encode(),
-  }
-
-
-def _lines(recorded: Recorded) -> str:
-  word = {1: 'X wins', -1: 'O wins', 0: 'a draw'}[int(recorded.value)]
-  return text(recorded, recorded.states.board, word)
-
-
-def text(recorded: Recorded, boards: Any, word: str) -> str:
-  """Boards `[T, H, W]` after each move, X moving first, and a word about the end."""
-  played = np.asarray(boards)[np.asarray(recorded.moves) >= 0]
-  pictures = ['\n'.join(''.join('.XO'[x] for x in row) for row in board) for board in played]
-  return '\n\n'.join([*pictures, word]) + '\n'
+# By the game's name in `mcts.GAMES`.
+PREVIEWS: Mapping[str, Preview] = {'go': Preview(go_game_files, go_first_move_files)}

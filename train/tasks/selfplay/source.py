@@ -1,7 +1,8 @@
 """The source of batches that plays them itself: games, replay and counters are in its carry.
 
-Each device has slots of its own, plays them with the variables that training has come to, and draws
-its part of the batch from what they have played. Devices talk only where the step is over.
+Each device plays environments of its own with the variables that training has come to, keeps their
+positions, and samples its part of the batch from these (`_on_device`). Devices communicate only in
+the metrics and the calibration of resignation, after all have played.
 """
 
 import dataclasses
@@ -15,13 +16,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mcts.game import Game, beginnings
+from mcts.game import Game
 from mcts.selfplay import actor, resignation
 from mcts.selfplay import replay as replay_lib
-from mcts.selfplay.actor import Actors, SelfPlay
-from mcts.selfplay.metrics import Stats
+from mcts.selfplay.actor import Actors
+from mcts.selfplay.metrics import Metrics
 from mcts.selfplay.replay import Replay
 from mcts.selfplay.resignation import Calibration
+from mcts.selfplay.settings import SelfPlay
 from train import mesh as mesh_lib
 from train.task import Batch, Variables
 from train.tasks.matches import Match
@@ -30,84 +32,98 @@ from train.tasks.matches import Match
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Carry:
-  """All that play goes on from.
+  """Self-play state carried between training steps.
 
-  actors, replay: pytrees `[S, ...]`, sharded as a batch.
-  calibration: of resignation; key: for what all devices draw alike.
-  past, past_step: the variables as they were when that step (int32) began: an opponent.
+  actors, replay: pytrees `[E, ...]`, sharded as a batch.
+  calibration: of resignation.
+  key: for what all devices draw alike.
+  snapshot, snapshot_step: the variables as they were before that step (int32): an opponent.
   best: with a gate the variables that play, else ().
-  pool: with rivals the variables of K earlier steps, `[K, ...]`, else ().
+  pool: with an opponent pool the variables of K earlier steps, `[K, ...]`, else ().
   """
 
   actors: Actors
   replay: Replay
   calibration: Calibration
   key: Array
-  past: Any
-  past_step: Array
+  snapshot: Any
+  snapshot_step: Array
   best: Any
   pool: Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Amounts:
-  """How much is played, kept and drawn, over all devices.
+class Sizes:
+  """How much is played, kept and sampled, over all devices.
 
-  slots: games at a time. moves: that each makes for a batch. length: positions kept of each slot.
-  warmup: moves that each slot makes before the first batch; if no game is over by then, more.
-  window: as `first` of `replay.window_plies`. batch: positions drawn. past: steps between two looks
-  at the variables for `Carry.past`, and for the pool. pool: K of `Carry.pool`.
+  num_envs: games in parallel, E.
+  moves_per_step: that each makes for a batch.
+  replay_length: positions kept of each environment.
+  warmup_moves: that each environment makes before the first batch; more if no game has ended.
+  initial_window: see `replay.window_plies`.
+  batch_size: positions of a batch.
+  snapshot_every: steps between two copies of the variables, for `Carry.snapshot` and the pool.
+  pool_size: K, 0 without opponents.
   """
 
-  slots: int
-  moves: int
-  length: int
-  warmup: int
-  window: int
-  batch: int
-  past: int
-  pool: int = 0
+  num_envs: int
+  moves_per_step: int
+  replay_length: int
+  warmup_moves: int
+  initial_window: int
+  batch_size: int
+  snapshot_every: int
+  pool_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
   """New variables play once they have beaten those that do (Silver et al. 2017, 'Evaluator').
 
-  match: of the new against the others; every: steps between two; share: of points that is to be
-  exceeded; there 0.55 in 400 games, every 1,000 steps.
+  match: of the new variables against the others.
+  every: steps between two matches.
+  threshold: the share of points that is to be exceeded.
   """
 
   match: Match
   every: int
-  share: float
+  threshold: float
 
   def choose(self, best: Variables, new: Variables, results: Array) -> Variables:
-    """After a match with these `results` of the new ones, `[P, 2]`."""
-    wins = (1 + results.mean()) / 2 > self.share
+    """Returns the variables that play on, given the new ones' `results` `[P, 2]`."""
+    wins = (1 + results.mean()) / 2 > self.threshold
     return jax.tree.map(lambda new, old: jnp.where(wins, new, old), new, best)
 
 
 class PlaySource:
-  """Batches as of `replay.sample`, each also with 'play', figures of the games of this step.
-
-  apply: (variables, planes) to logits and values. abstract: variables' shapes, boxed with the
-  logical names of their axes. seen: told of `Carry.past` and its step at each batch. gate: says
-  which variables play, where that are not always the newest.
-  """
+  """Batches of `replay.sample`, with metrics of the games of the step as 'play'."""
 
   def __init__(
     self,
     game: Game,
     settings: SelfPlay,
-    amounts: Amounts,
+    sizes: Sizes,
     apply: Callable[[Variables, Array], tuple[Array, Array]],
     abstract: Any,
     mesh: Mesh,
-    seen: Callable[[Any, Array], None],
+    on_snapshot: Callable[[Any, Array], None],
     gate: Gate | None = None,
   ):
-    self.game, self.settings, self.amounts, self.apply = game, settings, amounts, apply
-    self.mesh, self.seen, self.gate = mesh, seen, gate
+    """Compiles nothing yet.
+
+    Args:
+      game: that is played.
+      settings: of self-play.
+      sizes: of what is played, kept and sampled.
+      apply: (variables, planes) -> logits and values.
+      abstract: the variables' shapes, boxed with the logical names of their axes.
+      mesh: over whose batch axes the environments are spread.
+      on_snapshot: called with the snapshot and its step for each batch, so that evaluations know it
+        after a resume, too.
+      gate: which variables play, where that are not always the newest.
+    """
+    self.game, self.settings, self.sizes, self.apply = game, settings, sizes, apply
+    self.mesh, self.on_snapshot, self.gate = mesh, on_snapshot, gate
     self.shapes = mesh_lib.unbox(abstract)
     self.shardings = mesh_lib.shardings(abstract, mesh)
     self.shards = mesh_lib.batch_shards(mesh)
@@ -115,59 +131,62 @@ class PlaySource:
     places = rows, rows, whole, rows  # of actors, replay, calibration, batch
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=places)
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=self.shardings)
-    self._pooled = jax.tree.map(_behind_one_axis, self.shardings) if amounts.pool else ()
-    self._put = jax.jit(_put, donate_argnums=0, out_shardings=self._pooled)
+    self._pool_shardings = jax.tree.map(_stacked, self.shardings) if sizes.pool_size else ()
+    self._put = jax.jit(_put, donate_argnums=0, out_shardings=self._pool_shardings)
     if gate is not None:
       self._choose = jax.jit(gate.choose, out_shardings=self.shardings)
 
   def init(self, key: Array) -> Carry:
+    """Returns games before their first moves and an empty replay, made in place on the devices."""
     rows: Any = mesh_lib.batch_sharding(self.mesh)
     whole: Any = mesh_lib.replicated(self.mesh)
     best = () if self.gate is None else self.shardings
-    place = Carry(rows, rows, whole, whole, self.shardings, whole, best, self._pooled)
-    return jax.jit(self._fresh, out_shardings=place)(key)
+    places = Carry(rows, rows, whole, whole, self.shardings, whole, best, self._pool_shardings)
+    return jax.jit(self._init, out_shardings=places)(key)
 
-  def _fresh(self, key: Array) -> Carry:
-    amounts = self.amounts
-    slots = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(amounts.slots))
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes)
-    several = jax.tree.map(lambda x: jnp.zeros((amounts.pool, *x.shape), x.dtype), nothing)
+  def _init(self, key: Array) -> Carry:
+    sizes = self.sizes
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(sizes.num_envs))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes)
+    pool = jax.tree.map(lambda x: jnp.zeros((sizes.pool_size, *x.shape), x.dtype), zeros)
     return Carry(
-      actors=actor.start(self.game, self.settings, slots),
-      replay=replay_lib.start(self.game, amounts.slots, amounts.length, self._extras()),
-      calibration=resignation.start(),
-      key=jax.random.fold_in(key, amounts.slots),
-      past=nothing,
-      past_step=jnp.int32(-1),
-      best=() if self.gate is None else nothing,
-      pool=several if amounts.pool else (),
+      actors=actor.init(self.game, self.settings, keys),
+      replay=replay_lib.init(self.game, sizes.num_envs, sizes.replay_length, self._aux_shapes()),
+      calibration=resignation.init(),
+      key=jax.random.fold_in(key, sizes.num_envs),
+      snapshot=zeros,
+      snapshot_step=jnp.int32(-1),
+      best=() if self.gate is None else zeros,
+      pool=pool if sizes.pool_size else (),
     )
 
-  def _extras(self) -> Any:
-    """Shapes of what is known of one game's end."""
-    if not self.settings.ends:
+  def _aux_shapes(self) -> Any:
+    """Returns shapes and dtypes of one game's auxiliary targets, {} without."""
+    if not self.settings.aux_targets or self.game.aux_targets is None:
       return {}
-    ends = jax.eval_shape(lambda: actor.end_of(self.game, beginnings(self.game, 1)))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), ends)
+    return dict(jax.eval_shape(self.game.aux_targets, self.game.init()))
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
-    past, past_step, pool = carry.past, carry.past_step, carry.pool
-    kept, since = divmod(step, self.amounts.past)
+    """Plays, and returns the carry and the batch of `step`; does not wait for the devices."""
+    snapshot, snapshot_step, pool = carry.snapshot, carry.snapshot_step, carry.pool
+    snapshots, since = divmod(step, self.sizes.snapshot_every)
     if since == 0:
       new = nn.unbox(dict(variables))
-      past = self._copy(new)
-      past_step = jax.device_put(jnp.int32(step), mesh_lib.replicated(self.mesh))
-      if self.amounts.pool:
-        pool = self._put(pool, new, kept % self.amounts.pool)
-    self.seen(past, past_step)
+      snapshot = self._copy(new)
+      snapshot_step = jax.device_put(jnp.int32(step), mesh_lib.replicated(self.mesh))
+      if self.sizes.pool_size:
+        pool = self._put(pool, new, snapshots % self.sizes.pool_size)
+    self.on_snapshot(snapshot, snapshot_step)
     best = self._best(carry.best, step, variables)
-    player = variables if self.gate is None else best
+    playing = variables if self.gate is None else best
     actors, replay, calibration, batch = self._step(
-      carry.actors, carry.replay, carry.calibration, carry.key, player, pool, kept
+      carry.actors, carry.replay, carry.calibration, carry.key, playing, pool, snapshots
     )
-    return Carry(actors, replay, calibration, carry.key, past, past_step, best, pool), batch
+    new_carry = Carry(actors, replay, calibration, carry.key, snapshot, snapshot_step, best, pool)
+    return new_carry, batch
 
   def _best(self, best: Any, step: int, variables: Variables) -> Any:
+    """Returns the variables that play from `step` on, where there is a gate."""
     if self.gate is None or step % self.gate.every:
       return best
     new = nn.unbox(dict(variables))
@@ -177,8 +196,8 @@ class PlaySource:
 
   # -------- compiled --------
 
-  def _next(self, actors, replay, calibration, key, variables, pool, kept):
-    rival = self._rival(pool, key, kept)
+  def _next(self, actors, replay, calibration, key, variables, pool, snapshots):
+    opponent = self._opponent(pool, key, snapshots)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     play = jax.shard_map(
       self._on_device,
@@ -187,32 +206,34 @@ class PlaySource:
       out_specs=rows,
       check_vma=False,
     )
-    actors, replay, batch, stats, tallies = play(
-      actors, replay, calibration.threshold, key, variables, rival
+    actors, replay, batch, metrics, tallies = play(
+      actors, replay, calibration.threshold, key, variables, opponent
     )
-    wrong, given_up = (x.sum(0) for x in tallies)
-    new = resignation.update(self.settings.resign, calibration, wrong, given_up)
-    # Every position carries its share, so that a batch may be cut in any way.
-    share = jnp.full((self.amounts.batch,), 1 / self.amounts.batch)
-    stats = {name: [x.sum() * share for x in pair] for name, pair in stats.items()}
-    if self.settings.resign.played_out:
-      stats['threshold'] = [calibration.threshold * share, share]
-    return actors, replay, new, {**batch, 'play': stats}
+    not_lost, games = (x.sum(0) for x in tallies)
+    new = resignation.update(self.settings.resignation, calibration, not_lost, games)
+    # Metrics of a step have no axis of examples: each position carries an equal share of them, so
+    # that they come out the same however the batch is cut into microbatches.
+    share = jnp.full((self.sizes.batch_size,), 1 / self.sizes.batch_size)
+    metrics = {name: [x.sum() * share for x in pair] for name, pair in metrics.items()}
+    if self.settings.resignation.disabled_fraction:
+      metrics['threshold'] = [calibration.threshold * share, share]
+    return actors, replay, new, {**batch, 'play': metrics}
 
-  def _rival(self, pool: Any, key: Array, kept: Array) -> Any:
-    """One of the pool, another each time that the pool has grown; () if there is none."""
-    if not self.amounts.pool:
+  def _opponent(self, pool: Any, key: Array, snapshots: Array) -> Any:
+    """Returns a network of the pool, drawn anew with each snapshot; () without a pool."""
+    if not self.sizes.pool_size:
       return ()
-    chance = jax.random.fold_in(jax.random.fold_in(key, 0), kept)
-    index = jax.random.randint(chance, (), 0, jnp.minimum(kept + 1, self.amounts.pool))
+    draw_key = jax.random.fold_in(jax.random.fold_in(key, 0), snapshots)
+    held = jnp.minimum(snapshots + 1, self.sizes.pool_size)
+    index = jax.random.randint(draw_key, (), 0, held)
     return jax.tree.map(lambda x: x[index], pool)
 
-  def _on_device(self, actors, replay, threshold, key, variables, rival):
-    """Without a word to other devices: figures come with an axis of devices."""
-    amounts = self.amounts
-    goal = jnp.maximum(actors.plies[0] + amounts.moves, amounts.warmup)
-
-    networks = [functools.partial(self.apply, x) for x in (variables, rival) if x]
+  def _on_device(self, actors, replay, threshold, key, variables, opponent):
+    """Plays and samples on one device; metrics and tallies get an axis of devices `[1, ...]`."""
+    sizes = self.sizes
+    # The first step plays the warm-up, too.
+    goal = jnp.maximum(actors.plies[0] + sizes.moves_per_step, sizes.warmup_moves)
+    networks = [functools.partial(self.apply, x) for x in (variables, opponent) if x]
 
     def play(actors):
       apply, *others = networks
@@ -220,44 +241,45 @@ class PlaySource:
 
     def going(carry):
       actors, replay, _ = carry
-      # Once the first game is over there is something to learn from for good.
+      # Once a first position is valid, one always is: a ring is longer than a game.
       return (actors.plies[0] < goal) | ~replay_lib.valid(replay, self._window(replay)).any()
 
     def move(carry):
-      actors, replay, figures = carry
-      actors, entry, new = play(actors)
-      return actors, replay_lib.write(replay, entry), jax.tree.map(jnp.add, figures, new)
+      actors, replay, sums = carry
+      actors, transition, new = play(actors)
+      return actors, replay_lib.write(replay, transition), jax.tree.map(jnp.add, sums, new)
 
-    figures = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype),
-      jax.eval_shape(lambda: play(actors)[2]),
+    sums = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: play(actors)[2])
     )
-    actors, replay, (stats, tallies) = lax.while_loop(going, move, (actors, replay, figures))
-    draw_key = jax.random.fold_in(jax.random.fold_in(actors.key[0], 0), actors.plies[0])
-    window, count = self._window(replay), amounts.batch // self.shards
-    batch = replay_lib.sample(self.game, replay, draw_key, count, window)
-    stats = self._count(stats, replay, window)
-    by_device = jax.tree.map(lambda x: x[None], (stats, tallies))
+    actors, replay, (metrics, tallies) = lax.while_loop(going, move, (actors, replay, sums))
+    sample_key = jax.random.fold_in(jax.random.fold_in(actors.key[0], 0), actors.plies[0])
+    window, count = self._window(replay), sizes.batch_size // self.shards
+    batch = replay_lib.sample(self.game, replay, sample_key, count, window)
+    metrics = self._add_counters(metrics, replay, window)
+    by_device = jax.tree.map(lambda x: x[None], (metrics, tallies))
     return actors, replay, batch, *by_device
 
   def _window(self, replay: Replay) -> Array:
-    amounts = self.amounts
-    return replay_lib.window_plies(amounts.length, amounts.slots, replay.count[0], amounts.window)
+    sizes = self.sizes
+    plies, initial = replay.count[0], sizes.initial_window
+    return replay_lib.window_plies(sizes.replay_length, sizes.num_envs, plies, initial)
 
-  def _count(self, stats: Stats, replay: Replay, window: Array) -> Stats:
-    """With how much there is: one weight over all devices, so that sums are what is reported."""
+  def _add_counters(self, metrics: Metrics, replay: Replay, window: Array) -> Metrics:
+    """Adds counters, each with weight 1/num_shards: the weighted mean over devices is their sum."""
     weight = jnp.float32(1 / self.shards)
     valid = replay_lib.valid(replay, window).sum().astype(jnp.float32)
     return {
-      **stats,
-      'games_a_step': (stats['length'][1], weight),
-      'moves_a_step': (stats['entropy'][1], weight),
-      'simulations_a_step': (stats['simulations'][0], weight),
+      **metrics,
+      'games_a_step': (metrics['length'][1], weight),
+      'moves_a_step': (metrics['entropy'][1], weight),
+      'simulations_a_step': (metrics['simulations'][0], weight),
       'replay': (valid, weight),
     }
 
 
-def _behind_one_axis(sharding: NamedSharding) -> NamedSharding:
+def _stacked(sharding: NamedSharding) -> NamedSharding:
+  """Returns the sharding of an array with one more axis in front, which is not sharded."""
   return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
 
 

@@ -13,16 +13,19 @@ from jax.sharding import Mesh
 import mcts
 import models
 import models.summary
-from data import spec
 from data.selfplay import SelfPlayData
 from mcts.engines import Player, players
 from mcts.game import Game
 from mcts.search import evaluators
 from mcts.search.evaluators import Evaluate
-from mcts.search.policies import Decision, Gumbel, Puct, Rule
-from mcts.selfplay.actor import SelfPlay, quiet
-from mcts.selfplay.resignation import Resignation
-from train import config as config_lib
+from mcts.search.policies import Gumbel, Puct
+from mcts.search.selection import PolicyOutput, SelectionPolicy
+from mcts.selfplay.settings import (
+  ExplorationSettings,
+  ResignationSettings,
+  SearchSettings,
+  SelfPlay,
+)
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
 from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
@@ -30,35 +33,24 @@ from train.tasks import matches
 from train.tasks.selfplay import loss as loss_lib
 from train.tasks.selfplay import preview, timing
 from train.tasks.selfplay import source as source_lib
+from train.tasks.selfplay.settings import (
+  EvaluationSettings,
+  GateSettings,
+  LossSettings,
+  OpponentPoolSettings,
+  ReplaySettings,
+  at_least,
+  require,
+)
 
-RULES: Mapping[str, Callable[..., Rule]] = {'puct': Puct, 'gumbel': Gumbel}
+SELECTIONS: Mapping[str, Callable[..., SelectionPolicy]] = {'puct': Puct, 'gumbel': Gumbel}
 
 
 class SelfPlayTask:
-  """The task `selfplay`. Specs such as 'go(size=9)' choose from a table and change its defaults.
+  """The task `selfplay`.
 
-  game: of `mcts.GAMES`. slots: games at a time, over all devices; moves: that each makes for a
-    training step. simulations, rule ('puct' or 'gumbel', of `mcts.search.policies`),
-    temperature_moves, temperature, random_moves, wander, full, fast, reuse, symmetries: see
-    `mcts.selfplay.actor.SelfPlay`.
-  played_out: the share of games that nobody gives up, 0 for no resignation at all; wrong: the
-    largest share of games given up that were not lost.
-  window: positions that are kept, over all slots; window_start: as many are drawn from at first
-    (Wu 2019, appendix C), 0 for all that there are. minimum: positions played before training.
-  value_mix: the share of the search's value in the target of the value, the rest is the outcome.
-  value_weight, ownership_weight, score_weight: of their losses; the last two are for Go and for a
-    network with those heads.
-  gate: the share of points in a match of `gate_games` above which the newest network replaces the
-    one that plays, every `gate_every` steps (`source.Gate`); 0: the newest always plays.
-  rivals: see `mcts.selfplay.actor.SelfPlay`; pool: how many past selves these are drawn from, one
-    more each `past_every` steps.
-  anchors: of `matches.ANCHORS`, players to be rated against. match_games: in each match;
-    match_simulations: of the network in them, 0 for as many as in training; opening: random moves
-    that both games of a pair begin with; past_every: steps after which the network as it is becomes
-    the opponent of later evaluations. lines: count all lines of play (for tic-tac-toe). solved: a
-    file of solved positions (`mcts.games.connect_four_solver`) for the network without search.
-  shown: whether each evaluation shows a game, and what the search thinks of the first move. parts:
-    whether it says where the time goes, by programs of its own (`timing.Parts`).
+  Text such as 'go(size=9)' or 'puct(dirichlet_fraction=0.25)' names an entry of a table and changes
+  its defaults.
   """
 
   def __init__(
@@ -67,104 +59,84 @@ class SelfPlayTask:
     data: SelfPlayData,
     *,
     game: str = 'tictactoe',
-    slots: int = 64,
-    moves: int = 1,
-    simulations: int = 32,
-    rule: str = 'gumbel',
-    temperature_moves: int = 0,
-    temperature: float = 1.0,
-    random_moves: int = 0,
-    wander: float = 0.0,
-    full: float = 1.0,
-    fast: int = 0,
-    reuse: bool = False,
-    symmetries: bool = False,
-    played_out: float = 0.0,
-    wrong: float = 0.05,
-    window: int = 50_000,
-    window_start: int = 0,
-    minimum: int = 1_000,
-    value_mix: float = 0.0,
-    value_weight: float = 1.0,
-    ownership_weight: float = 0.0,
-    score_weight: float = 0.0,
-    gate: float = 0.0,
-    gate_games: int = 400,
-    gate_every: int = 1_000,
-    rivals: int = 0,
-    pool: int = 8,
-    anchors: tuple[str, ...] = ('random',),
-    match_games: int = 100,
-    match_simulations: int = 0,
-    opening: int = 2,
-    past_every: int = 1_000,
-    lines: bool = False,
-    solved: str = '',
-    shown: bool = True,
-    parts: bool = False,
+    num_envs: int = 64,
+    moves_per_step: int = 1,
+    snapshot_every: int = 1_000,
+    selection: str = 'gumbel',
+    search: SearchSettings = SearchSettings(),  # noqa: B008 these are frozen
+    exploration: ExplorationSettings = ExplorationSettings(),  # noqa: B008
+    resignation: ResignationSettings = ResignationSettings(),  # noqa: B008
+    replay: ReplaySettings = ReplaySettings(),  # noqa: B008
+    loss: LossSettings = LossSettings(),  # noqa: B008
+    gate: GateSettings = GateSettings(),  # noqa: B008
+    opponent_pool: OpponentPoolSettings = OpponentPoolSettings(),  # noqa: B008
+    evaluation: EvaluationSettings = EvaluationSettings(),  # noqa: B008
   ):
-    for name, value, least in (
-      *(('slots', slots, 1), ('moves', moves, 1), ('match_games', match_games, 2)),
-      *(('minimum', minimum, 0), ('opening', opening, 0), ('past_every', past_every, 1)),
-      *(('match_simulations', match_simulations, 0), ('window_start', window_start, 0)),
-      *(('gate_games', gate_games, 2), ('gate_every', gate_every, 1), ('pool', pool, 1)),
-    ):
-      _require(name, value, value >= least, f'must be at least {least}')
-    _require('value_mix', value_mix, 0 <= value_mix <= 1, 'must be in [0, 1]')
-    rule_of_wandering = 'needs task.value_mix=1.0: who wins says nothing after random moves'
-    _require('wander', wander, not wander or value_mix == 1, rule_of_wandering)
-    _require('gate', gate, 0 <= gate < 1, 'must be in [0, 1), a share of points')
-    self.data = data
-    self.game = build(game, mcts.GAMES, 'game')
-    self.rule: Rule = build(rule, RULES, 'rule')
-    self.value_mix, self.weights = value_mix, {'value': value_weight}
-    self.weights |= {'ownership': ownership_weight, 'score': score_weight}
-    ends = ownership_weight > 0 or score_weight > 0
-    _require('game', game, not ends or hasattr(self.game, 'score'), 'only Go has points to learn')
+    """Builds game and network, and checks that all fits together.
+
+    Args:
+      model: the config's section, of a network with a policy and a value.
+      data: says how many positions a batch has.
+      game: of `mcts.GAMES`.
+      num_envs: games in parallel, over all devices.
+      moves_per_step: that each game makes for a training step.
+      snapshot_every: steps after which the network as it is becomes the opponent of later
+        evaluations ('past') and enters the opponent pool.
+      selection: the selection policy of the search, of SELECTIONS.
+      search: simulations, playout cap randomisation, tree reuse, symmetries.
+      exploration: temperature and random moves.
+      resignation: when games are given up.
+      replay: how many positions are kept and sampled from.
+      loss: targets and weights.
+      gate: AlphaGo Zero's evaluator.
+      opponent_pool: games against past selves.
+      evaluation: what is measured.
+
+    Raises:
+      UserError: two of these do not fit together, or a name is in no table.
+    """
+    at_least('num_envs', num_envs, 1)
+    at_least('moves_per_step', moves_per_step, 1)
+    at_least('snapshot_every', snapshot_every, 1)
+    prob, mix = exploration.random_move_prob, loss.value_target_mix
+    rule = 'needs task.loss.value_target_mix=1.0: outcomes after random moves say little'
+    require('exploration.random_move_prob', prob, not prob or mix == 1, rule)
+    self.data, self.loss_settings, self.gate, self.evaluation = data, loss, gate, evaluation
+    self.game: Game = matches.build_spec(game, mcts.GAMES, 'task.game')
+    has_points = self.game.aux_targets is not None
+    rule = f'no auxiliary targets to learn; task.loss has weights {loss.weights}'
+    require('game', game, has_points or not loss.has_aux, rule)
+    policy = matches.build_spec(selection, SELECTIONS, 'task.selection')
     with user_errors():
-      self.settings = SelfPlay(
-        simulations=simulations,
-        rule=self.rule,
-        temperature_moves=temperature_moves,
-        temperature=temperature,
-        random_moves=random_moves,
-        wander=wander,
-        resign=Resignation(wrong, played_out),
-        full=full,
-        fast=fast,
-        reuse=reuse,
-        symmetries=symmetries,
-        rivals=rivals,
-        ends=ends,
-      )
+      stride = opponent_pool.env_stride
+      self.settings = SelfPlay(policy, search, exploration, resignation, stride, loss.has_aux)
       self.model = models.build(**{**model, 'num_actions': self.game.num_actions})
     self._check_heads()
-    self.amounts = source_lib.Amounts(
-      slots=slots,
-      moves=moves,
-      length=-(-window // slots),
-      warmup=-(-minimum // slots),
-      window=window_start,
-      batch=data.batch_size,
-      past=past_every,
-      pool=pool if rivals else 0,
+    self.sizes = source_lib.Sizes(
+      num_envs=num_envs,
+      moves_per_step=moves_per_step,
+      replay_length=-(-replay.window // num_envs),
+      warmup_moves=-(-replay.min_size // num_envs),
+      initial_window=replay.initial_window,
+      batch_size=data.batch_size,
+      snapshot_every=snapshot_every,
+      pool_size=opponent_pool.size if stride else 0,
     )
-    longest = longest_game(self.game)
-    rule_of_window = f'must be at least {longest * slots}, the longest game in each of the slots'
-    _require('window', window, self.amounts.length >= longest, rule_of_window)
-    self.anchors = {text.partition('(')[0]: matches.anchor(self.game, text) for text in anchors}
-    self.gate, self.gate_games, self.gate_every = gate, gate_games, gate_every
-    self.match_games, self.opening = match_games, opening
-    self.match_simulations = match_simulations or simulations
-    self.with_lines, self.shown, self.with_parts = lines, shown, parts
-    self.solved = solved
-    self._past: tuple[Any, Any] | None = None
-    self._show: tuple[Callable, Callable] | None = None
+    least = self.game.max_length * num_envs
+    rule = f'must be at least {least}, the longest game in each of the {num_envs} environments'
+    fits = self.sizes.replay_length >= self.game.max_length
+    require('replay.window', replay.window, fits, rule)
+    self.baselines = {
+      text.partition('(')[0]: matches.baseline(self.game, text) for text in evaluation.baselines
+    }
+    self.preview = preview.PREVIEWS.get(game.partition('(')[0].strip(), preview.DEFAULT)
+    self.eval_num_simulations = evaluation.num_simulations or search.num_simulations
+    self._snapshot: tuple[Any, Any] | None = None
 
   def _check_heads(self) -> None:
     for name in ('ownership', 'score'):
-      wanted, has = self.weights[name] > 0, getattr(self.model, name, False)
-      _require(f'{name}_weight', self.weights[name], not wanted or has, f'needs model.{name}=true')
+      weight, has = self.loss_settings.weights[name], getattr(self.model, name, False)
+      require(f'loss.{name}_weight', weight, weight == 0 or has, f'needs model.{name}=true')
 
   # -------- what the loop asks for --------
 
@@ -177,6 +149,7 @@ class SelfPlayTask:
     return 'positions', self.data.batch_size
 
   def summary(self) -> str:
+    """Returns the table of the network's parameters."""
     shapes = jax.eval_shape(self.init, jax.random.key(0))
     return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
 
@@ -184,168 +157,166 @@ class SelfPlayTask:
     self.data.close()
 
   def init(self, key: Array) -> Variables:
+    """Returns fresh variables of the network."""
     planes = jax.eval_shape(lambda: self.game.observe(self.game.init()))
     return self.model.init(key, jnp.zeros((1, *planes.shape)), train=False)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
-    """See `zero_loss`; weight decay, the third term there, is the optimiser's."""
+    """Computes the loss of `loss.loss_terms`; weight decay, the paper's third term, is optax's."""
     extra: Any = {}
     if train:
       mutable = [name for name in variables if name != 'params']
       outputs, extra = self.model.apply(variables, batch['planes'], train=True, mutable=mutable)
     else:
       outputs = self.model.apply(variables, batch['planes'], train=False)
-    terms = loss_lib.terms(outputs, batch, self.value_mix)
-    if self.settings.ends:
-      terms |= loss_lib.end_terms(self.game, outputs[2], batch)
-    total = sum(self.weights.get(name, 1.0) * term for name, term in terms.items())
-    figures = {'loss': total, **terms, **loss_lib.figures(outputs, batch)}
+    terms = loss_lib.loss_terms(outputs, batch, self.loss_settings.value_target_mix)
+    if self.settings.aux_targets:
+      terms |= loss_lib.aux_terms(self.game, outputs[2], batch)
+    weights = self.loss_settings.weights
+    total = sum(weights.get(name, 1.0) * term for name, term in terms.items())
+    examples = {'loss': total, **terms, **loss_lib.example_metrics(outputs, batch)}
     mask = batch['mask']
     weight = jnp.maximum(mask.sum(), 1)
-    metrics = {name: (jnp.sum(x * mask), weight) for name, x in figures.items()}
+    metrics = {name: (jnp.sum(x * mask), weight) for name, x in examples.items()}
     error = loss_lib.calibration_error(batch['value'], batch['outcome'], mask)
     metrics['calibration'] = (error, jnp.ones(()))
-    played = {name: (a.sum(), b.sum()) for name, (a, b) in batch['play'].items()}
-    played = {f'play_{name}': pair for name, pair in played.items()}
+    played = {f'play_{name}': (a.sum(), b.sum()) for name, (a, b) in batch['play'].items()}
     return metrics['loss'][0] / weight, (extra, {**metrics, **played})
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    """Returns the source that plays; raises UserError where devices cannot share environments."""
     if split != 'train':
       raise ValueError(f'split {split!r}: only train is a stream; evals plays matches')
-    shards = mesh_lib.batch_shards(mesh)
+    shards, num_envs = mesh_lib.batch_shards(mesh), self.sizes.num_envs
     rule = f'must be a multiple of {shards}, the devices on the batch axes'
-    _require('slots', self.amounts.slots, self.amounts.slots % shards == 0, rule)
-    rivals, each = self.settings.rivals, self.amounts.slots // shards
-    rule = f'must divide {each}, the slots of each device'
-    _require('rivals', rivals, not rivals or each % rivals == 0, rule)
+    require('num_envs', num_envs, num_envs % shards == 0, rule)
+    stride, each = self.settings.opponent_stride, num_envs // shards
+    rule = f'must divide {each}, the environments of each device'
+    require('opponent_pool.env_stride', stride, not stride or each % stride == 0, rule)
     abstract = dict(jax.eval_shape(self.init, jax.random.key(0)))
 
-    def seen(past: Any, step: Any) -> None:
-      self._past = past, step
+    def on_snapshot(snapshot: Any, step: Any) -> None:
+      self._snapshot = snapshot, step
 
     gate = None
-    if self.gate:
-      match = self._match(mesh)(self.player, self.player, games=self.gate_games)
-      gate = source_lib.Gate(match, self.gate_every, self.gate)
+    if self.gate.threshold:
+      match = self._match(mesh, self.player, self.player, self.gate.num_games)
+      gate = source_lib.Gate(match, self.gate.every, self.gate.threshold)
     return source_lib.PlaySource(
-      self.game, self.settings, self.amounts, self.apply, abstract, mesh, seen, gate
+      self.game, self.settings, self.sizes, self.apply, abstract, mesh, on_snapshot, gate
     )
 
-  # -------- the network as others know it --------
+  # -------- the network as a player --------
 
   def apply(self, variables: Variables, planes: Array) -> tuple[Array, Array]:
-    """Logits `[B, A]` and values `[B]` by running statistics."""
+    """Returns logits `[B, A]` and values `[B]`, with running batch statistics."""
     outputs: Any = self.model.apply(variables, planes, train=False)
     return outputs[:2]
 
   def evaluator(self, variables: Variables, game: Game | None = None) -> Evaluate:
-    """game: one with other rules than in training, on the same board."""
+    """Returns the network as an evaluator; game: one with other rules on the same board."""
     return evaluators.network(game or self.game, functools.partial(self.apply, variables))
 
-  def player(self, variables: Variables) -> Player:
-    """As in matches: it searches, and draws nothing."""
-    decide = self.decider(variables)
+  def player(self, variables: Variables, num_simulations: int = 0) -> Player:
+    """Returns the player of matches: its search has no noise and its best move is played.
+
+    Args:
+      variables: of the network.
+      num_simulations: of its search; 0 for `evaluation.num_simulations`.
+    """
+    decide = self.decider(variables, num_simulations)
     return lambda states, keys: decide(states, keys).action
 
-  def decider(self, variables: Variables) -> Callable[[Any, Array], Decision]:
-    rule, simulations = quiet(self.rule), self.match_simulations
-    return players.search_decider(self.game, self.evaluator(variables), rule, simulations)
+  def decider(
+    self, variables: Variables, num_simulations: int = 0
+  ) -> Callable[[Any, Array], PolicyOutput]:
+    """Returns (states, keys) -> what that player's search says."""
+    simulations = num_simulations or self.eval_num_simulations
+    selection, evaluate = self.settings.selection.without_noise(), self.evaluator(variables)
+    return players.search_decider(self.game, evaluate, selection, simulations)
 
-  def raw(self, variables: Variables) -> Player:
-    """The network without search."""
+  def raw_player(self, variables: Variables) -> Player:
+    """Returns the player of the network's likeliest move, without search."""
     return players.policy_player(self.game, self.evaluator(variables))
 
   # -------- evaluations --------
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    """Each anchor by its name, 'raw' (no search, against random), 'past', 'lines', 'solved'."""
-    match = self._match(mesh)
+    """Returns matches and measurements by name.
+
+    Each baseline by its name, 'raw' (no search, against random play), 'past' (against the last
+    snapshot), and where asked for 'lines', 'solved' and 'time'.
+    """
+    match = functools.partial(self._match, mesh, games=self.evaluation.num_games)
     found: dict[str, Evaluation] = {
-      name: _rated(match(self.player, _always(anchor))) for name, anchor in self.anchors.items()
+      name: _shares(match(self.player, _always(baseline)))
+      for name, baseline in self.baselines.items()
     }
-    found['raw'] = _rated(match(self.raw, _always(matches.random(self.game))))
-    past = match(self.player, self.player)
-    found['past'] = functools.partial(self._against_past, past)
-    if self.with_lines:
-      found['lines'] = matches.lines(self.game, self.raw)
-    if self.solved:
-      found['solved'] = matches.Solved(self.game, self.solved).measure(self.raw)
-    if self.with_parts:
-      found['time'] = self._parts(mesh_lib.batch_shards(mesh))
+    found['raw'] = _shares(match(self.raw_player, _always(matches.random(self.game))))
+    found['past'] = functools.partial(self._against_snapshot, match(self.player, self.player))
+    if self.evaluation.all_lines:
+      found['lines'] = matches.all_lines(self.game, self.raw_player)
+    if self.evaluation.solved_positions:
+      positions = matches.SolvedPositions(self.game, self.evaluation.solved_positions)
+      found['solved'] = positions.measure(self.raw_player)
+    if self.evaluation.timings:
+      found['time'] = self._timings(mesh_lib.batch_shards(mesh))
     return found
 
-  def _parts(self, shards: int) -> timing.Parts:
-    def learn(variables: Variables, planes: Array) -> Any:
+  def _timings(self, shards: int) -> timing.StepTimings:
+    def gradients(variables: Variables, planes: Array) -> Any:
       def total(params: Any) -> Array:
         logits, values = self.apply({**variables, 'params': params}, planes)
         return logits.sum() + values.sum()
 
       return jax.grad(total)(variables['params'])
 
-    amounts = self.amounts
-    each = amounts.slots // shards, amounts.batch // shards, amounts.moves
-    return timing.Parts(self.game, self.settings, self.apply, learn, *each)
+    sizes = self.sizes
+    each = sizes.num_envs // shards, sizes.batch_size // shards, sizes.moves_per_step
+    return timing.StepTimings(self.game, self.settings, self.apply, gradients, *each)
 
-  def _match(self, mesh: Mesh) -> Callable[..., matches.Match]:
-    """Of two makers of players."""
-    return functools.partial(
-      matches.Match, self.game, mesh=mesh, games=self.match_games, opening=self.opening
-    )
+  def _match(
+    self, mesh: Mesh, first: matches.Maker, second: matches.Maker, games: int
+  ) -> matches.Match:
+    """Returns a match between two players, each made of variables."""
+    opening = self.evaluation.opening_moves
+    return matches.Match(self.game, first, second, mesh, games, opening)
 
-  def _against_past(self, match: matches.Match, variables: Variables) -> Mapping[str, float]:
-    """Elo over the network of `past_step`; nothing where no training is going on."""
-    if self._past is None:
+  def _against_snapshot(self, match: matches.Match, variables: Variables) -> Mapping[str, float]:
+    """Returns Elo over the last snapshot; nothing where no training is going on."""
+    if self._snapshot is None:
       return {}
-    past, step = self._past
-    return {**matches.rating(match(variables, past)), 'step': float(step)}
+    snapshot, step = self._snapshot
+    return {**matches.rating(match(variables, snapshot)), 'step': float(step)}
 
   def examine(
     self, members: Sequence[Variables], mesh: Mesh
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """The verb eval: the matches of `evals`."""
+    """Evaluates one run by the matches of `evals`, for the verb eval."""
     if len(members) > 1:
       raise UserError(f'{len(members)} workdirs: networks of self-play are evaluated one by one')
     with mesh_lib.activate(mesh):
       return evaluate(self.evals(mesh), members[0]), {}, {}
 
   def draw(self, variables: Variables, key: Array) -> dict[str, bytes]:
-    """A game of the network against itself: 'game.sgf' and 'game.png' of Go, else 'game.txt'."""
-    if not self.shown:
+    """Returns the files of `preview`: a game of the network against itself, and its first move."""
+    if not self.evaluation.preview:
       return {}
-    if self._show is None:
-      record = preview.recorder(self.game, self.player, longest_game(self.game))
-      self._show = record, preview.first_move(self.game, self.decider)
-    game, first = (show(variables, key) for show in self._show)
-    return {**preview.files(self.game, game), **preview.map_of(self.game, np.asarray(first))}
+    record, policy = (program(variables, key) for program in self._preview_programs)
+    files = self.preview.game(self.game, record)
+    return {**files, **self.preview.first_move(self.game, np.asarray(policy))}
+
+  @functools.cached_property
+  def _preview_programs(self) -> tuple[Callable, Callable]:
+    record = preview.recorder(self.game, self.player)
+    return record, preview.first_move(self.game, self.decider)
 
 
 def _always(player: Player) -> matches.Maker:
   return lambda variables: player
 
 
-def _rated(match: matches.Match) -> Evaluation:
+def _shares(match: matches.Match) -> Evaluation:
   return lambda variables: matches.shares(match(variables))
-
-
-def longest_game(game: Any) -> int:
-  """The most moves that a game may last."""
-  if hasattr(game, 'rules'):
-    return game.rules.max_moves
-  return int(np.prod(jax.eval_shape(lambda: game.observe(game.init())).shape[:2]))
-
-
-# -------- building --------
-
-
-def build(text: str, table: Mapping[str, Callable], key: str) -> Any:
-  """What a spec such as 'puct(fraction=0.25)' says, of a table."""
-  with user_errors():
-    where = f'task.{key}'
-    return config_lib.build(spec.section(text, where), table, where)
-
-
-def _require(key: str, value: Any, holds: bool, rule: str) -> None:
-  if not holds:
-    raise UserError(f'task.{key}={value!r}: {rule}')

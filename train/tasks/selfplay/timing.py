@@ -1,4 +1,4 @@
-"""Where a step of self-play spends its time: its parts, as large as each device has them, timed."""
+"""Where a step of self-play spends its time: its parts timed alone, as large as on one device."""
 
 import dataclasses
 import functools
@@ -11,57 +11,60 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mcts.game import Game, beginnings
+from mcts.game import Game, initial_states
 from mcts.selfplay import actor
-from mcts.selfplay.actor import SelfPlay
+from mcts.selfplay.settings import SelfPlay
 from train.task import Variables
 
 ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-  """Shares of a step, which together are 1: `training` (the network's gradients), and of play
-  `network`, `environment` (moves, legal moves and planes), and `search`, which is the rest.
+class StepTimings:
+  """An evaluation that returns shares of a step's time, which add up to 1.
 
-  apply: (variables, planes) to logits and values. learn: (variables, planes) to gradients. slots,
-  batch: games and positions of one device; moves: that each game makes in a step.
+  'training' is the network's gradients; of play, 'network' is its evaluations, 'environment' the
+  moves, legal moves and planes, and 'search' the rest.
+
+  apply: (variables, planes) -> logits and values.
+  gradients: (variables, planes) -> gradients.
+  num_envs, batch_size: environments and positions of one device.
+  moves_per_step: that each game makes for a training step.
   """
 
   game: Game
   settings: SelfPlay
   apply: Callable[[Variables, Array], Any]
-  learn: Callable[[Variables, Array], Any]
-  slots: int
-  batch: int
-  moves: int
+  gradients: Callable[[Variables, Array], Any]
+  num_envs: int
+  batch_size: int
+  moves_per_step: int
 
   def __call__(self, variables: Variables) -> dict[str, float]:
-    looks = self.moves * (1 + self.settings.simulations)
-    states = beginnings(self.game, self.slots)
-    planes, learnt = (self._planes(number) for number in (self.slots, self.batch))
-    look, learn, step, move = self._programs
-    network = looks * seconds(look, variables, planes)
-    environment = looks * seconds(step, states)
-    play = self.moves * seconds(move, variables)
-    training = seconds(learn, variables, learnt)
-    parts = {
+    evaluations = self.moves_per_step * (1 + self.settings.search.num_simulations)
+    states = initial_states(self.game, self.num_envs)
+    planes, batch = (self._planes(count) for count in (self.num_envs, self.batch_size))
+    apply, gradients, environment, play = self._programs
+    network = evaluations * seconds(apply, variables, planes)
+    rules = evaluations * seconds(environment, states)
+    moves = self.moves_per_step * seconds(play, variables)
+    timings = {
       'network': network,
-      'environment': environment,
-      'search': max(play - network - environment, 0.0),
-      'training': training,
+      'environment': rules,
+      'search': max(moves - network - rules, 0.0),
+      'training': seconds(gradients, variables, batch),
     }
-    whole = sum(parts.values())
-    return {name: part / whole for name, part in parts.items()}
+    total = sum(timings.values())
+    return {name: spent / total for name, spent in timings.items()}
 
   @functools.cached_property
   def _programs(self) -> tuple[Callable, ...]:
-    """Compiled once for all evaluations of a run."""
-    parts: tuple[Callable, ...] = (self.apply, self.learn, self._environment, self._play)
+    """Returns the parts, compiled once for all evaluations of a run."""
+    parts: tuple[Callable, ...] = (self.apply, self.gradients, self._environment, self._play)
     return tuple(jax.jit(part) for part in parts)
 
-  def _planes(self, number: int) -> Array:
-    return jax.vmap(self.game.observe)(beginnings(self.game, number)).astype(jnp.float32)
+  def _planes(self, count: int) -> Array:
+    return jax.vmap(self.game.observe)(initial_states(self.game, count)).astype(jnp.float32)
 
   def _environment(self, states: Any) -> tuple[Any, Array, Array]:
     actions = jax.vmap(self.game.legal)(states).argmax(-1)
@@ -69,14 +72,15 @@ class Parts:
     return states, jax.vmap(self.game.legal)(states), jax.vmap(self.game.observe)(states)
 
   def _play(self, variables: Variables) -> Any:
-    settings, key = dataclasses.replace(self.settings, full=1.0), jax.random.key(0)
-    actors = actor.start(self.game, settings, jax.random.split(key, self.slots))
-    look = lambda planes: self.apply(variables, planes)  # noqa: E731
-    return actor.play(self.game, settings, look, actors, key, jnp.float32(-1))
+    search = dataclasses.replace(self.settings.search, full_search_prob=1.0)
+    settings, key = dataclasses.replace(self.settings, search=search), jax.random.key(0)
+    actors = actor.init(self.game, settings, jax.random.split(key, self.num_envs))
+    apply = functools.partial(self.apply, variables)
+    return actor.play(self.game, settings, apply, actors, key, jnp.float32(-1))
 
 
 def seconds(program: Callable, *args: Any) -> float:
-  """The median time of a call, the first left out, which may compile."""
+  """Returns the median time of a call in seconds, without the first, which may compile."""
   times = []
   for _ in range(1 + ROUNDS):
     start = time.perf_counter()

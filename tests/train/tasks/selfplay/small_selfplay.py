@@ -9,16 +9,14 @@ SMALL = {
   'task': {
     'name': 'selfplay',
     'game': 'tictactoe',
-    'slots': 16,
-    'moves': 3,
-    'simulations': 6,
-    'rule': 'puct(fraction=0.25)',
-    'temperature_moves': 9,
-    'window': 320,
-    'minimum': 160,
-    'match_games': 16,
-    'match_simulations': 4,
-    'past_every': 4,
+    'num_envs': 16,
+    'moves_per_step': 3,
+    'snapshot_every': 4,
+    'selection': 'puct(dirichlet_fraction=0.25)',
+    'search': {'num_simulations': 6},
+    'exploration': {'temperature_moves': 9},
+    'replay': {'window': 320, 'min_size': 160},
+    'evaluation': {'num_games': 16, 'num_simulations': 4},
   },
   'model': {'name': 'policy_value', 'blocks': 1, 'channels': 8, 'value_width': 8},
   'data': {'name': 'selfplay', 'batch_size': 32},
@@ -33,14 +31,26 @@ SMALL = {
 }
 GO = {
   'game': 'go(size=3, komi=0.5, history=2)',
-  'rule': 'gumbel(considered=4)',
-  'window': 640,
+  'selection': 'gumbel(max_num_considered_actions=4)',
+  'replay': {'window': 640},
 }
-GATED = {'gate': 0.5, 'gate_games': 8, 'gate_every': 2, 'rivals': 4, 'pool': 2, 'symmetries': True}
+GATED = {
+  'gate': {'threshold': 0.5, 'num_games': 8, 'every': 2},
+  'opponent_pool': {'env_stride': 4, 'size': 2},
+  'search': {'random_symmetry': True},
+}
 
 
 def config_of(**task):
-  return verbs.complete_config({**SMALL, 'task': {**SMALL['task'], **task}})
+  """The small config with other keys of the task; a section's keys are merged with its own."""
+  return verbs.complete_config({**SMALL, 'task': merged(SMALL['task'], task)})
+
+
+def merged(old, new):
+  return {
+    **old,
+    **{k: {**old.get(k, {}), **v} if isinstance(v, dict) else v for k, v in new.items()},
+  }
 
 
 def task_of(model=(), **task):

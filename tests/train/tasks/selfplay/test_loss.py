@@ -24,7 +24,7 @@ def tictactoe():
 
 @pytest.mark.long
 def test_the_loss_by_hand():
-  task = task_of(value_mix=0.25)
+  task = task_of(loss={'value_target_mix': 0.25})
   batch, variables = tictactoe()
   value, (_, metrics) = task.loss(variables, batch, jax.random.key(0), train=False)
   logits, values, _ = task.model.apply(variables, batch['planes'], train=False)
@@ -65,27 +65,28 @@ def test_training_normalises_by_the_batch():
 @pytest.mark.long
 def test_who_owns_what_is_seen_by_the_player_to_move_and_turned_like_the_board():
   """Stones that stay on the board belong to who put them there."""
-  task = task_of({'ownership': True, 'score': True}, **GO, ownership_weight=1.0, score_weight=1.0)
+  weights = {'ownership_weight': 1.0, 'score_weight': 1.0}
+  task = task_of({'ownership': True, 'score': True}, **GO, loss=weights)
   batch, _ = batch_of(task)
-  batch = dict(batch, known=jnp.ones_like(batch['known']))
+  batch = dict(batch, aux_known=jnp.ones_like(batch['aux_known']))
   sign = 1 - 2 * batch['player']
   boards = batch['planes'][..., 0].astype(jnp.int8) - batch['planes'][..., 1].astype(jnp.int8)
   # As if the game ended with the board of the position, seen by black and not yet turned.
-  back = jnp.asarray(symmetry.INVERSES)[batch['turn']]
+  back = jnp.asarray(symmetry.INVERSES)[batch['symmetry']]
   owned = jax.vmap(task.game.symmetries.board)(boards * sign[:, None, None].astype(jnp.int8), back)
   score = owned.astype(jnp.float32).sum((1, 2))
-  batch['extras'] = {'ownership': owned, 'score': score}
+  batch['aux'] = {'ownership': owned, 'score': score}
   heads = {
     'ownership': boards.astype(jnp.float32),
     'score': boards.astype(jnp.float32).mean((1, 2)),
   }
-  terms = loss_lib.end_terms(task.game, heads, batch)
+  terms = loss_lib.aux_terms(task.game, heads, batch)
   assert float(terms['ownership'].max()) == 0
   np.testing.assert_allclose(terms['score'], 0, atol=1e-10)
-  unknown = dict(batch, known=jnp.zeros_like(batch['known']))
+  unknown = dict(batch, aux_known=jnp.zeros_like(batch['aux_known']))
   heads = {'ownership': heads['ownership'] + 1, 'score': heads['score'] + 1}
-  assert float(loss_lib.end_terms(task.game, heads, unknown)['ownership'].max()) == 0
-  assert float(loss_lib.end_terms(task.game, heads, batch)['score'].min()) > 0
+  assert float(loss_lib.aux_terms(task.game, heads, unknown)['ownership'].max()) == 0
+  assert float(loss_lib.aux_terms(task.game, heads, batch)['score'].min()) > 0
 
 
 def test_calibration_is_by_bins():

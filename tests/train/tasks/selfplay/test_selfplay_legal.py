@@ -9,16 +9,22 @@ import pytest
 
 from tests.train.tasks.selfplay.small_selfplay import begin, task_of
 
-SIZE, SLOTS = 5, 16
+SIZE, ENVS = 5, 16
 PASS = SIZE * SIZE
 ROWS = np.arange(PASS).reshape(SIZE, SIZE)[::-1].ravel()  # OpenSpiel's first row is the lowest
 
 
 @functools.cache
 def replayed(devices):
-  """Of Gumbel's search with a network that knows nothing, 96 moves in each slot."""
-  go = {'game': f'go(size={SIZE}, komi=7.5)', 'rule': 'gumbel(considered=4)', 'window': 128 * SLOTS}
-  task = task_of(**go, slots=SLOTS, moves=48, minimum=0, temperature_moves=50)
+  """Of Gumbel's search with a network that knows nothing, 96 moves in each environment."""
+  task = task_of(
+    game=f'go(size={SIZE}, komi=7.5)',
+    selection='gumbel(max_num_considered_actions=4)',
+    replay={'window': 128 * ENVS, 'min_size': 0},
+    num_envs=ENVS,
+    moves_per_step=48,
+    exploration={'temperature_moves': 50},
+  )
   source, carry, variables = begin(task, devices)
   for step in range(2):
     carry, _ = source.next(carry, step, variables)
@@ -30,14 +36,14 @@ def games(replay):
   result."""
   count = int(replay.count[0])
   planes = np.unpackbits(replay.planes[:, :count], axis=-1)[..., : PASS * 17]
-  planes = planes.reshape(SLOTS, count, SIZE, SIZE, 17).astype(int)
+  planes = planes.reshape(ENVS, count, SIZE, SIZE, 17).astype(int)
   sign = 1 - 2 * replay.player[:, :count, None, None].astype(int)
   boards = (planes[..., 0] - planes[..., 1]) * sign
-  for slot, ends in enumerate(replay.end[:, :count]):
+  for env, ends in enumerate(replay.end[:, :count]):
     for end in sorted(set(ends[ends >= 0].tolist())):
       game = np.flatnonzero(ends == end)
       assert (game == np.arange(game[0], end + 1)).all()
-      yield boards[slot, game], int(replay.outcome[slot, end])
+      yield boards[env, game], int(replay.outcome[env, end])
 
 
 def move_between(board, after, colour):
@@ -67,7 +73,7 @@ def test_every_move_is_legal_and_every_game_is_won_by_whom_openspiel_says(device
       assert state.is_terminal() and state.returns()[0] == result
       judged += 1
     lengths.append(len(boards))
-  assert len(lengths) > SLOTS and judged > 4 and len(set(lengths)) > 4
+  assert len(lengths) > ENVS and judged > 4 and len(set(lengths)) > 4
 
 
 @pytest.mark.long

@@ -100,15 +100,20 @@ def test_a_run_is_opened_and_evaluated(straight):
   [
     ({'game': 'chess'}, 'choose from go, tictactoe, connect_four'),
     ({'game': 'go(sides=9)'}, 'unknown key'),
-    ({'rule': 'minimax'}, 'choose from puct, gumbel'),
-    ({'window': 100}, 'task.window=100: must be at least 144'),
-    ({'anchors': ('gnugo',)}, 'choose from random, uniform, rollout'),
-    ({'ownership_weight': 1.0}, 'only Go has points'),
-    ({**GO, 'score_weight': 1.0}, 'needs model.score=true'),
-    ({'full': 0.5}, 'fast 0: must be from 1'),
-    ({'value_mix': 2.0}, 'task.value_mix=2.0'),
-    ({'gate': 55}, 'task.gate=55.0: must be in'),
-    ({'rivals': 4, 'reuse': True}, 'two networks share no tree'),
+    ({'selection': 'minimax'}, 'choose from puct, gumbel'),
+    ({'replay': {'window': 100}}, 'task.replay.window=100: must be at least 144'),
+    ({'evaluation': {'baselines': ('gnugo',)}}, 'choose from random, uniform, rollout'),
+    ({'loss': {'ownership_weight': 1.0}}, 'no auxiliary targets'),
+    ({**GO, 'loss': {'score_weight': 1.0}}, 'needs model.score=true'),
+    ({'search': {'full_search_prob': 0.5}}, 'search.fast_num_simulations=0: must be from 1'),
+    ({'loss': {'value_target_mix': 2.0}}, 'task.loss.value_target_mix=2.0'),
+    ({'gate': {'threshold': 55}}, 'task.gate.threshold=55.0: must be in'),
+    (
+      {'opponent_pool': {'env_stride': 4}, 'search': {'reuse_tree': True}},
+      'two networks share no tree',
+    ),
+    ({'exploration': {'random_move_prob': 0.5}}, 'needs task.loss.value_target_mix=1.0'),
+    ({'search': {'num_sims': 3}}, 'task.search.num_sims=3: unknown key'),
   ],
 )
 def test_what_does_not_fit_is_said_in_a_line(task, words):
@@ -116,11 +121,11 @@ def test_what_does_not_fit_is_said_in_a_line(task, words):
     task_of(**task)
 
 
-def test_slots_are_shared_evenly():
-  with pytest.raises(UserError, match=r'task\.slots=12: must be a multiple of 8'):
-    task_of(slots=12).source('train', mesh_of(8), 0)
-  with pytest.raises(UserError, match=r'task\.rivals=3: must divide 2, the slots of each device'):
-    task_of(rivals=3).source('train', mesh_of(8), 0)
+def test_environments_are_shared_evenly():
+  with pytest.raises(UserError, match=r'task\.num_envs=12: must be a multiple of 8'):
+    task_of(num_envs=12).source('train', mesh_of(8), 0)
+  with pytest.raises(UserError, match=r'task\.opponent_pool\.env_stride=3: must divide 2, the env'):
+    task_of(opponent_pool={'env_stride': 3}).source('train', mesh_of(8), 0)
 
 
 @pytest.mark.long
@@ -135,7 +140,7 @@ def test_a_game_of_go_is_drawn():
 @pytest.mark.long
 def test_where_the_time_goes(monkeypatch):
   """Of programs that a run compiles once, however often it is evaluated."""
-  task, traced = task_of(parts=True), []
+  task, traced = task_of(evaluation={'timings': True}), []
   _, _, variables = begin(task)
   apply = task.apply
   monkeypatch.setattr(task, 'apply', lambda *args: traced.append(args) or apply(*args))

@@ -42,7 +42,7 @@ def test_one_device_and_eight_play_the_same_games():
   assert len({board.tobytes() for board in one}) > 4
 
 
-def test_every_slot_plays_as_much_and_no_batch_is_drawn_before_the_minimum():
+def test_every_environment_plays_as_much_and_no_batch_is_drawn_before_the_minimum():
   (_, plies, replay, batch), _ = played(1)
   assert set(plies.tolist()) == {160 // 16 + 3}  # the first step plays what is missing
   np.testing.assert_array_equal(replay.count, plies)
@@ -61,7 +61,7 @@ def policies_where_legal(carry, move, before):
 @pytest.mark.long
 def test_the_games_of_a_step_are_played_with_the_variables_of_that_step():
   """A network that is sure of one move, its only parameter: where it is legal it was chosen."""
-  task = task_of(simulations=1, minimum=0, rule='puct')
+  task = task_of(search={'num_simulations': 1}, replay={'min_size': 0}, selection='puct')
   task.apply = lambda variables, planes: (
     jnp.broadcast_to(1e4 * jax.nn.one_hot(variables['move'], 9), (len(planes), 9)),
     jnp.zeros(len(planes)),
@@ -75,26 +75,31 @@ def test_the_games_of_a_step_are_played_with_the_variables_of_that_step():
 
 
 @pytest.mark.long
-def test_the_past_is_kept_at_its_steps_and_not_between():
+def test_snapshots_are_taken_at_their_steps_and_not_between():
   task = task_of()
   source, carry, variables = begin(task)
   twice = jax.tree.map(lambda x: 2 * x, variables)
   carry, _ = source.next(carry, 0, variables)
   carry, _ = source.next(carry, 1, twice)
-  assert int(carry.past_step) == 0
-  for a, b in zip(*map(jax.tree.leaves, (carry.past, variables)), strict=True):
+  assert int(carry.snapshot_step) == 0
+  for a, b in zip(*map(jax.tree.leaves, (carry.snapshot, variables)), strict=True):
     np.testing.assert_array_equal(a, b)
   carry, _ = source.next(carry, 4, twice)
-  assert int(carry.past_step) == 4
-  for a, b in zip(*map(jax.tree.leaves, (carry.past, twice)), strict=True):
+  assert int(carry.snapshot_step) == 4
+  for a, b in zip(*map(jax.tree.leaves, (carry.snapshot, twice)), strict=True):
     np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.long
 def test_only_who_wins_at_the_gate_plays():
   """Networks that are sure of their one parameter's move: to go for the centre is better."""
-  gate = {'gate': 0.55, 'gate_games': 8, 'gate_every': 2}
-  task = task_of(simulations=1, rule='puct', opening=0, moves=9, **gate)
+  task = task_of(
+    search={'num_simulations': 1},
+    selection='puct',
+    evaluation={'opening_moves': 0},
+    moves_per_step=9,
+    gate={'threshold': 0.55, 'num_games': 8, 'every': 2},
+  )
 
   def apply(variables, planes):
     likes = 1e3 * jax.nn.one_hot(variables['move'], 9) - jnp.arange(9.0)
@@ -113,7 +118,12 @@ def test_only_who_wins_at_the_gate_plays():
 
 @pytest.mark.long
 def test_the_pool_keeps_the_newest_of_the_past():
-  task = task_of(rivals=4, pool=2, past_every=2, moves=1, minimum=0)
+  task = task_of(
+    opponent_pool={'env_stride': 4, 'size': 2},
+    snapshot_every=2,
+    moves_per_step=1,
+    replay={'min_size': 0},
+  )
   task.apply = lambda variables, planes: (
     jnp.broadcast_to(1e4 * jax.nn.one_hot(variables['move'], 9), (len(planes), 9)),
     jnp.zeros(len(planes)),
@@ -125,7 +135,7 @@ def test_the_pool_keeps_the_newest_of_the_past():
     carry, _ = source.next(carry, step, {'move': jnp.int32(step)})
     pools.append(carry.pool['move'].tolist())
   assert pools == [[0, 0], [0, 0], [0, 2], [0, 2], [4, 2], [4, 2]]
-  drawn = {int(source._rival(carry.pool, carry.key, kept)['move']) for kept in range(2, 20)}
+  drawn = {int(source._opponent(carry.pool, carry.key, kept)['move']) for kept in range(2, 20)}
   assert drawn == {2, 4}
 
 
@@ -143,7 +153,7 @@ def test_play_sees_running_averages():
 
 @pytest.mark.long
 def test_the_program_copies_no_ring():
-  task = task_of(window=16 * 4096)
+  task = task_of(replay={'window': 16 * 4096})
   source, carry, variables = begin(task)
   arguments = carry.actors, carry.replay, carry.calibration, carry.key, variables, (), 0
   text = source._step.lower(*arguments).compile().as_text()
