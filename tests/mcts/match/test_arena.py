@@ -202,11 +202,27 @@ def test_mistakes_about_players_are_named(spec, message):
     match(spec, 'random')
 
 
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: terms_of(opening=50), 'opening 50: must be from 0 to 49 moves'),
+    (lambda: terms_of(opening=2, max_moves=2), 'opening 2: must be from 0 to 1 moves'),
+    (lambda: terms_of(timeout=0.0), 'answer_timeout 0.0: must be above 0 s'),
+    (lambda: RuleSet(superko='natural'), "superko 'natural': choose from positional, "),
+    (lambda: RuleSet(komi=math.inf), 'komi inf: must be finite'),
+    (lambda: match('random', 'random', num_games=0), 'games 0: must be at least 1'),
+  ],
+)
+def test_mistakes_about_the_terms_are_named(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
 # -------- programs --------
 
 
 def program(tmp_path, body, name='rogue'):
-  """The command line of a GTP program whose answer to `words` `body` says; it knows the moves."""
+  """Returns the command line of a GTP program; `body` sets its `answer` to `words`."""
   path = tmp_path / f'{name}.py'
   path.write_text(
     'import sys, time\n'
@@ -276,7 +292,7 @@ def test_two_programs_play(tmp_path):
 
 
 def test_gtp_against_gtp():
-  """Our own program at the other end of the wire."""
+  """Plays against our own GTP server, run as a program."""
   code = (
     'from mcts.engines import RuleSet, make\n'
     'from mcts.gtp import server\n'
