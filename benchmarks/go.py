@@ -105,7 +105,7 @@ def make_burst(engine, size, batch):
 
 
 def spread(run, games):
-  """Returns run(games, key, *shared) with a part of the batch on each device, and the games there."""
+  """Returns run(games, key, *shared) by parts of the batch on all devices, and the games there."""
   import jax
   from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -148,6 +148,7 @@ def openspiel(size):
 
 
 def work(engine, size, batch):
+  """Serves bursts of one engine, in a worker process."""
   burst, steps, nbytes = make_burst(engine, size, batch)
   turns.serve(burst, steps=steps, bytes=nbytes)
 
@@ -194,6 +195,7 @@ def measure(size, batch, rounds, seconds):
 
 
 def main():
+  """Measures all engines at all sizes and batches, and prints tables."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.go')
   parser.add_argument('--sizes', type=int, nargs='+', default=[9, 19], help='9 and 19 with pgx')
   parser.add_argument('--batches', type=int, nargs='+', default=[64, 1024])
@@ -216,6 +218,7 @@ def main():
 
 
 def show(size, batch, rows):
+  """Prints a table."""
   print(f'\n{size}x{size}, batch {batch}: ours to each, of * the better form')
   for row in rows:
     name = row['engine'] + '*' * row['best']

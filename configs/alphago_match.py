@@ -7,7 +7,7 @@ Paper: Silver et al., Mastering the game of Go with deep neural networks and tre
 machine won 99.8 % of 495 games against Crazy Stone, Zen, Pachi, Fuego and GNU Go at 5 s a move.
 Ours: 0 % of 2 games, with 16 simulations and the small networks of docs/selfplay.md; with the
 paper's not trained yet. Before it: alphago_policy, alphago_rollout, and alphago_value with a run of
-each for `task.policy` and `task.rollout`.
+each for `task.engine.policy` and `task.engine.rollout_policy`.
 """
 
 from ml_collections import ConfigDict

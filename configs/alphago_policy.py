@@ -1,4 +1,4 @@
-"""AlphaGo's supervised policy network: 13 layers of 192 filters on 48 planes.
+"""AlphaGo's SL policy network: 13 layers of 192 filters on 48 planes.
 
 python launch.py train --config=alphago_policy --config.data.dataset=FILE[,FILE] \
   --workdir=runs/alphago_policy

@@ -1,4 +1,4 @@
-"""A small AlphaGo policy, 6 layers of 64 filters, on two CPU cores: an hour or two.
+"""AlphaGo's SL policy in small, 6 layers of 64 filters, on two CPU cores: an hour or two.
 
 python launch.py train --config=alphago_policy_cpu --config.data.dataset=FILE[,FILE] \
   --workdir=runs/alphago_policy_cpu

@@ -1,4 +1,4 @@
-"""AlphaGo's rollout policy: a softmax of the weights of small patterns, minutes on a CPU.
+"""AlphaGo's rollout policy: a linear softmax of small pattern features, minutes on a CPU.
 
 python launch.py train --config=alphago_rollout --config.data.dataset=FILE[,FILE] \
   --workdir=runs/alphago_rollout

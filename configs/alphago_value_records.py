@@ -1,4 +1,4 @@
-"""AlphaGo's value network, of human games instead of its own: `alphago_value` is the other.
+"""AlphaGo's value network from recorded human games; `alphago_value` has games of its policies.
 
 python launch.py train --config=alphago_value_records --config.data.dataset=FILE[,FILE] \
   --workdir=runs/alphago_value
@@ -8,8 +8,9 @@ human games, whose positions are many to a game, a mean squared error of 0.19 in
 in the test, for the games were learnt by heart. Here an epoch has one position of each game.
 Ours: not trained yet; 6 layers of 48 filters had learnt nothing after 1,000 steps on a CPU.
 
-With a run of go_policy for each, all of AlphaGo searches:
-  --config.task.policy=runs/alphago_policy --config.task.rollout=runs/alphago_rollout
+With these keys its search has all of AlphaGo's networks (they may be given after training):
+  --config.task.engine.policy=runs/alphago_policy \
+  --config.task.engine.rollout_policy=runs/alphago_rollout
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
-      task=dict(name='go_value', mixing=0.5),
+      task=dict(name='go_value', engine=dict(mixing=0.5)),
       model=dict(name='alphago_value', layers=13, filters=192, dtype='bfloat16'),
       data=dict(
         name='go_games',

@@ -72,12 +72,13 @@ def positions(task):
 
 def recorded(task):
   each = {name: jax.ShapeDtypeStruct((4,), np.float32) for name in ('result', 'mask')}
-  return {'seen': task.board.example(4), 'move': jax.ShapeDtypeStruct((4,), np.int32), **each}
+  move = jax.ShapeDtypeStruct((4,), np.int32)
+  return {'inputs': task.network.example_inputs(4), 'move': move, **each}
 
 
 def own_moves(task):
   each = {name: jax.ShapeDtypeStruct((4,), np.float32) for name in ('won', 'turns')}
-  sensible = jax.ShapeDtypeStruct((4, task.board.size**2), bool)
+  sensible = jax.ShapeDtypeStruct((4, task.network.size**2), bool)
   return {**recorded(task), 'sensible': sensible, **each}
 
 
@@ -89,7 +90,7 @@ BATCHES = {
   'selfplay': positions,
   'go_policy': recorded,
   'go_value': recorded,
-  'go_value_play': recorded,
+  'go_value_selfplay': recorded,
   'go_reinforce': own_moves,
 }
 

@@ -72,7 +72,7 @@ FREE = (
   *('task.sample_tokens', 'task.prompt'),
   *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
   *('task.evaluation.preview', 'task.at_once'),
-  *('task.policy', 'task.rollout', 'task.mixing'),
+  'task.engine',
   *('task.evaluation.solved_positions', 'task.evaluation.timings'),
 )
 

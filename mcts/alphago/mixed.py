@@ -36,7 +36,7 @@ def evaluator(
   """
   if not 0 <= mixing <= 1:
     raise ValueError(f'mixing {mixing!r}: must be from 0 (values alone) to 1 (rollouts alone)')
-  choose = playouts.random_moves
+  choose: playouts.Choose = playouts.random_moves
   if rollout_weights is not None:
     choose = rollout_policy.player(rollout_weights)
   play_out = playouts.outcome(game, choose)

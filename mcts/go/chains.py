@@ -173,7 +173,7 @@ def sum_of(arrays: list[Array]) -> Array:
 
 
 def same_chain_counts(ids: list[Array]) -> list[Array]:
-  """Returns, for each of a point's four neighbours, how many of the four are of its chain.
+  """Returns how many of a point's four neighbours are of each one's chain.
 
   A chain whose pseudo-liberties are that many has this point as its only liberty: a stone here by
   the opponent captures it.
@@ -182,7 +182,7 @@ def same_chain_counts(ids: list[Array]) -> list[Array]:
 
 
 def is_first_of_chain(ids: list[Array]) -> list[Array]:
-  """Returns, for each of a point's four neighbours, whether none before it is of its chain.
+  """Returns which of a point's four neighbours have none of their chain before them.
 
   So what a chain contributes to a sum over neighbours is added once.
   """

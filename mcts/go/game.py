@@ -84,19 +84,19 @@ class Go(Game):
 
   def board(self, state: State) -> Array:
     """Returns int8 `[N, N]`: 1 black, -1 white, 0 empty."""
-    return board(self.rules, state)
+    return jnp.sign(chains_of(state)).astype(jnp.int8).reshape(self.size, self.size)
 
   def ownership(self, state: State) -> Array:
     """Returns int8 `[N, N]`: 1 in black's area, -1 in white's, 0 in neither."""
-    return ownership(self.rules, state)
+    return _ownership(self.rules, state)
 
   def score(self, state: State) -> Array:
     """Returns float32 `[]`: black's area less white's less komi, of the board as it stands."""
-    return score(self.rules, state)
+    return _score(self.rules, state)
 
   def own_eyes(self, state: State) -> Array:
     """Returns bool `[N^2]`: the simple eyes of the player to move (`chains.eyes`)."""
-    return own_eyes(self.rules, state)
+    return _own_eyes(self.rules, state)
 
   def position_hash(self, state: State) -> Array:
     """Returns uint32 `[2]`, the Zobrist hash of the board."""
@@ -243,35 +243,27 @@ def check_position(rules: Rules, board: np.ndarray) -> None:
 # -------- what a state shows --------
 
 
-def board(rules: Rules, state: State) -> Array:
-  """Returns int8 `[N, N]`: 1 black, -1 white, 0 empty."""
-  return jnp.sign(chains_of(state)).astype(jnp.int8).reshape(rules.size, rules.size)
-
-
-def ownership(rules: Rules, state: State) -> Array:
-  """Returns int8 `[N, N]`: 1 in black's area, -1 in white's, 0 in neither."""
+def _ownership(rules: Rules, state: State) -> Array:
   black, white = chains_lib.areas(chains_of(state), rules.size)
   owner = black.astype(jnp.int8) - white.astype(jnp.int8)
   return owner.reshape(rules.size, rules.size)
 
 
-def score(rules: Rules, state: State) -> Array:
-  """Returns float32 `[]`: black's area less white's less komi, of the board as it stands."""
-  return ownership(rules, state).sum(dtype=jnp.int32).astype(jnp.float32) - state.komi
+def _score(rules: Rules, state: State) -> Array:
+  return _ownership(rules, state).sum(dtype=jnp.int32).astype(jnp.float32) - state.komi
 
 
 def value(rules: Rules, state: State) -> Array:
   """Returns float32 `[]`: 1, -1 or 0 as the player to move is ahead, behind or even in score."""
-  return jnp.sign(score(rules, state)) * (1 - 2 * to_play(state))
+  return jnp.sign(_score(rules, state)) * (1 - 2 * to_play(state))
 
 
 def aux_targets(rules: Rules, state: State) -> Mapping[str, Array]:
   """Returns who owns each point, int8 `[N, N]`, and the score in points, float32 `[]`."""
-  return {'ownership': ownership(rules, state), 'score': score(rules, state)}
+  return {'ownership': _ownership(rules, state), 'score': _score(rules, state)}
 
 
-def own_eyes(rules: Rules, state: State) -> Array:
-  """Returns bool `[N^2]`: the simple eyes of the player to move (`chains.eyes`)."""
+def _own_eyes(rules: Rules, state: State) -> Array:
   player = (1 - 2 * to_play(state)).astype(state.chains.dtype)
   return chains_lib.eyes(state.chains * player, rules.size)
 
@@ -281,7 +273,7 @@ def rollout_legal(rules: Rules, state: State) -> Array:
 
   Random games by players who fill their own eyes would not end before `max_moves`.
   """
-  points = moves.legal(rules, state)[:-1] & ~own_eyes(rules, state)
+  points = moves.legal(rules, state)[:-1] & ~_own_eyes(rules, state)
   return jnp.append(points, ~points.any())
 
 

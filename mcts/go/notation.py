@@ -39,22 +39,24 @@ def result(score: float) -> str:
   return '0' if score == 0 else f'{"B" if score > 0 else "W"}+{abs(score):g}'
 
 
-def render(stones: Any, last: int | None = None) -> str:
-  """Returns a board as lines of text, X for black and O for white, with coordinates around it.
-
-  The text has no newline at its end.
+def render(stones: Any, last: int | None = None, *, coordinates: bool = True) -> str:
+  """Returns a board as lines of text, X for black and O for white, without a newline at the end.
 
   Args:
     stones: `[N, N]`, 1 black, -1 white, 0 empty; row 0 at the top.
     last: the action of the last move, which is put in parentheses.
+    coordinates: around the board; without them a row is N characters such as '.XO', as the report's
+      viewer of games reads it, and `last` is not shown.
   """
-  size = len(stones)
+  size, rows = len(stones), [['.XO'[int(np.sign(x))] for x in row] for row in stones]
+  if not coordinates:
+    return '\n'.join(''.join(row) for row in rows)
   letters = '   ' + ' '.join(COLUMNS[:size])
   lines = [letters]
-  for row in range(size):
-    line = ' ' + ' '.join('.XO'[int(np.sign(x))] for x in stones[row]) + ' '
-    if last is not None and last < size * size and last // size == row:
+  for number, row in enumerate(rows):
+    line = ' ' + ' '.join(row) + ' '
+    if last is not None and last < size * size and last // size == number:
       at = 2 * (last % size)
       line = line[:at] + f'({line[at + 1]})' + line[at + 3 :]
-    lines.append(f'{size - row:2}{line}{size - row}')
+    lines.append(f'{size - number:2}{line}{size - number}')
   return '\n'.join([*lines, letters])

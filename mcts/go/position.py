@@ -170,6 +170,7 @@ class Position:
 
   @property
   def pass_action(self) -> int:
+    """Returns N^2."""
     return self.size * self.size
 
   @property

@@ -17,7 +17,10 @@ from mcts.go.game import SIZES
 from mcts.go.notation import BLACK, WHITE
 
 COLOURS = 'bw'
-FIELDS = 'GM FF CA AP SZ KM RE HA PB PW AB AW AE PL B W C'.split()  # all others are `Record.tags`
+# Properties that a `Record` has fields for, or that say nothing of the game; all others are tags.
+FIELDS = {
+  'GM', 'FF', 'CA', 'AP', 'SZ', 'KM', 'RE', 'HA', 'PB', 'PW', 'AB', 'AW', 'AE', 'PL', 'B', 'W', 'C',
+}  # fmt: skip
 CHARSETS = ('utf-8', 'gb18030', 'latin-1')  # tried in this order where the file is wrong or silent
 
 Source = bytes | str | os.PathLike

@@ -30,10 +30,12 @@ class Rules:
 
   @property
   def points(self) -> int:
+    """Returns N^2."""
     return self.size * self.size
 
   @property
   def packing(self) -> Packing:
+    """Returns how the record lies in memory."""
     return Packing(self.max_moves, self.points)
 
 

@@ -61,6 +61,7 @@ class Packing:
 
   @property
   def point_bits(self) -> int:
+    """Returns how many bits a point takes, N^2 for the pass included."""
     return self.points.bit_length()
 
   @property

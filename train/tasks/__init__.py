@@ -3,7 +3,7 @@
 from train.tasks.alphago.policy import GoPolicy
 from train.tasks.alphago.reinforce import GoReinforce
 from train.tasks.alphago.value import GoValue
-from train.tasks.alphago.value_selfplay import GoValuePlay
+from train.tasks.alphago.value_selfplay import GoValueSelfPlay
 from train.tasks.classify import Classify
 from train.tasks.diffusion.consistency import Consistency
 from train.tasks.diffusion.task import Diffusion
@@ -16,7 +16,7 @@ TASKS = {
   'diffusion': Diffusion,
   'go_policy': GoPolicy,
   'go_value': GoValue,
-  'go_value_play': GoValuePlay,
+  'go_value_selfplay': GoValueSelfPlay,
   'go_reinforce': GoReinforce,
   'language': Language,
   'selfplay': SelfPlayTask,

@@ -25,6 +25,8 @@ def test_text():
     ' 1 . . . . . 1\n'
     '   A B C D E'
   )
+  plain = '.X...\n.....\n.....\n...XO\n.....'
+  assert notation.render(BOARD, last=19, coordinates=False) == plain
   assert '(' not in notation.render(BOARD) and '(' not in notation.render(BOARD, last=25)
 
 

@@ -190,3 +190,21 @@ def test_replay_tells_legal_moves_from_illegal():
   state, legal = game.replay(game.init(), jnp.array([0, 1, 4]), jnp.array([0, 0, 1]))
   assert legal.all()
   assert game.board(state).tolist() == [[1, 1, 0], [0, -1, 0], [0, 0, 0]]
+
+
+# -------- text --------
+
+
+def test_a_state_is_rendered_with_its_last_move():
+  game = Go(3)
+  state = game.init()
+  assert '(' not in game.render(state)
+  for action in (4, 2):
+    state = game.step(state, jnp.int32(action))
+  assert jax.device_get(state).chains[4] > 0
+  assert game.render(jax.device_get(state)) == (
+    '   A B C\n 3 . .(O)3\n 2 . X . 2\n 1 . . . 1\n   A B C'
+  )
+  passed = game.step(state, jnp.int32(9))
+  assert '(' not in game.render(passed)
+  assert (game.max_length, game.action_name(2)) == (18, 'C3')

@@ -1,4 +1,7 @@
-"""Policies that predict a strong player's moves: AlphaGo's first stage (Silver et al. 2016)."""
+"""Policies that predict expert moves: AlphaGo's SL policy and its rollout policy.
+
+Silver et al. 2016, Methods, 'Policy network: classification' and 'Rollout policy'.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +16,20 @@ from jax.sharding import Mesh
 from mcts import symmetry
 from train.step import mean_metrics
 from train.task import Batch, Batches, Metrics, Variables
-from train.tasks.alphago.positions import Learner, metrics_of
+from train.tasks.alphago.base import RecordedGamesTask, mean_loss, metric_sums
+from train.tasks.alphago.network import POLICY_INPUTS
 
 TOP = 5
 
 
 def accuracies(scores: Array, move: Array) -> dict[str, Array]:
-  """`[B]`: the chances that `move` is first by `scores` `[B, A]`, and that it is of the first TOP.
+  """Returns the chances that a move is ranked first, and among the first `TOP`, float32 `[B]` each.
 
   Equal scores are ranked by lot: to small patterns many points look the same.
+
+  Args:
+    scores: `[B, A]`, of all actions.
+    move: int32 `[B]`, the action that was played.
   """
   score = jnp.take_along_axis(scores, move[:, None], axis=-1)
   better, equal = (scores > score).sum(-1), (scores == score).sum(-1)
@@ -29,59 +37,64 @@ def accuracies(scores: Array, move: Array) -> dict[str, Array]:
   return {name: jnp.clip((first - better) / equal, 0, 1) for name, first in names.items()}
 
 
-class GoPolicy(Learner):
+class GoPolicy(RecordedGamesTask):
   """The task `go_policy`: the mean cross-entropy of the moves that were played, in nats.
 
   Metrics are `accuracy`, the share of positions whose likeliest point was played, and
-  `accuracy_top5`. The verb eval also has both of probabilities that are averaged over the board's
-  eight symmetries.
+  `accuracy_top5`. The verb eval also has both of probabilities averaged over the board's eight
+  symmetries.
   """
 
-  views = ('planes', 'patterns')
+  input_kinds = POLICY_INPUTS
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
+    """Returns -log p(a | s) over the points, averaged over the batch."""
     del key, train
-    logits, move = self.board(variables, batch['seen']), batch['move']
+    logits, move = self.network(variables, batch['inputs']), batch['move']
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, move)
-    metrics = metrics_of({'loss': loss, **accuracies(logits, move)}, batch['mask'])
-    total, weight = metrics['loss']
-    return total / weight, ({}, metrics)
+    return mean_loss({'loss': loss, **accuracies(logits, move)}, batch['mask'])
 
   # -------- the verb eval --------
 
   def examine(
     self, members: Sequence[Variables], mesh: Mesh
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Of the members' mean probabilities, raw and averaged over symmetries."""
+    """Returns metrics of the ensemble's mean probabilities, raw and averaged over symmetries."""
     batches = self.batches(mesh)
-    found: dict[str, float] = {}
-    for name, count in (('', 1), ('_8_symmetries', symmetry.COUNT)):
-      if count == 1 or self.board.view == 'planes':
+    metrics: dict[str, float] = {}
+    for suffix, count in (('', 1), ('_8_symmetries', symmetry.COUNT)):
+      if count == 1 or self.network.input_kind == 'planes':
         measured = self._measure(tuple(members), batches, count)
-        found |= {f'test/{metric}{name}': value for metric, value in measured.items()}
-    return found, self.facts(), {}
+        metrics |= {f'test/{name}{suffix}': value for name, value in measured.items()}
+    return metrics, self.metadata(), {}
 
   def _measure(self, members: Sequence[Variables], batches: Batches, count: int):
     @jax.jit
     def compare(members, batch):
-      each = [self.probabilities(member, batch['seen'], count) for member in members]
+      each = [self.probabilities(member, batch['inputs'], count) for member in members]
       p = jnp.mean(jnp.stack(each), axis=0)
       played = jnp.take_along_axis(p, batch['move'][:, None], axis=-1)[:, 0]
       values = {'loss': -jnp.log(played), **accuracies(p, batch['move'])}
-      return metrics_of(values, batch['mask'])
+      return metric_sums(values, batch['mask'])
 
     sums = [jax.device_get(compare(members, batch)) for batch in batches]
     totals = jax.tree.map(lambda *parts: np.sum(parts, dtype=np.float64), *sums)
     return mean_metrics(totals)
 
-  def probabilities(self, variables: Variables, seen: Array, count: int) -> Array:
-    """`[B, N^2]`, the mean over the first `count` symmetries of the board, turned back."""
+  def probabilities(self, variables: Variables, inputs: Array, count: int) -> Array:
+    """Returns `[B, N^2]`: the mean over the first `count` symmetries, each transformed back.
 
-    def turned(k: int) -> Array:
-      planes = jax.vmap(lambda x: symmetry.board(x, k))(seen) if k else seen
-      p = jax.nn.softmax(self.board(variables, planes))
+    Args:
+      variables: the network's.
+      inputs: `[B, N, N, C]`, or any where count is 1.
+      count: 1, or 8 for all symmetries of the board.
+    """
+
+    def under(k: int) -> Array:
+      planes = jax.vmap(lambda x: symmetry.board(x, k))(inputs) if k else inputs
+      p = jax.nn.softmax(self.network(variables, planes))
       return jax.vmap(lambda x: symmetry.policy(x, symmetry.INVERSES[k]))(p) if k else p
 
-    return jnp.mean(jnp.stack([turned(k) for k in range(count)]), axis=0)
+    return jnp.mean(jnp.stack([under(k) for k in range(count)]), axis=0)

@@ -1,5 +1,6 @@
-"""Values of positions, by how their games ended: AlphaGo's third stage (Silver et al. 2016)."""
+"""The value network of AlphaGo, and the search with all its networks (Silver et al. 2016)."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,119 +17,119 @@ from mcts.go import Go, State
 from mcts.search.evaluators import Evaluate
 from train.config import UserError
 from train.task import Batch, Batches, Metrics, Variables
-from train.tasks.alphago.positions import (
-  NONSENSE,
-  PASS,
-  Board,
-  Learner,
-  OnBoard,
-  metrics_of,
-  network_of,
-)
-
-VIEWS = ('planes and colour',)
+from train.tasks.alphago.base import GoTask, RecordedGamesTask, mean_loss
+from train.tasks.alphago.network import VALUE_INPUTS, GoNetwork, load_policy
 
 
-class Values(OnBoard):
-  """What tasks that learn values have in common: the loss is the mean of (z - v)^2, z = 1 or -1 as
-  the player to move won or lost, and `winner` the share of positions whose winner v's sign says.
+@dataclasses.dataclass(frozen=True)
+class EngineSettings:
+  """What a search needs besides the value network; it may change after training.
 
-  What a search needs besides, and may change after training: policy, rollout: the workdirs of runs
-  of the task go_policy, a network and a rollout policy; without them all moves are alike, and
-  rollouts random. mixing: the share lambda of the rollout's outcome in a leaf's value.
+  Attributes:
+    policy: workdir of a run of go_policy or go_reinforce, whose network is the prior; without one
+      all sensible moves have the same prior.
+    rollout_policy: workdir of a run of go_policy with the model alphago_rollout; without one
+      rollouts are random.
+    mixing: lambda, the share of the rollout's outcome in a leaf's value, in [0, 1].
   """
 
-  policy: str
-  rollout: str
-  mixing: float
+  policy: str = ''
+  rollout_policy: str = ''
+  mixing: float = 0.5
 
-  def search_with(self, policy: str, rollout: str, mixing: float) -> None:
-    if not 0 <= mixing <= 1:
-      raise UserError(f'task.mixing={mixing}: must be in [0, 1]')
-    self.policy, self.rollout, self.mixing = policy, rollout, mixing
+  def __post_init__(self):
+    if not 0 <= self.mixing <= 1:
+      raise UserError(f'task.engine.mixing={self.mixing}: must be in [0, 1]')
+
+
+DEFAULT_ENGINE = EngineSettings()
+
+
+class ValueTask(GoTask):
+  """A task that trains a value network, wherever its positions come from.
+
+  The loss is the mean of (z - v)^2, z = 1 or -1 as the player to move won or lost (Silver et al.
+  2016, Methods, 'Value network: regression'). The metric `winner` is the share of positions whose
+  winner v's sign says.
+
+  Attributes:
+    engine: what the search of this run needs besides.
+  """
+
+  engine: EngineSettings
 
   def batches(self, mesh: Mesh) -> Batches:
-    """Positions of the test: {'seen', 'result', 'mask'}."""
+    """Returns batches of the test positions: {'inputs', 'result', 'mask'}."""
     raise NotImplementedError
 
-  def facts(self) -> dict[str, Any]:
-    """For eval.json."""
+  def metadata(self) -> dict[str, Any]:
+    """Returns what eval.json says of the test positions."""
     raise NotImplementedError
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
+    """Returns (z - v)^2, averaged over the batch."""
     del key, train
-    value, result = self.board(variables, batch['seen']), batch['result']
+    value, result = self.network(variables, batch['inputs']), batch['result']
     values = {'loss': jnp.square(result - value), 'winner': value * result > 0}
-    metrics = metrics_of(values, batch['mask'])
-    total, weight = metrics['loss']
-    return total / weight, ({}, metrics)
+    return mean_loss(values, batch['mask'])
 
   def evaluator(self, variables: Variables, game: Go | None = None) -> Evaluate:
-    """All of AlphaGo, where there are runs of both policies; game: by other rules, if given."""
-    mine, weights = self.board.under(game), None
-    policy = functools.partial(alike, mine)
-    if self.policy:
-      board, their = network_of(self.policy, 'task.policy', self.board.size, 'planes')
-      policy = functools.partial(board.under(game).policy, their)
-    if self.rollout:
-      _, their = network_of(self.rollout, 'task.rollout', self.board.size, 'patterns')
-      weights = their['params']['weights']
-    return mixed.evaluator(
-      mine.game, policy, functools.partial(value, mine, variables), weights, self.mixing
-    )
+    """Returns the evaluator of AlphaGo's search: prior, value network and rollouts."""
+    network, rollout_weights = self.network.with_game(game), None
+    prior = network.uniform_logits
+    if self.engine.policy:
+      policy, weights = load_policy(
+        self.engine.policy, 'task.engine.policy', network.size, 'planes'
+      )
+      prior = functools.partial(policy.with_game(game).policy_logits, weights)
+    if self.engine.rollout_policy:
+      _, weights = load_policy(
+        self.engine.rollout_policy, 'task.engine.rollout_policy', network.size, 'patterns'
+      )
+      rollout_weights = weights['params']['weights']
+    value = functools.partial(values_of, network, variables)
+    return mixed.evaluator(network.game, prior, value, rollout_weights, self.engine.mixing)
 
   def examine(
     self, members: Sequence[Variables], mesh: Mesh
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Of the members' mean values."""
+    """Returns metrics of the ensemble's mean values."""
 
     @jax.jit
     def compare(members: Sequence[Variables], batch: Batch) -> tuple[Array, ...]:
-      values = jnp.stack([self.board(member, batch['seen']) for member in members])
+      values = jnp.stack([self.network(member, batch['inputs']) for member in members])
       return values.mean(0), batch['result'], batch['mask']
 
     columns = [jax.device_get(compare(tuple(members), x)) for x in self.batches(mesh)]
     value, result, mask = (np.concatenate(x) for x in zip(*columns, strict=True))
     value, result = value[mask > 0], result[mask > 0]
-    found = {
+    metrics = {
       'test/loss': float(np.mean(np.square(result - value))),
       'test/winner': float(np.mean(value * result > 0)),
     }
-    return found, self.facts(), {}
+    return metrics, self.metadata(), {}
 
 
-class GoValue(Learner, Values):
-  """The task `go_value`: values of positions of recorded games; see `Values`.
+class GoValue(RecordedGamesTask, ValueTask):
+  """The task `go_value`: a value network from recorded games; see `ValueTask`.
 
   Its data are to have `with_result` and, so that a network does not learn games by heart,
   `positions='one'`.
   """
 
-  views = VIEWS
+  input_kinds = VALUE_INPUTS
 
   def __init__(
-    self,
-    model: Mapping[str, Any],
-    data: GoGames,
-    *,
-    policy: str = '',
-    rollout: str = '',
-    mixing: float = 0.5,
+    self, model: Mapping[str, Any], data: GoGames, *, engine: EngineSettings = DEFAULT_ENGINE
   ):
     super().__init__(model, data)
     if not getattr(data, 'with_result', True):
       raise UserError('data.with_result=False: values are learnt from games that say who won')
-    self.search_with(policy, rollout, mixing)
+    self.engine = engine
 
 
-def value(board: Board, variables: Variables, states: State) -> Array:
-  """float32 `[B]`, for the player to move."""
-  return board(variables, board.see(states))
-
-
-def alike(board: Board, states: State) -> Array:
-  """Logits `[B, A]`: all sensible moves have equal chances."""
-  logits = jnp.where(board.sensible(states), 0.0, NONSENSE)
-  return jnp.pad(logits, ((0, 0), (0, 1)), constant_values=PASS)
+def values_of(network: GoNetwork, variables: Variables, states: State) -> Array:
+  """Returns float32 `[B]` in (-1, 1): the value network's v, for the player to move."""
+  return network(variables, network.inputs(states))

@@ -1,5 +1,9 @@
-"""Values of positions of games that policies play for it: AlphaGo's third stage as it was."""
+"""The value network of AlphaGo from games of its own policies, one position of each game.
 
+Silver et al. 2016, Methods, 'Value network: regression'.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -17,24 +21,55 @@ from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import make_eval
 from train.task import Batch, Batches, Evaluation, Source, Variables
-from train.tasks.alphago.positions import Board, SeenBatches, SeenSource, network_of, seen
-from train.tasks.alphago.value import VIEWS, Values
+from train.tasks.alphago.base import InputBatches, InputSource, check_at_least, to_inputs
+from train.tasks.alphago.network import VALUE_INPUTS, GoNetwork, load_policy
+from train.tasks.alphago.value import DEFAULT_ENGINE, EngineSettings, ValueTask
 
-LATEST = 1.25  # times N^2: the last U there is, 450 of 361 in the paper
+MAX_RANDOM_TURN = 1.25  # times N^2: the largest U, 450 of 361 in the paper
 
 
-class GoValuePlay(Values):
-  """The task `go_value_play`: values of positions of games that policies play; see `Values`.
+@dataclasses.dataclass(frozen=True)
+class GameSettings:
+  """How many games are played, and when; a round of games is played at once.
 
-  Of each game one position is learnt: that after its U-th move, which is any legal point, where the
-  moves before are drawn by `begin` and those after it by `player` (Silver et al. 2016,
-  Methods, 'Value network: regression'). U is drawn once for all games of a round, so that the two
-  networks take turns; a game that is over by then has no position.
+  Attributes:
+    per_round: games of a round, over all devices.
+    round_every: training steps from one round to the next.
+    min_games: games before the first step.
+    window: the newest so many games, of which batches are drawn.
+    test_games: games for the test, of other rounds.
+  """
 
-  begin, player: the workdirs of runs of go_policy or go_reinforce; there one of each.
-  games: of a round; every: steps from one to the next; minimum: games before the first step.
-  kept: the newest so many games, of which batches are drawn, turned or mirrored at random.
-  test_games: of other rounds, for the test.
+  per_round: int = 128
+  round_every: int = 10
+  min_games: int = 1_280
+  window: int = 128_000
+  test_games: int = 1_280
+
+  def __post_init__(self):
+    check_at_least(
+      **{
+        'games.per_round': (self.per_round, 1),
+        'games.round_every': (self.round_every, 1),
+        'games.min_games': (self.min_games, 1),
+        'games.window': (self.window, self.min_games),
+        'games.test_games': (self.test_games, 1),
+      }
+    )
+    for name, value in (('window', self.window), ('test_games', self.test_games)):
+      if value % self.per_round:
+        raise UserError(
+          f'task.games.{name}={value}: must be a multiple of task.games.per_round={self.per_round}'
+        )
+
+
+class GoValueSelfPlay(ValueTask):
+  """The task `go_value_selfplay`: a value network from games that policies play; see `ValueTask`.
+
+  Of each game one position is learnt: the one after its U-th move, which is any legal point, where
+  the SL policy samples the moves before it and the RL policy those after it. U is drawn once for
+  all games of a round, so that the two networks take turns; a game that is over by then has no
+  position.
   """
 
   def __init__(
@@ -42,77 +77,84 @@ class GoValuePlay(Values):
     model: Mapping[str, Any],
     data: SelfPlayData,
     *,
-    begin: str = '',
-    player: str = '',
-    policy: str = '',
-    rollout: str = '',
-    mixing: float = 0.5,
+    sl_policy: str = '',
+    rl_policy: str = '',
     size: int = 19,
-    games: int = 128,
-    every: int = 10,
-    minimum: int = 1_280,
-    kept: int = 128_000,
-    test_games: int = 1_280,
+    games: GameSettings = GameSettings(),
+    engine: EngineSettings = DEFAULT_ENGINE,
   ):
-    least = (('games', games, 1), ('every', every, 1), ('minimum', minimum, 1))
-    for name, value, lowest in (*least, ('kept', kept, minimum), ('test_games', test_games, 1)):
-      if value < lowest:
-        raise UserError(f'task.{name}={value}: must be at least {lowest}')
-    for name, value in (('kept', kept), ('test_games', test_games)):
-      if value % games:
-        raise UserError(f'task.{name}={value}: must be a multiple of task.games={games}')
-    self.data, self.board = data, Board(model, size, VIEWS)
-    self.players = {'begin': begin, 'player': player}
-    self.games, self.every, self.minimum, self.kept = games, every, minimum, kept
-    self.test_games = test_games
+    """Builds the network; the policies' runs are opened when games are played.
+
+    Args:
+      model: the config's section.
+      data: says how many positions a batch has.
+      sl_policy: workdir of a run of go_policy or go_reinforce that plays the moves before U.
+      rl_policy: likewise, for the moves after U.
+      size: N of the board.
+      games: how many are played, and when.
+      engine: what a search with this network needs besides.
+    """
+    self.data, self.network = data, GoNetwork(model, size, VALUE_INPUTS)
+    self.policy_runs = {'sl_policy': sl_policy, 'rl_policy': rl_policy}
+    self.games, self.engine = games, engine
     self._rounds: Rounds | None = None
-    self.search_with(policy, rollout, mixing)
 
   @functools.cached_property
-  def policies(self) -> list[tuple[Board, Variables]]:
-    """Who begins, and who goes on."""
-    size, found = self.board.size, self.players
-    for name, workdir in found.items():
+  def policies(self) -> list[tuple[GoNetwork, Variables]]:
+    """Returns the SL policy and the RL policy with their variables."""
+    for name, workdir in self.policy_runs.items():
       if not workdir:
-        raise UserError(f"task.{name}='': give the workdir of a run, to play")
-    return [network_of(workdir, f'task.{x}', size, 'planes') for x, workdir in found.items()]
+        raise UserError(f"task.{name}='': give the workdir of a run, whose policy plays")
+    return [
+      load_policy(workdir, f'task.{name}', self.network.size, 'planes')
+      for name, workdir in self.policy_runs.items()
+    ]
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    """Returns batches of the positions of games in the window: {'inputs', 'result', 'mask'}."""
     if split != 'train':
       raise ValueError(f'split {split!r}: only train is a stream; batches has the test')
-    return SeenSource(Games(self, mesh), seen(self.game, self.board.view, mesh))
+    convert = to_inputs(self.game, self.network.input_kind, mesh)
+    return InputSource(WindowSource(self, mesh), convert)
 
   def rounds(self, mesh: Mesh) -> 'Rounds':
-    """One for training and test, for it is long in compiling."""
+    """Returns the compiled rounds, one for training and test since compiling takes long."""
     if self._rounds is None or self._rounds.mesh != mesh:
       self._rounds = Rounds(self, mesh)
     return self._rounds
 
   def batches(self, mesh: Mesh) -> Batches:
-    """The test's positions: the rounds of a key of its own."""
+    """Returns the test positions, from rounds of a key of its own."""
     play, key = self.rounds(mesh), jax.random.key(1)
-    rounds = [play(key, number) for number in range(self.test_games // self.games)]
-    return SeenBatches(rounds, seen(self.game, self.board.view, mesh))
+    count = self.games.test_games // self.games.per_round
+    rounds = [play(key, number) for number in range(count)]
+    return InputBatches(rounds, to_inputs(self.game, self.network.input_kind, mesh))
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
+    """Returns one evaluation, 'test': the loss and its metrics on the test positions."""
     measure = make_eval(self)
     batches = functools.cache(lambda: self.batches(mesh))  # played when first asked for
     return {'test': lambda variables: measure(variables, batches())}
 
-  def facts(self) -> dict[str, Any]:
-    return {'games': self.test_games}
+  def metadata(self) -> dict[str, Any]:
+    """Returns for eval.json how many games the test has."""
+    return {'games': self.games.test_games}
 
 
 class Rounds:
-  """(key, number) -> records of that round's positions, as of `data.go.source`, of all devices."""
+  """Plays rounds of games: (key, number) -> records of that round's positions, over all devices.
 
-  def __init__(self, task: GoValuePlay, mesh: Mesh):
-    shards = mesh_lib.batch_shards(mesh)
-    if task.games % shards:
-      raise UserError(f'task.games={task.games}: must be a multiple of {shards}, the devices')
-    self.mesh, self.game, self.count = mesh, task.game, task.games
-    self.latest = int(LATEST * task.board.size**2)
-    self.boards, self.variables = zip(*task.policies, strict=True)
+  A record is what `episodes.positions` returns, of each game one. The same round is played whatever
+  the number of devices.
+  """
+
+  def __init__(self, task: GoValueSelfPlay, mesh: Mesh):
+    shards, games = mesh_lib.batch_shards(mesh), task.games.per_round
+    if games % shards:
+      raise UserError(f'task.games.per_round={games}: must be a multiple of {shards}, the devices')
+    self.mesh, self.game, self.num_games = mesh, task.game, games
+    self.max_turn = int(MAX_RANDOM_TURN * task.network.size**2)
+    self.networks, self.variables = zip(*task.policies, strict=True)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     self.spread = jax.shard_map(
       self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
@@ -124,24 +166,29 @@ class Rounds:
 
   def _play(self, key: Array, number: Array, variables: tuple[Variables, ...]) -> Batch:
     key = jax.random.fold_in(key, number)
-    turn = jax.random.randint(jax.random.fold_in(key, self.count), (), 1, self.latest + 1)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.count))
+    turn_key = jax.random.fold_in(key, self.num_games)  # none of the games' keys
+    turn = jax.random.randint(turn_key, (), 1, self.max_turn + 1)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.num_games))
     return self.spread(keys, turn, variables)
 
   def _on_device(self, keys: Array, turn: Array, variables: tuple[Variables, ...]) -> Batch:
-    begin, go_on = (board.drawn(x) for board, x in zip(self.boards, variables, strict=True))
-    states = episodes.play_with_random_move(self.game, begin, go_on, turn, keys)
+    sl_player, rl_player = (
+      network.player(x) for network, x in zip(self.networks, variables, strict=True)
+    )
+    states = episodes.play_with_random_move(self.game, sl_player, rl_player, turn, keys)
     return episodes.positions(self.game, states, turn)
 
 
-class Games:
-  """Batches of a ring of games. Its carry: a key, the ring's records, the rounds that were played.
+class WindowSource:
+  """The source of records: a ring buffer of the newest games, from which batches are drawn.
 
-  Records have a mask of 0 where there is no game yet.
+  The carry is {'key', 'ring', 'rounds'}: the ring's records have a leading axis of `window`,
+  sharded over devices, and a mask of 0 where there is no game yet or a game has no position;
+  `rounds` counts the rounds played, of which round r lies in slot r % (window / per_round).
   """
 
-  def __init__(self, task: GoValuePlay, mesh: Mesh):
-    self.task, self.mesh, self.play = task, mesh, task.rounds(mesh)
+  def __init__(self, task: GoValueSelfPlay, mesh: Mesh):
+    self.task, self.games, self.mesh, self.play = task, task.games, mesh, task.rounds(mesh)
     self.shards = mesh_lib.batch_shards(mesh)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     spread = functools.partial(jax.shard_map, mesh=mesh, out_specs=rows, check_vma=False)
@@ -153,46 +200,50 @@ class Games:
     )
 
   def init(self, key: Array) -> dict[str, Any]:
+    """Returns the carry with an empty ring."""
     shapes = jax.eval_shape(self.play, key, 0)
-    place = mesh_lib.batch_sharding(self.mesh)
+    sharding = mesh_lib.batch_sharding(self.mesh)
 
-    @functools.partial(jax.jit, out_shardings=place)
+    @functools.partial(jax.jit, out_shardings=sharding)
     def empty() -> Batch:
-      return jax.tree.map(lambda x: jnp.zeros((self.task.kept, *x.shape[1:]), x.dtype), shapes)
+      return jax.tree.map(lambda x: jnp.zeros((self.games.window, *x.shape[1:]), x.dtype), shapes)
 
     whole = mesh_lib.replicated(self.mesh)
     key, rounds = jax.device_put((key, jnp.int32(0)), whole)
     return {'key': key, 'ring': empty(), 'rounds': rounds}
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
+    """Returns the carry, with a round more when it is time, and a batch of records."""
     del variables
-    if step % self.task.every == 0:
-      carry = self._go_on(carry)
+    if step % self.games.round_every == 0:
+      carry = self._play_round(carry)
     return carry, self._draw(carry['ring'], jax.random.fold_in(carry['key'], step))
 
-  def _go_on(self, carry: dict[str, Any]) -> dict[str, Any]:
-    """A round; at first many, until there is something to draw on each device."""
+  def _play_round(self, carry: dict[str, Any]) -> dict[str, Any]:
+    """Plays a round; at first many, until each device has something to draw."""
     key, ring, rounds = carry['key'], carry['ring'], int(carry['rounds'])
+    slots = self.games.window // self.games.per_round
     while True:
-      ring = self._put(ring, self.play(key, rounds), rounds % (self.task.kept // self.task.games))
+      ring = self._put(ring, self.play(key, rounds), rounds % slots)
       rounds += 1
-      if rounds * self.task.games >= self.task.minimum and self._enough(ring['mask']):
-        place = mesh_lib.replicated(self.mesh)
-        return {'key': key, 'ring': ring, 'rounds': jax.device_put(jnp.int32(rounds), place)}
+      if rounds * self.games.per_round >= self.games.min_games and self._enough(ring['mask']):
+        whole = mesh_lib.replicated(self.mesh)
+        return {'key': key, 'ring': ring, 'rounds': jax.device_put(jnp.int32(rounds), whole)}
 
   # -------- compiled, on each device --------
 
-  def _write(self, ring: Batch, records: Batch, place: Array) -> Batch:
-    """place: of the round among as many as the ring has room for."""
+  def _write(self, ring: Batch, records: Batch, slot: Array) -> Batch:
+    """Returns the ring with a round's records in a slot."""
 
     def put(x: Array, new: Array) -> Array:
-      return lax.dynamic_update_slice_in_dim(x, new, place * len(new), 0)
+      return lax.dynamic_update_slice_in_dim(x, new, slot * len(new), 0)
 
     return jax.tree.map(put, ring, records)
 
   def _sample(self, ring: Batch, key: Array) -> Batch:
+    """Returns positions drawn uniformly with replacement, each under a random symmetry."""
     key = jax.random.fold_in(key, lax.axis_index(mesh_lib.BATCH_AXES))
-    count, size = self.task.batch_size // self.shards, self.task.board.size
+    count, size = self.task.batch_size // self.shards, self.task.network.size
     until = jnp.cumsum(ring['mask'] > 0, dtype=jnp.int32)
     chosen = jax.random.randint(key, (count,), 0, until[-1])
     rows = jnp.searchsorted(until, chosen, side='right')

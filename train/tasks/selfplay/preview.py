@@ -115,7 +115,7 @@ def go_game_files(game: Any, record: GameRecord) -> Files:
   file = sgf.Record(game.size, float(last.komi), moves=played, result=result)
   picture = diagram.diagram(boards[-1], last=moves[-1], title=f'{result} after {count} moves')
   # Without coordinates, which the report's viewer draws itself.
-  plain = ['\n'.join(''.join('.XO'[x] for x in row) for row in board) for board in boards[:count]]
+  plain = [notation.render(board, coordinates=False) for board in boards[:count]]
   return {
     'game.sgf': sgf.write(file).encode(),
     'game.png': shapes.png(picture),

@@ -84,7 +84,7 @@ def task_of(batch_size=16, **options):
 
 @pytest.fixture(scope='module')
 def task():
-  return task_of(pool=2, pool_every=2)
+  return task_of(pool_size=2, pool_every=2)
 
 
 @pytest.fixture(scope='module')
@@ -96,11 +96,11 @@ def variables(task):
 def test_the_gradient_is_the_outcome_times_that_of_the_moves_log_probability(task, variables):
   seen = jax.random.bernoulli(jax.random.key(1), 0.3, (2, SIZE, SIZE, 48))
   sensible = jnp.ones((2, 9), bool).at[:, 0].set(False)
-  batch = {'seen': seen, 'sensible': sensible, 'move': jnp.array([3, 5])}
+  batch = {'inputs': seen, 'sensible': sensible, 'move': jnp.array([3, 5])}
   batch |= {'won': jnp.ones(2), 'turns': jnp.ones(2), 'result': jnp.array([1.0, -1.0])}
 
   def log_p(params, row):
-    logits = task.board({'params': params}, seen)[row]
+    logits = task.network({'params': params}, seen)[row]
     return jax.nn.log_softmax(logits[1:])[batch['move'][row] - 1]
 
   def loss(params):
@@ -122,7 +122,7 @@ def test_the_pool_has_the_newest_parameters_of_every_so_many_steps(task, variabl
     now = jax.tree.map(lambda x, step=step: x + step, variables)
     carry, batch = source.next(carry, step, now)
     seen.append((np.asarray(carry['pool']['params']['bias'])[:, 0]).tolist())
-  assert batch['seen'].shape == (16, SIZE, SIZE, 48)
+  assert batch['inputs'].shape == (16, SIZE, SIZE, 48)
   assert seen == [[0, 0], [0, 0], [0, 2], [0, 2], [4, 2], [4, 2]]
 
 
@@ -153,7 +153,7 @@ def config(**task):
 
 @pytest.mark.slow
 def test_a_run_that_was_interrupted_ends_where_an_undisturbed_one_does(tmp_path):
-  settings = config(pool=2, pool_every=2)
+  settings = config(pool_size=2, pool_every=2)
   whole, part = str(tmp_path / 'whole'), str(tmp_path / 'part')
   verbs.train(settings, whole)
   first = {**settings, 'train': {**settings['train'], 'steps': 3}}
@@ -171,12 +171,12 @@ def test_a_run_that_was_interrupted_ends_where_an_undisturbed_one_does(tmp_path)
 @pytest.mark.long
 def test_it_begins_as_the_run_that_it_is_told_and_is_measured_against_it(tmp_path):
   verbs.train(config(), str(tmp_path / 'first'))
-  begun = task_of(start=str(tmp_path / 'first'))
+  begun = task_of(sl_policy=str(tmp_path / 'first'))
   first = verbs.load_run(str(tmp_path / 'first')).variables
   now = mesh_lib.unbox(jax.jit(begun.init)(jax.random.key(5)))  # as a run does
   for x, y in zip(jax.tree.leaves(now), jax.tree.leaves(first), strict=True):
     np.testing.assert_array_equal(x, y)
-  assert set(begun.evals(mesh(8))) == {'start'}
+  assert set(begun.evals(mesh(8))) == {'sl_policy'}
 
 
 def test_what_does_not_fit_is_refused():

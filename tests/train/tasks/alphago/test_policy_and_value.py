@@ -1,5 +1,6 @@
 """The tasks that learn from records of Go: policies and values, on small boards."""
 
+import dataclasses
 import functools
 
 import jax
@@ -17,10 +18,9 @@ from train import verbs
 from train.config import UserError
 from train.step import make_eval
 from train.tasks import TASKS
+from train.tasks.alphago.network import load_policy
 from train.tasks.alphago.policy import GoPolicy, accuracies
-from train.tasks.alphago.positions import network_of
-from train.tasks.alphago.value import GoValue
-from train.tasks.alphago.value import value as value_of
+from train.tasks.alphago.value import EngineSettings, GoValue, values_of
 
 pytestmark = pytest.mark.usefixtures('one_device')
 
@@ -130,7 +130,7 @@ def test_the_metrics_count_ranks_and_leave_padding_out(games):
   seen = jnp.zeros((4, 25, 5), jnp.int32).at[:, :, 0].set(jnp.arange(25))  # scores 0 to 24
   move, mask = jnp.array([24, 20, 19, 24]), jnp.array([1.0, 1.0, 1.0, 0.0])
   _, (_, metrics) = task.loss(
-    variables, {'seen': seen, 'move': move, 'mask': mask}, jax.random.key(0), train=True
+    variables, {'inputs': seen, 'move': move, 'mask': mask}, jax.random.key(0), train=True
   )
   assert [metrics[name][0] for name in ('accuracy', 'accuracy_top5')] == [1, 2]
   assert metrics['loss'][1] == 3
@@ -156,7 +156,7 @@ def test_a_network_is_shown_the_position_before_the_move(games):
   states = recorded.states(game, jax.device_get(raw))
   sign = 1 - 2 * jax.vmap(game.to_play)(states)
   view = np.asarray(jax.vmap(game.board)(states) * sign[:, None, None])
-  planes = np.asarray(batch['seen'])
+  planes = np.asarray(batch['inputs'])
   np.testing.assert_array_equal(planes[..., 0], view == 1)
   np.testing.assert_array_equal(planes[..., 1], view == -1)
   empty = view.reshape(16, -1)[np.arange(16), np.asarray(batch['move'])]
@@ -238,9 +238,11 @@ def test_a_value_is_learnt_and_its_sign_is_the_winner(values, tmp_path):
   data = {'with_result': True, 'positions': 'one', 'symmetries': False}
   settings = {f'data__{name}': value for name, value in data.items()}
   one = functools.partial(config, values, VALUE, 'go_value', train__steps=100, **settings)
-  verbs.train(one(task__mixing=0.0), str(tmp_path))
-  verbs.train(one(task__mixing=0.25), str(tmp_path))  # of the search alone: may change at any time
-  assert verbs.load_run(str(tmp_path)).task.mixing == 0.25
+  verbs.train(one(task__engine={'mixing': 0.0}), str(tmp_path))
+  verbs.train(
+    one(task__engine={'mixing': 0.25}), str(tmp_path)
+  )  # of the search alone: may change at any time
+  assert verbs.load_run(str(tmp_path)).task.engine.mixing == 0.25
   found = verbs.evaluate([str(tmp_path)])
   assert found['metrics']['test/loss'] < 0.7  # 1 for knowing nothing
   assert found['metrics']['test/winner'] > 0.8
@@ -252,8 +254,8 @@ def test_the_loss_is_the_squared_error_for_the_player_to_move(values):
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   seen = jax.random.bernoulli(jax.random.key(1), 0.3, (3, SIZE, SIZE, 49))
   result, mask = jnp.array([1.0, -1.0, 1.0]), jnp.array([1.0, 1.0, 0.0])
-  value = np.asarray(task.board(variables, seen))
-  batch = {'seen': seen, 'result': result, 'mask': mask}
+  value = np.asarray(task.network(variables, seen))
+  batch = {'inputs': seen, 'result': result, 'mask': mask}
   total, (_, metrics) = task.loss(variables, batch, jax.random.key(0), train=True)
   np.testing.assert_allclose(total, ((1 - value[0]) ** 2 + (-1 - value[1]) ** 2) / 2, rtol=1e-6)
   assert metrics['winner'][0] == (value[0] > 0) + (value[1] < 0)
@@ -271,7 +273,11 @@ def test_values_need_results(games):
 def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games, tmp_path):
   verbs.train(config(games, ROLLOUT), str(tmp_path))
   data = GoGames(values, size=SIZE, held_out=0.3, with_result=True)
-  make = functools.partial(GoValue, VALUE, data, policy=run, rollout=str(tmp_path))
+  engine = EngineSettings(policy=run, rollout_policy=str(tmp_path), mixing=0.0)
+
+  def make(mixing):
+    return GoValue(VALUE, data, engine=dataclasses.replace(engine, mixing=mixing))
+
   task = make(mixing=0.0)
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   states = jax.tree.map(lambda x: x[None], task.game.init())
@@ -280,7 +286,7 @@ def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games
   opened = verbs.load_run(run)
   expected, _ = opened.task.evaluator(opened.variables)(states, keys)
   np.testing.assert_allclose(logits, expected, rtol=1e-4)
-  np.testing.assert_allclose(value, value_of(task.board, variables, states), rtol=1e-5)
+  np.testing.assert_allclose(value, values_of(task.network, variables, states), rtol=1e-5)
   rolled = make(mixing=1.0).evaluator(variables)(states, keys)[1]
   assert abs(rolled[0]) == 1
   mixed = make(mixing=0.25).evaluator(variables)(states, keys)[1]
@@ -289,7 +295,10 @@ def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games
 
 @pytest.mark.long
 def test_a_run_of_something_else_is_no_policy(run, values, tmp_path):
-  with pytest.raises(UserError, match='must be of one that sees patterns of a board of size 5'):
-    network_of(run, 'task.rollout', SIZE, 'patterns')
+  with pytest.raises(
+    UserError,
+    match='must be of go_policy or go_reinforce with a model that sees patterns of a board of size 5',
+  ):
+    load_policy(run, 'task.engine.rollout_policy', SIZE, 'patterns')
   with pytest.raises(UserError, match='of a board of size 9'):
-    network_of(run, 'task.policy', 9, 'planes')
+    load_policy(run, 'task.engine.policy', 9, 'planes')

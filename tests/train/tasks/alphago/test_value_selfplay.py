@@ -16,19 +16,19 @@ from tests.mcts.go.go_referee import Referee
 from train import mesh as mesh_lib
 from train import verbs
 from train.config import UserError
-from train.tasks.alphago.positions import Board
-from train.tasks.alphago.value_selfplay import GoValuePlay, Rounds
+from train.tasks.alphago.network import GoNetwork
+from train.tasks.alphago.value_selfplay import GameSettings, GoValueSelfPlay, Rounds
 
 pytestmark = pytest.mark.usefixtures('one_device')
 
 POLICY = {'name': 'alphago_policy', 'layers': 2, 'filters': 8}
 VALUE = {'name': 'alphago_value', 'layers': 2, 'filters': 8}
-AMOUNTS = {'size': SIZE, 'games': 16, 'minimum': 64, 'kept': 96, 'every': 2, 'test_games': 128}
+GAMES = {'per_round': 16, 'min_games': 64, 'window': 96, 'round_every': 2, 'test_games': 128}
 COUNT = 64
 
 
 @functools.cache
-def astray(turn, begin=first_point):
+def play_games(turn, begin=first_point):
   """Ends of games, and the records of their positions."""
 
   @jax.jit
@@ -41,14 +41,14 @@ def astray(turn, begin=first_point):
 
 @pytest.mark.parametrize('turn', [1, 4])
 def test_one_moves_before_the_random_move_and_the_other_after_it(turn):
-  ends, positions = astray(turn)
-  strays = set()
+  ends, positions = play_games(turn)
+  random_moves = set()
   for game in range(COUNT):
     referee, moves = Referee(SIZE), positions['points'][game].tolist()
     for number in range(1, int(ends.num_entries[game]) + 1):
       move, there = moves[number - 1], points(referee)
       if number == turn:
-        strays.add(move)
+        random_moves.add(move)
         assert move in there
       else:
         choose = min if number < turn else max
@@ -58,11 +58,11 @@ def test_one_moves_before_the_random_move_and_the_other_after_it(turn):
     black = np.sign(np.sum(referee.ownership()) - 0.5)
     assert positions['result'][game] == (-black if turn % 2 else black)
     assert positions['mask'][game] == 1
-  assert strays == set(range(turn - 1, SIZE**2))
+  assert random_moves == set(range(turn - 1, SIZE**2))
 
 
 def test_a_position_is_that_after_the_random_move():
-  _, positions = astray(4)
+  _, positions = play_games(4)
   states = jax.jit(functools.partial(recorded.states, GAME))(positions)
   for game in range(0, COUNT, 9):
     referee = Referee(SIZE)
@@ -73,9 +73,9 @@ def test_a_position_is_that_after_the_random_move():
 
 
 def test_games_that_are_over_by_then_have_no_position():
-  ends, positions = astray(4, begin=lambda states, keys: jnp.full(len(keys), SIZE**2))
+  ends, positions = play_games(4, begin=lambda states, keys: jnp.full(len(keys), SIZE**2))
   assert (ends.num_entries == 2).all() and not positions['mask'].any()
-  assert astray(3, begin=first_point)[1]['mask'].all()
+  assert play_games(3, begin=first_point)[1]['mask'].all()
 
 
 # -------- the run --------
@@ -87,9 +87,10 @@ def mesh(devices=1):
 
 def task_of(batch_size=16, **options):
   """A task whose policies were never trained, nor written."""
-  task = GoValuePlay(VALUE, SelfPlayData(batch_size), **{**AMOUNTS, **options})
-  board = Board(POLICY, SIZE, ('planes',))
-  task.policies = [(board, mesh_lib.unbox(board.init(jax.random.key(i)))) for i in range(2)]
+  games = GameSettings(**{**GAMES, **options})
+  task = GoValueSelfPlay(VALUE, SelfPlayData(batch_size), size=SIZE, games=games)
+  network = GoNetwork(POLICY, SIZE, ('planes',))
+  task.policies = [(network, mesh_lib.unbox(network.init(jax.random.key(i)))) for i in range(2)]
   return task
 
 
@@ -114,9 +115,10 @@ def player(tmp_path_factory):
   return folder
 
 
-def config(player, steps=4, **task):
+def config(player, steps=4, **games):
+  task = {'sl_policy': player, 'rl_policy': player, 'size': SIZE, 'games': {**GAMES, **games}}
   return verbs.complete_config({
-    'task': {'name': 'go_value_play', 'begin': player, 'player': player, **AMOUNTS, **task},
+    'task': {'name': 'go_value_selfplay', **task},
     'model': VALUE,
     'data': {'name': 'selfplay', 'batch_size': 64},
     'optimizer': {'name': 'adam', 'learning_rate': 0.01},
@@ -189,7 +191,7 @@ def test_a_run_that_was_interrupted_ends_where_an_undisturbed_one_does(player, t
 
 @pytest.mark.long
 def test_a_value_of_played_games_is_learnt(player, tmp_path):
-  verbs.train(config(player, steps=60, every=10, minimum=512, kept=512), str(tmp_path))
+  verbs.train(config(player, steps=60, round_every=10, min_games=512, window=512), str(tmp_path))
   found = verbs.evaluate([str(tmp_path)])
   assert found['metrics']['test/loss'] < 0.8  # 1 for knowing nothing
   assert found['metrics']['test/winner'] > 0.7
@@ -197,13 +199,15 @@ def test_a_value_of_played_games_is_learnt(player, tmp_path):
 
 
 def test_what_does_not_fit_is_refused():
-  with pytest.raises(UserError, match=r'task\.games=0: must be at least 1'):
-    task_of(games=0)
-  with pytest.raises(UserError, match=r'task\.kept=100: must be a multiple of task\.games=16'):
-    task_of(kept=100)
-  with pytest.raises(UserError, match=r'task\.kept=32: must be at least 64'):
-    task_of(kept=32)
-  with pytest.raises(UserError, match=r"task\.player='': give the workdir"):
-    GoValuePlay(VALUE, SelfPlayData(), size=SIZE, begin='a').source('train', mesh(), 0)
-  with pytest.raises(UserError, match=r'task\.games=20: must be a multiple of 8'):
-    task_of(games=20, kept=80, test_games=20).source('train', mesh(8), 0)
+  with pytest.raises(UserError, match=r'task\.games\.per_round=0: must be at least 1'):
+    task_of(per_round=0)
+  with pytest.raises(
+    UserError, match=r'task\.games\.window=100: must be a multiple of task\.games\.per_round=16'
+  ):
+    task_of(window=100)
+  with pytest.raises(UserError, match=r'task\.games\.window=32: must be at least 64'):
+    task_of(window=32)
+  with pytest.raises(UserError, match=r"task\.rl_policy='': give the workdir"):
+    GoValueSelfPlay(VALUE, SelfPlayData(), size=SIZE, sl_policy='a').source('train', mesh(), 0)
+  with pytest.raises(UserError, match=r'task\.games\.per_round=20: must be a multiple of 8'):
+    task_of(per_round=20, window=80, test_games=20).source('train', mesh(8), 0)
