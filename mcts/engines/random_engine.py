@@ -25,6 +25,7 @@ class RandomEngine:
   num_drawn: int = 0
 
   def analyze(self, position, player, seconds=None, *, cleanup=False, allowed=None):
+    """Yields one analysis, of a random move; `seconds` and `cleanup` change nothing."""
     self.num_drawn += 1
     rng = np.random.default_rng((self.seed, self.num_drawn))
     legal = position.legal(player) & (True if allowed is None else allowed)
@@ -32,9 +33,11 @@ class RandomEngine:
     yield Analysis(int(rng.choice(points)) if len(points) else position.pass_action)
 
   def player(self, game: Go) -> Player:
+    """Returns the compiled `playouts.random_moves`."""
     return _compile_player(game)
 
   def compile(self, position):
+    """Compiles the search for eyes."""
     own_eyes(position, position.to_play)
 
 

@@ -150,6 +150,7 @@ class SearchEngine:
     cleanup: bool = False,
     allowed: np.ndarray | None = None,
   ) -> Iterator[Analysis]:
+    """Yields an analysis after each chunk of simulations; see `Engine.analyze`."""
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     num_chunks = self.num_simulations // self.chunk if seconds is None else None
     trees = search_lib.timed(
@@ -204,6 +205,7 @@ class SearchEngine:
     )
 
   def compile(self, position: Position) -> None:
+    """Compiles all parts of the search, by one chunk of it and a step to a child."""
     player, state = position.to_play, position.state_for(position.to_play)
     for _ in self.analyze(position, player, 0.0):
       pass
@@ -250,6 +252,7 @@ class SearchEngine:
   # ---- games in a batch ----
 
   def player(self, game: Go) -> Player:
+    """Returns a compiled player that searches each position from a new tree."""
     return _compile_player(
       game, self.evaluator, self.selection, self.num_simulations, self.temperature
     )

@@ -68,11 +68,13 @@ class EngineContestant:
     self._engine, self._compiled = engine, False
 
   def start_game(self, position, terms):
+    """Compiles the engine before its first game."""
     if not self._compiled:
       self._engine.compile(position)
       self._compiled = True
 
   def genmove(self, position, player, own, terms):
+    """Returns the engine's move, found in the time that the clock allows."""
     seconds = own.budget(clock.expected_moves_left(position.size, len(position.turns)))
     analysis = engines.final_analysis(
       self._engine, position, player, seconds, cleanup=terms.cleanup
@@ -80,13 +82,14 @@ class EngineContestant:
     return to_vertex(analysis.move, position.size)
 
   def play(self, position, player, action):
-    pass
+    """Does nothing: the engine is shown the position with each move."""
 
   def final_score(self):
+    """Returns None: the board is scored by the same rules anyway."""
     return None
 
   def close(self):
-    pass
+    """Does nothing: no process runs."""
 
 
 class ProgramContestant:
@@ -103,6 +106,7 @@ class ProgramContestant:
     self._program: GtpProgram | None = None
 
   def start_game(self, position, terms):
+    """Sends rules, clock and moves so far, to a new process if none runs."""
     timeout = terms.time.answer_timeout
     first_timeout = max(timeout, START_TIMEOUT) if self._program is None else timeout
     try:
@@ -119,12 +123,14 @@ class ProgramContestant:
       self.play(position, turn.player, turn.action)
 
   def genmove(self, position, player, own, terms):
+    """Sends the clock and `genmove`; returns the answer in lower case."""
     colour = COLOURS[player]
     if own.control.kind != 'none':
       self._send(f'time_left {colour} {own.left:.0f} {own.stones}')
     return self._send(f'genmove {colour}').strip().lower()
 
   def play(self, position, player, action):
+    """Sends `play`."""
     self._send(f'play {COLOURS[player]} {to_vertex(action, position.size)}')
 
   def _send(self, command: str) -> str:
@@ -140,6 +146,7 @@ class ProgramContestant:
     raise Forfeit('F', str(error)) from error
 
   def final_score(self):
+    """Sends `final_score`; returns None if it is refused, or if the program fails."""
     if self._program is None:
       return None
     try:
@@ -151,6 +158,7 @@ class ProgramContestant:
       return None
 
   def close(self):
+    """Ends the process."""
     if self._program is not None:
       self._program.close()
       self._program = None

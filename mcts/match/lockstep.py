@@ -55,12 +55,8 @@ def play(
   Returns:
     The records of the games, by number.
   """
-  game, seed = terms.game(), terms.openings.seed
+  game, keys = terms.game(), _turn_keys(terms.openings.seed + 1, pairs)
   players = (engines[0].player(game), engines[1].player(game))
-
-  def keys(turn: int, player: int) -> Array:
-    return _keys(seed + 1, turn, [2 * pair + _black(turn, player) for pair in pairs])
-
   start, opening = openings(terms, pairs)
   halves = (start, start)
   moves = [np.stack([row, row]) for row in opening]  # each [2, P], by which player is black
@@ -75,6 +71,11 @@ def play(
     on_turn(turn + 1, int(going.sum()))
   scores = _by_black(len(moves), [_compile_score(game)(half) for half in halves])
   return _records(np.array(moves), np.array(was_going), scores, pairs)
+
+
+def _turn_keys(seed: int, pairs: Sequence[int]) -> batch.TurnKeys:
+  """Returns the keys of games by their numbers in the match."""
+  return lambda turn, player: _keys(seed, turn, [2 * pair + _black(turn, player) for pair in pairs])
 
 
 def _black(turn: int, player: int) -> int:
