@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
       komi=7.5,
       games=100,
       opening=0,
-      simulations=400,
+      num_simulations=400,
     )
   )

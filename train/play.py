@@ -1,31 +1,45 @@
-"""Go engines of runs: what the verbs play and match make of a workdir."""
+"""The verbs play and match: runs as Go engines, GTP, and other games by hand in the terminal."""
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mcts import engines
-from mcts.engines import Engine, Search
-from mcts.go import SIZES, Go
+from mcts.engines import Engine, RuleSet, SearchEngine, clock
+from mcts.go import Go
 from mcts.gtp import server
-from mcts.match import arena
+from mcts.match import arena, contestants
+from mcts.match.contestants import Contestant, EngineContestant
+from mcts.match.terms import MatchTerms, Openings, TimeLimits
 from mcts.search.evaluators import Evaluate
-from train.config import UserError
+from train import verbs
+from train.errors import UserError
+from train.tasks.selfplay import play as by_hand
 
 
-def engine(workdir: str, step: int | str = 'latest', **options: Any) -> Search:
-  """A search with the network of a run; options as for `Search`.
+def load_engine(workdir: str, step: int | str = 'latest', **options: Any) -> SearchEngine:
+  """Returns an engine that searches with the network of a run.
 
-  Raises UserError for a run whose task knows no Go.
+  Args:
+    workdir: of a run whose task has learnt Go; the engine plays on boards of its size, under
+      whatever other rules.
+    step: the checkpoint, 'latest', 'best' or a number.
+    **options: of `SearchEngine`.
+
+  Raises:
+    UserError: for a run of another game or task.
   """
-  from train import verbs  # all tasks: not for a match without runs
-
   run = verbs.load_run(workdir, step)
   run.task.close()
+  return engine_of(run, workdir, **options)
+
+
+def engine_of(run: verbs.Run, workdir: str, **options: Any) -> SearchEngine:
+  """Returns an engine that searches with the network of an opened run, as `load_engine`."""
   task: Any = run.task
-  game: Any = getattr(task, 'game', None)
-  plays_go = isinstance(game, Go)
-  if not plays_go:
+  game = getattr(task, 'game', None)
+  if not isinstance(game, Go):
     name = run.config['task']['name']
     raise UserError(f'{workdir}: a run of task {name}; to play, it must be of one that learns Go')
 
@@ -33,61 +47,116 @@ def engine(workdir: str, step: int | str = 'latest', **options: Any) -> Search:
     return task.evaluator(run.variables, other)
 
   name = os.path.basename(os.path.normpath(workdir))
-  return Search(evaluator, name, sizes=(game.size,), **options)
+  return SearchEngine(evaluator, name, sizes=(game.size,), **options)
 
 
-def player(spec: str, **options: Any) -> str | Engine:
-  """The engine of 'WORKDIR', 'WORKDIR:400' or 'WORKDIR:simulations=400'; what is no run, as it is.
+def contestant(spec: str, **options: Any) -> Contestant:
+  """Returns the contestant of 'WORKDIR', 'WORKDIR:400' or 'WORKDIR:num_simulations=400'.
 
-  options: for the engine, unless the text says otherwise.
+  Args:
+    spec: a run's folder, or whatever else `contestants.from_spec` takes.
+    **options: for an engine, unless the text says otherwise.
+
+  Raises:
+    UserError: for a run that cannot play Go, and for options that an engine does not have.
+    ValueError: for what is neither a run, an engine nor a program.
   """
   workdir, _, text = spec.partition(':')
   if not os.path.exists(os.path.join(workdir, 'config.json')):
-    return spec
+    return contestants.from_spec(spec, **options)
   try:
-    made = engine(workdir, **{**options, **arena.options_of(spec, text)})
+    engine = load_engine(workdir, **{**options, **contestants.parse_options(spec, text)})
   except TypeError as error:
     raise UserError(f'player {spec!r}: {error}') from error
-  made.name = spec
-  return made
+  engine.name = spec
+  return EngineContestant(engine)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoardOptions:
+  """The rules of Go that the command line says.
+
+  Attributes:
+    size: of the board; None for 9, or the largest that all players know.
+    komi, superko, suicide: as of `RuleSet`.
+  """
+
+  size: int | None
+  komi: float
+  superko: str
+  suicide: bool
+
+  def rules(self, *sizes: Collection[int]) -> RuleSet:
+    """Returns the rules, on a board of the given size or else of one in all `sizes`."""
+    known = set(sizes[0]).intersection(*sizes)
+    size = self.size or (9 if 9 in known else max(known, default=9))
+    return RuleSet(size, self.komi, self.superko, self.suicide)
 
 
 def play(
   workdir: str | None,
   step: int | str,
+  board: BoardOptions,
   *,
-  name: str,
-  size: int | None,
+  game: str | None,
+  engine: str,
   resign: float,
-  rules: Mapping[str, Any],
   search: Mapping[str, Any],
 ) -> None:
-  """Plays Go by GTP on stdin and stdout: a run's network, or a named engine without a workdir."""
-  chosen: Engine
+  """Plays Go by GTP on stdin and stdout, or another game by hand in the terminal.
+
+  Args:
+    workdir: a run, whose game and network are played; None for a search without a network.
+    step: of the run's checkpoint.
+    board: the rules of Go.
+    game: of `mcts.GAMES`, to be played by hand; None for the run's, or Go by GTP.
+    engine: of `mcts.engines.ENGINES`, for Go without a workdir.
+    resign: the chance to win below which the engine resigns.
+    search: seed, num_simulations and num_parallel_leaves of the search.
+  """
+  hand = {name: search[name] for name in ('seed', 'num_simulations')}
+  if workdir is None and game is not None:
+    by_hand.by_hand_against_rollouts(game, **hand)
+    return
   if workdir is None:
-    chosen = engines.make(name, **search)
+    player: Engine = engines.make(engine, **search)
   else:
-    chosen = engine(workdir, step, **search)
-  server.play(chosen, **rules, size=board_size(size, chosen), resign=resign)
+    run = verbs.load_run(workdir, step)
+    run.task.close()
+    name = run.config['task'].get('game', 'go')
+    if run.config['task']['name'] == 'selfplay' and not name.startswith('go'):
+      task: Any = run.task
+      by_hand.by_hand(task, run.variables, **hand)
+      return
+    player = engine_of(run, workdir, **search)
+  server.play(player, board.rules(player.sizes), resign_threshold=resign)
 
 
 def match(
   first: str,
   second: str,
+  board: BoardOptions,
   *,
   workdir: str | None,
-  sprt: tuple[float, float] | None,
-  size: int | None,
   terms: Mapping[str, Any],
   search: Mapping[str, Any],
+  sprt: tuple[float, float] | None,
 ) -> None:
-  """Plays a match of two engines, runs or programs; see `mcts.match.arena.match`."""
-  ours, theirs = player(first, **search), player(second, **search)
-  size = board_size(size, ours, theirs)
-  arena.match(ours, theirs, **terms, size=size, sprt=sprt, workdir=workdir, **search)
+  """Plays a match of two engines, runs or programs.
 
-
-def board_size(wanted: int | None, *players: Any) -> int:
-  """Returns the size that the user wants, else 9, or the largest that all players know."""
-  known = set(SIZES).intersection(*(getattr(player, 'sizes', SIZES) for player in players))
-  return wanted or (9 if 9 in known else max(known, default=9))
+  Args:
+    first: an engine, a run or a GTP command line, as `contestant` takes it.
+    second: its opponent.
+    board: the rules.
+    workdir: where the records of the games go.
+    terms: games, opening, seed, time and timeout.
+    search: num_simulations and num_parallel_leaves, unless a player's text says otherwise.
+    sprt: bounds of the sequential test that ends the match.
+  """
+  ours, theirs = (contestant(spec, **search) for spec in (first, second))
+  conditions = MatchTerms(
+    board.rules(ours.sizes, theirs.sizes),
+    Openings(terms['opening'], terms['seed']),
+    TimeLimits(clock.parse(terms['time']), terms['timeout']),
+  )
+  arena.match(ours, theirs, conditions, num_games=terms['games'], sprt=sprt, workdir=workdir)

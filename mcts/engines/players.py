@@ -1,126 +1,90 @@
-"""What a Go engine is, and the simplest one.
+"""Players of any game on the device: functions of a batch of states to a batch of actions."""
 
-An engine keeps nothing that it could not do without: it is shown a whole `Position` each time, so a
-game may be taken back, jumped about in or begun anew.
-"""
-
-import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 from jax import Array
 
-from mcts.go import SIZES, Go, State, playouts
-from mcts.go.position import Position
-from mcts.search import game_keys
-
-Act = Callable[[State, Array], Array]
-"""States `[B, ...]` and a key to actions `[B]`, on the device."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-  """A move of a search; value from -1 to 1 for the player to move, prior from 0 to 1."""
-
-  action: int
-  visits: int
-  value: float
-  prior: float
-  line: tuple[int, ...]
+from mcts import search as search_lib
+from mcts.game import Game
+from mcts.search import evaluators
+from mcts.search.evaluators import Evaluate
+from mcts.search.selection import PolicyOutput, SelectionPolicy
+from mcts.search.simulate import fold_in
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-  """What an engine thinks: the move it would play, its value, all moves considered, best first."""
+class Player(Protocol):
+  """A player of one game, on the device.
 
-  move: int
-  value: float | None = None
-  visits: int = 0
-  candidates: tuple[Candidate, ...] = ()
+  It is pure and may be traced. Each game of the batch has a key of its own, so that what a player
+  does in one game does not depend on the games beside it.
+  """
 
+  def __call__(self, states: Any, keys: Array, /) -> Array:
+    """Returns int32 `[B]`, a legal action for the player to move in each game.
 
-class Engine(Protocol):
-  name: str
-
-  def consider(
-    self,
-    position: Position,
-    player: int,
-    seconds: float | None = None,
-    *,
-    tidy: bool = False,
-    allowed: np.ndarray | None = None,
-  ) -> Iterator[Report]:
-    """Better and better reports on the player's move; the last one counts.
-
-    seconds: at most so long, `math.inf` until the caller leaves off, None as long as ever.
-    tidy: no pass while a move would do as well, so that no dead stone stays on the board.
-    allowed: bool `[A]`, the moves to look at, if not all legal ones.
+    Args:
+      states: of the game, `[B, ...]`. In a game that is over any action may be returned.
+      keys: typed keys `[B]`.
     """
 
-  def act(self, game: Go) -> Act:
-    """The same player for a batch of games in lockstep."""
 
-  def warm(self, position: Position) -> None:
-    """Compiles what a move on a board of this size will need."""
-
-
-def check_size(engine: Any, size: int) -> None:
-  """Raises ValueError unless the engine plays on such boards; a program is asked when it starts."""
-  sizes = getattr(engine, 'sizes', SIZES)
-  if size not in sizes:
-    choices = f'{min(sizes)} to {max(sizes)}' if len(sizes) > 1 else f'{min(sizes)} alone'
-    who = getattr(engine, 'name', engine)
-    raise ValueError(f'size {size}: {who} plays on boards of size {choices}')
+def random_player(game: Game) -> Player:
+  """Returns a player that draws from the legal actions with equal probabilities."""
+  return lambda states, keys: jax.vmap(evaluators.random_action)(jax.vmap(game.legal)(states), keys)
 
 
-def choose(engine: Engine, position: Position, player: int, seconds=None, **options) -> Report:
-  """The last of the engine's reports."""
-  *_, last = engine.consider(position, player, seconds, **options)
-  return last
+def policy_player(game: Game, evaluate: Evaluate) -> Player:
+  """Returns a player without search: the legal action with the highest prior logit."""
+  root = evaluators.make_root(game, evaluate)
+  return lambda states, keys: root(states, keys).logits.argmax(-1)
 
 
-# -------- at random --------
+def search_player(
+  game: Game, evaluate: Evaluate, selection: SelectionPolicy, num_simulations: int
+) -> Player:
+  """Returns a player of the action that `search_decider` prefers."""
+  decide = search_decider(game, evaluate, selection, num_simulations)
+  return lambda states, keys: decide(states, keys).action
 
 
-@dataclasses.dataclass
-class Random:
-  """Any legal point except its own eyes, with equal chances; passes when there is none."""
-
-  seed: int = 0
-  name: str = 'random'
-  moves: int = 0
-
-  def consider(self, position, player, seconds=None, *, tidy=False, allowed=None):
-    self.moves += 1
-    rng = np.random.default_rng((self.seed, self.moves))
-    legal = position.legal(player) & (True if allowed is None else allowed)
-    points = np.flatnonzero(legal[:-1] & ~eyes_of(position, player))
-    yield Report(int(rng.choice(points)) if len(points) else position.pass_action)
-
-  def act(self, game):
-    return _compile_random(game)
-
-  def warm(self, position):
-    eyes_of(position, position.to_play)
+def search_decider(
+  game: Game, evaluate: Evaluate, selection: SelectionPolicy, num_simulations: int
+) -> Callable[[Any, Array], PolicyOutput]:
+  """Returns `(states [B, ...], keys [B]) -> PolicyOutput` by a search at temperature 0."""
+  decide = make_search(game, evaluate, selection, num_simulations)
+  return lambda states, keys: decide(states, fold_in(keys, 0), fold_in(keys, 1))
 
 
-@functools.cache
-def _compile_random(game: Go) -> Act:
-  def act(states, key):
-    return playouts.random_moves(game, states, game_keys(key, states.komi))
+def make_search(
+  game: Game,
+  evaluate: Evaluate,
+  selection: SelectionPolicy,
+  num_simulations: int,
+  temperature: float = 0.0,
+) -> Callable[[Any, Array, Array], PolicyOutput]:
+  """Returns a search from new trees: `(states, root keys, search keys) -> PolicyOutput`.
 
-  return jax.jit(act)
+  Args:
+    game: the game of the states.
+    evaluate: priors and values of a batch of states, see `mcts.search.evaluators`.
+    selection: how edges are selected and the decision is made, see `mcts.search.selection`.
+    num_simulations: for each move.
+    temperature: of the move; 0 plays the search's best, so that nothing is drawn.
+  """
+  root, expand = evaluators.make_root(game, evaluate), evaluators.make_expand(game, evaluate)
 
+  def decide(states: Any, root_keys: Array, keys: Array) -> PolicyOutput:
+    roots = root(states, root_keys)
+    output, _ = search_lib.puct(
+      roots,
+      expand,
+      keys,
+      selection=selection,
+      temperature=temperature,
+      num_simulations=num_simulations,
+    )
+    return output
 
-@functools.cache
-def _eyes(game: Go):
-  return jax.jit(game.own_eyes)
-
-
-def eyes_of(position: Position, player: int) -> np.ndarray:
-  """bool `[N^2]`, see `Go.own_eyes`."""
-  return np.asarray(_eyes(position.game)(position.state_for(player)))
+  return decide

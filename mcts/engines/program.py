@@ -6,25 +6,31 @@ import shlex
 import subprocess
 import threading
 import time
+from typing import IO
 
 
 class ProgramError(Exception):
-  """A program is dead, silent or says what GTP does not know; the text tells."""
+  """A program is dead, silent, or says what GTP does not know; the text says which."""
 
 
-class Refused(ProgramError):
-  """It answered, but with '?'."""
+class CommandRefused(ProgramError):
+  """A program has answered a command with '?'."""
 
 
-class Program:
-  """A GTP program, by its command line. Use it as a context, or close it.
+class GtpProgram:
+  """A process that speaks the Go Text Protocol on its stdin and stdout."""
 
-  timeout: seconds that an answer may take, if the call does not say otherwise.
-  """
+  def __init__(self, command: str, *, timeout: float = 60.0):
+    """Starts the program.
 
-  def __init__(self, command: str, *, timeout: float = 60.0, name: str | None = None):
-    self.command, self.timeout = command, timeout
-    self.name = name or command
+    Args:
+      command: the command line.
+      timeout: seconds that an answer may take, unless the call says otherwise.
+
+    Raises:
+      ProgramError: if it does not start.
+    """
+    self.timeout = timeout
     try:
       self._process = subprocess.Popen(
         shlex.split(command),
@@ -36,46 +42,55 @@ class Program:
       )
     except (OSError, ValueError) as error:
       raise ProgramError(f'does not start: {error}') from error
+    assert self._process.stdin is not None and self._process.stdout is not None  # PIPE, above
+    self._stdin, self._stdout = self._process.stdin, self._process.stdout
     self._lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=self._read, daemon=True).start()
+    # A thread reads, so that waiting for a line can time out.
+    threading.Thread(target=self._read, args=(self._stdout,), daemon=True).start()
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    self.close()
-
-  def _read(self):
-    for line in self._process.stdout:
+  def _read(self, stream: IO[str]) -> None:
+    for line in stream:
       self._lines.put(line)
     self._lines.put(None)
 
-  def ask(self, command: str, timeout: float | None = None) -> str:
-    """The answer's text; ProgramError if there is none in time, Refused if it is a '?'."""
+  def send(self, command: str, timeout: float | None = None) -> str:
+    """Sends a command and returns the text of the answer, without '=' and id (GTP 2, section 2.6).
+
+    Args:
+      command: one line.
+      timeout: seconds that the whole answer may take.
+
+    Raises:
+      CommandRefused: if the answer begins with '?'.
+      ProgramError: if no answer comes in time, or what comes is none.
+    """
     deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
     try:
-      self._process.stdin.write(f'{command}\n')
-      self._process.stdin.flush()
+      self._write(command)
     except (OSError, ValueError):
       raise ProgramError(f'died before {command!r}') from None
-    lines = [self._first(command, deadline)]
-    while (line := self._next(command, deadline).strip('\r\n')) != '':
+    lines = [self._first_line(command, deadline)]
+    while (line := self._next_line(command, deadline).strip('\r\n')) != '':
       lines.append(line)
     status, lines[0] = lines[0][0], lines[0][1:].lstrip('0123456789').strip()
     text = '\n'.join(lines).strip()
     if status == '?':
-      raise Refused(f'refused {command!r}: {text}')
+      raise CommandRefused(f'refused {command!r}: {text}')
     return text
 
-  def _first(self, command, deadline):
-    """The first line of the answer, after blank ones."""
-    while not (line := self._next(command, deadline)).strip():
+  def _write(self, command):
+    self._stdin.write(f'{command}\n')
+    self._stdin.flush()
+
+  def _first_line(self, command, deadline):
+    """Returns the first line of the answer, after empty ones."""
+    while not (line := self._next_line(command, deadline)).strip():
       pass
     if line[0] not in '=?':
       raise ProgramError(f'answered {command!r} with {line.strip()[:60]!r}')
     return line.strip('\r\n')
 
-  def _next(self, command, deadline):
+  def _next_line(self, command, deadline):
     try:
       line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
@@ -84,21 +99,15 @@ class Program:
       raise ProgramError(f'died at {command!r}')
     return line
 
-  def knows(self, command: str) -> bool:
-    return self.ask(f'known_command {command}') == 'true'
-
   def close(self) -> None:
-    """Says quit, waits a second, and ends it."""
-    try:
+    """Sends `quit`, waits for a second, and kills the process if it still runs."""
+    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
       if self._process.poll() is None:
-        self._process.stdin.write('quit\n')
-        self._process.stdin.flush()
+        self._write('quit')
         self._process.wait(1.0)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-      pass
     if self._process.poll() is None:
       self._process.kill()
       self._process.wait()
-    for pipe in (self._process.stdin, self._process.stdout):
-      with contextlib.suppress(OSError):  # for what it had not read
+    for pipe in (self._stdin, self._stdout):
+      with contextlib.suppress(OSError):  # closing flushes what the process did not read
         pipe.close()

@@ -1,24 +1,24 @@
-"""What an engine thinks, in the words that controllers read: Lizzie, Sabaki, KaTrain, GoGui."""
+"""What an engine thinks, in the formats that controllers read: Lizzie, Sabaki, KaTrain, GoGui."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mcts.engines import Report
+from mcts.engines import Analysis, Candidate
 from mcts.go.notation import PLAYERS, from_vertex, to_vertex
 from mcts.go.position import Position
 
-GOGUI = (
+GOGUI_COMMANDS = (  # type/label/command
   'plist/Legal moves/all_legal %c',
   'string/Score/final_score',
   'dboard/Visit shares/visit_shares',
   'dboard/Area/area',
   'gfx/Principal variation/principal_variation',
 )
-_NUMBERS = ('interval', 'minmoves', 'maxmoves')
-_SWITCHES = (
+NUMBERS = ('interval', 'minmoves', 'maxmoves')
+IGNORED_SWITCHES = (  # of KataGo, which controllers send whether or not an engine knows them
   'rootinfo',
   'ownership',
   'ownershipstdev',
@@ -29,111 +29,142 @@ _SWITCHES = (
 
 
 @dataclasses.dataclass
-class Wish:
-  """What an analysis was asked for; interval in seconds, allowed bool `[A]` or None for all."""
+class AnalysisRequest:
+  """What an analysis was asked for.
+
+  player: whose move is analysed, 0 or 1.
+  interval: seconds between two lines.
+  max_moves: candidates in a line.
+  allowed: bool `[N^2 + 1]`, the moves to consider, None for all.
+  """
 
   player: int
   interval: float = 1.0
-  maxmoves: int = 2**30
+  max_moves: int = 2**30
   allowed: np.ndarray | None = None
 
 
-def parse(words: Sequence[str], position: Position) -> Wish:
-  """[PLAYER] [CENTISECONDS] [interval N] [minmoves N] [maxmoves N] [avoid|allow PLAYER V,V N] ...
+FormatLine = Callable[[Analysis, int, AnalysisRequest], str]
+"""(analysis, board size, request) -> a line about all candidates, '' if there are none."""
 
-  KataGo's switches are taken and left unanswered. ValueError for anything else.
+
+def parse(words: Sequence[str], position: Position) -> AnalysisRequest:
+  """Returns the request in the words behind an analyze command.
+
+  They are [COLOUR] [CENTISECONDS] and then any of `interval CENTISECONDS`, `minmoves N`,
+  `maxmoves N`, `avoid|allow COLOUR VERTEX,... TURNS` and KataGo's switches, which are ignored.
+
+  Raises:
+    ValueError: for anything else.
   """
   words = [word.lower() for word in words]
-  wish = Wish(PLAYERS[words.pop(0)] if words and words[0] in PLAYERS else position.to_play)
+  request = AnalysisRequest(PLAYERS[words.pop(0)] if _is_player(words) else position.to_play)
   if words and words[0].isascii() and words[0].isdigit():
-    wish.interval = _integer(words.pop(0)) / 100
+    request.interval = _to_int(words.pop(0)) / 100
   while words:
     key = words.pop(0)
-    if key in _NUMBERS and words:
-      number = _integer(words.pop(0))
-      wish.interval = number / 100 if key == 'interval' else wish.interval
-      wish.maxmoves = number if key == 'maxmoves' else wish.maxmoves
-    elif key in _SWITCHES and words and words[0] in ('true', 'false'):
+    if key in NUMBERS and words:
+      _set_number(request, key, _to_int(words.pop(0)))
+    elif key in IGNORED_SWITCHES and words and words[0] in ('true', 'false'):
       words.pop(0)
     elif key in ('avoid', 'allow') and len(words) >= 3:
-      _restrict(wish, key, words[:3], position)
+      _restrict(request, key, words[:3], position)
       del words[:3]
     else:
-      raise ValueError(f'analysis: no such wish as {key!r}')
-  return wish
+      raise ValueError(f'analysis: {key!r} is no option, or its value is missing')
+  return request
 
 
-def _integer(text):
+def _is_player(words):
+  return bool(words) and words[0] in PLAYERS
+
+
+def _to_int(text):
   if not (text.isascii() and text.isdigit() and len(text) < 10):
     raise ValueError(f'analysis: {text!r} is no number')
   return int(text)
 
 
-def _restrict(wish, key, words, position):
-  """Only moves at the root are left out, however many turns (words[2]) were asked for."""
-  player, vertices, _ = words[0], words[1].split(','), _integer(words[2])
+def _set_number(request, key, number):
+  if key == 'interval':
+    request.interval = number / 100
+  elif key == 'maxmoves':
+    request.max_moves = number
+
+
+def _restrict(request, key, words, position):
+  # Only moves at the root are left out, however many turns (words[2]) were asked for.
+  player, vertices, _ = words[0], words[1].split(','), _to_int(words[2])
   if player not in PLAYERS:
     raise ValueError(f'analysis: {player!r} is no player')
   actions = [from_vertex(text, position.size) for text in vertices]
-  if PLAYERS[player] != wish.player:
+  if PLAYERS[player] != request.player:
     return
   named = np.isin(np.arange(position.pass_action + 1), actions)
-  before = np.ones_like(named) if wish.allowed is None else wish.allowed
-  wish.allowed = before & (named if key == 'allow' else ~named)
+  before = np.ones_like(named) if request.allowed is None else request.allowed
+  request.allowed = before & (named if key == 'allow' else ~named)
 
 
-def chance(value: float) -> float:
-  """The chance to win, from 0 to 1, that a value from -1 to 1 means."""
+def win_rate(value: float) -> float:
+  """Returns the chance to win in [0, 1] that a value in [-1, 1] stands for."""
   return min(max((value + 1) / 2, 0.0), 1.0)
 
 
-def lower_bound(candidate) -> float:
-  """A chance that the true one exceeds with some certainty, the more visits the closer."""
-  mean = chance(candidate.value)
+def lower_confidence_bound(candidate: Candidate) -> float:
+  """Returns a bound in [0, 1] below the win rate, the closer the more visits.
+
+  Two standard errors of a share of visits, with some variance even at 0 and 1.
+  """
+  mean = win_rate(candidate.value)
   return max(0.0, mean - 2 * math.sqrt((mean * (1 - mean) + 0.01) / candidate.visits))
 
 
-def lz_line(report: Report, size: int, wish: Wish) -> str:
-  """Leela Zero's `info` for each move, chances and priors in parts of 10,000."""
-  return _line(report, size, wish, lambda x: str(round(10_000 * x)), utility=False)
+def lz_line(found: Analysis, size: int, request: AnalysisRequest) -> str:
+  """Returns Leela Zero's `info` of each candidate, win rates and priors in units of 1 / 10,000."""
+  return _line(found, size, request, lambda x: str(round(10_000 * x)), utility=False)
 
 
-def kata_line(report: Report, size: int, wish: Wish) -> str:
-  """KataGo's, chances and priors from 0 to 1."""
-  return _line(report, size, wish, lambda x: f'{x:.6g}', utility=True)
+def kata_line(found: Analysis, size: int, request: AnalysisRequest) -> str:
+  """Returns KataGo's `info` of each candidate, win rates and priors in [0, 1]."""
+  return _line(found, size, request, lambda x: f'{x:.6g}', utility=True)
 
 
-def _line(report, size, wish, show, utility):
-  parts = []
-  for order, candidate in enumerate(report.candidates[: wish.maxmoves]):
-    line = ' '.join(to_vertex(action, size) for action in candidate.line)
-    parts.append(
-      f'info move {to_vertex(candidate.action, size)} visits {candidate.visits}'
-      + (f' utility {candidate.value:.6g}' if utility else '')
-      + f' winrate {show(chance(candidate.value))} prior {show(candidate.prior)}'
-      f' lcb {show(lower_bound(candidate))} order {order} pv {line}'
-    )
-  return ' '.join(parts)
+def _line(found, size, request, format_share, *, utility):
+  return ' '.join(
+    _info(candidate, order, size, format_share, utility)
+    for order, candidate in enumerate(found.candidates[: request.max_moves])
+  )
 
 
-# -------- boards --------
+def _info(candidate, order, size, format_share, utility):
+  variation = ' '.join(to_vertex(action, size) for action in candidate.principal_variation)
+  return (
+    f'info move {to_vertex(candidate.action, size)} visits {candidate.visits}'
+    + (f' utility {candidate.value:.6g}' if utility else '')
+    + f' winrate {format_share(win_rate(candidate.value))} prior {format_share(candidate.prior)}'
+    f' lcb {format_share(lower_confidence_bound(candidate))} order {order} pv {variation}'
+  )
+
+
+# -------- for GoGui --------
 
 
 def grid(values: np.ndarray) -> str:
-  """Rows of numbers, from the top, as GoGui's dboard wants them."""
+  """Returns numbers `[N, N]` as GoGui's dboard reads them, the top row first."""
   return '\n'.join(' '.join(f'{x:g}' for x in row) for row in np.asarray(values).tolist())
 
 
-def visit_shares(report: Report, size: int) -> str:
+def visit_shares(found: Analysis, size: int) -> str:
+  """Returns each point's share of the visits as a dboard."""
   shares = np.zeros(size * size + 1)
-  for candidate in report.candidates:
-    shares[candidate.action] = round(candidate.visits / report.visits, 4)
+  for candidate in found.candidates:
+    shares[candidate.action] = round(candidate.visits / found.visits, 4)
   return grid(shares[:-1].reshape(size, size))
 
 
-def variation(report: Report, size: int, player: int) -> str:
-  """GoGui graphics: the line, and the chance to win below the board."""
-  line = report.candidates[0].line if report.candidates else (report.move,)
+def variation(found: Analysis, size: int, player: int) -> str:
+  """Returns GoGui's graphics of the best line, with the chance to win below the board."""
+  line = found.candidates[0].principal_variation if found.candidates else (found.move,)
   moves = [f'{"bw"[(player + i) % 2]} {to_vertex(a, size)}' for i, a in enumerate(line)]
-  text = '' if report.value is None else f'\nTEXT {chance(report.value):.1%}'
+  text = '' if found.value is None else f'\nTEXT {win_rate(found.value):.1%}'
   return f'VAR {" ".join(moves)}{text}'

@@ -1,9 +1,6 @@
-"""A Go program for any controller that speaks the Go Text Protocol, version 2.
+"""Answers GTP commands line by line, from stdin to stdout or between any streams.
 
-`play(...)` reads commands from stdin and answers on stdout until `quit`. The protocol is Gunnar
-Farnebäck's draft of 2002; beside it stand the extensions of KGS, GoGui and Leela Zero that
-controllers ask for. A reader thread takes in the lines, so that an analysis that streams can end
-when the next one arrives.
+A thread reads the lines, so that a streaming analysis can end when the next one arrives.
 """
 
 import io
@@ -11,32 +8,33 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TextIO
 
-from mcts import engines
 from mcts.engines import Engine
-from mcts.gtp.protocol import parse, reply
-from mcts.gtp.session import COMMANDS, Session, one_line
+from mcts.engines.ruleset import RuleSet
+from mcts.gtp import commands
+from mcts.gtp.protocol import Command, format_response, parse
+from mcts.gtp.session import DEFAULT_RULES, Session
 
 
 class Lines:
   """The lines of a stream, read ahead by a thread."""
 
-  def __init__(self, stream: Any):
+  def __init__(self, stream: Iterable[str]):
     self._queue: queue.Queue[str | None] = queue.Queue(maxsize=10_000)
     threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
   def _read(self, stream):
     try:
       for line in stream:
-        self._queue.put(line if isinstance(line, str) else line.decode('utf-8', 'replace'))
+        self._queue.put(line)
     finally:
       self._queue.put(None)
 
   @property
   def waiting(self) -> bool:
-    """Whether another line, or the end, has arrived."""
+    """Returns whether another line, or the end, has arrived."""
     return not self._queue.empty()
 
   def __iter__(self) -> Iterator[str]:
@@ -47,7 +45,7 @@ class Lines:
 def serve(session: Session, lines: Lines, output: TextIO) -> None:
   """Answers commands until `quit` or the end of the lines."""
 
-  def send(text):
+  def send(text: str) -> None:
     output.write(text)
     output.flush()
 
@@ -55,67 +53,70 @@ def serve(session: Session, lines: Lines, output: TextIO) -> None:
     command = parse(line)
     if command is None:
       continue
-    success, answer = session.answer(command)
-    if isinstance(answer, str):
-      send(reply(command.id, answer, success=success))
+    response = commands.answer(session, command)
+    if response.stream is None:
+      send(format_response(command.id, response.success, response.text))
     else:
       send(f'={command.id}\n')
-      _stream(command, answer, lines, send)
+      _stream(command, response.stream, lines, send)
     if session.closed:
       return
 
 
-def _stream(command, parts, lines, send):
-  """Sends what comes, at least once, and leaves off when another line has arrived.
+def _stream(
+  command: Command, parts: Generator[str], lines: Lines, send: Callable[[str], None]
+) -> None:
+  """Sends a response's lines, at least one, until another command arrives.
 
-  A move that is to be played is waited for.
+  A command that plays a move is not cut short.
   """
-  some, endless = False, command.name.endswith('-analyze')
+  sent, endless = False, command.name.endswith('-analyze')
   try:
     for part in parts:
       if part:
         send(f'{part}\n')
-        some = True
-      if endless and some and lines.waiting:
+        sent = True
+      if endless and sent and lines.waiting:
         break
     else:
-      while endless and not lines.waiting:  # it has thought enough, but must not say so
+      while endless and not lines.waiting:  # the search is over, the response must not be
         time.sleep(0.01)
   except Exception as error:
-    print(f'{command.name}: {one_line(error)}', file=sys.stderr)
+    print(f'{command.name}: {commands.one_line(error)}', file=sys.stderr)
   finally:
     parts.close()
   send('\n')
 
 
 def play(
-  engine: str | Engine = 'rollout',
+  engine: Engine,
+  rules: RuleSet = DEFAULT_RULES,
   *,
-  size: int = 19,
-  komi: float = 7.5,
-  superko: str = 'positional',
-  suicide: bool = False,
-  resign: float = 0.0,
-  input: Any = None,
+  resign_threshold: float = 0.0,
+  input: Iterable[str] | None = None,
   output: TextIO | None = None,
-  **options,
 ) -> None:
   """Speaks GTP until told to quit.
 
-  engine: a name of `engines.ENGINES`, with `options` such as simulations and seed; or an engine.
-  input, output: stdin and stdout unless given. Whatever else prints goes to stderr.
+  Args:
+    engine: that plays.
+    rules: of the first game; the controller may change size and komi.
+    resign_threshold: the engine resigns where its chance to win is lower.
+    input: stdin by default.
+    output: stdout by default; whatever else prints goes to stderr then.
+
+  Raises:
+    ValueError: for a board size that the engine does not know.
   """
-  engine = engines.make(engine, **options) if isinstance(engine, str) else engine
-  session = Session(engine, size, komi, superko, suicide, resign)
+  session = Session(engine, rules, resign_threshold)
   if output is None:
     output = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8', line_buffering=True)
     sys.stdout = sys.stderr
-  lines = Lines(sys.stdin.buffer if input is None else input)
-  engine.warm(session.position)
+  if input is None:  # a carriage return ends no line in GTP
+    input = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8', errors='replace', newline='\n')
+  lines = Lines(input)
+  engine.compile(session.position)
   try:
     serve(session, lines, output)
   except BrokenPipeError:
     return
-
-
-__all__ = ['COMMANDS', 'Lines', 'Session', 'parse', 'play', 'serve']

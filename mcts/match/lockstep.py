@@ -1,96 +1,104 @@
-"""Two engines play all the games of a match at once, in one batch on the device."""
+"""Plays the Go games of a match between two engines at once, in one batch on the device."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from mcts.engines import Engine
-from mcts.game import initial_states
-from mcts.go import Go, playouts
-from mcts.go.position import shared_game
-from mcts.match.referee import Game, Terms
+from mcts.engines import Engine, RandomEngine
+from mcts.game import State, initial_states
+from mcts.go import Go
+from mcts.match import batch
+from mcts.match.record import GameRecord
+from mcts.match.terms import MatchTerms
 
 
-def openings(terms: Terms, pairs: Sequence[int]):
-  """The states after the pairs' random openings `[P, ...]`, and int32 `[T, P]` the actions."""
-  game = shared_game(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  init = initial_states(game, len(pairs), terms.komi)
+def openings(terms: MatchTerms, pairs: Sequence[int]) -> tuple[State, np.ndarray]:
+  """Returns the states `[P, ...]` after the openings of pairs of games, and int32 `[T, P]` moves.
 
-  opening = _programs(game).opening
-  states, actions = init, []
-  for turn in range(terms.opening):
-    states, action = opening(states, _keys(terms.seed, turn, pairs))
-    actions.append(np.asarray(action))
+  An opening depends on the seed and the number of its pair alone.
+  """
+  game, seed = terms.game(), terms.openings.seed
+  states, actions = batch.play_opening(
+    game,
+    RandomEngine().player(game),
+    initial_states(game, len(pairs), terms.rules.komi),
+    lambda move: _keys(seed, move, pairs),
+    terms.num_opening_moves,
+  )
   return states, np.array(actions, np.int32).reshape(-1, len(pairs))
 
 
-def _keys(seed: int, turn: int, numbers: Sequence[int]):
-  """Keys `[P]`, of a seed, a turn, and each game's number: the same in any company."""
+def _keys(seed: int, turn: int, numbers: Sequence[int]) -> Array:
+  """Returns typed keys `[P]` of a seed, a turn and each game's number, whatever the batch."""
   key = jax.random.fold_in(jax.random.key(seed), turn)
   return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(numbers, jnp.uint32))
 
 
 def play(
-  players: tuple[Engine, Engine],
-  terms: Terms,
+  engines: tuple[Engine, Engine],
+  terms: MatchTerms,
   pairs: Sequence[int],
-  tell: Callable[[int, int], None] = lambda turn, living: None,
-) -> list[Game]:
-  """Both games of each pair, all in lockstep; a turn is one call of each engine.
+  on_turn: Callable[[int, int], None] = lambda turn, going: None,
+) -> list[GameRecord]:
+  """Plays both games of each pair, each engine called once a turn.
 
-  tell: is called after each turn with its number and how many games go on.
+  Args:
+    engines: the first of them has black in game 2 p of pair p, white in game 2 p + 1.
+    terms: of the match; there are no clocks, and engines do not clean up before a pass.
+    pairs: numbers of the pairs.
+    on_turn: called after each turn with its number and how many games go on.
+
+  Returns:
+    The records of the games, by number.
   """
-  game = shared_game(terms.size, terms.superko, terms.suicide, terms.max_moves)
-  acts = [engine.act(game) for engine in players]
-  begin, actions = openings(terms, pairs)
-  groups = [begin, begin]  # the first player is black in the first group, white in the second
-  alive = np.ones((2, len(pairs)), bool)
-  moves = [np.stack([row, row]) for row in actions]  # [2, P] a turn
-  living = [alive] * len(moves)
-  while alive.any():
-    turn, chosen = len(moves), []
-    for black in (0, 1):
-      numbers = [2 * pair + black for pair in pairs]
-      action = acts[black ^ (turn % 2)](groups[black], _keys(terms.seed + 1, turn, numbers))
-      groups[black], over = _programs(game).step(groups[black], action)
-      chosen.append((np.asarray(action), ~np.asarray(over)))
-    moves.append(np.stack([action for action, _ in chosen]))
-    living.append(alive)
-    alive = np.stack([going for _, going in chosen])
-    tell(turn + 1, int(alive.sum()))
-  scores = [np.asarray(_programs(game).score(states)) for states in groups]
-  return _games(np.array(moves), np.array(living), scores, terms, pairs)
+  game, keys = terms.game(), _turn_keys(terms.openings.seed + 1, pairs)
+  players = (engines[0].player(game), engines[1].player(game))
+  start, opening = openings(terms, pairs)
+  halves = (start, start)
+  moves = [np.stack([row, row]) for row in opening]  # each [2, P], by which player is black
+  going = np.ones((2, len(pairs)), bool)
+  was_going = [going] * len(moves)
+  while going.any():
+    turn = len(moves)
+    halves, actions = batch.play_turn(game, players, halves, turn, keys)
+    moves.append(_by_black(turn, actions))
+    was_going.append(going)
+    going = ~_by_black(turn + 1, [batch.compiled(game).done(half) for half in halves])
+    on_turn(turn + 1, int(going.sum()))
+  scores = _by_black(len(moves), [_compile_score(game)(half) for half in halves])
+  return _records(np.array(moves), np.array(was_going), scores, pairs)
 
 
-def _games(moves, living, scores, terms, pairs):
-  """From moves and whether they were made, `[T, 2, P]`, and scores `[2][P]`."""
+def _turn_keys(seed: int, pairs: Sequence[int]) -> batch.TurnKeys:
+  """Returns the keys of games by their numbers in the match."""
+  return lambda turn, player: _keys(seed, turn, [2 * pair + _black(turn, player) for pair in pairs])
+
+
+def _black(turn: int, player: int) -> int:
+  """Returns which player is black (to move in even turns) where `player` is to move."""
+  return player ^ (turn % 2)
+
+
+def _by_black(turn: int, by_mover: Sequence[Array]) -> np.ndarray:
+  """Returns `[2, P]` by who is black, from `[P]` of players[0] to move and of players[1]."""
+  return np.stack([np.asarray(by_mover[_black(turn, black)]) for black in (0, 1)])
+
+
+def _records(moves, was_going, scores, pairs):
+  """Returns records from moves and whether they were made, `[T, 2, P]`, and scores `[2, P]`."""
   return [
-    Game.scored(
-      2 * pair + black, black, moves[living[:, black, p], black, p], scores[black][p], terms
+    GameRecord.scored(
+      2 * pair + black, black, moves[was_going[:, black, p], black, p], scores[black, p]
     )
     for p, pair in enumerate(pairs)
     for black in (0, 1)
   ]
 
 
-class _Programs(NamedTuple):
-  opening: Callable[..., Any]  # (states, keys) -> states, actions
-  step: Callable[..., Any]  # (states, actions) -> states, whether they are over
-  score: Callable[..., Any]
-
-
 @functools.cache
-def _programs(game: Go) -> _Programs:
-  def opening(states, keys):
-    action = playouts.random_moves(game, states, keys)
-    return jax.vmap(game.step)(states, action), action
-
-  def step(states, actions):
-    states = jax.vmap(game.step)(states, actions)
-    return states, jax.vmap(game.done)(states)
-
-  return _Programs(*map(jax.jit, (opening, step, jax.vmap(game.score))))
+def _compile_score(game: Go) -> Callable[[State], Array]:
+  return jax.jit(jax.vmap(game.score))

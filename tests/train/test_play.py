@@ -1,16 +1,18 @@
-"""What play and match make of a workdir: an engine that searches with its network."""
+"""The verbs play and match open a run as an engine that searches with its network."""
 
-import functools
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from mcts.engines.players import choose
+from mcts.engines import RuleSet, final_analysis
 from mcts.go.position import Position
-from mcts.gtp import server
+from mcts.gtp.session import Session
 from mcts.match import arena
+from mcts.match.contestants import EngineContestant, from_spec
+from mcts.match.terms import MatchTerms
+from tests.mcts.gtp.gtp_talk import answer
 from train import play, verbs
 from train.config import UserError
 from train.tasks.selfplay.task import SelfPlayTask
@@ -48,11 +50,14 @@ def trained(config, path):
 
 @pytest.mark.long
 def test_an_engine_searches_with_the_network(workdir):
-  engine, position = play.engine(workdir, simulations=8, leaves=1), Position(5)
-  report = choose(engine, position, 0)
-  assert report.visits == 8 and position.legal(0)[report.move]
+  engine, position = (
+    play.load_engine(workdir, num_simulations=8, num_parallel_leaves=1),
+    Position(5),
+  )
+  analysis = final_analysis(engine, position, 0)
+  assert analysis.visits == 8 and position.legal(0)[analysis.move]
   run = verbs.load_run(workdir)
-  priors = {candidate.action: candidate.prior for candidate in report.candidates}
+  priors = {candidate.action: candidate.prior for candidate in analysis.candidates}
   state = run.task.game.init()
   logits, _ = run.task.apply(run.variables, np.asarray(run.task.game.observe(state))[None])
   shares = np.exp(np.asarray(logits)[0] - np.logaddexp.reduce(np.asarray(logits)[0]))
@@ -62,39 +67,47 @@ def test_an_engine_searches_with_the_network(workdir):
 
 @pytest.mark.long
 def test_rules_may_be_others_than_those_of_training(workdir):
-  engine = play.engine(workdir, simulations=2, leaves=1)
-  assert choose(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
+  engine = play.load_engine(workdir, num_simulations=2, num_parallel_leaves=1)
+  assert final_analysis(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
 
 
 def test_a_board_of_another_size_is_refused(workdir):
-  session = server.Session(play.engine(workdir), size=5)
-  assert session.answer(server.parse('boardsize 9')) == (False, 'unacceptable size')
-  assert session.answer(server.parse('boardsize 5'))[0]
-  for refused in (server.Session, functools.partial(arena.match, second='random')):
-    with pytest.raises(ValueError, match=r'size 9: small plays on boards of size 5 alone'):
-      refused(play.engine(workdir), size=9)
+  engine = play.load_engine(workdir)
+  session = Session(engine, RuleSet(5))
+  assert answer(session, 'boardsize 9') == (False, 'unacceptable size', None)
+  assert answer(session, 'boardsize 5').success
+  message = r'size 9: small plays on boards of size 5 alone'
+  with pytest.raises(ValueError, match=message):
+    Session(engine, RuleSet(9))
+  with pytest.raises(ValueError, match=message):
+    arena.match(EngineContestant(engine), from_spec('random'), MatchTerms(RuleSet(9)))
 
 
 def test_a_size_that_nobody_knows_is_refused():
   with pytest.raises(ValueError, match=r'size 30: .* plays on boards of size 2 to 25'):
-    arena.match('random', 'random', size=30)
+    arena.match(from_spec('random'), from_spec('random'), MatchTerms(RuleSet(30)))
 
 
 def test_players_are_engines_programs_or_workdirs(workdir):
-  made = play.player(f'{workdir}:simulations=3,seed=2', simulations=9)
-  assert (made.simulations, made.seed, made.name) == (3, 2, f'{workdir}:simulations=3,seed=2')
-  assert play.player(workdir, simulations=9).simulations == 9
-  assert play.player('rollout:400') == 'rollout:400'
+  made = play.contestant(f'{workdir}:num_simulations=3,seed=2', num_simulations=9)
+  assert (made.engine.num_simulations, made.engine.seed) == (3, 2)
+  assert made.name == f'{workdir}:num_simulations=3,seed=2'
+  assert play.contestant(workdir, num_simulations=9).engine.num_simulations == 9
+  assert play.contestant('rollout:400').engine.num_simulations == 400
   with pytest.raises(ValueError, match='must be key=number'):
-    play.player(f'{workdir}:many')
+    play.contestant(f'{workdir}:many')
   with pytest.raises(UserError, match='depth'):
-    play.player(f'{workdir}:depth=3')
+    play.contestant(f'{workdir}:depth=3')
 
 
 @pytest.mark.long
 def test_a_network_plays_a_match(workdir):
   played = arena.match(
-    play.player(f'{workdir}:2'), 'random', size=5, games=2, max_moves=12, say=lambda _: None
+    play.contestant(f'{workdir}:2'),
+    from_spec('random'),
+    MatchTerms(RuleSet(5), max_moves=12),
+    num_games=2,
+    log=lambda _: None,
   )
   assert sum(played.points(0)) == 2 and not any(game.fault for game in played.games)
 
@@ -104,7 +117,7 @@ def test_a_run_that_knows_no_go_is_refused(tmp_path):
   config = {**SMALL, 'task': {**SMALL['task'], 'game': 'tictactoe'}}
   trained(config, tmp_path)
   with pytest.raises(UserError, match='a run of task selfplay; to play, it must be of one'):
-    play.engine(str(tmp_path))
+    play.load_engine(str(tmp_path))
 
 
 @pytest.mark.long

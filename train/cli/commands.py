@@ -79,11 +79,11 @@ RULES = (
   Option('suicide', 'switch', 'whether a move may remove its own chain', False),
 )
 SEARCH = (
-  Option('simulations', 'integer', 'of the search, for a move', 400, least=1),
+  Option('num_simulations', 'integer', 'of the search, for a move', 400, least=1),
   Option(
-    'leaves',
+    'num_parallel_leaves',
     'integer',
-    'evaluated in one batch; divides --simulations',
+    'evaluated in one batch; divides --num_simulations',
     8,
     least=1,
   ),
@@ -253,11 +253,11 @@ def play(overrides: Overrides) -> None:
     play_lib.play(
       workdir,
       step,
-      name=FLAGS.engine,
-      size=FLAGS.size,
+      play_lib.BoardOptions(**values(option.name for option in RULES)),
+      game=FLAGS.game,
+      engine=FLAGS.engine,
       resign=FLAGS.resign,
-      rules=values(('komi', 'superko', 'suicide')),
-      search=values(('seed', 'simulations', 'leaves')),
+      search=values(('seed', 'num_simulations', 'num_parallel_leaves')),
     )
 
 
@@ -276,11 +276,11 @@ def match(overrides: Overrides) -> None:
     play_lib.match(
       FLAGS.first,
       FLAGS.second,
+      play_lib.BoardOptions(**values(option.name for option in RULES)),
       workdir=FLAGS.workdir[0] if FLAGS.workdir else None,
+      terms=values(('games', 'opening', 'seed', 'time', 'timeout')),
+      search=values(('num_simulations', 'num_parallel_leaves')),
       sprt=sprt,
-      size=FLAGS.size,
-      terms=values(('games', 'komi', 'superko', 'suicide', 'opening', 'seed', 'time', 'timeout')),
-      search=values(('simulations', 'leaves')),
     )
 
 

@@ -12,10 +12,10 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from data import spec
+from mcts.engines import Player, players
 from mcts.game import Game
 from mcts.games import connect_four_solver as solver
-from mcts.match import duel, elo
-from mcts.match.duel import Player
+from mcts.match import batch, elo, exhaustive
 from mcts.search import evaluators
 from mcts.search.policies import Puct
 from train import config as config_lib
@@ -55,12 +55,12 @@ def random(game: Game) -> Player:
 
 def uniform(game: Game, num_simulations: int = 50) -> Player:
   """Returns a search with a uniform prior and no values: it knows the rules alone."""
-  return duel.searcher(game, evaluators.uniform(game), Puct(ties='random'), num_simulations)
+  return players.search_player(game, evaluators.uniform(game), Puct(ties='random'), num_simulations)
 
 
 def rollout(game: Game, num_simulations: int = 50) -> Player:
   """Returns a search whose leaves are evaluated by random games."""
-  return duel.searcher(game, evaluators.rollout(game), Puct(ties='random'), num_simulations)
+  return players.search_player(game, evaluators.rollout(game), Puct(ties='random'), num_simulations)
 
 
 BASELINES: Mapping[str, Callable[..., Player]] = {
@@ -79,7 +79,7 @@ def baseline(game: Game, text: str) -> Player:
 
 
 class Match:
-  """Pairs of games, with both colours, of one player against another: see `duel.pairs`."""
+  """Pairs of games, with both colours, of one player against another: see `batch.play_pairs`."""
 
   def __init__(self, game: Game, first: Maker, second: Maker, mesh: Mesh, games: int, opening: int):
     """Prepares a match; it is compiled when it is first played.
@@ -97,7 +97,7 @@ class Match:
     whole = PartitionSpec()
 
     def play(keys, ours, theirs):
-      return duel.pairs(game, (first(ours), second(theirs)), keys, opening)
+      return batch.play_pairs(game, (first(ours), second(theirs)), keys, opening)
 
     on_devices = jax.shard_map(
       play, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
@@ -141,7 +141,7 @@ def all_lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]
 
   def evaluate(variables: Variables) -> dict[str, float]:
     player = functools.partial(choose, variables)
-    first, second = (duel.all_lines(game, player, side) for side in (0, 1))
+    first, second = (exhaustive.count_outcomes(game, player, side) for side in (0, 1))
     return {
       'losses': float(first.losses + second.losses),
       'losses_as_first': float(first.losses),

@@ -3,20 +3,32 @@
 import io
 
 from mcts import engines
-from mcts.gtp import server
+from mcts.engines import RuleSet
+from mcts.gtp import commands, server
+from mcts.gtp.protocol import parse
+from mcts.gtp.session import Session
 
 SIZE = 5
 
 
+def new_session(engine=None, *, size=SIZE, komi=7.5, resign_threshold=0.0):
+  return Session(engine or engines.make('random'), RuleSet(size, komi), resign_threshold)
+
+
 def talk(*lines, engine=None, **options):
-  """The answers to the lines, without the empty lines that end them."""
-  session = server.Session(engine or engines.make('random'), **{'size': SIZE, **options})
+  """Returns the responses to the lines, without the empty lines that end them."""
   output = io.StringIO()
-  server.serve(session, server.Lines([f'{line}\n' for line in lines]), output)
-  answers = output.getvalue().split('\n\n')
-  assert answers.pop() == '', 'the last answer ends with an empty line'
-  return answers
+  lines = server.Lines([f'{line}\n' for line in lines])
+  server.serve(new_session(engine, **options), lines, output)
+  responses = output.getvalue().split('\n\n')
+  assert responses.pop() == '', 'the last response ends with an empty line'
+  return responses
+
+
+def answer(session, line):
+  """Returns the response to one command of a session."""
+  return commands.answer(session, parse(line))
 
 
 def rollout(**options):
-  return engines.make('rollout', **{'simulations': 8, 'leaves': 4, **options})
+  return engines.make('rollout', **{'num_simulations': 8, 'num_parallel_leaves': 4, **options})

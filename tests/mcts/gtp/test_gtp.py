@@ -1,8 +1,8 @@
-"""GTP as the standard has it, spoken to the engine line by line."""
+"""GTP commands and their responses, as the standard has them."""
 
 import pytest
 
-from mcts import engines
+from mcts.engines import RandomEngine
 from mcts.go import handicap
 from mcts.go.notation import from_vertex, to_vertex
 from tests.mcts.gtp.gtp_talk import SIZE, talk
@@ -82,13 +82,13 @@ def test_every_command_is_known_and_listed():
     ('lz-analyze b interval', '? syntax error'),
   ],
 )
-def test_what_a_line_is_answered(line, answer):
+def test_the_response_to_a_line(line, answer):
   assert talk(line) == ([] if answer is None else [answer])
 
 
-def test_an_error_of_ours_is_an_answer_too():
-  class Broken(engines.Random):
-    def consider(self, *_, **__):
+def test_an_internal_error_is_a_response_too():
+  class Broken(RandomEngine):
+    def analyze(self, *_, **__):
       raise RuntimeError('no idea\n\nat all')
 
   answers = talk('genmove b', 'name', engine=Broken())

@@ -9,73 +9,35 @@ import types
 
 import pytest
 
-from mcts import engines, search
-from mcts.engines import clock, searcher
+from mcts.engines import search_engine
 from mcts.gtp import server
 from mcts.gtp import session as session_lib
-from tests.mcts.gtp.gtp_talk import SIZE, rollout, talk
+from mcts.search import tree_search
+from tests.mcts.gtp.gtp_talk import answer, new_session, rollout, talk
 
 # -------- the clock --------
-
-
-@pytest.mark.parametrize('text', ['60', '20+10/5', '0+10/5', '20+3x4', '0+1x2'])
-def test_budgets_never_lose_on_time(text):
-  """Over games far longer than expected, each move taking what it may and a bit."""
-  own = clock.Clock(clock.parse(text))
-  for turn in range(400):
-    seconds = own.budget(clock.moves_left(19, 2 * turn))
-    assert seconds >= 0
-    own.spend(seconds + (0.1 if text != '60' else min(0.1, own.left / 100)))
-    assert not own.flagged, (turn, own.left)
-
-
-def test_clocks_run_out():
-  own = clock.Clock(clock.parse('10'))
-  own.spend(10.5)
-  assert own.flagged
-  canadian = clock.Clock(clock.parse('0+10/2'))
-  canadian.spend(6)
-  canadian.spend(3)
-  assert (canadian.left, canadian.stones, canadian.flagged) == (10, 2, False)
-  canadian.spend(6)
-  canadian.spend(5)
-  assert canadian.flagged
-  periods = clock.Clock(clock.parse('5+2x10'))
-  periods.spend(17)
-  assert (periods.left, periods.stones, periods.flagged) == (10, 1, False)
-  periods.spend(10.5)
-  assert periods.flagged
-
-
-def test_settings_as_the_standard_means_them():
-  assert clock.gtp_settings(0, 10, 0).kind == 'none'
-  assert clock.gtp_settings(300, 0, 0) == clock.Settings('absolute', 300)
-  assert clock.gtp_settings(0, 30, 5).kind == 'canadian'
-  assert clock.Clock(clock.Settings()).budget(50) is None
-  with pytest.raises(ValueError, match='write 300'):
-    clock.parse('soon')
 
 
 @pytest.mark.long
 @pytest.mark.parametrize('settings', ['time_settings 30 0 0', 'kgs-time_settings byoyomi 0 3 1'])
 def test_moves_come_in_time_on_both_clocks(monkeypatch, settings):
   """By a clock of which a quarter of a second is gone each time that someone looks at it."""
-  session = server.Session(rollout(), size=SIZE)
-  assert session.answer(server.parse(settings)) == (True, '')
+  session = new_session(rollout())
+  assert answer(session, settings) == (True, '', None)
   watch, visits = types.SimpleNamespace(monotonic=itertools.count(0.0, 0.25).__next__), []
-  for module in (session_lib, searcher, search):
+  for module in (session_lib, search_engine, tree_search):
     monkeypatch.setattr(module, 'time', watch)
   for turn in range(16):
-    success, _ = session.answer(server.parse(f'genmove {"bw"[turn % 2]}'))
-    assert success and not any(own.flagged for own in session.clocks)
-    visits.append(session.last.visits)
+    assert answer(session, f'genmove {"bw"[turn % 2]}').success
+    assert not any(own.flagged for own in session.clocks)
+    visits.append(session.last_analysis.visits)
   assert visits[0] > 8, 'one chunk of search, though there is time for more'
 
 
 def test_the_controllers_clock_counts():
-  session = server.Session(engines.make('random'), size=SIZE)
+  session = new_session()
   for line in ('time_settings 60 0 0', 'time_left w 1 0', 'time_left b 30 2'):
-    assert session.answer(server.parse(line)) == (True, '')
+    assert answer(session, line) == (True, '', None)
   assert session.clocks[1].budget(10) < 0.2 and session.clocks[0].stones == 2
 
 
@@ -84,10 +46,10 @@ def test_the_controllers_clock_counts():
 
 @pytest.mark.long
 def test_a_game_against_itself_ends():
-  session = server.Session(rollout(), size=3, komi=0.5)
-  vertices = [session.answer(server.parse(f'genmove {"bw"[turn % 2]}'))[1] for turn in range(60)]
+  session = new_session(rollout(), size=3, komi=0.5)
+  vertices = [answer(session, f'genmove {"bw"[turn % 2]}').text for turn in range(60)]
   assert 'pass' in vertices and 'resign' not in vertices
-  assert session.answer(server.parse('final_score'))[0]
+  assert answer(session, 'final_score').success
 
 
 def test_reg_genmove_leaves_the_board_and_cleanup_plays():
@@ -96,7 +58,7 @@ def test_reg_genmove_leaves_the_board_and_cleanup_plays():
 
 
 def test_a_lost_game_is_resigned():
-  answers = talk('play b c3', 'genmove w', komi=-99.0, resign=0.4, engine=rollout())
+  answers = talk('play b c3', 'genmove w', komi=-99.0, resign_threshold=0.4, engine=rollout())
   assert answers[1] == '= resign'
 
 
@@ -107,7 +69,7 @@ class Pipe:
     self.read_end, self.write_end = os.pipe()
 
   def __iter__(self):
-    with os.fdopen(self.read_end, 'rb') as stream:
+    with os.fdopen(self.read_end) as stream:
       yield from stream
 
   def write(self, text):
@@ -117,7 +79,7 @@ class Pipe:
 @pytest.mark.parametrize('name', ['lz', 'kata'])
 def test_an_analysis_streams_until_the_next_line(name):
   pipe, output = Pipe(), io.StringIO()
-  session = server.Session(rollout(), size=SIZE)
+  session = new_session(rollout())
   thread = threading.Thread(target=server.serve, args=(session, server.Lines(pipe), output))
   thread.start()
   pipe.write(f'5 {name}-analyze b 1 maxmoves 3\n')
@@ -153,12 +115,11 @@ def test_moves_can_be_left_out_of_an_analysis():
 
 @pytest.mark.long
 def test_the_tree_is_kept_where_it_still_holds():
-  engine = rollout(simulations=64)
-  session = server.Session(engine, size=SIZE)
+  session = new_session(rollout(num_simulations=64))
   for line in ('genmove b', 'genmove w'):
-    session.answer(server.parse(line))
-  kept = session.last.visits
+    answer(session, line)
+  kept = session.last_analysis.visits
   assert kept > 64  # some came with the tree
   for line in ('undo', 'undo', 'genmove b'):
-    assert session.answer(server.parse(line))[0]
-  assert session.last.visits == 64
+    assert answer(session, line).success
+  assert session.last_analysis.visits == 64

@@ -1,4 +1,4 @@
-"""Whatever comes in, GTP answers, and line by line."""
+"""Every line of input gets its response, whatever it is."""
 
 import io
 import random
@@ -7,15 +7,15 @@ import string
 import numpy as np
 import pytest
 
-from mcts import engines
-from mcts.gtp import server
-from tests.mcts.gtp.gtp_talk import SIZE
+from mcts.gtp import commands, server
+from mcts.gtp.protocol import parse
+from tests.mcts.gtp.gtp_talk import new_session
 
 
 def junk(seed, count):
-  """Lines that make sense, lines that nearly do, and noise; numbered, to tell the answers."""
+  """Yields valid lines, nearly valid ones and noise, numbered to tell the responses apart."""
   rng = random.Random(seed)
-  names = [name for name in server.COMMANDS if name != 'quit']
+  names = [name for name in commands.COMMANDS if name != 'quit']
   words = [
     *('b', 'w', 'black', 'white', 'B', 'pass', 'resign', 'a1', 'C3', 'd4', 'e5', 'j9', 'z26', 'i1'),
     *('0', '1', '2', '3', '5', '-1', '7.5', '1e5', 'nan', 'inf', '99999999999', 'true', 'alive'),
@@ -46,12 +46,12 @@ def junk(seed, count):
 
 def fuzz(seed, count):
   lines = list(junk(seed, count))
-  session = server.Session(engines.make('random'), size=SIZE)
+  session = new_session()
   output = io.StringIO()
   server.serve(session, server.Lines([f'{line}\n' for line in lines] + ['end name\n']), output)
   answers = output.getvalue().split('\n\n')
   assert answers.pop() == ''
-  expected = [server.parse(line) for line in [*lines, 'end name']]
+  expected = [parse(line) for line in [*lines, 'end name']]
   expected = [command for command in expected if command is not None]
   assert len(answers) == len(expected)
   for command, answer in zip(expected, answers, strict=True):

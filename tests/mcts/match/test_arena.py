@@ -1,4 +1,4 @@
-"""Matches: fair, counted right, and with a referee who believes nobody."""
+"""Matches are fair and counted right, and a program's answers are checked against the rules."""
 
 import json
 import math
@@ -12,10 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from mcts import engines
+from mcts.engines import RuleSet, SearchEngine, clock
 from mcts.go.notation import result
-from mcts.go.position import Position
 from mcts.match import arena, elo
+from mcts.match.contestants import EngineContestant, from_spec
+from mcts.match.terms import MatchTerms, Openings, TimeLimits
+from mcts.search import evaluators
 
 GNU_GO = '/usr/games/gnugo'
 GNU_GO_COMMAND = (
@@ -23,13 +25,23 @@ GNU_GO_COMMAND = (
 )
 
 
-def match(first, second, **options):
-  return arena.match(first, second, **{'games': 2, 'size': 5, 'say': lambda _: None, **options})
+def match(first, second, *, num_games=2, log=lambda _: None, terms=None, **options):
+  players = (from_spec(x) if isinstance(x, str) else EngineContestant(x) for x in (first, second))
+  return arena.match(*players, terms or terms_of(), num_games=num_games, log=log, **options)
+
+
+def terms_of(*, size=5, komi=7.5, opening=None, seed=0, time='', timeout=60.0, max_moves=None):
+  return MatchTerms(
+    RuleSet(size, komi),
+    Openings(opening, seed),
+    TimeLimits(clock.parse(time), timeout),
+    max_moves,
+  )
 
 
 def replayed(game, terms):
-  """The position after the game, every move of which the referee's rules must allow."""
-  position = Position(terms.size, terms.komi)
+  """Returns the position after the game, every move of which the rules must allow."""
+  position = terms.rules.position()
   for action in game.moves:
     position.play(position.to_play, action)
   return position
@@ -84,7 +96,7 @@ def test_the_sprt_errs_as_seldom_as_it_says():
 
 @pytest.mark.long
 def test_pairs_share_their_opening_and_change_colours():
-  played = match('random', 'random', games=6, opening=3)
+  played = match('random', 'random', num_games=6, terms=terms_of(opening=3))
   assert [game.number for game in played.games] == list(range(6))
   for first, second in zip(played.games[::2], played.games[1::2], strict=True):
     assert first.moves[:3] == second.moves[:3] and (first.black, second.black) == (0, 1)
@@ -93,40 +105,41 @@ def test_pairs_share_their_opening_and_change_colours():
 
 @pytest.mark.long
 def test_games_in_a_batch_are_legal_and_scored_right():
-  played = match('random', 'rollout:4', games=8, komi=0.5)
+  played = match('random', 'rollout:4', num_games=8, terms=terms_of(komi=0.5))
   for game in played.games:
     position = replayed(game, played.terms)
     assert game.result == result(position.score)
-    assert position.passes == 2 or len(game.moves) == played.terms.max_moves
+    assert position.passes == 2 or len(game.moves) == played.terms.move_limit
     assert game.winner == (game.black if position.score > 0 else 1 - game.black)
 
 
 @pytest.mark.long
 def test_a_game_is_the_same_in_any_company():
-  whole = match('random', 'rollout:4', games=8).games
-  parts = match('random', 'rollout:4', games=8, batch=4).games
+  whole = match('random', 'rollout:4', num_games=8).games
+  parts = match('random', 'rollout:4', num_games=8, batch_size=4).games
   assert [game.moves for game in whole] == [game.moves for game in parts]
-  other = match('random', 'rollout:4', games=8, seed=1).games
+  other = match('random', 'rollout:4', num_games=8, terms=terms_of(seed=1)).games
   assert [game.moves for game in whole] != [game.moves for game in other]
 
 
 @pytest.mark.long
 def test_search_beats_chance():
-  played = match('rollout:16', 'random', games=16)
+  played = match('rollout:16', 'random', num_games=16)
   assert played.points(0)[0] >= 12
   assert sum(played.wins(0, colour)[1] for colour in (0, 1)) == 16
 
 
 def test_even_komi_may_be_a_draw():
   """On the smallest board a cap of few moves leaves boards with equal areas."""
-  played = match('random', 'random', games=20, size=2, komi=0.0, max_moves=2, opening=0)
+  terms = terms_of(size=2, komi=0.0, max_moves=2, opening=0)
+  played = match('random', 'random', num_games=20, terms=terms)
   assert played.points(0)[1] > 0
   assert sum(played.points(0)) == 20 and played.points(0)[0] == played.points(1)[2]
 
 
 @pytest.mark.long
 def test_a_sequential_test_ends_the_match():
-  played = match('rollout:32', 'random', games=200, batch=16, sprt=(0, 200))
+  played = match('rollout:32', 'random', num_games=200, batch_size=16, sprt=(0, 200))
   assert played.test.decision == 'H1' and len(played.games) < 200
 
 
@@ -136,8 +149,11 @@ def test_networks_play_in_one_batch():
     score = planes[..., 0].astype(np.float32).mean((1, 2)) - planes[..., 1].mean((1, 2))
     return jax.numpy.zeros((planes.shape[0], 26)), score
 
-  players = [engines.from_network(net, simulations=4, symmetries=turn) for turn in (False, True)]
-  played = match(*players, games=4)
+  players = [
+    SearchEngine(lambda game, make=make: make(game, net), 'network', num_simulations=4)
+    for make in (evaluators.network, evaluators.random_symmetry)
+  ]
+  played = match(*players, num_games=4)
   assert len(played.games) == 4 and played.names == ('network (1)', 'network (2)')
   for game in played.games:
     replayed(game, played.terms)
@@ -147,11 +163,11 @@ def test_what_a_match_leaves_behind(tmp_path):
   from sgfmill import sgf, sgf_moves
 
   lines = []
-  played = match('random', 'rollout:4', games=8, workdir=str(tmp_path), say=lines.append)
+  played = match('random', 'rollout:4', num_games=8, workdir=str(tmp_path), log=lines.append)
   report = json.loads((tmp_path / 'match.json').read_text())
   assert report['players'] == ['random', 'rollout:4'] and len(report['list']) == 8
   games = [line for line in lines if not line.startswith('turn ')]  # where the machine is slow
-  assert games[-1] == played.text() and games[0].startswith('game 1 of 8: random - rollout:4')
+  assert games[-1] == played.summary() and games[0].startswith('game 1 of 8: random - rollout:4')
   for game in played.games:
     record = sgf.Sgf_game.from_bytes((tmp_path / f'{game.number:05}.sgf').read_bytes())
     root = record.get_root()
@@ -162,13 +178,13 @@ def test_what_a_match_leaves_behind(tmp_path):
         board.play(*point, colour)
     assert result(board.area_score() - 7.5) == game.result
   with pytest.raises(ValueError, match='holds the games of another match'):
-    match('random', 'random', games=2, workdir=str(tmp_path))
+    match('random', 'random', workdir=str(tmp_path))
 
 
 def test_a_batch_says_how_it_goes(monkeypatch):
-  monkeypatch.setattr(arena, 'QUIET', -1.0)
+  monkeypatch.setattr(arena, 'PROGRESS_INTERVAL', -1.0)
   lines = []
-  match('random', 'random', games=4, say=lines.append)
+  match('random', 'random', num_games=4, log=lines.append)
   assert re.fullmatch(r'turn \d+: [1-4] games under way', lines[0])
 
 
@@ -178,7 +194,7 @@ def test_a_batch_says_how_it_goes(monkeypatch):
     ('', 'engines: random, uniform, rollout'),
     ('rollout:many', 'must be key=number'),
     ('rollout:sims=4', 'sims'),
-    ('rollout:0', 'simulations 0: must be at least 1'),
+    ('rollout:0', 'num_simulations 0: must be at least 1'),
   ],
 )
 def test_mistakes_about_players_are_named(spec, message):
@@ -186,11 +202,27 @@ def test_mistakes_about_players_are_named(spec, message):
     match(spec, 'random')
 
 
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: terms_of(opening=50), 'opening 50: must be from 0 to 49 moves'),
+    (lambda: terms_of(opening=2, max_moves=2), 'opening 2: must be from 0 to 1 moves'),
+    (lambda: terms_of(timeout=0.0), 'answer_timeout 0.0: must be above 0 s'),
+    (lambda: RuleSet(superko='natural'), "superko 'natural': choose from positional, "),
+    (lambda: RuleSet(komi=math.inf), 'komi inf: must be finite'),
+    (lambda: match('random', 'random', num_games=0), 'games 0: must be at least 1'),
+  ],
+)
+def test_mistakes_about_the_terms_are_named(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
 # -------- programs --------
 
 
 def program(tmp_path, body, name='rogue'):
-  """The command line of a GTP program whose answer to `words` `body` says; it knows the moves."""
+  """Returns the command line of a GTP program; `body` sets its `answer` to `words`."""
   path = tmp_path / f'{name}.py'
   path.write_text(
     'import sys, time\n'
@@ -220,13 +252,13 @@ def program(tmp_path, body, name='rogue'):
   ],
 )
 def test_a_program_that_fails_or_cheats_loses_and_is_named(tmp_path, body, fault):
-  played = match(program(tmp_path, body), 'random', timeout=1.0, opening=2)
+  played = match(program(tmp_path, body), 'random', terms=terms_of(timeout=1.0, opening=2))
   assert played.points(1) == (2, 0, 0)
   for game in played.games:
     colour = 'black' if game.black == 0 else 'white'
     assert game.fault.startswith(f'{played.names[0]} ({colour}) ') and fault in game.fault
     assert game.result == ('W+F' if game.black == 0 else 'B+F')
-  assert fault in played.text()
+  assert fault in played.summary()
 
 
 def test_what_does_not_start_loses(tmp_path):
@@ -247,22 +279,28 @@ def test_resignation_and_time(tmp_path):
   played = match(quits, 'random')
   assert [game.result for game in played.games] == ['W+R', 'B+R'] and not played.games[0].fault
   slow = program(tmp_path, 'if words[0] == "genmove": time.sleep(0.4); answer = "pass"', 'slow')
-  played = match(slow, 'random', time='0.2')
+  played = match(slow, 'random', terms=terms_of(time='0.2'))
   assert [game.result for game in played.games] == ['W+T', 'B+T']
   assert 'ran out of time' in played.games[0].fault
 
 
 def test_two_programs_play(tmp_path):
   passes = program(tmp_path, 'if words[0] == "genmove": answer = "pass"')
-  played = match(passes, passes, komi=0.5, opening=1)
+  played = match(passes, passes, terms=terms_of(komi=0.5, opening=1))
   assert [len(game.moves) for game in played.games] == [3, 3]
   assert [game.result for game in played.games] == ['B+24.5', 'B+24.5']
 
 
 def test_gtp_against_gtp():
-  """Our own program at the other end of the wire."""
-  code = "from mcts.gtp import server; server.play('random', size=5)"
-  played = match(f'{shlex.quote(sys.executable)} -c {shlex.quote(code)}', 'random', opening=1)
+  """Plays against our own GTP server, run as a program."""
+  code = (
+    'from mcts.engines import RuleSet, make\n'
+    'from mcts.gtp import server\n'
+    "server.play(make('random'), RuleSet(5))\n"
+  )
+  played = match(
+    f'{shlex.quote(sys.executable)} -c {shlex.quote(code)}', 'random', terms=terms_of(opening=1)
+  )
   for game in played.games:
     assert not game.fault and list(game.claims.values()) == [game.result]
     replayed(game, played.terms)
@@ -270,7 +308,7 @@ def test_gtp_against_gtp():
 
 @pytest.mark.skipif(not os.path.exists(GNU_GO), reason='GNU Go is not installed')
 def test_gnu_go_agrees_about_moves_and_score():
-  played = match('random', GNU_GO_COMMAND, size=5, opening=1)
+  played = match('random', GNU_GO_COMMAND, terms=terms_of(opening=1))
   for game in played.games:
     assert not game.fault and game.claims == {'gnugo': game.result}
     assert replayed(game, played.terms).passes == 2

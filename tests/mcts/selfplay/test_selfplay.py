@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import mcts
-from mcts.match import duel
+from mcts.engines import players
+from mcts.match.batch import play_pairs
+from mcts.match.exhaustive import count_outcomes
 from mcts.search import evaluators
 from mcts.search.policies import Gumbel, Puct
 from mcts.selfplay import actor, resignation
@@ -355,20 +357,20 @@ def first_free(states, keys):
 def test_pairs_of_games_know_who_moved_first():
   """Whoever takes the first free cell and moves first wins by 2, 4, 6 against the same."""
   player = first_free
-  results = jax.jit(lambda keys: duel.pairs(GAME, (player, player), keys, 0))(keys_of(3))
+  results = jax.jit(lambda keys: play_pairs(GAME, (player, player), keys, 0))(keys_of(3))
   assert results.tolist() == [[1, -1]] * 3
   # After one move at random `first` moves second in the game, and both games begin alike.
-  results = np.asarray(duel.pairs(GAME, (player, player), keys_of(20), 1))
+  results = np.asarray(play_pairs(GAME, (player, player), keys_of(20), 1))
   np.testing.assert_array_equal(results[:, 0], -results[:, 1])
 
 
 @pytest.mark.long
 def test_a_search_beats_random_moves():
-  strong = duel.searcher(GAME, evaluators.uniform(GAME), Puct(), 60)
-  weak = duel.random(GAME)
-  results = np.asarray(jax.jit(lambda keys: duel.pairs(GAME, (strong, weak), keys, 0))(keys_of(40)))
+  strong = players.search_player(GAME, evaluators.uniform(GAME), Puct(), 60)
+  weak = players.random_player(GAME)
+  results = np.asarray(jax.jit(lambda keys: play_pairs(GAME, (strong, weak), keys, 0))(keys_of(40)))
   assert results.mean() > 0.8
-  again = np.asarray(jax.jit(lambda keys: duel.pairs(GAME, (weak, strong), keys, 0))(keys_of(40)))
+  again = np.asarray(jax.jit(lambda keys: play_pairs(GAME, (weak, strong), keys, 0))(keys_of(40)))
   assert again.mean() < -0.8
 
 
@@ -390,11 +392,11 @@ def lines_by_hand(board, mover, side):
 
 @pytest.mark.parametrize('side', [0, 1])
 def test_all_lines_of_play_are_counted(side):
-  lines = duel.all_lines(GAME, jax.jit(first_free), side)
+  lines = count_outcomes(GAME, jax.jit(first_free), side)
   assert lines == lines_by_hand('.' * 9, 0, side)
   assert sum(lines) > 20
 
 
 def test_too_many_lines_are_refused():
   with pytest.raises(ValueError, match='lines are open at a time: more than 20'):
-    duel.all_lines(GAME, first_free, 1, width=20)
+    count_outcomes(GAME, first_free, 1, max_open=20)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 import mcts
+from mcts.engines import Player
 from mcts.game import Game
 from mcts.games import terminal
-from mcts.match.duel import Player
 from train.config import UserError
 from train.task import Variables
 from train.tasks import matches

@@ -14,8 +14,8 @@ import mcts
 import models
 import models.summary
 from data.selfplay import SelfPlayData
+from mcts.engines import Player, players
 from mcts.game import Game
-from mcts.match import duel
 from mcts.search import evaluators
 from mcts.search.evaluators import Evaluate
 from mcts.search.policies import Gumbel, Puct
@@ -219,7 +219,7 @@ class SelfPlayTask:
     """Returns the network as an evaluator; game: one with other rules on the same board."""
     return evaluators.network(game or self.game, functools.partial(self.apply, variables))
 
-  def player(self, variables: Variables, num_simulations: int = 0) -> duel.Player:
+  def player(self, variables: Variables, num_simulations: int = 0) -> Player:
     """Returns the player of matches: its search has no noise and its best move is played.
 
     Args:
@@ -235,11 +235,11 @@ class SelfPlayTask:
     """Returns (states, keys) -> what that player's search says."""
     simulations = num_simulations or self.eval_num_simulations
     selection, evaluate = self.settings.selection.without_noise(), self.evaluator(variables)
-    return duel.decider(self.game, evaluate, selection, simulations)
+    return players.search_decider(self.game, evaluate, selection, simulations)
 
-  def raw_player(self, variables: Variables) -> duel.Player:
+  def raw_player(self, variables: Variables) -> Player:
     """Returns the player of the network's likeliest move, without search."""
-    return duel.raw(self.game, self.evaluator(variables))
+    return players.policy_player(self.game, self.evaluator(variables))
 
   # -------- evaluations --------
 
@@ -314,7 +314,7 @@ class SelfPlayTask:
     return record, preview.first_move(self.game, self.decider)
 
 
-def _always(player: duel.Player) -> matches.Maker:
+def _always(player: Player) -> matches.Maker:
   return lambda variables: player
 
 
