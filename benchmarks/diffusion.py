@@ -24,9 +24,9 @@ from train.runtime import host
 
 SHAPE = {
   'channels': 32,
-  'multipliers': (1, 2, 2),
-  'blocks': 2,
-  'attention': (7,),
+  'channel_multipliers': (1, 2, 2),
+  'num_res_blocks': 2,
+  'attention_resolutions': (7,),
   'head_width': 8,
   'groups': 8,
 }
@@ -44,12 +44,14 @@ TORCH = ('torch', 'torch-nchw', 'torch-channels_last')
 
 
 def our_task():
+  from train.tasks.diffusion.options import Sampling
   from train.tasks.diffusion.task import Diffusion
 
   data: Any = types.SimpleNamespace(
     image_shape=IMAGE, batch_size=BATCH, classes=tuple('0123456789')
   )
-  return Diffusion({'name': 'unet', **SHAPE}, data, steps=CALL, at_once=BATCH)
+  sampling = Sampling(num_steps=CALL, sample_batch_size=BATCH)
+  return Diffusion({'name': 'unet', **SHAPE}, data, sampling=sampling)
 
 
 def our_training():
@@ -72,7 +74,8 @@ def our_training():
   with mesh_lib.activate(mesh):
     state, shardings = init_state(task, tx, 0, mesh, ema=True)
     batch = jax.device_put(values, mesh_lib.batch_sharding(mesh))
-    step = make_step(task, tx, shardings, ema_decay=0.999).lower(state, batch).compile()
+    step_fn: Any = make_step(task, tx, shardings, ema_decay=0.999)
+    step = step_fn.lower(state, batch).compile()
 
   def burst(steps):
     nonlocal state

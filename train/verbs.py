@@ -70,8 +70,7 @@ SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
 FREE = (
   *('mesh', 'parallel', 'paper', 'train.log_every', 'train.keep'),
   *('task.sample_tokens', 'task.prompt'),
-  *('task.sampler', 'task.grid', 'task.steps', 'task.guidance', 'task.threshold'),
-  *('task.shown', 'task.at_once'),
+  'task.sampling',
   *('task.policy', 'task.rollout', 'task.mixing'),
   *('task.solved', 'task.parts'),
 )

@@ -192,7 +192,7 @@ def test_sharded_losses_and_gradients_are_those_of_one_device():
     ({'remat': 'all'}, r"model.remat='all': choose from none, block"),
     ({'layers': 0}, r'model.layers=0: at least 1'),
     ({'heads': 3}, r'model.heads=3: must divide model.width=16'),
-    ({'width': 18}, r"model.width=18: a multiple of 4, for both axes' waves"),
+    ({'width': 18}, r'model.width=18: must be a multiple of 4'),
   ],
 )
 def test_fields_that_cannot_be(fields, message):

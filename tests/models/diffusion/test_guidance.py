@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.diffusion import guidance, process, samplers, solvers
-from models.diffusion.parameterization import Denoiser
+from models.diffusion import guidance, processes, samplers, timesteps
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.process import expand_like
 from tests.models.diffusion import mixture
 
-VP = process.VP()
+VP = processes.VP()
 MODES = np.array([[-1.0, 0.5], [1.0, -0.5], [0.0, 1.0]])
 DATA = mixture.Mixture(MODES, 0.3)
 
@@ -23,7 +24,7 @@ def labelled(x, t, labels):
   alpha, sigma = VP.alpha(t), VP.sigma(t)
   parts = [mixture.gaussian(mode, 0.3) for mode in MODES] + [DATA]
   x0 = jnp.stack([part.x0(x, alpha, sigma) for part in parts])[labels, jnp.arange(len(x))]
-  return (x - process.like(alpha, x) * x0) / process.like(sigma, x)
+  return (x - expand_like(alpha, x) * x0) / expand_like(sigma, x)
 
 
 def guided(labels, scale, **kwargs):
@@ -77,7 +78,7 @@ def test_a_perfect_classifier_makes_the_unconditional_model_conditional():
     got = guidance.by_classifier(DATA.denoiser(VP, kind), log_prob).score(x, t)
     known = mixture.gaussian(MODES[1], 0.3).denoiser(VP).score(x, t)
     np.testing.assert_allclose(got, known, rtol=1e-3, atol=1e-3)
-  times = solvers.grid('edm', VP, 30)
+  times = timesteps.timesteps('edm', VP, 30)
   network = guidance.by_classifier(DATA.denoiser(VP), log_prob)
   noise = VP.prior_sample(keys(200), (2,))
   images = samplers.Ancestral()(network, noise, keys(200, 1), times)
@@ -86,7 +87,7 @@ def test_a_perfect_classifier_makes_the_unconditional_model_conditional():
 
 def test_thresholds():
   x0 = jnp.array([[0.2, -0.4, 0.9, 0.1], [0.5, -2.0, 4.0, 1.0]])
-  network = Denoiser(VP, lambda x, t: x0, 'x0')
+  network = NetworkDenoiser(VP, lambda x, t: x0, 'x0')
   x, t = jnp.ones((2, 4)), jnp.ones(2)
   static = guidance.threshold(network, 'static').x0(x, t)
   np.testing.assert_allclose(static, jnp.clip(x0, -1, 1), atol=1e-6)
@@ -99,7 +100,7 @@ def test_thresholds():
 
 
 def test_thresholds_keep_the_learned_variance():
-  network = Denoiser(VP, lambda x, t: (4 * x, 0.1 * x), 'x0')
+  network = NetworkDenoiser(VP, lambda x, t: (4 * x, 0.1 * x), 'x0')
   x0, v = guidance.threshold(network, 'static').x0_and_v(jnp.ones((1, 2)), jnp.ones(1))
   np.testing.assert_allclose(x0, 1)
   np.testing.assert_allclose(v, 0.1)
@@ -117,7 +118,7 @@ def test_inpainting_a_gaussian_needs_a_corrector():
   mean = -0.3 + 0.35 / 0.5 * (known - 0.2)
   std = np.sqrt(0.4 - 0.35**2 / 0.5)
   mask = jnp.tile(jnp.array([[1.0, 0.0]]), (count, 1))
-  constraint, times = guidance.inpaint(known * mask, mask), solvers.grid('edm', VP, 40)
+  constraint, times = guidance.inpaint(known * mask, mask), timesteps.timesteps('edm', VP, 40)
   x = VP.prior_sample(keys(count), (2,))
   bias = {}
   for corrections in (0, 16):
@@ -138,7 +139,7 @@ def test_inpainting_chooses_the_mode_that_fits():
   mask = jnp.tile(jnp.array([[1.0, 0.0]]), (64, 1))
   known = jnp.where(jnp.arange(64)[:, None] % 2 == 0, 1.0, -1.0) * mask
   x = VP.prior_sample(keys(64), (2,))
-  constraint, times = guidance.inpaint(known, mask), solvers.grid('edm', VP, 40)
+  constraint, times = guidance.inpaint(known, mask), timesteps.timesteps('edm', VP, 40)
   run = jax.jit(
     lambda x: samplers.PredictorCorrector(snr=0.2)(
       data.denoiser(VP), x, keys(64, 1), times, constraint=constraint
@@ -154,7 +155,7 @@ def test_colours_are_put_into_grey_images():
   data = mixture.Mixture(np.broadcast_to(tints[:, None, None], (2, 2, 2, 3)).copy(), 0.05)
   which = np.arange(16) % 2
   grey = jnp.asarray(data.means[which].mean(-1, keepdims=True), jnp.float32)
-  x, times = VP.prior_sample(keys(16), (2, 2, 3)), solvers.grid('edm', VP, 40)
+  x, times = VP.prior_sample(keys(16), (2, 2, 3)), timesteps.timesteps('edm', VP, 40)
   run = jax.jit(
     lambda x: samplers.Ancestral()(
       data.denoiser(VP), x, keys(16, 1), times, constraint=guidance.colourise(grey)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.diffusion import ode, process, samplers
+from models.diffusion import ode, processes, samplers
 from tests.models.diffusion import mixture
 
-VP = process.VP()
+VP = processes.VP()
 
 
 def test_each_example_has_its_own_steps():
@@ -22,7 +22,7 @@ def test_each_example_has_its_own_steps():
   np.testing.assert_allclose(both.y[0, 0], np.exp(-2.0), rtol=1e-5)
   np.testing.assert_allclose(both.y[1, 0], 0, atol=1e-5)
   np.testing.assert_array_equal(both.y[0], slow.y[0])
-  assert both.evaluations[0] == slow.evaluations[0] < both.evaluations[1]
+  assert both.num_evaluations[0] == slow.num_evaluations[0] < both.num_evaluations[1]
 
 
 def test_the_solver_has_order_five():
@@ -34,7 +34,7 @@ def test_the_solver_has_order_five():
         field = lambda y, t: jnp.stack([y[:, 1], -y[:, 0]], 1)  # noqa: E731
         got = ode.solve(field, y, start, end, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(got.y[0], [np.sin(end), np.cos(end)], atol=30 * tolerance)
-        counts.append(int(got.evaluations[0]))
+        counts.append(int(got.num_evaluations[0]))
       assert 1e3**0.15 < counts[2] / counts[1] < 1e3**0.25  # tolerance^(-1/5)
 
 

@@ -163,9 +163,9 @@ def test_far_from_the_origin_nothing_changes():
 
 
 def test_shares():
-  got = quality.share(np.arange(10) < 8)
+  got = quality.accuracy(np.arange(10) < 8)
   assert got.value == 0.8 and got.error == pytest.approx(np.sqrt(0.8 * 0.2 / 9))
-  assert quality.share(np.array([True])) == (1, 0)
+  assert quality.accuracy(np.array([True])) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,26 @@ from tests.models.diffusion import denoising
 from tests.models.diffusion.denoising import assert_close, normals, shapes_of
 from train import mesh as mesh_lib
 
-SMALL = {'channels': 16, 'multipliers': (1, 2), 'blocks': 1, 'attention': (4,), 'groups': 4}
-TINY = {'multipliers': (1,), 'attention': ()}  # attention in the middle alone: it compiles sooner
-SCORE_SDE = {'resampling': 'block', 'rescale': True, 'project': True, 'up_attention': 'last'}
+SMALL = {
+  'channels': 16,
+  'channel_multipliers': (1, 2),
+  'num_res_blocks': 1,
+  'attention_resolutions': (4,),
+  'groups': 4,
+}
+TINY = {
+  'channel_multipliers': (1,),
+  'attention_resolutions': (),
+}  # attention in the middle alone: it compiles sooner
+SCORE_SDE = {
+  'resampling': 'block',
+  'skip_rescale': True,
+  'project_shortcut': True,
+  'up_attention': 'last',
+}
 VARIANTS = {
   'ddpm': {},
-  'adm': {'resampling': 'block', 'scale_shift': True, 'head_width': 8, 'num_classes': 3},
+  'adm': {'resampling': 'block', 'scale_shift_norm': True, 'head_width': 8, 'num_classes': 3},
   'ncsnpp': {**SCORE_SDE, 'fir': True, 'embedding': 'fourier', 'input_skip': True},
   'text': {'context_width': 5, 'heads': 2, 'learned_variance': True},
 }
@@ -158,7 +172,7 @@ def test_a_new_network_says_nothing():
 
 def test_a_new_block_that_rescales_divides_its_input_by_the_root_of_two():
   x, embedding = normals(1, 4, 4, 8), normals(1, 3)
-  block = ResBlock(8, rescale=True)
+  block = ResBlock(8, skip_rescale=True)
   y, _ = denoising.jit(lambda: block.init_with_output(jax.random.key(0), x, embedding, False))()
   np.testing.assert_allclose(y, x / 2**0.5, rtol=1e-6)
 
@@ -275,10 +289,10 @@ def test_bfloat16_computes_nearly_the_same():
   ('fields', 'message'),
   [
     ({'resampling': 'pool'}, "model.resampling='pool': choose from conv, block"),
-    ({'blocks': 0}, 'model.blocks=0: at least 1'),
+    ({'num_res_blocks': 0}, 'model.num_res_blocks=0: at least 1'),
     ({'dropout': 1.0}, 'model.dropout=1.0: from 0 to below 1'),
     ({'heads': 3}, 'model.heads=3: must divide 32 channels'),
-    ({'multipliers': ()}, r'model.multipliers=\(\): one or more positive numbers'),
+    ({'channel_multipliers': ()}, r'model.channel_multipliers=\(\): one or more positive numbers'),
   ],
 )
 def test_fields_that_cannot_be(fields, message):
@@ -287,8 +301,8 @@ def test_fields_that_cannot_be(fields, message):
 
 
 def test_images_whose_size_the_levels_do_not_divide():
-  net = small(multipliers=(1, 2, 2))
-  message = r'images of 10 x 8: 3 levels \(model.multipliers\) need multiples of 4'
+  net = small(channel_multipliers=(1, 2, 2))
+  message = r'images of 10 x 8: 3 levels \(model.channel_multipliers\) need multiples of 4'
   with pytest.raises(ValueError, match=message):
     jax.eval_shape(net.init, jax.random.key(0), normals(1, 10, 8, 1), normals(1))
 
@@ -297,7 +311,7 @@ def test_heads_divide_the_channels_where_attention_is():
   net = small(channels=6, heads=4)  # 6 channels at 8 x 8, 12 at 4 x 4
   shapes_of(net, *images(1))
   with pytest.raises(ValueError, match=r'model.heads=4: must divide 6 channels'):
-    shapes_of(net.clone(attention=(8,)), *images(1))
+    shapes_of(net.clone(attention_resolutions=(8,)), *images(1))
 
 
 def test_labels_and_contexts_that_the_network_does_not_take():
@@ -312,7 +326,7 @@ def test_labels_and_contexts_that_the_network_does_not_take():
 
 @pytest.mark.parametrize('size, levels', [(28, 3), (8, 4), (32, 4)])
 def test_sizes_of_mnist_digits_and_cifar(size, levels):
-  net = small(multipliers=[1] * levels)  # a list, as JSON has it
+  net = small(channel_multipliers=[1] * levels)  # a list, as JSON has it
   x, t = images(1, size, 1)
   y, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), x, t)
   assert y.shape == x.shape

@@ -11,17 +11,17 @@ import optax
 import pytest
 
 from models.diffusion import guidance
-from models.diffusion.parameterization import Denoiser
+from models.diffusion.denoiser import NetworkDenoiser
 from tests.models.diffusion.denoising import jit
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.loop import Loop
 from train.tasks import Diffusion
-from train.tasks.diffusion.task import FRAMES, lattice
+from train.tasks.diffusion.base import FRAMES, lattice
 
-LABELLED = {'condition': 'label'}
-CAPTIONED = {'condition': 'caption', 'model': {'context_width': 16}}
+LABELLED = {'conditioning': {'on': 'label'}}
+CAPTIONED = {'conditioning': {'on': 'caption'}, 'model': {'context_width': 16}}
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +62,7 @@ def test_conditions_are_dropped_as_often_as_told():
   """How many of 16 records there are whose label matters."""
 
   def heard(drop):
-    made = small.task(**LABELLED, drop_condition=drop)
+    made = small.task(**LABELLED, loss={'cond_drop_prob': drop})
     variables, batch = small.variables(made), small.batch_of(made)
 
     @jit
@@ -167,27 +167,28 @@ def test_eight_devices_draw_what_one_does(labelled):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-  ('sampler', 'options'),
+  ('sampler', 'options', 'schedule'),
   [
-    ('ancestral(variance=large)', {}),
-    ('predictor_corrector(corrector=annealed, snr=0.1)', {'process': 've', 'grid': 'edm(rho=5)'}),
-    ('heun(churn=2)', {'process': 'edm', 'prediction': 'edm', 'threshold': 'dynamic'}),
-    ('multistep(order=3)', {'process': 'flow', 'prediction': 'flow', 'grid': 'asinh'}),
-    ('ode(rtol=0.1, atol=0.1)', {'process': 'subvp(beta_max=10)', 'times': 'importance'}),
+    ('ancestral(variance=large)', {}, 'uniform'),
+    ('predictor_corrector(corrector=annealed, snr=0.1)', {'process': 've'}, 'edm(rho=5)'),
+    ('heun(churn=2)', {'process': 'edm', 'prediction': 'edm'}, 'uniform'),
+    ('multistep(order=3)', {'process': 'flow', 'prediction': 'flow'}, 'asinh'),
+    ('ode(rtol=0.1, atol=0.1)', {'process': 'subvp(beta_max=10)'}, 'uniform'),
   ],
 )
-def test_samplers_processes_and_grids_are_chosen_by_words(sampler, options):
-  made = small.task(sampler=sampler, **options)
+def test_samplers_processes_and_schedules_are_chosen_by_specs(sampler, options, schedule):
+  sampling = {'sampler': sampler, 'timestep_schedule': schedule, 'threshold': 'dynamic'}
+  made = small.task(loss={'time_distribution': 'importance'}, sampling=sampling, **options)
   images = made.images(small.variables(made, noise=0.1), small.keys_of(3), None, small.mesh_of())
   assert len({image.tobytes() for image in images}) == 3
-  assert made.times.shape == (5,)
+  assert made.timesteps.shape == (5,)
 
 
 def test_a_path_leads_from_noise_to_the_image(labelled):
   made, variables = labelled
   keys, labels = small.keys_of(3), np.arange(3)
   images = made.images(variables, keys, labels, small.mesh_of())
-  paths = made.images(variables, keys, labels, small.mesh_of(), path=True)
+  paths = made.images(variables, keys, labels, small.mesh_of(), trajectory=True)
   assert paths.shape == (3, min(FRAMES, 5 + 1), 8, 8, 1)
   assert abs(paths[:, -1].astype(int) - images).max() <= 1
   noise = made.process.prior_sample(
@@ -199,14 +200,14 @@ def test_a_path_leads_from_noise_to_the_image(labelled):
 
 def test_guidance_and_threshold_act_on_images_and_not_in_training(labelled):
   plain, variables = labelled
-  made = small.task(**LABELLED, guidance=3.0, threshold='static')
+  made = small.task(**LABELLED, sampling={'guidance_scale': 3.0, 'threshold': 'static'})
   x, t, labels = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jnp.full(4, 0.5), jnp.arange(4)
   given = eps(plain, variables, labels, x, t)
   without = eps(plain, variables, None, x, t)
   assert abs(given - without).max() > 0.1
   as_trained = eps(made, variables, labels, x, t, as_trained=True)
   np.testing.assert_allclose(as_trained, given, atol=1e-5)
-  guided = Denoiser(made.process, lambda x, t: without + 3 * (given - without))
+  guided = NetworkDenoiser(made.process, lambda x, t: without + 3 * (given - without))
   known = guidance.threshold(guided, 'static').eps(x, t)
   np.testing.assert_allclose(eps(made, variables, labels, x, t), known, atol=1e-4)
 
@@ -220,9 +221,8 @@ def test_a_learned_variance_is_trained_guided_and_sampled_with():
   made = small.task(
     **LABELLED,
     model={'learned_variance': True},
-    weighting='hybrid',
-    guidance=2.0,
-    sampler='ancestral(variance=learned)',
+    loss={'weighting': 'hybrid'},
+    sampling={'guidance_scale': 2.0, 'sampler': 'ancestral(variance=learned)'},
   )
   variables = small.variables(made, noise=0.1)
   batch = small.batch_of(made)
@@ -236,7 +236,9 @@ def test_a_learned_variance_is_trained_guided_and_sampled_with():
 
 
 def test_captions_tell_what_labels_would():
-  made = small.task(**CAPTIONED, caption='a handwritten {}')
+  made = small.task(
+    model=CAPTIONED['model'], conditioning={'on': 'caption', 'caption': 'a handwritten {}'}
+  )
   assert made.captions.texts[3] == 'a handwritten three'
   variables = small.variables(made)
   x, t = jax.random.normal(jax.random.key(0), (3, 8, 8, 1)), jnp.full(3, 0.5)
@@ -275,21 +277,36 @@ def test_the_encoder_of_captions_is_trained():
     ({'process': 'vp(beta=3)'}, r'task\.process\.beta=3: unknown key; choose from name, beta_min'),
     ({'process': 'vp(3)'}, r"task\.process='vp\(3\)': write NAME or NAME\(key=value\)"),
     ({'process': 'vp(beta_min=0)'}, r'process\.beta_min=0.0: > 0, <= beta_max'),
-    ({'sampler': 'ddim(eta=2)'}, r'sampler\.eta=2.0: must be in \[0, 1\]'),
-    ({'sampler': 'heun(churn=much)'}, r"task\.sampler\.churn='much': must be a float"),
-    ({'grid': 'edm(rho='}, r"task\.grid='edm\(rho=': write NAME"),
-    ({'times': 'normal'}, r'task\.times\.name.*choose from uniform, importance, log_normal'),
+    ({'sampling': {'sampler': 'ddim(eta=2)'}}, r'sampler\.eta=2.0: must be in \[0, 1\]'),
+    (
+      {'sampling': {'sampler': 'heun(churn=much)'}},
+      r"task\.sampling\.sampler\.churn='much': must be a float",
+    ),
+    ({'sampling': {'timestep_schedule': 'edm(rho='}}, r"timestep_schedule='edm\(rho=': write NAME"),
+    (
+      {'loss': {'time_distribution': 'normal'}},
+      r'time_distribution\.name.*choose from uniform, importance, log_normal',
+    ),
     ({'prediction': 'noise'}, r"task\.prediction='noise': no such prediction; choose from eps, x0"),
-    ({'weighting': 'snr'}, r"task\.weighting='snr'.*hybrid \(did you mean min_snr"),
-    ({'condition': 'labels'}, r"task\.condition='labels'.*did you mean label\?"),
-    ({'threshold': 'soft'}, r"task\.threshold='soft': .*choose from none, static, dynamic"),
-    ({'drop_condition': 1.5}, r'task\.drop_condition=1\.5: must be in \[0, 1\]'),
-    ({'steps': 1}, r'task\.steps=1: must be at least 2'),
-    ({'weighting': 'hybrid'}, r'model\.learned_variance=true, which is false'),
+    ({'loss': {'weighting': 'snr'}}, r"task\.loss\.weighting='snr'.*hybrid \(did you mean min_snr"),
+    ({'conditioning': {'on': 'labels'}}, r"task\.conditioning\.on='labels'.*did you mean label\?"),
+    (
+      {'sampling': {'threshold': 'soft'}},
+      r"task\.sampling\.threshold='soft': .*choose from none, static, dynamic",
+    ),
+    ({'loss': {'cond_drop_prob': 1.5}}, r'task\.loss\.cond_drop_prob=1\.5: must be in \[0, 1\]'),
+    ({'sampling': {'num_steps': 1}}, r'task\.sampling\.num_steps=1: must be at least 2'),
+    ({'loss': {'weighting': 'hybrid'}}, r'model\.learned_variance=true, which is false'),
     ({'model': {'learned_variance': True}}, r'model\.learned_variance=false, which is true'),
-    ({'condition': 'caption'}, r"task\.condition='caption': needs model\.context_width"),
-    ({'model': {'context_width': 8}}, r"context_width=8: is for task\.condition='caption'"),
-    ({**CAPTIONED, 'caption': 'a digit'}, r"task\.caption='a digit': needs \{\}"),
+    (
+      {'conditioning': {'on': 'caption'}},
+      r"task\.conditioning\.on='caption': needs model\.context_width",
+    ),
+    ({'model': {'context_width': 8}}, r"context_width=8: is for task\.conditioning\.on='caption'"),
+    (
+      {**CAPTIONED, 'conditioning': {'on': 'caption', 'caption': 'a digit'}},
+      r"conditioning\.caption='a digit': needs \{\}",
+    ),
   ],
   ids=str,
 )

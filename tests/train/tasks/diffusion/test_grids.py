@@ -68,11 +68,11 @@ def test_a_row_is_a_class(count, classes, labels, columns):
 
 def test_labels_are_names_or_numbers():
   classes = ('cat', 'dog', 'fish, small', '3', '0')
-  found = grids.numbers(('dog', '2', 'fish, small', '3', 'cat,0'), classes)
+  found = grids.class_numbers(('dog', '2', 'fish, small', '3', 'cat,0'), classes)
   assert found.tolist() == [1, 2, 2, 3, 0, 4]
   for label in ('dogg', '5', '-1'):
     with pytest.raises(UserError, match=f'--label={label}: no such class; choose from cat, dog, '):
-      grids.numbers((label,), classes)
+      grids.class_numbers((label,), classes)
 
 
 def test_a_spec_of_one_operation_is_a_section():
@@ -87,10 +87,14 @@ def test_a_spec_of_one_operation_is_a_section():
 # -------- the verb --------
 
 
-def config_of(**task):
+def config_of(*, sampling=(), **task):
   return verbs.complete_config(
     {
-      'task': {'name': 'diffusion', **small.TASK, 'shown': 0, **task},
+      'task': {
+        'name': 'diffusion',
+        'sampling': {**small.SAMPLING, 'num_preview_samples': 0, **dict(sampling)},
+        **task,
+      },
       'model': small.MODEL,
       'data': {'name': 'images', **small.DATA, 'batch_size': 16},
       'optimizer': {'name': 'adam', 'learning_rate': 0.001},
@@ -102,7 +106,7 @@ def config_of(**task):
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('run'))
-  verbs.train(config_of(condition='label'), folder)
+  verbs.train(config_of(conditioning={'on': 'label'}), folder)
   return folder
 
 
@@ -126,22 +130,29 @@ def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
 
 @pytest.mark.long
 def test_the_sampler_may_change_after_training(workdir, capsys):
-  overrides = {'task.sampler': 'heun(churn=10)', 'task.steps': '3', 'task.guidance': '2'}
+  changed = {'sampler': 'heun(churn=10)', 'num_steps': '3', 'guidance_scale': '2'}
+  overrides = {f'task.sampling.{name}': text for name, text in changed.items()}
   verbs.sample(workdir, options={'samples': 1, 'label': ['3']})
   [one] = drawn(capsys)
   verbs.sample(workdir, overrides=overrides, options={'samples': 1, 'label': ['3']})
   [other] = drawn(capsys)
   assert one.shape == other.shape and (one != other).any()
-  verbs.train(config_of(condition='label', sampler='heun', steps=3, guidance=2.0), workdir)
+  verbs.train(
+    config_of(
+      conditioning={'on': 'label'},
+      sampling={'sampler': 'heun', 'num_steps': 3, 'guidance_scale': 2.0},
+    ),
+    workdir,
+  )
   with pytest.raises(UserError, match=r'task\.process=.*was made with'):
-    verbs.train(config_of(condition='label', process='vp'), workdir)
+    verbs.train(config_of(conditioning={'on': 'label'}, process='vp'), workdir)
 
 
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
     ({'label': ['ten']}, r'--label=ten: no such class; choose from 0, 1'),
-    ({'prompt': ['a three']}, r"--prompt=a three: needs task\.condition='caption'"),
+    ({'prompt': ['a three']}, r"--prompt=a three: needs task\.conditioning\.on='caption'"),
     ({'label': ['1'], 'prompt': ['one']}, '--label and --prompt: one of them at a time'),
     ({'samples': 0}, 'samples=0: must be at least 1'),
     ({'seed': -1}, 'seed=-1: must be at least 0'),
@@ -154,10 +165,10 @@ def test_mistakes_are_told_in_one_line(workdir, options, message):
     verbs.sample(workdir, options=options)
 
 
-def test_a_network_that_is_told_nothing_draws_a_square(tmp_path, capsys):
+def test_an_unconditional_network_draws_a_square(tmp_path, capsys):
   made = small.task()
   variables = jax.device_put(small.variables(made), jax.devices()[0])
   made.sample(variables, str(tmp_path), samples=3)
   assert drawn(capsys)[0].shape == (2 + 2 * 66, 2 + 2 * 66)
-  with pytest.raises(UserError, match='--label=3: the network is told of no labels'):
+  with pytest.raises(UserError, match='--label=3: the network is not conditioned on labels'):
     made.sample(variables, str(tmp_path), label=('3',))

@@ -13,7 +13,11 @@ from train.config import UserError
 from train.tasks.diffusion.features import Features
 
 # A network that says nearly 0 is then one of noise of deviation 0.5.
-GAUSSIAN = {'process': 'edm', 'prediction': 'edm', 'grid': 'edm', 'steps': 10}
+GAUSSIAN = {
+  'process': 'edm',
+  'prediction': 'edm',
+  'sampling': {'timestep_schedule': 'edm', 'num_steps': 10},
+}
 
 pytestmark = pytest.mark.slow  # each compiles a network and a sampler
 
