@@ -27,7 +27,7 @@ def batch(seed=0, count=16):
 
 
 def worse(denoiser):
-  """A network that is a little wrong about x_0, whatever it predicts."""
+  """Returns a denoiser with the same small error of x_0 for every prediction."""
 
   def predict(x, t):
     true = denoiser.predict(x, t)
@@ -42,7 +42,7 @@ def worse(denoiser):
 # -------- losses --------
 
 
-def test_simple_is_the_squared_error_of_the_noise():
+def test_simple_weighting_is_the_squared_error_of_eps():
   x0, noise = batch()
   t = jnp.linspace(0.1, 1, 16)
   denoiser = NetworkDenoiser(VP, lambda x, t: jnp.zeros_like(x), 'eps')
@@ -103,7 +103,7 @@ def test_weights_by_their_papers():
 @pytest.mark.parametrize(
   'process', [VP, processes.SubVP(), processes.EDM(), processes.Flow()], ids=repr
 )
-def test_the_likelihood_loss_is_information(process, name):
+def test_likelihood_weighting_gives_mutual_information(process, name):
   """For Gaussian data and a perfect network its mean is I(x_0; x_t) between the ends, half the
   logarithm of 1 + snr var (Guo et al. 2005), whatever the distribution of times."""
   if name == 'uniform' and process != VP:
@@ -131,7 +131,7 @@ def test_the_likelihood_loss_is_information(process, name):
   [VP, processes.SubVP(), processes.VE(), processes.EDM(), processes.Flow()],
   ids=repr,
 )
-def test_densities_are_those_of_the_quantiles(process, name):
+def test_density_is_the_inverse_slope_of_the_quantile(process, name):
   distribution = DISTRIBUTIONS[name]
   with jax.enable_x64(True):
     u = jnp.linspace(0.01, 0.99, 41)
@@ -154,7 +154,7 @@ def test_times_of_ddpm_are_its_steps(low_discrepancy):
   assert (abs(counts - 100) <= (1 if low_discrepancy else 35)).all()
 
 
-def test_low_discrepancy_fills_the_range_evenly_in_random_order():
+def test_low_discrepancy_times_are_even_and_shuffled():
   draw = lambda key: losses.sample_times(  # noqa: E731
     VP, losses.Uniform(), jax.random.key(key), 64, low_discrepancy=True
   )
@@ -168,7 +168,7 @@ def test_low_discrepancy_fills_the_range_evenly_in_random_order():
 
 
 @pytest.mark.long
-def test_the_bounds_terms_are_those_of_the_likelihood():
+def test_vlb_terms_sum_to_the_bound():
   """With the same noise, the terms of all steps are the bound's diffusion and reconstruction."""
   process = processes.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
   data = mixture.gaussian(np.zeros((4, 4, 1)), 0.4)
@@ -190,7 +190,7 @@ def test_the_bounds_terms_are_those_of_the_likelihood():
 
 
 @pytest.mark.long
-def test_hybrid_teaches_the_mean_by_simple_and_the_variance_by_the_bound():
+def test_hybrid_loss_trains_the_variance_by_the_bound_alone():
   process = processes.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
   x0, noise = batch(count=4)
   t = jnp.array([1, 3, 7, 12]) / 12
@@ -206,6 +206,6 @@ def test_hybrid_teaches_the_mean_by_simple_and_the_variance_by_the_bound():
   assert v_without == 0 and v_with != 0 and np.isfinite(v_with)
 
 
-def test_what_losses_refuse():
+def test_invalid_weighting_is_refused():
   with pytest.raises(ValueError, match=r"loss\.weighting='snr': choose from simple, eps, edm"):
     losses.weight(VP, 'eps', losses.Uniform(), 'snr', jnp.ones(1))

@@ -1,4 +1,4 @@
-"""Processes against their papers and themselves; predictions, one made of another."""
+"""Processes against their papers; conversions between predictions."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ every_process = pytest.mark.parametrize('process', PROCESSES.values(), ids=PROCE
 
 
 def times(process, count=101):
-  """Within the range, and off the kinks that DDPM's have at their steps."""
+  """Returns times within the range, away from the kinks that DDPM has at its steps."""
   return np.linspace(process.t_min, process.T, count + 1)[:-1] + 0.47 * process.T / count / 9.7
 
 
@@ -30,7 +30,7 @@ def times(process, count=101):
 @pytest.mark.long
 @every_process
 def test_drift_and_diffusion_are_those_of_the_marginals(process):
-  """alpha' = f alpha, (sigma²)' = 2 f sigma² + g², and `rates`: against automatic derivatives."""
+  """alpha' = f alpha, (sigma²)' = 2 f sigma² + g², and `derivatives`."""
   with jax.enable_x64(True):
     t = jnp.asarray(times(process))
     alpha, alpha_rate = jax.jvp(process.alpha, (t,), (jnp.ones_like(t),))
@@ -44,7 +44,7 @@ def test_drift_and_diffusion_are_those_of_the_marginals(process):
 
 
 @every_process
-def test_signal_to_noise_falls_and_time_is_its_inverse(process):
+def test_log_snr_decreases_and_is_inverted(process):
   t = times(process)
   log_snr = process.log_snr(t)
   assert (np.diff(log_snr) < 0).all()
@@ -64,7 +64,7 @@ def test_single_precision_keeps_the_marginals(process):
 
 
 @every_process
-def test_at_T_the_prior_has_the_noise_and_little_else(process):
+def test_x_T_is_nearly_the_prior(process):
   if process == PROCESSES['short']:
     return
   assert process.log_snr(process.T) < -7
@@ -81,7 +81,7 @@ def test_prior_sample_and_density():
   np.testing.assert_allclose(process.prior_log_prob(x), known, rtol=1e-5)
 
 
-def test_marginal_has_its_mean_and_deviation():
+def test_add_noise_has_the_mean_and_std_of_the_marginal():
   process, t = processes.SubVP(), jnp.array([0.1, 0.6])
   x0, noise = jnp.ones((2, 3, 3)), jnp.full((2, 3, 3), 2.0)
   known = process.alpha(t) + 2 * process.sigma(t)
@@ -125,7 +125,7 @@ def test_ddpm_becomes_vp_with_more_steps():
   np.testing.assert_allclose(np.diff(np.log10(errors)), -1, atol=0.1)
 
 
-def test_what_processes_refuse():
+def test_invalid_processes_are_refused():
   with pytest.raises(ValueError, match=r"process\.schedule='quadratic': choose from linear, cos"):
     processes.DDPM(schedule='quadratic')
   with pytest.raises(ValueError, match=r'process\.sigma_min=0'):
@@ -145,7 +145,7 @@ def test_what_processes_refuse():
   st.floats(0, 1),
   st.integers(0, 2**31),
 )
-def test_predictions_become_each_other(name, prediction, to, share, seed):
+def test_predictions_convert_to_each_other(name, prediction, to, share, seed):
   process = PROCESSES[name]
   with jax.enable_x64(True):
     t = jnp.full((2,), process.t_min + share * (process.T - process.t_min))
@@ -175,8 +175,8 @@ def test_targets_by_their_papers():
 
 
 @every_process
-def test_edm_is_of_unit_variance_for_every_process(process):
-  """Both what goes into the network and what it should say, for data of deviation sigma_data."""
+def test_edm_input_and_target_have_unit_variance(process):
+  """For data of standard deviation sigma_data."""
   t = times(process)
   a, b = parameterization.coefficients(process, 'edm', t)
   np.testing.assert_allclose((0.5 * a) ** 2 + b**2, 1, rtol=1e-9)
@@ -184,8 +184,8 @@ def test_edm_is_of_unit_variance_for_every_process(process):
   np.testing.assert_allclose(parameterization.c_in(process, 'edm', t) ** 2 * variance, 1)
 
 
-def test_v_says_all_where_nothing_is_left_of_the_image():
-  """At alpha = 0, where 'eps' says nothing of x_0."""
+def test_flow_prediction_determines_x0_at_alpha_0():
+  """There eps does not determine x_0."""
   t = jnp.array([1.0])
   flow = processes.Flow()
   got = parameterization.to_x0(flow, 'flow', jnp.array([[0.5]]), t, jnp.array([[-1.5]]))
@@ -195,7 +195,7 @@ def test_v_says_all_where_nothing_is_left_of_the_image():
 
 @pytest.mark.long
 @pytest.mark.parametrize('prediction', parameterization.PREDICTIONS)
-def test_a_denoiser_answers_the_same_whatever_its_network_predicts(prediction):
+def test_denoiser_is_the_same_for_every_prediction(prediction):
   process, data = processes.VP(), mixture.eight_dimensional()
   with jax.enable_x64(True):
     t = jnp.array([0.02, 0.4, 1.0])
@@ -211,7 +211,7 @@ def test_a_denoiser_answers_the_same_whatever_its_network_predicts(prediction):
 
 
 @pytest.mark.long
-def test_the_reverse_of_a_gaussian_stays_gaussian():
+def test_reverse_sde_of_a_gaussian_follows_the_marginals():
   """Backwards from t, mean and variance follow the forward marginals (Song 2021, eq. 6)."""
   process, data = processes.VP(), mixture.gaussian([1.5], 0.5)
   with jax.enable_x64(True):

@@ -21,7 +21,7 @@ def keys(count, seed=0):
 
 
 def draw(sampler, process, data, count, steps, schedule='uniform', shape=None, **kwargs):
-  """Samples `[count, ...]` of data, compiled."""
+  """Returns samples `[count, ...]` of a sampler with the exact denoiser of the data."""
   times = timesteps.timesteps(schedule, process, steps)
   network = data.denoiser(process)
   shape = data.means[0].shape if shape is None else shape
@@ -56,7 +56,7 @@ def problem():
   ids=str,
 )
 def test_order_of_convergence(problem, sampler, order, fewest):
-  """The slope of the error over two doublings of the steps."""
+  """The slope of the log error over two doublings of the steps is about -order."""
   counts = fewest * np.array([1, 2, 4])
   schedule = 'asinh' if isinstance(sampler, samplers.Multistep) else 'log_snr'
   with jax.enable_x64(True):
@@ -67,7 +67,7 @@ def test_order_of_convergence(problem, sampler, order, fewest):
   assert -order - 0.8 < slope < -order + 0.45, errors
 
 
-def test_few_evaluations_are_enough():
+def test_multistep_error_at_few_evaluations():
   """An error under 0.06 at 18 and 0.006 at 35 on 8-dimensional mixtures of deviation 0.15."""
   with jax.enable_x64(True):
     process = processes.DDPM()
@@ -87,11 +87,11 @@ def test_the_adaptive_solver_reaches_its_tolerance(problem):
       assert np.sqrt(np.square(got - truth).mean()) < bar
 
 
-# -------- moments on Gaussians, and orders of the stochastic methods --------
+# -------- moments on Gaussians; orders of the stochastic methods --------
 
 
 def moments(table, process, mean, std):
-  """The exact mean and variance of what a table makes of N(0, prior_std²) for Gaussian data."""
+  """Returns the exact mean and variance of a table's samples for Gaussian data."""
   m, v = np.zeros(1), np.full((1, 1), process.prior_std**2)
   for i, t in enumerate(table.t):
     alpha, sigma = process.alpha(t), process.sigma(t)
@@ -113,7 +113,7 @@ STOCHASTIC = {
 
 @pytest.mark.parametrize('name', STOCHASTIC)
 def test_weak_order_one(name):
-  """The variance's error falls as 1 / N, exactly computed; so does the mean's, if there is one."""
+  """The error of the variance falls as 1 / N."""
   counts, errors = (400, 800, 1600), []
   for n in counts:
     m, v = moments(STOCHASTIC[name](VP, timesteps.uniform(VP, n)), VP, 0.7, 0.5)
@@ -141,8 +141,8 @@ def test_weak_order_one(name):
   ids=str,
 )
 @pytest.mark.parametrize('process', [processes.VP(), processes.EDM()], ids=['vp', 'edm'])
-def test_mean_and_deviation_of_a_gaussian(process, sampler, tolerance):
-  """To 2 %, but for methods of order one with 150 steps."""
+def test_mean_and_std_of_a_gaussian(process, sampler, tolerance):
+  """Within 2 %, except for methods of order one with 150 steps."""
   data = mixture.gaussian(np.full(64, 0.7), 0.5)  # 64 dimensions: Langevin's step is of norms
   x = draw(sampler, process, data, 256, 150, 'edm' if process == processes.EDM() else 'uniform')
   assert x.shape == (256, 64)
@@ -155,7 +155,7 @@ def test_mean_and_deviation_of_a_gaussian(process, sampler, tolerance):
   'process', [make() for make in processes.PROCESSES.values()], ids=processes.PROCESSES
 )
 @pytest.mark.parametrize('sampler', [samplers.Ancestral(), samplers.Multistep()], ids=str)
-def test_every_process_gives_every_mode_its_share(process, sampler):
+def test_modes_are_sampled_in_proportion_for_every_process(process, sampler):
   data = mixture.Mixture(np.array([[-1.0, 0.5], [1.0, -0.5]]), 0.1)
   x = draw(sampler, process, data, 400, 60, 'log_snr')
   right = x[:, 0] > 0
@@ -166,7 +166,7 @@ def test_every_process_gives_every_mode_its_share(process, sampler):
 
 @pytest.mark.parametrize('corrector', samplers.CORRECTORS)
 def test_langevin_steps_mix_and_keep_the_marginal(corrector):
-  """200 steps at t = 0.3, one at most times: half of x is forgotten, its deviation is not."""
+  """200 steps at t = 0.3 decorrelate x but keep its standard deviation."""
   data, t = mixture.gaussian(np.zeros(200), 0.5), 0.3
   scale = np.sqrt((VP.alpha(t) * 0.5) ** 2 + VP.sigma(t) ** 2)
   x = scale * jax.random.normal(jax.random.key(1), (64, 200))
@@ -200,7 +200,7 @@ def test_ancestral_is_algorithm_2_of_ddpm():
     assert table.noise[20 - n] == pytest.approx(np.sqrt(beta) if n > 1 else 0)
 
 
-def test_reverse_diffusion_is_the_papers_for_vp():
+def test_reverse_diffusion_matches_the_paper_for_vp():
   """x_{i-1} = (2 - sqrt(1 - beta)) x_i + beta score + sqrt(beta) z (Song 2021, section E)."""
   process = processes.DDPM()
   table = solvers.reverse_diffusion(process, timesteps.uniform(process, 1000))
@@ -223,7 +223,7 @@ def test_ddim_of_a_rectified_flow_is_eulers_method():
   np.testing.assert_allclose(samplers.DDIM()(denoiser, x, keys(3), times), y, atol=1e-4)
 
 
-def test_ddim_with_all_its_noise_is_ancestral():
+def test_ddim_with_eta_1_is_ancestral():
   a, b = (
     draw(s, VP, mixture.eight_dimensional(), 4, 12, 'edm')
     for s in (samplers.DDIM(eta=1.0), samplers.Ancestral())
@@ -256,7 +256,7 @@ def test_heun_is_algorithm_2_of_karras():
 
 
 @pytest.mark.long
-def test_learned_variances_lie_between_the_two():
+def test_learned_variance_interpolates_small_and_large():
   process, data = (
     processes.DDPM(steps=20, beta_min=0.01, beta_max=0.4),
     mixture.eight_dimensional(),
@@ -278,7 +278,7 @@ def test_learned_variances_lie_between_the_two():
     samples('learned')
 
 
-# -------- loops, paths, chunks --------
+# -------- loops, trajectories, batches --------
 
 
 EACH = [
@@ -288,7 +288,7 @@ EACH = [
 
 @pytest.mark.long
 @pytest.mark.parametrize('sampler', EACH, ids=str)
-def test_evaluations_are_as_many_as_said(sampler):
+def test_num_evaluations_is_right(sampler):
   denoiser, calls = GAUSSIAN.denoiser(VP), []
 
   def predict(x, t):
@@ -303,7 +303,7 @@ def test_evaluations_are_as_many_as_said(sampler):
 
 @pytest.mark.long
 @pytest.mark.parametrize('sampler', EACH, ids=str)
-def test_a_path_leads_from_the_noise_to_the_image(sampler):
+def test_trajectory_leads_from_noise_to_image(sampler):
   x, times = jnp.ones((2, 1)), timesteps.timesteps('edm', VP, 6)
   path = sampler(GAUSSIAN.denoiser(VP), x, keys(2), times, trajectory=True)
   assert path.shape == (7, 2, 1)
@@ -328,7 +328,7 @@ def test_any_number_of_images_with_one_compilation():
   np.testing.assert_allclose(samplers.sample_in_batches(make, all_keys, 3), images, rtol=1e-5)
 
 
-def test_grids_fall_from_T_and_stay_in_range():
+def test_schedules_decrease_from_T_within_range():
   for process in (make() for make in processes.PROCESSES.values()):
     for name in timesteps.TIMESTEP_SCHEDULES:
       for steps in (2, 10, 500):
@@ -341,7 +341,7 @@ def test_grids_fall_from_T_and_stay_in_range():
   np.testing.assert_allclose(t * 1000, np.arange(1000, 0, -1))
 
 
-def test_what_samplers_refuse():
+def test_invalid_samplers_are_refused():
   with pytest.raises(ValueError, match=r'sampler\.eta=2: must be in \[0, 1\]'):
     samplers.DDIM(eta=2)
   with pytest.raises(ValueError, match=r"sampler\.variance='big': choose from small, large"):

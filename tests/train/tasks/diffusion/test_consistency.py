@@ -1,4 +1,4 @@
-"""Consistency functions against exact solutions; a network that learns one of a known flow."""
+"""Consistency functions against exact solutions; distillation from a known flow."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ def normal(*shape, seed=0):
 
 @named
 @pytest.mark.parametrize('prediction', ['eps', 'edm'])
-def test_at_the_end_it_is_the_image_itself_and_far_away_the_denoiser(process, prediction):
+def test_boundary_conditions_of_the_consistency_function(process, prediction):
   network = mixture.eight_dimensional().denoiser(process, prediction)
   learner, x = consistency.consistency_function(network), normal(5, 8)
   end = jnp.full(5, process.t_min)
@@ -48,7 +48,7 @@ def test_at_the_end_it_is_the_image_itself_and_far_away_the_denoiser(process, pr
 
 
 def exact(data, process):
-  """The consistency function of one Gaussian: its probability flow scales what is left of it."""
+  """Returns the exact consistency function of one Gaussian, whose flow scales x less its mean."""
   mean, std = jnp.asarray(data.means, jnp.float32), data.std
 
   def x0(x, t):
@@ -60,7 +60,7 @@ def exact(data, process):
 
 
 @named
-def test_the_exact_function_has_no_loss(process):
+def test_exact_consistency_function_has_no_loss(process):
   data = mixture.gaussian(np.linspace(-1, 1, 8), 0.3)
   network, right = data.denoiser(process), exact(data, process)
   wrong = consistency.consistency_function(network)
@@ -78,7 +78,7 @@ def test_the_exact_function_has_no_loss(process):
 
 
 @named
-def test_fresh_noise_brings_the_exact_function_to_the_data(process):
+def test_multistep_sampling_of_the_exact_function_gives_the_data(process):
   data = mixture.gaussian(np.linspace(-1, 1, 8), 0.3)
   keys = jax.random.split(jax.random.key(0), 2000)
   x = process.prior_sample(keys, (8,))
@@ -132,8 +132,8 @@ STEPS = 1500
 
 
 @pytest.mark.slow
-def test_a_network_learns_one_step_from_an_exact_teacher():
-  """Ten modes in 8 dimensions: where one step of the teacher gives the mean of all of them."""
+def test_a_network_is_distilled_from_an_exact_teacher():
+  """Ten modes in 8 dimensions, where one step of the teacher gives the mean of all modes."""
   data, process = mixture.eight_dimensional(), processes.EDM(sigma_max=20.0)
   teacher, times = data.denoiser(process), timesteps.edm(process, 18)
   tx = optax.adam(optax.cosine_decay_schedule(2e-3, STEPS))
@@ -177,7 +177,7 @@ def test_a_network_learns_one_step_from_an_exact_teacher():
 
 @pytest.fixture
 def teacher(tmp_path, monkeypatch):
-  """A run of the task diffusion, and its config."""
+  """Returns the workdir of a diffusion run, and the run."""
   task = small_diffusion.build(Diffusion, process='edm', prediction='edm')
   variables = mesh_lib.unbox(task.init(jax.random.key(5)))
   (tmp_path / 'config.json').write_text('{}')
@@ -195,7 +195,7 @@ def distil(workdir, **settings):
 
 
 @pytest.mark.slow
-def test_it_begins_as_its_teacher_and_is_trained_to_need_one_step(teacher):
+def test_student_starts_as_its_teacher_and_trains(teacher):
   task, mesh = (
     distil(teacher[0], distillation=Distillation(guidance_scale=2.0)),
     mesh_lib.make_mesh(),
@@ -226,7 +226,7 @@ def test_it_begins_as_its_teacher_and_is_trained_to_need_one_step(teacher):
   task.close()
 
 
-def test_another_process_or_task_than_the_teachers_is_told(teacher, monkeypatch, tmp_path):
+def test_mismatch_with_the_teacher_is_reported(teacher, monkeypatch, tmp_path):
   workdir, run = teacher
   with pytest.raises(UserError, match=r"task.process='vp': must be as the teacher in .* 'edm'"):
     distil(workdir, process='vp')

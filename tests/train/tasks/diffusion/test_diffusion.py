@@ -34,21 +34,21 @@ def labelled():
 
 
 @pytest.mark.long
-def test_an_untrained_network_is_as_wrong_as_noise_and_a_trained_one_less():
+def test_training_lowers_the_loss_from_1():
   _, losses = small.run(small.task(**LABELLED), steps=60, tx=optax.adam(1e-2))
   assert losses[0] == pytest.approx(1, abs=0.1)
   assert np.mean(losses[-5:]) < 0.6
 
 
 @pytest.mark.long
-def test_eight_devices_train_to_the_same_numbers():
+def test_eight_devices_train_as_one():
   found, losses = small.run(small.task(**LABELLED), steps=2)
   other, again = small.run(small.task(**LABELLED), (2, 2, 2), steps=2)
   assert again == pytest.approx(losses, abs=1e-5)
   small.close(found, other, atol=1e-5)
 
 
-def test_microbatches_have_noise_and_times_of_their_own():
+def test_microbatches_draw_their_own_noise_and_times():
   made = small.task()
   variables, key, batch = small.variables(made), jax.random.key(0), small.batch_of(made)
   loss = jit(lambda batch: made.loss(variables, batch, key, train=True)[0])
@@ -58,8 +58,8 @@ def test_microbatches_have_noise_and_times_of_their_own():
 
 
 @pytest.mark.long
-def test_conditions_are_dropped_as_often_as_told():
-  """How many of 16 records there are whose label matters."""
+def test_conditions_are_dropped_with_their_probability():
+  """Counts the records, of 16, whose loss depends on their label."""
 
   def heard(drop):
     made = small.task(**LABELLED, loss={'cond_drop_prob': drop})
@@ -79,7 +79,7 @@ def test_conditions_are_dropped_as_often_as_told():
 
 
 @pytest.mark.long
-def test_the_loss_of_the_evaluation_split_is_a_function_of_the_weights_alone(labelled):
+def test_evaluation_loss_is_deterministic(labelled):
   made, variables = labelled
   mesh = small.mesh_of()
   first = made.evals(mesh)['val'](variables)['loss']
@@ -101,7 +101,7 @@ def test_the_lattice_is_even_for_any_number_of_records():
 
 
 class Interrupted(Diffusion):
-  """Is asked to stop at a step of its own."""
+  """A task that receives SIGTERM at step `at`."""
 
   at = 2
 
@@ -141,7 +141,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
 # -------- images --------
 
 
-def test_any_number_of_images_is_one_compilation_and_each_is_its_own(labelled):
+def test_images_are_independent_and_compiled_once(labelled):
   made, variables = labelled
   mesh, keys, labels = small.mesh_of(), small.keys_of(20), np.arange(20) % 10
   all_of_them = made.images(variables, keys, labels, mesh)
@@ -184,7 +184,7 @@ def test_samplers_processes_and_schedules_are_chosen_by_specs(sampler, options, 
   assert made.timesteps.shape == (5,)
 
 
-def test_a_path_leads_from_noise_to_the_image(labelled):
+def test_trajectory_leads_from_noise_to_image(labelled):
   made, variables = labelled
   keys, labels = small.keys_of(3), np.arange(3)
   images = made.images(variables, keys, labels, small.mesh_of())
@@ -198,7 +198,7 @@ def test_a_path_leads_from_noise_to_the_image(labelled):
   assert abs(paths[:, 0] - levels).max() <= 1
 
 
-def test_guidance_and_threshold_act_on_images_and_not_in_training(labelled):
+def test_guidance_and_threshold_act_in_sampling_only(labelled):
   plain, variables = labelled
   made = small.task(**LABELLED, sampling={'guidance_scale': 3.0, 'threshold': 'static'})
   x, t, labels = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jnp.full(4, 0.5), jnp.arange(4)
@@ -235,7 +235,7 @@ def test_a_learned_variance_is_trained_guided_and_sampled_with():
 # -------- captions --------
 
 
-def test_captions_tell_what_labels_would():
+def test_captions_of_labels_are_encoded():
   made = small.task(
     model=CAPTIONED['model'], conditioning={'on': 'caption', 'caption': 'a handwritten {}'}
   )
@@ -267,7 +267,7 @@ def test_the_encoder_of_captions_is_trained():
   )
 
 
-# -------- mistakes --------
+# -------- invalid options --------
 
 
 @pytest.mark.parametrize(
@@ -310,13 +310,13 @@ def test_the_encoder_of_captions_is_trained():
   ],
   ids=str,
 )
-def test_mistakes_are_told_in_one_line(options, message):
+def test_invalid_options_are_reported_in_one_line(options, message):
   with pytest.raises(UserError, match=message) as error:
     small.task(**options)
   assert '\n' not in str(error.value)
 
 
-def test_a_network_that_does_not_fit_is_refused():
+def test_unsuitable_networks_are_refused():
   with pytest.raises(UserError, match=r"model\.name='lenet5': takes no noise level"):
     Diffusion({'name': 'lenet5'}, small.data())
   with pytest.raises(UserError, match=r'images of 8 x 8: model\.patch=3 must divide both'):

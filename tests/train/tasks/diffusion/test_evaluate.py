@@ -1,4 +1,4 @@
-"""Bits/dim against a known truth, and measures that tell broken samplers from a good one."""
+"""Bits/dim against exact values; metrics that separate broken samplers from a good one."""
 
 import dataclasses
 import json
@@ -42,14 +42,14 @@ def draw(seed, labels):
 
 
 def true_bits(images, labels):
-  """[N], in bits a dimension, of the discretised Gaussian of each image's class."""
+  """Returns bits per dimension `[N]` under the discretised Gaussian of each image's class."""
   edges = 2 * (images[..., None] + np.array([-0.5, 0.5])) / 255 - 1
   mass = np.diff(scipy.stats.norm(MEANS[labels][..., None], STD).cdf(edges))[..., 0]
   return -np.log2(mass).reshape(len(images), -1).mean(1)
 
 
 class Data:
-  """Two Gaussians as images of 8 bits; the split in the order of classes, as folders have it."""
+  """Two Gaussians as 8-bit images; the split is ordered by class, as folders are."""
 
   image_shape, classes = SHAPE, CLASSES
   train_split, eval_split, eval_batch_size = 'train', 'test', 48
@@ -73,7 +73,7 @@ class Data:
 
 @dataclasses.dataclass
 class Exact:
-  """A task like Diffusion whose network is perfect, and whose sampler is a function of seeds."""
+  """A task with a perfect network, whose images depend on the keys and may be broken on purpose."""
 
   process: Process = VP
   condition: str = 'label'
@@ -127,7 +127,7 @@ def mesh():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-  """What is compiled here takes longer to compile than to run."""
+  """Compiles without optimisation: programs here take longer to compile than to run."""
   monkeypatch.setattr(jax, 'jit', denoising.jit)
 
 
@@ -139,8 +139,8 @@ def measure(task, mesh, **options):
 
 
 @pytest.mark.long
-def test_bits_of_a_perfect_network_are_the_truth(mesh):
-  """Of all images, image by image the same chance: only the dequantisation and probes differ."""
+def test_bits_per_dim_of_a_perfect_network(mesh):
+  """The only errors are of dequantisation and probes."""
   task = Exact()
   metrics, metadata = measure(task, mesh, images=0, probes=4)
   truth = true_bits(task.data.images['test'], task.data.labels['test'])
@@ -158,7 +158,7 @@ def test_bits_of_a_perfect_network_are_the_truth(mesh):
 
 
 @pytest.mark.long
-def test_a_wrong_network_has_more_bits_and_fewer_images_are_of_all_classes(mesh):
+def test_wrong_network_has_more_bits_and_subsets_have_all_classes(mesh):
   task = Exact()
   found, metadata = evaluate.Evaluator(task, VARIABLES, mesh).likelihood(96, 0)
   assert metadata['bpd_ode']['images'] == 96 and metadata['bpd_ode']['trace'] == 'exact'
@@ -175,7 +175,7 @@ def test_a_wrong_network_has_more_bits_and_fewer_images_are_of_all_classes(mesh)
 
 
 @pytest.mark.long
-def test_probes_leave_an_error_and_devices_make_no_difference(mesh):
+def test_probe_error_is_reported_and_devices_agree(mesh):
   task = Exact(condition='none')
   here = evaluate.Evaluator(task, VARIABLES, mesh)
   found, metadata = here.likelihood(48, 3)
@@ -185,7 +185,7 @@ def test_probes_leave_an_error_and_devices_make_no_difference(mesh):
   assert here.bound(48, 4)[0] == pytest.approx(there.bound(48, 4)[0], rel=1e-4)
 
 
-def test_the_bounds_chain_is_the_process_own(mesh):
+def test_chain_of_the_bound(mesh):
   task = Exact(process=processes.DDPM(steps=20, beta_min=0.01, beta_max=0.4))
   metrics, metadata = evaluate.Evaluator(task, VARIABLES, mesh).bound(48, 64)
   assert metadata['bpd_vlb']['chain'] == 20 and metadata['bpd_vlb']['drawn'] == 19
@@ -204,21 +204,21 @@ def test_spread():
   assert batches.spread(1, 100, 16) == {0}
 
 
-def test_plain_eval_is_cheap_and_says_what_more_there_is(mesh, capsys):
+def test_eval_without_options_is_cheap_and_names_the_options(mesh, capsys):
   metrics, metadata = measure(Exact(), mesh)
   assert metrics['val/loss'] == 0.25 and 'bpd_ode' not in metrics
   assert metadata['bpd_vlb']['drawn'] == 8
   assert capsys.readouterr().out == evaluate.MORE + '\n'
 
 
-def test_jpeg_is_told(mesh, capsys):
+def test_jpeg_is_reported(mesh, capsys):
   metadata = measure(Exact(data=Data('JPEG')), mesh)[1]
   assert metadata['bpd_vlb']['source'] == 'JPEG' and evaluate.JPEG in capsys.readouterr().out
   pixels = evaluate.Evaluator(Exact(), VARIABLES, mesh)
   assert 'source' not in pixels.metadata(5)
 
 
-def test_values_that_are_not_finite_are_told(mesh):
+def test_nonfinite_values_are_reported(mesh):
   with pytest.raises(UserError, match='no finite value for 48 of 48 images'):
     evaluate.Evaluator(Exact(), {'std': np.float32(np.nan)}, mesh).bound(48, 2)
 
@@ -227,7 +227,7 @@ def test_values_that_are_not_finite_are_told(mesh):
 
 
 def judge(name='judge'):
-  """Pixels, and the nearest class by them."""
+  """Returns a network whose features are pixels and whose scores favour the nearest class."""
 
   def function(variables, images):
     x = images.reshape(len(images), -1).astype(jnp.float32) / 127.5 - 1
@@ -239,7 +239,7 @@ def judge(name='judge'):
 
 @pytest.fixture(scope='module')
 def by_judge(mesh):
-  """How images are drawn -> (metrics, metadata)."""
+  """Returns a function of how images are drawn to (metrics, metadata)."""
 
   def found(how, condition='label'):
     evaluator = evaluate.Evaluator(Exact(how=how, condition=condition), VARIABLES, mesh)
@@ -263,7 +263,7 @@ def test_a_good_sampler_is_as_good_as_the_training_images(by_judge):
   json.dumps([metrics, metadata])
 
 
-def test_each_measure_tells_a_broken_sampler(by_judge):
+def test_each_metric_detects_a_broken_sampler(by_judge):
   good, _ = by_judge('good')
   noisy, _ = by_judge('noisy')
   dark, metadata = by_judge('dark')
@@ -295,8 +295,8 @@ def test_samples_alone_are_compared_as_pixels(mesh):
   assert 'FID' not in metrics and 'bpd_vlb' not in metrics
 
 
-def test_fid_is_of_its_network_alone(mesh, monkeypatch, tmp_path):
-  """The network itself is tested elsewhere; here it is its name, and the file's checksum."""
+def test_fid_is_named_for_inception_only(mesh, monkeypatch, tmp_path):
+  """Checks the names of metrics and the file's checksum; the network has tests of its own."""
   path = tmp_path / 'weights.npz'
   path.write_bytes(b'abc')
   monkeypatch.setattr(inception, 'load', lambda path: {})
@@ -316,7 +316,7 @@ def test_fid_is_of_its_network_alone(mesh, monkeypatch, tmp_path):
     ({'inception': '/none.npz'}, '/none.npz: no such file'),
   ],
 )
-def test_mistakes_are_told(mesh, options, message):
+def test_invalid_options_are_reported(mesh, options, message):
   with pytest.raises(UserError, match=message):
     measure(Exact(), mesh, **options)
   with pytest.raises(UserError, match='one by one'):
@@ -361,7 +361,7 @@ def classifier(model):
   ],
   ids=['lenet', 'resnet'],
 )
-def test_features_are_what_the_last_layer_sees(model, last, width):
+def test_features_are_the_inputs_of_the_last_layer(model, last, width):
   task, variables = classifier(model)
   images = np.random.default_rng(0).integers(256, size=(3, 8, 8, 1)).astype(np.uint8)
   found, logits = jax.jit(task.features)(variables, images)
@@ -389,7 +389,7 @@ def test_a_run_of_a_classifier(tmp_path, monkeypatch):
     features.of_classifier('runs/x', (8, 8, 1))
 
 
-def test_where_images_come_from(tmp_path):
+def test_stored_format_of_images(tmp_path):
   from PIL import Image
 
   assert ImageData('digits').stored_as('train') == ''

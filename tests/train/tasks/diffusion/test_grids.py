@@ -41,13 +41,13 @@ def test_small_images_are_enlarged():
   assert pixels(grids.png(picture)).shape == (68, 134)
 
 
-def test_a_path_is_a_row():
+def test_a_trajectory_is_a_row():
   paths = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1) * np.ones((64, 64, 1), np.uint8)
   picture = grids.strips(paths)
   assert picture[30, 30 + 66, 0] == 1 and picture[30 + 66, 30, 0] == 3
 
 
-def test_levels_are_rounded_and_cut_off():
+def test_bytes_are_rounded_and_clipped():
   x = np.array([-2, -1, 2 * 7.4 / 255 - 1, 2 * 7.6 / 255 - 1, 1, 3])
   np.testing.assert_array_equal(grids.to_bytes(x), [0, 0, 7, 8, 255, 255])
 
@@ -115,7 +115,7 @@ def drawn(capsys):
 
 
 @pytest.mark.long
-def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
+def test_sample_writes_the_requested_grids(workdir, capsys):
   verbs.sample(workdir, options={'label': ['3,7', '1'], 'samples': 2, 'seed': 5, 'path': True})
   grid, path = drawn(capsys)
   assert grid.shape == (2 + 3 * 66, 2 + 2 * 66)
@@ -129,7 +129,7 @@ def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
 
 
 @pytest.mark.long
-def test_the_sampler_may_change_after_training(workdir, capsys):
+def test_sampling_options_may_change_after_training(workdir, capsys):
   changed = {'sampler': 'heun(churn=10)', 'num_steps': '3', 'guidance_scale': '2'}
   overrides = {f'task.sampling.{name}': text for name, text in changed.items()}
   verbs.sample(workdir, options={'samples': 1, 'label': ['3']})
@@ -160,7 +160,7 @@ def test_the_sampler_may_change_after_training(workdir, capsys):
   ],
   ids=str,
 )
-def test_mistakes_are_told_in_one_line(workdir, options, message):
+def test_invalid_options_are_reported_in_one_line(workdir, options, message):
   with pytest.raises(UserError, match=message):
     verbs.sample(workdir, options=options)
 
