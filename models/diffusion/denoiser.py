@@ -22,6 +22,11 @@ from models.diffusion.process import Process, expand_like
 Output = Array | tuple[Array, Array]
 
 
+def split_output(out: Output) -> tuple[Array, Array | None]:
+  """Returns (prediction, v), with None for v where the variance is not learned."""
+  return out if isinstance(out, tuple) else (out, None)
+
+
 class Denoiser(Protocol):
   """A model of E[x_0 | x_t], asked in any parameterization.
 
@@ -70,8 +75,7 @@ class NetworkDenoiser:
   def outputs(self, x: Array, t: Array) -> tuple[Array, Array | None]:
     """Returns the prediction `[B, ...]` as the network makes it, and v or None."""
     scale = expand_like(c_in(self.process, self.prediction, t), x)
-    out = self.predict(scale * x, t)
-    return out if isinstance(out, tuple) else (out, None)
+    return split_output(self.predict(scale * x, t))
 
   def x0_and_v(self, x: Array, t: Array) -> tuple[Array, Array | None]:
     value, v = self.outputs(x, t)

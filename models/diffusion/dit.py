@@ -104,14 +104,14 @@ class DiT(nn.Module):
     c = nn.silu(self.condition(weights, t, label))
     h = patches(x.astype(self.dtype), self.patch)
     h = parts.dense(h, weights['patch'])
-    grid = x.shape[1] // self.patch, x.shape[2] // self.patch
-    h = h + positions(*grid, self.width)[None].astype(h.dtype)
+    rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
+    h = h + positions(rows, columns, self.width)[None].astype(h.dtype)
     cross = complete_context(context, mask, len(x), self.context_width)
     step = functools.partial(self.layer, c, *cross)
     h = self.through(step, on_batch(h), weights['blocks'])
     shift, scale = jnp.split(parts.dense(c, weights['final_modulation'])[:, None], 2, axis=-1)
     h = parts.dense(norm(h) * (1 + scale) + shift, weights['final'])
-    return image(h, grid[0], self.patch).astype(jnp.float32)
+    return image(h, rows, self.patch).astype(jnp.float32)
 
   def condition(self, weights: Any, t: Array, label: Array | None) -> Array:
     """Returns the embedding of noise level and label, `[B, width]`."""

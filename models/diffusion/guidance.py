@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from models.diffusion.denoiser import Denoiser, NetworkDenoiser, Output
+from models.diffusion.denoiser import Denoiser, NetworkDenoiser, Output, split_output
 from models.diffusion.process import Process, expand_like
 from models.diffusion.table_sampler import Constraint
 
@@ -41,8 +41,8 @@ def classifier_free(
 
   def guided(x, t):
     pairs = (x, t, cond), (x, t, null_cond)
-    out = predict(*jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pairs))
-    value, v = out if isinstance(out, tuple) else (out, None)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pairs)
+    value, v = split_output(predict(*both))
     given, uncond = jnp.split(value, 2)
     value = uncond + expand_like(_scale_at(process, scale, interval, t), x) * (given - uncond)
     return value if v is None else (value, v[: len(x)])

@@ -64,7 +64,7 @@ class Process:
     raise NotImplementedError
 
   def f(self, t: Times):
-    """Returns the coefficient of the drift f(t) x: d log alpha / dt."""
+    """Returns the drift over x, which is the derivative of log alpha."""
     raise NotImplementedError
 
   def g2(self, t: Times):

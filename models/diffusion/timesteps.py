@@ -38,7 +38,7 @@ def edm(process: Process, num_steps: int, *, rho: float = 7.0) -> np.ndarray:
 
 
 def asinh(process: Process, num_steps: int, *, knee: float = 0.2) -> np.ndarray:
-  """Returns times uniform in asinh(level / knee), with level = sigma / alpha.
+  """Returns times uniform in the arsinh of level / knee, with level = sigma / alpha.
 
   That is uniform in log(level) above the knee, and in the level below it. The clean image is the
   end of the same spacing, so few steps do not visit levels where nothing is left to do; many steps

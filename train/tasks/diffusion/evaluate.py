@@ -49,7 +49,7 @@ JPEG = (
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """The options of the verb `eval`. None is not asked for.
+  """The options of the verb `eval`; None leaves a measurement out.
 
   images: images of the split whose bits/dim are computed, 0 for all.
   probes: of the trace in the ODE, 0 for the exact trace.
@@ -93,15 +93,13 @@ class EvaluatedTask(Protocol):
   """What an evaluation needs of a task, such as `base.ImageGeneration`."""
 
   data: Any  # an EvalData
+  process: Process
   sampler: Sampler
   timesteps: np.ndarray
   sample_batch_size: int
-  process: Process
 
   @property
-  def condition(self) -> str:
-    """What the network is conditioned on; 'none' for nothing."""
-    ...
+  def condition(self) -> str: ...
 
   @property
   def guidance_scale(self) -> float: ...
@@ -197,7 +195,7 @@ class Evaluator:
 
     It is the likelihood of the probability flow of the network without guidance.
     `bpd_ode_probe_stderr` is the part of the standard error over images that is due to the probes
-    of the trace; a single probe does not tell it.
+    of the trace; from a single probe it cannot be estimated.
     """
     dims = int(np.prod(self.data.image_shape))
 
@@ -246,8 +244,8 @@ class Evaluator:
     names = ('bpd_vlb', *(f'bpd_vlb_{name}' for name in vlb.Bound._fields))
     for name, values in zip(names, (total, *terms), strict=True):
       metrics[name], metrics[f'{name}_stderr'] = likelihood.mean_and_error(values)
-    metadata = {'chain': len(chain), 'drawn': num_terms, 'variance': variance}
-    return metrics, {'bpd_vlb': {**self.metadata(len(total)), **metadata}}
+    metadata = {**self.metadata(len(total)), 'chain': len(chain), 'drawn': num_terms}
+    return metrics, {'bpd_vlb': {**metadata, 'variance': variance}}
 
   def _over_split(self, measure: Any, count: int) -> Columns:
     return self.batches.over_split(self.batches.compile(measure), self.variables, count)
@@ -261,9 +259,8 @@ class Evaluator:
     """Returns which images the bits/dim are of."""
     data = self.data
     found = {'split': data.eval_split, 'images': count, 'condition': self.task.condition}
-    if source := data.stored_as(data.eval_split):
-      found['source'] = source
-    return found
+    source = data.stored_as(data.eval_split)
+    return {**found, 'source': source} if source else found
 
   # -------- images --------
 

@@ -76,10 +76,10 @@ def of_classifier(workdir: str, image_shape: tuple[int, ...]) -> Features:
 
   run = verbs.load_run(workdir)
   task: Any = run.task
-  if not hasattr(task, 'features'):
+  if (name := run.config['task']['name']) != 'classify':
     raise UserError(
-      f'--classifier={workdir}: a run of task {run.config["task"]["name"]}, which has'
-      ' no features; it must be of task classify'
+      f'--classifier={workdir}: a run of task {name}, which has no features; it must be of task'
+      ' classify'
     )
   if tuple(task.data.image_shape) != tuple(image_shape):
     theirs, ours = (' x '.join(map(str, x)) for x in (task.data.image_shape, image_shape))

@@ -3,22 +3,26 @@
 import functools
 import math
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from PIL import Image
 
 from data.images.decode import MODES
 from models.diffusion import guidance, samplers
 from models.diffusion.denoiser import Denoiser
+from models.diffusion.table_sampler import Constraint
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.task import Variables
 from train.tasks import reading
 from train.tasks.diffusion import features, grids
+from train.tasks.diffusion.captions import Captions
 from train.tasks.diffusion.grids import (
   MAX_CLASSES,
   Request,
@@ -34,10 +38,42 @@ STAGES = 11  # images of an interpolation
 TOLERANCE = 1e-3  # of the probability flow both ways; a byte's step is 0.008
 
 
+class DrawingTask(Protocol):
+  """What the verb needs of a task, such as `base.ImageGeneration`."""
+
+  data: Any  # an EvalData
+  timesteps: np.ndarray
+
+  @property
+  def guidance_scale(self) -> float: ...
+
+  @property
+  def captions(self) -> Captions | None: ...
+
+  @property
+  def classes(self) -> tuple[str, ...]: ...
+
+  def denoiser(
+    self, variables: Variables, labels: Array | None = None, *, as_trained: bool = False
+  ) -> Denoiser: ...
+
+  def images(
+    self,
+    variables: Variables,
+    keys: Array,
+    labels: Any,
+    mesh: Mesh,
+    *,
+    trajectory: bool = False,
+    constraint: Constraint | None = None,
+    guide: Callable[[Denoiser, Array], Denoiser] | None = None,
+  ) -> np.ndarray: ...
+
+
 class SampleWriter:
   """Draws what a request asks of a task, into PNG files of the folder."""
 
-  def __init__(self, task: Any, variables: Variables, folder: str, request: Request):
+  def __init__(self, task: DrawingTask, variables: Variables, folder: str, request: Request):
     self.task, self.variables = task, variables
     self.folder, self.request = folder, request
     self.mesh = mesh_of(variables)
@@ -50,7 +86,7 @@ class SampleWriter:
     colourise: str | None,
     classifier: str | None,
   ) -> None:
-    """Draws images in the way that is asked for; UserError for two ways at a time."""
+    """Draws images by the one method that is given; UserError for two at a time."""
     given = {'inpaint': inpaint, 'colourise': colourise, 'classifier': classifier}
     chosen = [name for name, value in given.items() if value is not None]
     chosen += ['interpolate'] * interpolate
@@ -91,7 +127,7 @@ class SampleWriter:
       raise UserError('--label and --prompt: one of them at a time')
     if request.prompts and captions is None:
       raise UserError(f"--prompt={request.prompts[0]}: needs task.conditioning.on='caption'")
-    if request.prompts:
+    if captions is not None and request.prompts:
       return np.stack([captions.tokens(text) for text in request.prompts])
     if not self.task.classes:
       if request.labels:
