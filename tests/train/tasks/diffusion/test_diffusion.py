@@ -148,7 +148,7 @@ def test_images_are_independent_and_compiled_once(labelled):
   assert (all_of_them.shape, all_of_them.dtype) == ((20, 8, 8, 1), np.uint8)
   some = made.images(variables, keys[5:8], labels[5:8], mesh)
   np.testing.assert_array_equal(some, all_of_them[5:8])
-  [make] = made._makers.values()
+  [make] = made._compiled_samplers.values()
   assert make._cache_size() == 1
   others = made.images(variables, keys[5:8], labels[5:8] + 1, mesh)
   assert abs(others.astype(int) - some).max() > 8
