@@ -1,15 +1,15 @@
-"""A diffusion U-Net on a CPU beside PyTorch's, in one run: `python -m benchmarks.diffusion`.
+"""A diffusion U-Net on a CPU against PyTorch's, in one run: `python -m benchmarks.diffusion`.
 
 28 x 28 images, widths 32, 64, 64, batch 64, float32; as many parameters on both sides.
 
 cases: `train` is a whole step (noise, loss, gradients, AdamW, the average of the weights) and
 `sample` a step of DDIM for a batch, of which an image takes 50. Ours is the task `diffusion`: its
 compiled step, as the loop runs it, and its images, drawn in a compiled loop.
-engines: `ours`, and `ours-plain`, the formulation of accelerators; of diffusers' UNet2DModel
-`torch`, as it comes, and `torch-nchw` and `torch-channels_last`, with huge pages and the fused
-optimiser. `torch-channels_last-compiled` only where it is named: it compiles for minutes.
+engines: `ours`, and `ours-plain`, the formulation for accelerators; diffusers' UNet2DModel with
+default settings as `torch`, and with huge pages and the fused optimiser as `torch-nchw` and
+`torch-channels_last`. `torch-channels_last-compiled` runs only if named: it compiles for minutes.
 
-A ratio is of neighbouring bursts, theirs to ours in seconds: median, and 10th to 90th percentile.
+A ratio compares neighbouring bursts, seconds of theirs over ours: median, 10th to 90th percentile.
 """
 
 import argparse
@@ -24,16 +24,16 @@ from train.runtime import host
 
 SHAPE = {
   'channels': 32,
-  'multipliers': (1, 2, 2),
-  'blocks': 2,
-  'attention': (7,),
+  'channel_multipliers': (1, 2, 2),
+  'num_res_blocks': 2,
+  'attention_resolutions': (7,),
   'head_width': 8,
   'groups': 8,
 }
 IMAGE, BATCH = (28, 28, 1), 64
 PARAMETERS = 1_623_169
-STEPS = 50  # of DDIM, an image
-CALL = 5  # steps that one call of the samplers takes
+STEPS = 50  # of DDIM per image
+CALL = 5  # steps in one call of a sampler
 
 CASES = ('train', 'sample')
 OURS = ('ours', 'ours-plain')
@@ -44,12 +44,14 @@ TORCH = ('torch', 'torch-nchw', 'torch-channels_last')
 
 
 def our_task():
+  from train.tasks.diffusion.options import Sampling
   from train.tasks.diffusion.task import Diffusion
 
   data: Any = types.SimpleNamespace(
     image_shape=IMAGE, batch_size=BATCH, classes=tuple('0123456789')
   )
-  return Diffusion({'name': 'unet', **SHAPE}, data, steps=CALL, at_once=BATCH)
+  sampling = Sampling(num_steps=CALL, sample_batch_size=BATCH)
+  return Diffusion({'name': 'unet', **SHAPE}, data, sampling=sampling)
 
 
 def our_training():
@@ -72,7 +74,8 @@ def our_training():
   with mesh_lib.activate(mesh):
     state, shardings = init_state(task, tx, 0, mesh, ema=True)
     batch = jax.device_put(values, mesh_lib.batch_sharding(mesh))
-    step = make_step(task, tx, shardings, ema_decay=0.999).lower(state, batch).compile()
+    step_fn: Any = make_step(task, tx, shardings, ema_decay=0.999)
+    step = step_fn.lower(state, batch).compile()
 
   def burst(steps):
     nonlocal state
@@ -112,7 +115,7 @@ def ours(case):
 
 
 def make_burst(engine, case):
-  """A function (calls) that works and waits, and what there is to say of the engine."""
+  """Returns a function (calls) that runs the case so often, and metadata of the engine."""
   if engine == 'ours':
     return ours(case)
   if engine == 'ours-plain':
@@ -141,13 +144,13 @@ def engines():
 
 
 def start(engine, case):
-  # As it comes: without the allocator's settings that all others have.
+  # 'torch' runs without the allocator settings of all others.
   bare = {'GLIBC_TUNABLES': ''} if engine == 'torch' else {}
   return turns.Worker(engine, 'benchmarks.diffusion', ('--worker', engine, case), **bare)
 
 
 def measure(case, rounds, seconds, names):
-  """Rows of the table; `ratio` is the engine's seconds over ours."""
+  """Returns the rows of the table; `ratio` is the engine's seconds over ours."""
   workers = [start(engine, case) for engine in names]
   about = {worker.engine: worker.about for worker in workers}
   if {row['parameters'] for row in about.values()} != {PARAMETERS}:
@@ -178,10 +181,14 @@ def main():
     prog='python -m benchmarks.diffusion',
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s')
-  parser.add_argument('--engines', help='ours and others, of the above')
-  parser.add_argument('--rounds', type=int, default=9, help='bursts of each; %(default)s')
-  parser.add_argument('--seconds', type=float, default=1.0, help='of a burst, at least one call')
+  parser.add_argument('--cases', default=','.join(CASES), help='of %(default)s')
+  parser.add_argument('--engines', help='a comma-separated list of the above')
+  parser.add_argument(
+    '--rounds', type=int, default=9, help='bursts of each engine; default %(default)s'
+  )
+  parser.add_argument(
+    '--seconds', type=float, default=1.0, help='length of a burst, at least one call'
+  )
   parser.add_argument('--json', help='a file for the figures')
   parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
   options = parser.parse_args()

@@ -14,7 +14,7 @@ from benchmarks.turns import Burst
 from data.images.source import ImageMetadata
 from models import ops
 from train.runtime import host
-from train.tasks import Classify
+from train.tasks.classify import Classify
 
 
 def compile_step(

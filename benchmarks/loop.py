@@ -23,7 +23,7 @@ from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.loop import Loop
 from train.step import init_state, make_step
-from train.tasks import Classify
+from train.tasks.classify import Classify
 
 LEARNING_RATE = 0.01
 

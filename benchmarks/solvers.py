@@ -1,10 +1,11 @@
-"""Errors of samplers against evaluations of the network: `python -m benchmarks.solvers`.
+"""Errors of samplers against network evaluations: `python -m benchmarks.solvers`.
 
-The data are mixtures of 10 Gaussians of deviation 0.15 in 8 dimensions, whose denoiser is known, in
-DDPM's linear process. An error is the root mean square a dimension, over `--images` from each of
-`--seeds` mixtures, against the probability flow solved with an adaptive method of order 8; in
-brackets the median mixture's. The first is often that of a few images, which start so near to a
-watershed of the flow that they end in another mode, an error of about 1 each.
+The data are mixtures of 10 Gaussians of standard deviation 0.15 in 8 dimensions, which have an
+exact denoiser, in DDPM's linear process. An error is the root mean square per dimension, over
+`--images` from each of `--seeds` mixtures, against the probability flow solved with an adaptive
+method of order 8; the median mixture's is in brackets. The first is often due to a few images,
+which start so near to a watershed of the flow that they end in another mode, with an error of about
+1 each.
 """
 
 import argparse
@@ -14,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from models.diffusion import ode, samplers, solvers
-from models.diffusion import process as process_lib
-from models.diffusion.parameterization import Denoiser
-from models.diffusion.process import like
+from models.diffusion import ode, processes, samplers, timesteps
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.process import expand_like
 
 EVALUATIONS = (10, 18, 35, 50, 100, 200)
 
-# Name, sampler, grid.
+# Name, sampler, timestep schedule.
 ROWS = (
   ('DDIM', samplers.DDIM(), 'uniform'),
   ('DDIM', samplers.DDIM(), 'edm'),
@@ -43,28 +43,29 @@ STD = 0.15
 
 
 def mixture(seed):
+  """Returns the means of a mixture, `[10, 8]`."""
   return np.random.default_rng(seed).normal(size=(10, 8))
 
 
 def mean(y, level, means, xp):
-  """E[x_0 | x_0 + level z = y] `[B, D]`."""
+  """Returns E[x_0 | x_0 + level z = y] `[B, D]`."""
   variance = STD**2 + level**2
   logits = -((y[:, None] - means[None]) ** 2).sum(-1) / (2 * variance)
-  shares = xp.exp(logits - logits.max(1, keepdims=True))
-  centre = shares @ means / shares.sum(1, keepdims=True)
+  weights = xp.exp(logits - logits.max(1, keepdims=True))
+  centre = weights @ means / weights.sum(1, keepdims=True)
   return centre + STD**2 / variance * (y - centre)
 
 
 def denoiser(process, means):
   def predict(x, t):
-    alpha, sigma = like(process.alpha(t), x), like(process.sigma(t), x)
+    alpha, sigma = expand_like(process.alpha(t), x), expand_like(process.sigma(t), x)
     return mean(x / alpha, sigma / alpha, jnp.asarray(means, x.dtype), jnp)
 
-  return Denoiser(process, predict, 'x0')
+  return NetworkDenoiser(process, predict, 'x0')
 
 
 def solved(process, means, x):
-  """The clean images at the end of the probability flow from x `[B, D]` at T."""
+  """Returns the clean images at the end of the probability flow from x `[B, D]` at T."""
   alpha, sigma = process.alpha(process.T), process.sigma(process.T)
 
   def slope(log_level, y):
@@ -77,20 +78,20 @@ def solved(process, means, x):
 
 
 def problems(process, seeds, images):
-  """(means, x_T, solution) of each seed."""
+  """Yields (means, x_T, solution) of each seed."""
   for seed in range(seeds):
     x = np.random.default_rng(100 + seed).normal(size=(images, 8))
     yield mixture(seed), x, solved(process, mixture(seed), x)
 
 
 def errors(process, cases, sampler, times):
-  """The root mean square of each case, NumPy `[cases]`."""
+  """Returns the root mean square error of each case, NumPy `[cases]`."""
   run = jax.jit(lambda means, x: sampler(denoiser(process, means), x, None, times))
   return np.sqrt([np.square(run(means, x) - truth).mean() for means, x, truth in cases])
 
 
 def error(process, cases, sampler, times):
-  """The root mean square over all cases."""
+  """Returns the root mean square error over all cases."""
   return float(np.sqrt(np.square(errors(process, cases, sampler, times)).mean()))
 
 
@@ -99,19 +100,19 @@ def show(values):
 
 
 def steps_for(sampler, evaluations):
-  """The longest grid that takes no more evaluations."""
-  return max(n for n in range(2, evaluations + 1) if sampler.evaluations(n) <= evaluations)
+  """Returns the largest number of timesteps that takes no more evaluations."""
+  return max(n for n in range(2, evaluations + 1) if sampler.num_evaluations(n) <= evaluations)
 
 
 def table(process, cases):
-  """(name, grid, errors of all cases at each of `EVALUATIONS`) of each row."""
-  for name, sampler, grid in ROWS:
-    times = [solvers.grid(grid, process, steps_for(sampler, n)) for n in EVALUATIONS]
-    yield name, grid, [errors(process, cases, sampler, t) for t in times]
+  """Yields (name, schedule, errors of all cases at each of `EVALUATIONS`) of each row."""
+  for name, sampler, schedule in ROWS:
+    times = [timesteps.timesteps(schedule, process, steps_for(sampler, n)) for n in EVALUATIONS]
+    yield name, schedule, [errors(process, cases, sampler, t) for t in times]
 
 
 def adaptive(process, cases):
-  """(tolerance, mean evaluations, error) of the adaptive method."""
+  """Yields (tolerance, mean evaluations, error) of the adaptive method."""
   ends = np.array([process.T, process.t_min])
   for tolerance in TOLERANCES:
     sampler = samplers.AdaptiveODE(tolerance, tolerance)
@@ -119,7 +120,7 @@ def adaptive(process, cases):
       lambda means, x, tolerance=tolerance: (
         ode.solve(
           denoiser(process, means).velocity, x, *ends, rtol=tolerance, atol=tolerance
-        ).evaluations
+        ).num_evaluations
       )
     )
     counts = [count(means, x).mean() for means, x, _ in cases]
@@ -132,15 +133,15 @@ def main():
   parser.add_argument('--images', type=int, default=200)
   options = parser.parse_args()
   with jax.enable_x64(True):
-    process = process_lib.DDPM()
+    process = processes.DDPM()
     cases = list(problems(process, options.seeds, options.images))
-    print(f'| method | grid | {" | ".join(map(str, EVALUATIONS))} |\n|---|---|{"---|" * 6}')
-    for name, grid, row in table(process, cases):
-      print(f'| {name} | {grid} | {" | ".join(map(show, row))} |', flush=True)
+    print(f'| method | schedule | {" | ".join(map(str, EVALUATIONS))} |\n|---|---|{"---|" * 6}')
+    for name, schedule, row in table(process, cases):
+      print(f'| {name} | {schedule} | {" | ".join(map(show, row))} |', flush=True)
     print('\n| tolerance | evaluations | error |\n|---|---|---|')
-    process = process_lib.VP()  # whose t_min is a hundredth, for the sake of the last tolerances
-    cases = list(problems(process, options.seeds, options.images))
-    for tolerance, count, e in adaptive(process, cases):
+    vp = processes.VP()  # its t_min is a hundredth of DDPM's, which the last tolerances need
+    cases = list(problems(vp, options.seeds, options.images))
+    for tolerance, count, e in adaptive(vp, cases):
       print(f'| {tolerance:.0e} | {count:.0f} | {show(e)} |', flush=True)
 
 

@@ -13,8 +13,8 @@ LAYOUTS = {'nchw': torch.contiguous_format, 'channels_last': torch.channels_last
 def unet(shape, image):
   """Returns the model of the sizes that `benchmarks/diffusion.py` names, for images [H, W, C]."""
   size, _, channels = image
-  levels = len(shape['multipliers'])
-  attends = [size >> level in shape['attention'] for level in range(levels)]
+  levels = len(shape['channel_multipliers'])
+  attends = [size >> level in shape['attention_resolutions'] for level in range(levels)]
   down, up = (
     [f'{"Attn" * a}{way}Block2D' for a in order]
     for way, order in (('Down', attends), ('Up', attends[::-1]))
@@ -23,8 +23,8 @@ def unet(shape, image):
     sample_size=size,
     in_channels=channels,
     out_channels=channels,
-    layers_per_block=shape['blocks'],
-    block_out_channels=[shape['channels'] * m for m in shape['multipliers']],
+    layers_per_block=shape['num_res_blocks'],
+    block_out_channels=[shape['channels'] * m for m in shape['channel_multipliers']],
     down_block_types=down,
     up_block_types=up,
     norm_num_groups=shape['groups'],

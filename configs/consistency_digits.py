@@ -5,15 +5,15 @@ python launch.py train --config=consistency_digits --workdir=runs/consistency_di
 python launch.py sample --workdir=runs/consistency_digits --label=3,7 --samples=8
 
 Paper: Song, Dhariwal, Chen, Sutskever, Consistency models, 2023, algorithm 2; its numbers are of
-CIFAR-10 (FID 3.55 in one step, 2.93 in two). Ours: 92 % of 500 samples in one step are what was
-asked for, 94 % in two (seed 0; of the teacher's, in 20 steps, 99 %).
+CIFAR-10 (FID 3.55 in one step, 2.93 in two). Ours: a classifier agrees with the label of 92 %
+of 500 samples in one step, 94 % in two (seed 0; of the teacher's in 20 steps, 99 %).
 """
 
 from ml_collections import ConfigDict
 
 from configs import diffusion_digits
 
-SHARED = 'process', 'prediction', 'condition', 'caption'  # what the teacher has
+SHARED = 'process', 'prediction', 'conditioning'  # as the teacher has them
 
 
 def get_config() -> ConfigDict:
@@ -24,10 +24,8 @@ def get_config() -> ConfigDict:
         name='consistency',
         teacher='runs/diffusion_digits',
         **{key: teacher.task[key] for key in SHARED},
-        teacher_guidance=1.5,
-        levels=18,
-        steps=1,
-        shown=60,
+        distillation=dict(num_levels=18, guidance_scale=1.5),
+        sampling=dict(num_steps=1, num_preview_samples=60),
       ),
       model=teacher.model,
       data=teacher.data,

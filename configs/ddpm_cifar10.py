@@ -2,8 +2,8 @@
 
 python launch.py train --config=ddpm_cifar10 --workdir=runs/ddpm_cifar10 \
   --config.model.dtype=bfloat16
-python launch.py sample --workdir=runs/ddpm_cifar10 --config.task.sampler=ddim \
-  --config.task.steps=50
+python launch.py sample --workdir=runs/ddpm_cifar10 --config.task.sampling.sampler=ddim \
+  --config.task.sampling.num_steps=50
 
 Paper: Ho, Jain, Abbeel, Denoising diffusion probabilistic models, 2020, table 1 and section 4: FID
 3.17 (50,000 images against the training set), at most 3.75 bits/dim on the test set; 13.51 and
@@ -23,13 +23,14 @@ def get_config() -> ConfigDict:
         name='diffusion',
         process='ddpm',
         prediction='eps',
-        weighting='simple',
-        low_discrepancy=False,
+        loss=dict(weighting='simple', low_discrepancy=False),
         augment='flip()',
-        sampler='ancestral(variance=large)',
-        steps=1000,
-        threshold='static',
-        shown=64,
+        sampling=dict(
+          sampler='ancestral(variance=large)',
+          num_steps=1000,
+          threshold='static',
+          num_preview_samples=64,
+        ),
       ),
       model=dict(name='ddpm'),
       data=dict(name='images', dataset='cifar10', batch_size=128),

@@ -20,12 +20,11 @@ def get_config() -> ConfigDict:
         name='diffusion',
         process='ve(sigma_min=0.02, sigma_max=100)',
         prediction='eps',
-        weighting='simple',
-        low_discrepancy=False,
+        loss=dict(weighting='simple', low_discrepancy=False),
         augment='flip()',
-        sampler='predictor_corrector(snr=0.16)',
-        steps=1000,
-        shown=64,
+        sampling=dict(
+          sampler='predictor_corrector(snr=0.16)', num_steps=1000, num_preview_samples=64
+        ),
       ),
       model=dict(name='ncsnpp_deep'),
       data=dict(name='images', dataset='cifar10', batch_size=128),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from models import alexnet, alphago, alphazero, gpt, lenet, resnet
-from models.diffusion import dit, unet
+from models.diffusion import networks
 
 DTYPES = ('float32', 'bfloat16')  # of the computation; parameters are float32
 
@@ -23,10 +23,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   'alphago_policy': alphago.policy,
   'alphago_value': alphago.value,
   'alphago_rollout': alphago.Rollout,
-  'unet': unet.UNet,
-  **{name: functools.partial(unet.UNet, **size) for name, size in unet.SIZES.items()},
-  'dit': dit.DiT,
-  **{name: functools.partial(dit.DiT, **size) for name, size in dit.SIZES.items()},
+  **networks.NETWORKS,
   **{
     name: functools.partial(alphazero.PolicyValue, **size) for name, size in alphazero.SIZES.items()
   },

@@ -1,4 +1,4 @@
-"""What a denoising network is told beside its image: noise level, label, context."""
+"""The inputs of a denoising network beside its image: embeddings of noise level, label, context."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ linear = functools.partial(Dense, kernel_init=uniform)
 
 
 def sinusoids(t: Array, features: int) -> Array:
-  """`[B]` to float32 `[B, features]`, sines then cosines of rates from 1 to 1 / 10,000.
+  """Returns sines, then cosines of t `[B]` at rates from 1 to 1 / 10,000, float32 `[B, features]`.
 
   Ho et al. 2020 (arXiv 2006.11239), appendix B, after Vaswani et al. 2017, section 3.5.
   """
@@ -32,7 +32,7 @@ def sinusoids(t: Array, features: int) -> Array:
 
 
 def fourier_features(t: Array, features: int) -> Array:
-  """`[B]` to float32 `[B, features]`, of fixed random rates: Song et al. 2021, appendix C."""
+  """Returns random Fourier features of t `[B]`, `[B, features]` (Song et al. 2021, appendix C)."""
   rates = np.random.default_rng(0).normal(size=features // 2) * FOURIER_SCALE * 2 * math.pi
   angles = t.astype(jnp.float32)[:, None] * rates.astype(np.float32)[None]
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
@@ -42,7 +42,7 @@ FEATURES = {'sinusoidal': sinusoids, 'fourier': fourier_features}
 
 
 class LabelTable(nn.Module):
-  """int `[B]` to `[B, features]`; zeros for -1 or `num_classes`, which mean no label."""
+  """Embedding of labels int `[B]` to `[B, features]`; zeros for -1 or `num_classes`, no label."""
 
   num_classes: int
   features: int
@@ -57,17 +57,21 @@ class LabelTable(nn.Module):
 
 
 class Embedding(nn.Module):
-  """SiLU of an MLP of the noise's features, plus the label's row: `[B, width]`."""
+  """Embedding of the noise level `[B]` and the label `[B]` for all blocks: `[B, width]`.
+
+  An MLP of `features` sinusoidal or Fourier features of the noise level, plus the label's
+  embedding.
+  """
 
   width: int
   features: int
-  kind: str
+  noise_embedding: str
   num_classes: int
   dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, t: Array, label: Array | None) -> Array:
-    y = FEATURES[self.kind](t, self.features)
+    y = FEATURES[self.noise_embedding](t, self.features)
     y = nn.silu(linear(self.width, dtype=self.dtype, name='dense1')(y))
     y = linear(self.width, dtype=self.dtype, name='dense2')(y)
     if self.num_classes:
@@ -79,10 +83,13 @@ class Embedding(nn.Module):
 # -------- contexts --------
 
 
-def in_full(
+def complete_context(
   context: Array | None, mask: Array | None, batch: int, width: int
 ) -> tuple[Array | None, Array | None]:
-  """Context and mask as a network with cross-attention always has them; None, None without."""
+  """Returns context and mask with defaults filled in; (None, None) without cross-attention.
+
+  No context is one masked position of zeros `[B, 1, width]`; no mask shows every position.
+  """
   if not width:
     return None, None
   if context is None:
@@ -90,15 +97,17 @@ def in_full(
   return context, jnp.ones(context.shape[:2], bool) if mask is None else mask
 
 
-# -------- what cannot be --------
+# -------- checks --------
 
 
 def check_label(label: Array | None, num_classes: int) -> None:
+  """Raises ValueError for labels given to a network without."""
   if label is not None and not num_classes:
     raise ValueError('label: the network has none; give it model.num_classes')
 
 
 def check_context(context: Array | None, width: int) -> None:
+  """Raises ValueError for a context `[B, L, D]` whose D is not the network's width."""
   if context is not None and context.shape[-1] != width:
     raise ValueError(
       f'a context of width {context.shape[-1]}: the network takes model.context_width={width}'

@@ -1,7 +1,7 @@
-"""Consistency distillation: a diffusion model's probability flow in one step (Song et al. 2023,
-arXiv 2303.01469).
+"""Consistency distillation: the probability flow of a diffusion model in one step.
 
-All is of y = x_t / alpha and its noise level l = sigma / alpha, in which every process is Karras's.
+Song et al. 2023 (arXiv 2303.01469). The formulas are in y = x_t / alpha and the noise level l =
+sigma / alpha, in which every process is that of Karras et al. 2022.
 """
 
 import dataclasses
@@ -11,88 +11,101 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models.diffusion import samplers, solvers
-from models.diffusion.parameterization import SIGMA_DATA, Denoiser
-from models.diffusion.process import Process, like
+from models.diffusion import solvers, timesteps
+from models.diffusion.denoiser import Denoiser, NetworkDenoiser
+from models.diffusion.parameterization import SIGMA_DATA
+from models.diffusion.process import Process, expand_like
+from models.diffusion.table_sampler import TableSampler
 
 
-def level(process: Process, t: Array) -> Array:
+def noise_level(process: Process, t: Array) -> Array:
+  """Returns sigma / alpha at times t."""
   return process.sigma(t) / process.alpha(t)
 
 
-def student(denoiser: Denoiser) -> Denoiser:
-  """A denoiser's network as a consistency function: it tells y at t_min, not the mean of x_0.
+def consistency_function(denoiser: Denoiser) -> NetworkDenoiser:
+  """Returns f(x_t, t), the end of the probability flow at t_min, with the denoiser's network as F.
 
-  Equations 5 and, for the coefficients, appendix C: at t_min it is y itself, far from there
-  what the denoiser says.
+  f = c_skip y + c_out F with c_skip(t_min) = 1 and c_out(t_min) = 0 (eq. 5 and appendix C): at
+  t_min f is y itself, and at high noise levels it is about the denoiser's x_0.
   """
   process = denoiser.process
 
   def predict(x, t):
-    here, end = level(process, t), level(process, jnp.asarray(process.t_min, t.dtype))
-    y, total = x / like(process.alpha(t), x), here**2 + SIGMA_DATA**2
-    # F of x_0 = c_skip y + c_out F (Karras 2022, eq. 7).
-    inner = denoiser.x0(x, t) - like(SIGMA_DATA**2 / total, x) * y
-    inner = inner / like(here * SIGMA_DATA / jnp.sqrt(total), x)
-    skip = SIGMA_DATA**2 / ((here - end) ** 2 + SIGMA_DATA**2)
-    out = SIGMA_DATA * (here - end) / jnp.sqrt(total)
-    return like(skip, x) * y + like(out, x) * inner
+    level = noise_level(process, t)
+    end = noise_level(process, jnp.asarray(process.t_min, t.dtype))
+    y, norm = x / expand_like(process.alpha(t), x), level**2 + SIGMA_DATA**2
+    # F solves x_0 = c_skip y + c_out F with the coefficients of Karras 2022, eq. 7 and table 1.
+    F = denoiser.x0(x, t) - expand_like(SIGMA_DATA**2 / norm, x) * y
+    F = F / expand_like(level * SIGMA_DATA / jnp.sqrt(norm), x)
+    c_skip = SIGMA_DATA**2 / ((level - end) ** 2 + SIGMA_DATA**2)
+    c_out = SIGMA_DATA * (level - end) / jnp.sqrt(norm)
+    return expand_like(c_skip, x) * y + expand_like(c_out, x) * F
 
-  return Denoiser(process, predict, 'x0')
+  return NetworkDenoiser(process, predict, 'x0')
 
 
 def loss(
-  learner: Denoiser,
+  student: Denoiser,
   target: Denoiser,
   teacher: Denoiser,
   x0: Array,
-  noise: Array,
-  times: np.ndarray,
+  eps: Array,
+  timesteps: np.ndarray,
   index: Array,
 ) -> Array:
-  """float32 `[B]`: how far what the learner says of x_t is from what the target says a step on.
+  """Returns the consistency distillation loss, float32 `[B]` (algorithm 2).
 
-  learner, target: of `student`; no gradient goes to the target. teacher: whose probability flow
-    the step follows, by Heun's method. times: `[N]`, a grid's; index: `[B]` in 0..N-2, the steps.
-  The distance is pseudo-Huber (Song and Dhariwal 2023, arXiv 2310.14189, section 3.3).
+  It is the pseudo-Huber distance (Song and Dhariwal 2023, arXiv 2310.14189, section 3.3) between
+  the student at x_t and the target at x_s, which is one step of the teacher's flow nearer to the
+  data.
+
+  Args:
+    student: the consistency function in training.
+    target: the consistency function that it should agree with; no gradient goes to it.
+    teacher: the diffusion model, whose probability flow is followed by Heun's method.
+    x0: `[B, ...]` clean images.
+    eps: `[B, ...]` standard normal noise.
+    timesteps: `[N]` decreasing times.
+    index: int `[B]` in 0..N - 2, the step from t = timesteps[index] to s = timesteps[index + 1].
   """
   process = teacher.process
-  t, s = (jnp.asarray(times, x0.dtype)[i] for i in (index, index + 1))
-  x = process.marginal(x0, t, noise)
-  said = learner.x0(x, t)
+  t, s = (jnp.asarray(timesteps, x0.dtype)[i] for i in (index, index + 1))
+  x = process.add_noise(x0, t, eps)
+  output = student.x0(x, t)
   wanted = lax.stop_gradient(target.x0(heun(teacher, x, t, s), s))
-  square = jnp.square((said - wanted).astype(jnp.float32)).reshape(x0.shape[0], -1).sum(1)
+  square = jnp.square((output - wanted).astype(jnp.float32)).reshape(x0.shape[0], -1).sum(1)
   c = 0.00054 * np.sqrt(x0[0].size)
   return jnp.sqrt(square + c**2) - c
 
 
 def heun(denoiser: Denoiser, x: Array, t: Array, s: Array) -> Array:
-  """x_s `[B, ...]` from x_t along the probability flow, dy / dl = (y - x_0) / l."""
+  """Returns x_s `[B, ...]` from x_t by a Heun step of dy/dl = (y - x_0) / l."""
   process = denoiser.process
-  here, there = (like(level(process, each), x) for each in (t, s))
-  y = x / like(process.alpha(t), x)
-  slope = (y - denoiser.x0(x, t)) / here
-  moved = y + (there - here) * slope
-  end = (moved - denoiser.x0(like(process.alpha(s), x) * moved, s)) / there
-  return like(process.alpha(s), x) * (y + (there - here) * (slope + end) / 2)
+  level_t, level_s = (expand_like(noise_level(process, each), x) for each in (t, s))
+  y = x / expand_like(process.alpha(t), x)
+  slope_t = (y - denoiser.x0(x, t)) / level_t
+  euler = y + (level_s - level_t) * slope_t
+  slope_s = (euler - denoiser.x0(expand_like(process.alpha(s), x) * euler, s)) / level_s
+  return expand_like(process.alpha(s), x) * (y + (level_s - level_t) * (slope_t + slope_s) / 2)
 
 
-def draw_steps(key: Array, count: int, steps: int) -> Array:
-  """int32 `[count]` in 0..steps-1, evenly spread, in random order."""
+def draw_steps(key: Array, count: int, num_steps: int) -> Array:
+  """Draws steps, int32 `[count]` in 0..num_steps - 1, evenly spread and in random order."""
   shift, order = jax.random.split(key)
   lattice = (jax.random.permutation(order, jnp.arange(count)) + jax.random.uniform(shift)) / count
-  return jnp.minimum((lattice * steps).astype(jnp.int32), steps - 1)
+  return jnp.minimum((lattice * num_steps).astype(jnp.int32), num_steps - 1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Renoise(samplers.Tabled):
-  """Algorithm 1: what the function says of x_t, with fresh noise for the next time."""
+class MultistepConsistency(TableSampler):
+  """Multistep consistency sampling: f(x_t, t), then fresh noise for the next time (algorithm 1)."""
 
-  def table(self, process, times):
-    steps = solvers.steps_of(process, times)
-    return steps.table(0.0 * steps.sigma, steps.next_alpha, steps.next_sigma)
+  def table(self, process, timesteps):
+    steps = solvers.make_steps(process, timesteps)
+    return steps.table(0.0 * steps.sigma_t, steps.alpha_s, steps.sigma_s)
 
 
-def sampling_times(process: Process, steps: int) -> np.ndarray:
-  """float64 `[steps]`: T, and what lies evenly between it and t_min on Karras's grid."""
-  return solvers.edm(process, steps + 1)[:steps]
+def sampling_timesteps(process: Process, num_steps: int) -> np.ndarray:
+  """Returns T and the times that divide EDM's schedule evenly, float64 `[num_steps]`."""
+  return timesteps.edm(process, num_steps + 1)[:num_steps]

@@ -1,7 +1,7 @@
 """Diffusion transformers: Peebles & Xie 2023 (arXiv 2212.09748), with adaLN-Zero (section 3.2).
 
-An image is cut into patches, each a token; what the noise and the label are scales, shifts and
-gates each layer's two residuals, all of which begin at zero.
+An image is cut into patches, each a token. Scales, shifts and gates of each layer's two residual
+branches are computed from the noise level and the label; gates start at zero.
 """
 
 import functools
@@ -15,7 +15,7 @@ from flax.linen.initializers import normal, variance_scaling, zeros
 from jax import Array, lax
 
 from models import ops
-from models.diffusion.conditioning import check_context, check_label, in_full, sinusoids
+from models.diffusion.conditioning import check_context, check_label, complete_context, sinusoids
 from models.diffusion.unet_blocks import attend
 from models.gpt import functional as parts
 from models.gpt import on_batch
@@ -25,13 +25,13 @@ CHOICES = {'remat': ('none', 'block'), 'dtype': ('float32', 'bfloat16')}
 POSITIVE = ('patch', 'layers', 'heads', 'width')
 NOT_NEGATIVE = ('num_classes', 'context_width')
 EPSILON = 1e-6
-FREQUENCIES = 256  # of the noise's embedding
-STD = 0.02
+FREQUENCIES = 256  # features of the noise level
+STD = 0.02  # initial standard deviation of embeddings
 
 xavier = variance_scaling(1.0, 'fan_avg', 'uniform')
 
-# The paper's table 1; with the patch behind a stroke, 'DiT-XL/2' is dit_xl with patch 2.
-SIZES = {
+# Table 1 of the paper. DiT-XL/2 is dit_xl with patch=2.
+SIZES: dict[str, dict[str, Any]] = {
   'dit_s': {'layers': 12, 'heads': 6, 'width': 384},
   'dit_b': {'layers': 12, 'heads': 12, 'width': 768},
   'dit_l': {'layers': 24, 'heads': 16, 'width': 1024},
@@ -40,16 +40,19 @@ SIZES = {
 
 
 class DiT(nn.Module):
-  """Images `[B, H, W, C]` and noise levels `[B]` to float32 `[B, H, W, C]`.
+  """A diffusion transformer, a `denoiser.DenoisingNetwork`.
 
-  patch: the side of a patch, a divisor of H and W.
+  patch: height and width of a patch, a divisor of H and W.
+  layers: number of layers.
+  heads: number of attention heads, a divisor of width.
+  width: D of the residual stream, a multiple of 4.
   num_classes: 0 for a network without labels.
-  context_width: D of a context; 0 for a network without cross-attention, which comes after each
-    layer's attention and is added as it is (PixArt-alpha, Chen et al. 2023, arXiv 2310.00426).
-  learned_variance: twice the channels out, for Nichol & Dhariwal 2021 (arXiv 2102.09672, eq. 15).
-  scan: one compiled layer in a loop; None: on accelerators, since it is slower on a CPU.
-  remat: 'block' computes layers anew in the backward pass.
-  dtype: of activations; parameters are float32, as are norms and softmaxes.
+  context_width: D of the context; 0 for a network without cross-attention. Cross-attention follows
+    each layer's self-attention, ungated (PixArt-alpha, Chen et al. 2023, arXiv 2310.00426).
+  learned_variance: outputs v beside the prediction (Nichol and Dhariwal 2021, arXiv 2102.09672).
+  scan: compiles one layer and loops over it; None: on accelerators, since it is slower on a CPU.
+  remat: 'block' recomputes layers in the backward pass.
+  dtype: of activations; parameters, norms and softmaxes are float32.
   """
 
   patch: int = 2
@@ -78,12 +81,19 @@ class DiT(nn.Module):
     *,
     train: bool = False,
   ) -> Array:
-    """What the network says of images x at noise levels t.
+    """Returns the output for noisy images x, float32 `[B, H, W, C]`, or 2 C channels with v.
 
-    t: `[B]`, DDPM's steps from 0 to 1000.
-    label: int `[B]`; -1 or `num_classes`, as None for all, is no label, which has a row of its own.
-    context: `[B, L, context_width]`, of which bool `mask` `[B, L]` says what is seen; None: all.
-      A row of which nothing is seen has no context, as None for all.
+    Args:
+      x: `[B, H, W, C]`; `patch` divides H and W.
+      t: float `[B]`, `Process.c_noise`, on a scale of 0 to 1000.
+      label: int `[B]`; -1 or `num_classes` is no label, as None is for all; it has an embedding of
+        its own.
+      context: `[B, L, context_width]`; None for no context.
+      mask: bool `[B, L]`, the positions of the context that exist; None for all. A row without any
+        has no context.
+      train: unused, as there is no dropout.
+
+    Raises ValueError for inputs that the network was not made for.
     """
     check_input(self, x, label, context)
     outputs = x.shape[-1] * (2 if self.learned_variance else 1)
@@ -94,17 +104,17 @@ class DiT(nn.Module):
     c = nn.silu(self.condition(weights, t, label))
     h = patches(x.astype(self.dtype), self.patch)
     h = parts.dense(h, weights['patch'])
-    grid = x.shape[1] // self.patch, x.shape[2] // self.patch
-    h = h + positions(*grid, self.width)[None].astype(h.dtype)
-    seen = in_full(context, mask, len(x), self.context_width)
-    step = functools.partial(self.layer, c, *seen)
+    rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
+    h = h + positions(rows, columns, self.width)[None].astype(h.dtype)
+    cross = complete_context(context, mask, len(x), self.context_width)
+    step = functools.partial(self.layer, c, *cross)
     h = self.through(step, on_batch(h), weights['blocks'])
     shift, scale = jnp.split(parts.dense(c, weights['final_modulation'])[:, None], 2, axis=-1)
     h = parts.dense(norm(h) * (1 + scale) + shift, weights['final'])
-    return image(h, grid[0], self.patch).astype(jnp.float32)
+    return image(h, rows, self.patch).astype(jnp.float32)
 
   def condition(self, weights: Any, t: Array, label: Array | None) -> Array:
-    """`[B, width]` of noise and label."""
+    """Returns the embedding of noise level and label, `[B, width]`."""
     y = sinusoids(t, FREQUENCIES).astype(self.dtype)
     y = parts.dense(nn.silu(parts.dense(y, weights['noise1'])), weights['noise2'])
     if self.num_classes:
@@ -114,7 +124,7 @@ class DiT(nn.Module):
     return y
 
   def layer(self, c: Array, context: Array | None, mask: Array | None, x: Array, weights: Any):
-    """x `[B, T, width]` after one layer, conditioned on c `[B, width]`."""
+    """Returns x `[B, T, width]` after one layer, modulated by c `[B, width]` (figure 3)."""
     modulation = parts.dense(c, weights['modulation'])[:, None]
     shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(modulation, 6, axis=-1)
     y = norm(x) * (1 + scale1) + shift1
@@ -130,11 +140,12 @@ class DiT(nn.Module):
     return on_batch(x + gate2 * y)
 
   def attend(self, qkv: list[Array], mask: Array | None = None) -> Array:
-    heads = (y.reshape(*y.shape[:2], self.heads, -1) for y in qkv)
-    return attend(*heads, mask).reshape(qkv[0].shape)
+    """Returns multi-head attention `[B, T, width]` of [query, key, value], each `[B, T, width]`."""
+    q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in qkv)
+    return attend(q, k, v, mask).reshape(qkv[0].shape)
 
   def through(self, layer: Any, x: Array, blocks: Any) -> Array:
-    """x after all layers, `layer(x, weights) -> x`."""
+    """Returns x after all layers, `layer(x, weights) -> x`."""
     scan = ops.formulation() != 'cpu' if self.scan is None else self.scan
     if self.remat == 'block':
       layer = jax.checkpoint(layer, prevent_cse=not scan)
@@ -149,7 +160,7 @@ class DiT(nn.Module):
 
 
 def parameters(net: DiT, inputs: int, outputs: int) -> dict[str, Any]:
-  """All that a DiT has for so many channels in and out, with a Spec for each leaf."""
+  """Returns the parameter tree for so many input and output channels, a spec at each leaf."""
   width, pixels = net.width, net.patch**2
   groups = {
     'patch': linear(pixels * inputs, width, None, 'width'),
@@ -166,6 +177,7 @@ def parameters(net: DiT, inputs: int, outputs: int) -> dict[str, Any]:
 
 
 def layer_parameters(net: DiT) -> dict[str, Any]:
+  """Returns the parameter tree of one layer."""
   width = net.width
   groups = {
     'modulation': linear(width, 6 * width, 'width', None, zeros),
@@ -183,6 +195,7 @@ def layer_parameters(net: DiT) -> dict[str, Any]:
 
 
 def linear(n: int, m: int, axis: str | None, axis_out: str | None, init: Any = xavier) -> Any:
+  """Returns the specs (shape, axes, initializer) of a linear layer's kernel and bias."""
   return {'kernel': ((n, m), (axis, axis_out), init), 'bias': ((m,), (axis_out,), zeros)}
 
 
@@ -190,21 +203,21 @@ def linear(n: int, m: int, axis: str | None, axis_out: str | None, init: Any = x
 
 
 def patches(x: Array, side: int) -> Array:
-  """`[B, H, W, C]` to `[B, T, side^2 C]`, row by row."""
+  """Returns the patches of `[B, H, W, C]`, row by row: `[B, T, side² C]`."""
   B, H, W, C = x.shape
   x = x.reshape(B, H // side, side, W // side, side, C).swapaxes(2, 3)
   return x.reshape(B, -1, side * side * C)
 
 
 def image(tokens: Array, rows: int, side: int) -> Array:
-  """`patches` undone, of an image with so many rows of them."""
+  """Returns the image `[B, H, W, C]` of `patches`, which has so many rows of them."""
   B, T, _ = tokens.shape
   x = tokens.reshape(B, rows, T // rows, side, side, -1).swapaxes(2, 3)
   return x.reshape(B, rows * side, T // rows * side, -1)
 
 
 def positions(rows: int, columns: int, width: int) -> np.ndarray:
-  """float32 `[rows * columns, width]`: half of it waves of the row, half of the column."""
+  """Returns 2D sinusoidal positions, float32 `[rows * columns, width]`, half for each axis."""
   rates = 10_000.0 ** (-np.arange(width // 4) / (width / 4))
   row, column = np.divmod(np.arange(rows * columns), columns)
   angles = [index[:, None] * rates for index in (row, column)]
@@ -213,17 +226,17 @@ def positions(rows: int, columns: int, width: int) -> np.ndarray:
 
 
 def norm(x: Array) -> Array:
-  """LayerNorm over the last axis, without weights of its own."""
+  """Returns LayerNorm over the last axis, without scale and bias."""
   y = x.astype(jnp.float32)
   y = y - y.mean(-1, keepdims=True)
   return (y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPSILON)).astype(x.dtype)
 
 
-# -------- what cannot be --------
+# -------- checks --------
 
 
 def check(net: DiT) -> None:
-  """Raises ValueError where a field has a value that cannot be."""
+  """Raises ValueError for a field with a value that is not allowed."""
   for name, choices in CHOICES.items():
     if (value := getattr(net, name)) not in choices:
       raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
@@ -234,10 +247,11 @@ def check(net: DiT) -> None:
   if net.width % net.heads:
     raise ValueError(f'model.heads={net.heads}: must divide model.width={net.width}')
   if net.width % 4:
-    raise ValueError(f"model.width={net.width}: a multiple of 4, for both axes' waves")
+    raise ValueError(f'model.width={net.width}: must be a multiple of 4')
 
 
 def check_input(net: DiT, x: Array, label: Array | None, context: Array | None) -> None:
+  """Raises ValueError for inputs that the network does not take."""
   if x.shape[1] % net.patch or x.shape[2] % net.patch:
     raise ValueError(
       f'images of {x.shape[1]} x {x.shape[2]}: model.patch={net.patch} must divide both'

@@ -1,4 +1,4 @@
-"""Denoisers made of denoisers, and constraints for samplers: conditions met without retraining."""
+"""Guidance: denoisers made of denoisers, and constraints for samplers, without retraining."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,42 +8,49 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from models.diffusion.parameterization import Denoiser
-from models.diffusion.process import Process, like
-from models.diffusion.samplers import Constraint
+from models.diffusion.denoiser import Denoiser, NetworkDenoiser, Output, split_output
+from models.diffusion.process import Process, expand_like
+from models.diffusion.table_sampler import Constraint
 
 
 def classifier_free(
   process: Process,
-  kind: str,
-  predict: Callable[[Array, Array, Any], Array],
-  labels: Any,
-  null: Any,
+  prediction: str,
+  predict: Callable[[Array, Array, Any], Output],
+  cond: Any,
+  null_cond: Any,
   scale: float,
   *,
   interval: tuple[float, float] | None = None,
-) -> Denoiser:
-  """unconditional + scale (conditional - unconditional): Ho and Salimans 2022, arXiv 2207.12598,
-  eq. 6, whose w is scale - 1.
+) -> NetworkDenoiser:
+  """Returns the denoiser with classifier-free guidance: uncond + scale (cond - uncond).
 
-  predict: (x, t, labels), called once with both halves, 2 B examples. labels, null: pytrees of
-    `[B, ...]`, null what stands for no condition. A learned variance is the conditional one.
-  interval: noise levels sigma / alpha between which the scale holds; it is 1 elsewhere
-    (Kynkäänniemi et al. 2024, arXiv 2404.07724).
+  Ho and Salimans 2022 (arXiv 2207.12598), eq. 6, whose w is scale - 1. A learned variance is the
+  conditional one.
+
+  Args:
+    process: the diffusion process.
+    prediction: what `predict` returns, a name of `parameterization.PREDICTIONS`.
+    predict: maps (x, t, cond) to an `Output`; called once, with a batch of 2 B.
+    cond: the condition, a pytree of `[B, ...]`.
+    null_cond: like cond, what the network takes for no condition.
+    scale: the guidance scale; 1 is no guidance.
+    interval: noise levels sigma / alpha between which the scale is used, with 1 elsewhere
+      (Kynkäänniemi et al. 2024, arXiv 2404.07724); None for all.
   """
 
   def guided(x, t):
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (x, t, labels), (x, t, null))
-    out = predict(*both)
-    value, v = out if isinstance(out, tuple) else (out, None)
-    with_label, without = jnp.split(value, 2)
-    value = without + like(_scale(process, scale, interval, t), x) * (with_label - without)
+    pairs = (x, t, cond), (x, t, null_cond)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pairs)
+    value, v = split_output(predict(*both))
+    given, uncond = jnp.split(value, 2)
+    value = uncond + expand_like(_scale_at(process, scale, interval, t), x) * (given - uncond)
     return value if v is None else (value, v[: len(x)])
 
-  return Denoiser(process, guided, kind)
+  return NetworkDenoiser(process, guided, prediction)
 
 
-def _scale(process, scale, interval, t):
+def _scale_at(process, scale, interval, t):
   if interval is None:
     return jnp.full(t.shape, scale)
   level = jnp.exp(-0.5 * process.log_snr(t))
@@ -52,57 +59,60 @@ def _scale(process, scale, interval, t):
 
 def by_classifier(
   denoiser: Denoiser, log_prob: Callable[[Array, Array], Array], scale: float = 1.0
-) -> Denoiser:
-  """The score plus scale times the gradient of log_prob(x_t, t) `[B]`, of a condition given x_t.
+) -> NetworkDenoiser:
+  """Returns the denoiser with classifier guidance: score + scale grad log p(y | x_t).
 
-  Song 2021 (arXiv 2011.13456), section I.1; Dhariwal and Nichol 2021 (2105.05233), section 4.
+  Song et al. 2021 (arXiv 2011.13456), section I.1; Dhariwal and Nichol 2021 (arXiv 2105.05233),
+  section 4. log_prob: maps (x_t `[B, ...]`, t `[B]`) to log p(y | x_t) `[B]`.
   """
 
   def eps(x, t):
     gradient = jax.grad(lambda x: log_prob(x, t).sum())(x)
-    return denoiser.eps(x, t) - like(scale * denoiser.process.sigma(t), x) * gradient
+    return denoiser.eps(x, t) - expand_like(scale * denoiser.process.sigma(t), x) * gradient
 
-  return Denoiser(denoiser.process, eps, 'eps')
+  return NetworkDenoiser(denoiser.process, eps, 'eps')
 
 
 THRESHOLDS = ('static', 'dynamic')
 
 
-def threshold(denoiser: Denoiser, kind: str, *, percentile: float = 0.995) -> Denoiser:
-  """x_0 kept in [-1, 1] (Saharia et al. 2022, arXiv 2205.11487, section 2.3).
+def threshold(denoiser: Denoiser, method: str, *, percentile: float = 0.995) -> NetworkDenoiser:
+  """Returns the denoiser with x_0 kept in [-1, 1].
 
-  kind: 'static' clips; 'dynamic' clips to an image's own percentile of |x_0|, if above 1, and
-    divides by it.
+  Saharia et al. 2022 (arXiv 2205.11487), section 2.3.
+
+  method: 'static' clips; 'dynamic' clips to the image's own percentile of |x_0|, where that is
+    above 1, and divides by it.
   """
-  if kind not in THRESHOLDS:
-    raise ValueError(f'sampler.threshold={kind!r}: choose from {", ".join(THRESHOLDS)}')
+  if method not in THRESHOLDS:
+    raise ValueError(f'sampler.threshold={method!r}: choose from {", ".join(THRESHOLDS)}')
 
   def x0(x, t):
     value, v = denoiser.x0_and_v(x, t)
-    value = _bounded(value, kind, percentile)
+    value = _bound(value, method, percentile)
     return value if v is None else (value, v)
 
-  return Denoiser(denoiser.process, x0, 'x0')
+  return NetworkDenoiser(denoiser.process, x0, 'x0')
 
 
-def _bounded(x0, kind, percentile):
-  if kind == 'static':
+def _bound(x0, method, percentile):
+  if method == 'static':
     return jnp.clip(x0, -1, 1)
   bound = jnp.quantile(abs(x0).reshape(x0.shape[0], -1), percentile, axis=1)
-  bound = like(jnp.maximum(bound, 1), x0)
+  bound = expand_like(jnp.maximum(bound, 1), x0)
   return jnp.clip(x0, -bound, bound) / bound
 
 
-# -------- constraints: Song 2021, section I.2 and I.3 --------
+# -------- constraints (Song et al. 2021, sections I.2 and I.3) --------
 
 
 def inpaint(known: Array, mask: Array) -> Constraint:
-  """At each level what is known is put in, with that level's noise.
+  """Returns the constraint that replaces the known part by its noisy value at each level.
 
-  known: `[B, ...]`. mask: `[B, ...]`, 1 where it counts.
+  known: `[B, ...]` the image. mask: `[B, ...]`, 1 where it is known.
 
-  The rest is drawn given the noisy known part, which is what the paper approximates the condition
-  with: wrong at high levels, right at low ones, where a corrector brings the images there.
+  The rest is then sampled given the noisy known part, the paper's approximation of the condition.
+  It is wrong at high noise levels and right at low ones, so corrector steps are needed there.
   """
 
   def constrain(x, alpha, sigma, noise):
@@ -111,19 +121,21 @@ def inpaint(known: Array, mask: Array) -> Constraint:
   return constrain
 
 
-# An orthonormal basis of colours, the grey one first.
+# An orthonormal basis of the colour space; the first vector is grey.
 COLOURS = np.array(
   [[1, 1, 1] / np.sqrt(3), [1, -1, 0] / np.sqrt(2), [1, 1, -2] / np.sqrt(6)], np.float32
 )
 
 
 def colourise(grey: Array) -> Constraint:
-  """Images `[B, H, W, 3]` whose mean over the colours is grey `[B, H, W, 1]`."""
+  """Returns the constraint that the mean of the colours `[B, H, W, 3]` is grey `[B, H, W, 1]`."""
   known = grey * np.float32(np.sqrt(3))
 
   def constrain(x, alpha, sigma, noise):
     rest = (x @ COLOURS.T)[..., 1:]
-    first = alpha * known + sigma * noise[..., :1]  # noise has the same law in any such basis
+    first = (
+      alpha * known + sigma * noise[..., :1]
+    )  # noise has the same distribution in any such basis
     return jnp.concatenate([first, rest], -1) @ COLOURS
 
   return constrain

@@ -1,15 +1,15 @@
 """The Inception-v3 of FID: the network of TensorFlow's 2015 archive, with 1,008 outputs.
 
-It differs from the Inception-v3 of model zoos: average pools leave the padding out of their mean,
-the last block's pool is a max pool, and it was trained to other weights. Tensors have the names of
-pytorch-fid (github.com/mseitzer/pytorch-fid), which ported them. A file of them is made with
+It differs from the Inception-v3 of model zoos: average pools exclude the padding from their mean,
+the pool of the last block is a max pool, and the weights are others. Tensors have the names of
+pytorch-fid (github.com/mseitzer/pytorch-fid), which ported them. A file of weights is made with
 
   import torch, safetensors.torch
   tensors = torch.load('pt_inception-2015-12-05-6726825d.pth', weights_only=True)
   tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
   safetensors.torch.save_file(tensors, 'inception.safetensors')
 
-from the weights that pytorch-fid publishes with its releases; neither is needed here.
+from the weights that pytorch-fid publishes with its releases; neither library is needed here.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from jax import Array, lax
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-SIZE = 299  # pixels, of the images that the network sees
+SIZE = 299  # pixels, height and width of the network's input
 FEATURES = 2048
 OUTPUTS = 1008
-EPSILON = 1e-3  # of batch normalisation
+EPSILON = 1e-3  # in batch normalisation
 
-# (name, x, features, window, strides, 'SAME' or 'VALID') to a convolution of x, rectified.
+# Maps (name, x, features, window, strides, 'SAME' or 'VALID') to relu of a convolution of x.
 Conv = Callable[..., Array]
 Parameters = dict[str, dict[str, Array]]
 
@@ -37,27 +37,27 @@ Parameters = dict[str, dict[str, Array]]
 
 
 def features(parameters: Parameters, images: Array) -> tuple[Array, Array]:
-  """Pool3 `[B, 2048]` and logits `[B, 1008]` of uint8 images `[B, H, W, 3]`, or `[B, H, W, 1]`.
+  """Returns pool3 `[B, 2048]` and logits `[B, 1008]` of uint8 images `[B, H, W, 3 or 1]`.
 
-  Images are resized, and scaled by (x - 128) / 128, as the 2015 graph does it and as the papers'
-  FIDs have it. pytorch-fid takes other pixels and scales by 255: its numbers differ a little.
+  Images are resized and scaled by (x - 128) / 128, as in the 2015 graph and the FIDs of the papers.
+  pytorch-fid resizes and scales differently: its numbers differ a little.
   """
   x = resize(images.astype(jnp.float32), SIZE)
   return trunk(parameters, (jnp.broadcast_to(x, (*x.shape[:3], 3)) - 128) / 128)
 
 
 def resize(x: Array, size: int) -> Array:
-  """Bilinear, `[B, H, W, C]` to `[B, size, size, C]`: pixel i is read at i * H / size.
+  """Returns `[B, size, size, C]`, resized bilinearly: pixel i is read at i * H / size.
 
-  That is TensorFlow 1's ResizeBilinear, whose corners are at the first pixels; other programs
-  align the pixels' centres, half an output pixel and half an input pixel away.
+  This is TensorFlow 1's ResizeBilinear, which aligns the first pixels. Other programs align the
+  centres of pixels, which is half an output pixel less half an input pixel away.
   """
   rows, columns = (jnp.asarray(_interpolation(n, size), x.dtype) for n in x.shape[1:3])
   return jnp.einsum('ih,jw,bhwc->bijc', rows, columns, x, precision='highest')
 
 
 def _interpolation(count: int, size: int) -> np.ndarray:
-  """float64 `[size, count]`: the pixels' shares."""
+  """Returns the weights of input pixels, float64 `[size, count]`."""
   position = np.arange(size) * (count / size)
   below = np.floor(position).astype(int)
   share = np.zeros((size, count))
@@ -67,7 +67,7 @@ def _interpolation(count: int, size: int) -> np.ndarray:
 
 
 def trunk(parameters: Parameters, x: Array) -> tuple[Array, Array]:
-  """Pool3 and logits of what the first convolution sees, `[B, H, W, 3]`, 75 pixels or more."""
+  """Returns pool3 and logits of scaled images `[B, H, W, 3]`, of 75 pixels or more."""
 
   def conv(name, x, features, window, strides=1, padding='SAME'):
     del features
@@ -82,7 +82,7 @@ def trunk(parameters: Parameters, x: Array) -> tuple[Array, Array]:
 
 
 def _blocks(conv: Conv, x: Array) -> Array:
-  """`[B, H, W, 3]` to `[B, h, w, 2048]`: Szegedy et al. 2016, arXiv 1512.00567, table 1."""
+  """Returns `[B, h, w, 2048]` from `[B, H, W, 3]` (Szegedy 2016, arXiv 1512.00567, table 1)."""
   x = conv('Conv2d_1a_3x3', x, 32, (3, 3), 2, 'VALID')
   x = conv('Conv2d_2a_3x3', x, 32, (3, 3), 1, 'VALID')
   x = max_pool(conv('Conv2d_2b_3x3', x, 64, (3, 3)))
@@ -99,7 +99,7 @@ def _blocks(conv: Conv, x: Array) -> Array:
 
 
 def _figure5(conv: Conv, name: str, x: Array, pooled: int) -> Array:
-  """Two 3x3 convolutions in the place of a 5x5, beside a 5x5."""
+  """Applies the block of figure 5: two 3x3 convolutions in place of a 5x5, beside a 5x5."""
   a = conv(f'{name}.branch1x1', x, 64, (1, 1))
   b = conv(f'{name}.branch5x5_1', x, 48, (1, 1))
   b = conv(f'{name}.branch5x5_2', b, 64, (5, 5))
@@ -119,7 +119,7 @@ def _halve_35(conv: Conv, name: str, x: Array) -> Array:
 
 
 def _figure6(conv: Conv, name: str, x: Array, inner: int) -> Array:
-  """1x7 and 7x1 convolutions in the place of 7x7 ones."""
+  """Applies the block of figure 6: 1x7 and 7x1 convolutions in place of 7x7."""
   a = conv(f'{name}.branch1x1', x, 192, (1, 1))
   b = conv(f'{name}.branch7x7_1', x, inner, (1, 1))
   b = conv(f'{name}.branch7x7_2', b, inner, (1, 7))
@@ -143,15 +143,15 @@ def _halve_17(conv: Conv, name: str, x: Array) -> Array:
 
 
 def _figure7(conv: Conv, name: str, x: Array, pool: Callable[[Array], Array]) -> Array:
-  """Branches that fork once more, into a 1x3 and a 3x1 convolution."""
+  """Applies the block of figure 7: branches that fork into a 1x3 and a 3x1 convolution."""
   a = conv(f'{name}.branch1x1', x, 320, (1, 1))
   b = conv(f'{name}.branch3x3_1', x, 384, (1, 1))
-  b = [conv(f'{name}.branch3x3_2{i}', b, 384, w) for i, w in (('a', (1, 3)), ('b', (3, 1)))]
+  b2 = [conv(f'{name}.branch3x3_2{i}', b, 384, w) for i, w in (('a', (1, 3)), ('b', (3, 1)))]
   c = conv(f'{name}.branch3x3dbl_1', x, 448, (1, 1))
   c = conv(f'{name}.branch3x3dbl_2', c, 384, (3, 3))
-  c = [conv(f'{name}.branch3x3dbl_3{i}', c, 384, w) for i, w in (('a', (1, 3)), ('b', (3, 1)))]
+  c2 = [conv(f'{name}.branch3x3dbl_3{i}', c, 384, w) for i, w in (('a', (1, 3)), ('b', (3, 1)))]
   d = conv(f'{name}.branch_pool', pool(x), 192, (1, 1))
-  return jnp.concatenate([a, *b, *c, d], -1)
+  return jnp.concatenate([a, *b2, *c2, d], -1)
 
 
 def max_pool(x: Array, strides: int = 2, padding: str = 'VALID') -> Array:
@@ -159,7 +159,7 @@ def max_pool(x: Array, strides: int = 2, padding: str = 'VALID') -> Array:
 
 
 def average_pool(x: Array) -> Array:
-  """3x3 without stride; at the border the mean of the pixels that are there."""
+  """Returns means of 3x3 pixels, without stride; at the border of those inside the image."""
   counts = _pool(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, lax.add, 1, 'SAME')
   return _pool(x, 0.0, lax.add, 1, 'SAME') / counts
 
@@ -168,11 +168,11 @@ def _pool(x, start, reduce, strides, padding):
   return lax.reduce_window(x, start, reduce, (1, 3, 3, 1), (1, strides, strides, 1), padding)
 
 
-# -------- its weights --------
+# -------- weights --------
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-  """Name -> shape in PyTorch's order, of all tensors of a file."""
+  """Returns name -> shape, in PyTorch's order, of all tensors in a file of weights."""
   found: dict[str, tuple[int, ...]] = {}
 
   def conv(name, x, features, window, strides=1, padding='SAME'):
@@ -190,9 +190,9 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def load(path: str | pathlib.Path) -> Parameters:
-  """The parameters of a .safetensors or .npz file; batch normalisation goes into the kernels.
+  """Loads the parameters of a .safetensors or .npz file, batch normalisation folded into kernels.
 
-  Raises ValueError where the file is missing, damaged, or of another network.
+  Raises ValueError if the file is missing, damaged, or of another network.
   """
   tensors = _read(pathlib.Path(path))
   for name, shape in shapes().items():
@@ -212,7 +212,7 @@ def load(path: str | pathlib.Path) -> Parameters:
 
 
 def _folded(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """A convolution and its batch normalisation as one, `[h, w, in, out]` and `[out]`."""
+  """Returns a convolution with its batch normalisation, kernel `[h, w, in, out]`, bias `[out]`."""
   kernel = np.asarray(tensors[f'{name}.conv.weight'], np.float64).transpose(2, 3, 1, 0)
   scale, bias, mean, variance = (
     np.asarray(tensors[f'{name}.bn.{part}'], np.float64)
@@ -239,6 +239,6 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def checksum(path: str | pathlib.Path) -> str:
-  """The file's SHA-256, which belongs to every number that was made with it."""
+  """Returns the file's SHA-256, which is reported with every number that it was used for."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,7 +1,8 @@
-"""Log-likelihoods by the probability flow (Song et al. 2021, arXiv 2011.13456, section D.2).
+"""Log-likelihoods by the probability flow ODE (Song et al. 2021, arXiv 2011.13456, section D.2).
 
-`bpd_ode` figures are made here, `bpd_vlb` ones in `bound`: the first are likelihoods of the flow's
-own density, up to the solver's error and the probes', the second an upper bound for a chain.
+The metric `bpd_ode` is computed here: the likelihood under the flow's own density, up to the errors
+of the solver and of the trace estimate. `bpd_vlb`, an upper bound for a chain of denoising steps,
+is computed in `vlb`.
 """
 
 import functools
@@ -14,20 +15,22 @@ from jax import Array
 
 from models import ops
 from models.diffusion import ode
-from models.diffusion.parameterization import Denoiser
+from models.diffusion.denoiser import Denoiser
 
 
 class Likelihood(NamedTuple):
-  """log_prob: float `[B]` in nats, of the density at t_min. latent: `[B, ...]`, x_T.
+  """Log-likelihoods of a batch.
 
-  error: float `[B]`, the standard error of log_prob that its probes leave: 0 with the exact trace,
-    NaN with a single probe, which cannot tell.
-  evaluations: int32 `[B]` of the velocity and its divergence.
+  log_prob: float `[B]` in nats, of the density at t_min.
+  error: float `[B]`, the standard error of log_prob due to the trace estimate: 0 with the exact
+    trace, NaN with a single probe, from which it cannot be estimated.
+  num_evaluations: int32 `[B]`, evaluations of the velocity and its divergence.
+  latent: `[B, ...]`, x_T.
   """
 
   log_prob: Array
   error: Array
-  evaluations: Array
+  num_evaluations: Array
   latent: Array
 
 
@@ -36,48 +39,55 @@ def log_prob(
   x: Array,
   keys: Array | None = None,
   *,
-  probes: int = 0,
+  num_probes: int = 0,
   rtol: float = 1e-5,
   atol: float = 1e-5,
 ) -> Likelihood:
-  """The likelihood of x `[B, ...]`, solved and compiled as one loop on the device.
+  """Returns the log-likelihood of x `[B, ...]` (Song et al. 2021, eq. 39 and 40).
 
-  probes: 0 for the exact trace of the Jacobian, at the price of as many products with it as x has
-    elements; else the number of Rademacher vectors in Hutchinson's estimate, the same along the
-    whole path, drawn from keys `[B]`.
+  The state and its log-density are integrated together, in one loop on the device.
 
-  Products are in forward mode: a gradient would run a convolution's slow backward pass in a loop.
+  Args:
+    denoiser: the model.
+    x: `[B, ...]` dequantized images at t_min.
+    keys: `[B]`, for the probes; may be None without any.
+    num_probes: Rademacher vectors in Hutchinson's estimate of the divergence, fixed along the whole
+      trajectory; 0 for the exact trace, which needs as many Jacobian products as x has elements.
+    rtol: relative tolerance of the ODE solver.
+    atol: absolute tolerance of the ODE solver.
   """
-  vectors = None if probes == 0 else _rademacher(keys, probes, x)
+  vectors = None if num_probes == 0 else _rademacher(keys, num_probes, x)
 
   def field(state, t):
-    with ops.use('plain'):  # the CPU's forms know no forward mode
+    # Products with the Jacobian are in forward mode, since a gradient would run the slow backward
+    # pass of a convolution in a loop. The formulations for CPUs have no forward mode.
+    with ops.use('plain'):
       velocity, push = jax.linearize(lambda x: denoiser.velocity(x, t), state[0])
     if vectors is None:
       return velocity, _exact_trace(push, x)
     return velocity, _hutchinson(push, vectors)
 
-  gain = jnp.zeros((x.shape[0], max(probes, 1)), x.dtype)  # of log-density, by each probe
+  gain = jnp.zeros((x.shape[0], max(num_probes, 1)), x.dtype)  # of log-density, for each probe
   ends = denoiser.process.t_min, denoiser.process.T
-  (latent, gain), evaluations = ode.solve(field, (x, gain), *ends, rtol=rtol, atol=atol)
-  error = jnp.zeros_like(gain[:, 0]) if probes == 0 else _standard_error(gain)
+  (latent, gain), num_evaluations = ode.solve(field, (x, gain), *ends, rtol=rtol, atol=atol)
+  error = jnp.zeros_like(gain[:, 0]) if num_probes == 0 else _standard_error(gain)
   value = denoiser.process.prior_log_prob(latent) + gain.mean(1)
-  return Likelihood(value, error, evaluations, latent)
+  return Likelihood(value, error, num_evaluations, latent)
 
 
-def _rademacher(keys, probes, x):
-  draw = functools.partial(jax.random.rademacher, shape=(probes, *x.shape[1:]), dtype=x.dtype)
+def _rademacher(keys, num_probes, x):
+  draw = functools.partial(jax.random.rademacher, shape=(num_probes, *x.shape[1:]), dtype=x.dtype)
   return jax.vmap(draw, out_axes=1)(keys)  # [K, B, ...]
 
 
 def _hutchinson(push, vectors):
-  """float `[B, K]`: v J v of each probe (Hutchinson 1989)."""
+  """Returns v J v for each of K probes v, float `[B, K]` (Hutchinson 1989)."""
   pushed = jax.vmap(push)(vectors)
   return (vectors * pushed).reshape(*vectors.shape[:2], -1).sum(-1).T
 
 
 def _exact_trace(push, x, chunk=64):
-  """float `[B, 1]`: the sum of the Jacobian's diagonal, `chunk` of its columns at a time."""
+  """Returns the Jacobian's trace, float `[B, 1]`, from `chunk` columns at a time."""
   size = x[0].size
 
   def entry(i):
@@ -88,36 +98,37 @@ def _exact_trace(push, x, chunk=64):
 
 
 def _standard_error(values):
-  """float `[B]` of the mean of values `[B, K]`."""
+  """Returns the standard error of the mean of values `[B, K]`, float `[B]`."""
   count = values.shape[1]
   if count == 1:
     return jnp.full_like(values[:, 0], jnp.nan)
   return values.std(1, ddof=1) / np.sqrt(count)
 
 
-# -------- images of 8 bits: level k of 0..255 is the number 2 k / 255 - 1 --------
+# -------- 8-bit images: the byte k in 0..255 is the value 2 k / 255 - 1 --------
 
 
 def dequantize(levels: Array, keys: Array, *, count: int = 256) -> Array:
-  """float32 `[B, ...]`: integer levels, each spread uniformly over its bin of width 2 / 255.
+  """Returns uniformly dequantized images, float32 `[B, ...]`, from bytes `[B, ...]`.
 
-  The bins touch, so [-1, 1] grows by half a bin at both ends.
+  Each value is spread over its bin of width 2 / 255. The bins touch, so [-1, 1] grows by half a bin
+  at both ends. keys: `[B]`. count: the number of byte values.
   """
   spread = jax.vmap(lambda key: jax.random.uniform(key, levels.shape[1:]))(keys)
   return 2 * (levels + spread - 0.5) / (count - 1) - 1
 
 
 def bits_per_dim(log_prob: Array, dims: int, *, count: int = 256) -> Array:
-  """float `[B]`, in bits a dimension, of integer levels from the density `[B]` after `dequantize`.
+  """Returns bits per dimension `[B]` from the log-density `[B]` of dequantized images.
 
-  On average at least the entropy of the levels: an upper bound for the discrete model that this
-  density makes (Theis et al. 2016, arXiv 1511.01844, section 3.1). The offset is the bin's width:
-  a density of one bin's mass is log2(255 / 2) = 6.994 bits above the mass.
+  An upper bound of the discrete model's, in expectation (Theis et al. 2016, arXiv 1511.01844,
+  section 3.1). The offset is the bin's width: log2(255 / 2) = 6.994 bits turn a density into the
+  probability of a bin. dims: elements of an image.
   """
   return -log_prob / (dims * np.log(2)) + np.log2((count - 1) / 2)
 
 
 def mean_and_error(values: Array | np.ndarray) -> tuple[float, float]:
-  """The mean of values `[N]` of a data set and its standard error."""
+  """Returns the mean of values `[N]` and its standard error."""
   values = np.asarray(values, np.float64)
   return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,7 +1,8 @@
-"""Losses of diffusion models, float `[B]` an example, and how their times are drawn.
+"""Losses of diffusion models, float `[B]`, and the distributions of training times.
 
-A loss is the squared error of what the network predicts, times a weight of the time. Weights are
-told for the error of x_0 and scaled to the prediction's own, so that one means the same for all.
+A loss is the squared error of the network's prediction times a weight of the time. Weightings are
+defined for the squared error of x_0 and converted to the prediction at hand, so that a weighting
+means the same whatever the network predicts.
 """
 
 import dataclasses
@@ -12,61 +13,68 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models.diffusion import solvers, vlb
-from models.diffusion.parameterization import SIGMA_DATA, Denoiser, determinant, target
-from models.diffusion.process import DDPM, Process, like
+from models.diffusion import timesteps, vlb
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.parameterization import SIGMA_DATA, determinant, target
+from models.diffusion.process import Process, expand_like
 
-# -------- times --------
+# -------- training times --------
 
 
-class Times:
-  """A law of times between t_min and T: `quantile` of uniform numbers, `density` in t."""
+class TimeDistribution:
+  """A distribution of training times on [t_min, T]."""
 
   def quantile(self, process: Process, u: Array) -> Array:
+    """Returns the times `[B]` at the probabilities u `[B]` in (0, 1)."""
     raise NotImplementedError
 
   def density(self, process: Process, t: Array) -> Array:
+    """Returns the density at times `[B]`, with respect to t."""
     raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform(Times):
-  """Of DDPM: its steps, all alike."""
+class Uniform(TimeDistribution):
+  """Uniform on [t_min, T]; for a discrete chain over its N steps (Ho 2020, algorithm 1)."""
 
   def quantile(self, process, u):
-    if isinstance(process, DDPM):
-      return (jnp.floor(u * process.steps).clip(0, process.steps - 1) + 1) / process.steps
+    if steps := process.discrete_steps:
+      return (jnp.floor(u * steps).clip(0, steps - 1) + 1) / steps
     return process.t_min + u * (process.T - process.t_min)
 
   def density(self, process, t):
-    return 0.0 * t + (1.0 if isinstance(process, DDPM) else 1 / (process.T - process.t_min))
+    return 0.0 * t + (1.0 if process.discrete_steps else 1 / (process.T - process.t_min))
 
 
 @dataclasses.dataclass(frozen=True)
-class Importance(Times):
-  """In proportion to g² / sigma², the likelihood weighting's variance (Song et al. 2021b,
-  arXiv 2101.09258, section 4.3). That is the slope of log_snr: it is uniform, for every process.
+class Importance(TimeDistribution):
+  """Density proportional to g² / sigma², for the likelihood weighting.
+
+  It makes that weighting constant (Song et al. 2021b, arXiv 2101.09258, section 4.3). As
+  g² / sigma² is the slope of log_snr, log_snr is uniform, for every process.
   """
 
   def quantile(self, process, u):
     last, first = _log_snr_ends(process)
-    return process.time(first + u * (last - first)).clip(process.t_min, process.T)
+    return process.inverse_log_snr(first + u * (last - first)).clip(process.t_min, process.T)
 
   def density(self, process, t):
     last, first = _log_snr_ends(process)
     return process.g2(t) / process.sigma(t) ** 2 / (first - last)
 
 
-def _log_snr_ends(process):
-  """At T, which is the least, and at t_min."""
-  return float(process.log_snr(np.array(process.T))), float(
-    process.log_snr(np.array(process.t_min))
-  )
+def _log_snr_ends(process: Process) -> tuple[float, float]:
+  """Returns log_snr at T, where it is least, and at t_min."""
+  at_T, at_t_min = (float(process.log_snr(np.array(t))) for t in (process.T, process.t_min))
+  return at_T, at_t_min
 
 
 @dataclasses.dataclass(frozen=True)
-class LogNormal(Times):
-  """The level sigma / alpha has a normal logarithm (Karras 2022, table 1), cut at the ends."""
+class LogNormal(TimeDistribution):
+  """The noise level sigma / alpha is log-normal, truncated to [t_min, T] (Karras 2022, table 1).
+
+  mean, std: P_mean and P_std, of log(sigma / alpha).
+  """
 
   mean: float = -1.2
   std: float = 1.2
@@ -74,42 +82,46 @@ class LogNormal(Times):
   def _log_level(self, process, t):
     return -0.5 * process.log_snr(t)
 
-  def _mass(self, process):
+  def _truncation(self, process):
+    """Returns the normal's cumulative probabilities at t_min and T."""
     ends = [self._log_level(process, np.array(t)) for t in (process.t_min, process.T)]
     return [jax.scipy.stats.norm.cdf((float(end) - self.mean) / self.std) for end in ends]
 
   def quantile(self, process, u):
-    low, high = self._mass(process)
-    level = self.mean + self.std * jax.scipy.special.ndtri(low + u * (high - low))
-    return process.time(-2 * level).clip(process.t_min, process.T)
+    low, high = self._truncation(process)
+    log_level = self.mean + self.std * jax.scipy.special.ndtri(low + u * (high - low))
+    return process.inverse_log_snr(-2 * log_level).clip(process.t_min, process.T)
 
   def density(self, process, t):
-    low, high = self._mass(process)
+    low, high = self._truncation(process)
     z = (self._log_level(process, t) - self.mean) / self.std
-    slope = 0.5 * process.g2(t) / process.sigma(t) ** 2  # of the level's logarithm
+    slope = 0.5 * process.g2(t) / process.sigma(t) ** 2  # d log_level / dt
     return jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std * slope / (high - low)
 
 
 @dataclasses.dataclass(frozen=True)
-class LogitNormal(Times):
-  """t's share of its range has a normal logit (Esser et al. 2024, arXiv 2403.03206, eq. 19)."""
+class LogitNormal(TimeDistribution):
+  """(t - t_min) / (T - t_min) is logit-normal (Esser et al. 2024, arXiv 2403.03206, eq. 19).
+
+  mean, std: of the logit.
+  """
 
   mean: float = 0.0
   std: float = 1.0
 
   def quantile(self, process, u):
-    share = jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))
-    return process.t_min + share * (process.T - process.t_min)
+    fraction = jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))
+    return process.t_min + fraction * (process.T - process.t_min)
 
   def density(self, process, t):
     span = process.T - process.t_min
-    share = (t - process.t_min) / span
-    z = (jnp.log(share) - jnp.log1p(-share) - self.mean) / self.std
+    fraction = (t - process.t_min) / span
+    z = (jnp.log(fraction) - jnp.log1p(-fraction) - self.mean) / self.std
     normal = jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std
-    return normal / (share * (1 - share) * span)
+    return normal / (fraction * (1 - fraction) * span)
 
 
-TIMES: dict[str, Callable[..., Times]] = {
+TIME_DISTRIBUTIONS: dict[str, Callable[..., TimeDistribution]] = {
   'uniform': Uniform,
   'importance': Importance,
   'log_normal': LogNormal,
@@ -117,69 +129,71 @@ TIMES: dict[str, Callable[..., Times]] = {
 }
 
 
-def times_law(name: str, **kwargs) -> Times:
-  """Raises ValueError for an unknown name."""
-  if name not in TIMES:
-    raise ValueError(f'loss.times={name!r}: choose from {", ".join(TIMES)}')
-  return TIMES[name](**kwargs)
-
-
 def sample_times(
-  process: Process, law: Times, key: Array, count: int, *, low_discrepancy: bool = False
+  process: Process,
+  distribution: TimeDistribution,
+  key: Array,
+  count: int,
+  *,
+  low_discrepancy: bool = False,
 ) -> Array:
-  """float32 `[count]`. low_discrepancy: the uniform numbers are one shifted lattice, in random
-  order, which takes most of the variance out of a batch's mean (Kingma 2021, section I.1).
+  """Draws training times, float32 `[count]`.
+
+  low_discrepancy: spreads the probabilities evenly, as one lattice with a random shift in random
+    order, which removes most of the variance of a batch's mean loss (Kingma 2021, section I.1).
   """
+  # Probabilities stay off 0 and 1, where normal quantiles are infinite.
   if not low_discrepancy:
     u = jax.random.uniform(key, (count,), minval=1e-7)
-    return law.quantile(process, u)
+    return distribution.quantile(process, u)
   shift, order = jax.random.split(key)
   lattice = jax.random.permutation(order, jnp.arange(count)) / count
   u = (lattice + jax.random.uniform(shift)) % 1.0
-  return law.quantile(process, jnp.clip(u, 1e-7, 1 - 1e-7))
+  return distribution.quantile(process, jnp.clip(u, 1e-7, 1 - 1e-7))
 
 
-# -------- weights, of the squared error of x_0, up to 'simple' --------
+# -------- weightings of the squared error of x_0 --------
 
 
 def _snr(process, t):
   return jnp.exp(process.log_snr(t))
 
 
-def _simple(process, kind, t, density):
-  """1 for the prediction's own error: of eps, Ho 2020's L_simple; of v, x0, flow their own."""
-  return _own_scale(process, kind, t)
+def _prediction_scale(process, prediction, t):
+  """Returns the ratio of the prediction's squared error to that of x_0."""
+  return (determinant(process, prediction, t) / process.sigma(t)) ** 2
 
 
-def _own_scale(process, kind, t):
-  """What the squared error of x_0 is multiplied with to be that of the prediction."""
-  return (determinant(process, kind, t) / process.sigma(t)) ** 2
+def _simple(process, prediction, t, density):
+  """Weighs the prediction's own error by 1: for eps, L_simple (Ho 2020, eq. 14)."""
+  return _prediction_scale(process, prediction, t)
 
 
-def _eps(process, kind, t, density):
-  """1 for the error of eps, whatever is predicted."""
+def _eps(process, prediction, t, density):
+  """Weighs the error of eps by 1, whatever the network predicts."""
   return _snr(process, t)
 
 
-def _edm(process, kind, t, density):
-  """(s² + sigma_data²) / (s sigma_data)² (Karras 2022, table 1), for log-normal levels s."""
+def _edm(process, prediction, t, density):
+  """Returns (s² + sigma_data²) / (s sigma_data)² for s = sigma / alpha (Karras 2022, table 1)."""
   return _snr(process, t) + 1 / SIGMA_DATA**2
 
 
-def _min_snr(process, kind, t, density, gamma=5.0):
-  """min(snr, gamma) (Hang et al. 2023, arXiv 2303.09556, section 3.4)."""
+def _min_snr(process, prediction, t, density, gamma=5.0):
+  """Returns min(snr, gamma) (Hang et al. 2023, arXiv 2303.09556, section 3.4)."""
   return jnp.minimum(_snr(process, t), gamma)
 
 
-def _likelihood(process, kind, t, density):
-  """g² / 2 for the error of the score (Song et al. 2021b, eq. 7), over the density of t.
+def _likelihood(process, prediction, t, density):
+  """Weighs the error of the score by g² / 2 (Song et al. 2021b, eq. 7), over the density of t.
 
-  Its mean over the times is the part of -log p, in nats a dimension, that the network can change.
+  The mean over times is the part of -log p, in nats per dimension, that the network can change.
   """
   alpha, sigma = process.alpha(t), process.sigma(t)
   return 0.5 * process.g2(t) * (alpha / sigma**2) ** 2 / density
 
 
+# Name -> function of (process, prediction, t `[B]`, density of t `[B]`) that returns `[B]`.
 WEIGHTINGS: dict[str, Callable[..., Array]] = {
   'simple': _simple,
   'eps': _eps,
@@ -189,59 +203,93 @@ WEIGHTINGS: dict[str, Callable[..., Array]] = {
 }
 
 
-def weight(process: Process, kind: str, law: Times, weighting: str, t: Array) -> Array:
-  """float `[B]`, for the squared error of the prediction. Raises ValueError for an unknown name."""
+def weight(
+  process: Process, prediction: str, distribution: TimeDistribution, weighting: str, t: Array
+) -> Array:
+  """Returns the weight `[B]` of the prediction's squared error at times `[B]`.
+
+  Raises ValueError for an unknown weighting.
+  """
   if weighting not in WEIGHTINGS:
     raise ValueError(f'loss.weighting={weighting!r}: choose from {", ".join(WEIGHTINGS)}')
-  value = WEIGHTINGS[weighting](process, kind, t, law.density(process, t))
-  return value / _own_scale(process, kind, t)
+  value = WEIGHTINGS[weighting](process, prediction, t, distribution.density(process, t))
+  return value / _prediction_scale(process, prediction, t)
+
+
+# -------- losses --------
 
 
 def loss(
-  denoiser: Denoiser,
+  denoiser: NetworkDenoiser,
   x0: Array,
   t: Array,
-  noise: Array,
+  eps: Array,
   *,
   weighting: str = 'simple',
-  law: Times | None = None,
+  distribution: TimeDistribution | None = None,
 ) -> Array:
-  """float32 `[B]`, means over an example's elements. x0, noise: `[B, ...]`; t: `[B]` of `law`."""
-  process, kind = denoiser.process, denoiser.kind
-  value, _ = denoiser.outputs(process.marginal(x0, t, noise), t)
-  error = value - target(process, kind, x0, noise, t)
+  """Returns the weighted squared error, float32 `[B]`, the mean over an example's elements.
+
+  Args:
+    denoiser: the network in training.
+    x0: `[B, ...]` clean images in [-1, 1].
+    t: `[B]` times, drawn from `distribution`.
+    eps: `[B, ...]` standard normal noise.
+    weighting: a name of `WEIGHTINGS`.
+    distribution: of the times; None for uniform.
+  """
+  process, prediction = denoiser.process, denoiser.prediction
+  value, _ = denoiser.outputs(process.add_noise(x0, t, eps), t)
+  error = value - target(process, prediction, x0, eps, t)
   square = jnp.square(error.astype(jnp.float32)).reshape(x0.shape[0], -1).mean(1)
-  return weight(process, kind, law or Uniform(), weighting, t) * square
+  return weight(process, prediction, distribution or Uniform(), weighting, t) * square
 
 
 def hybrid(
-  denoiser: Denoiser, x0: Array, t: Array, noise: Array, *, bound_weight: float = 1e-3
+  denoiser: NetworkDenoiser, x0: Array, t: Array, eps: Array, *, vlb_weight: float = 1e-3
 ) -> Array:
-  """L_simple + bound_weight L_vlb, float32 `[B]` (Nichol and Dhariwal 2021, eq. 16).
+  """Returns L_simple + vlb_weight L_vlb, float32 `[B]` (Nichol and Dhariwal 2021, eq. 16).
 
-  Of a DDPM whose network also predicts v; t: `[B]`, uniform steps. L_vlb, in bits a dimension, is
-  estimated from the step at t, and teaches v alone: no gradient goes to the mean.
+  For a discrete chain and a network that also predicts v. L_vlb, in bits per dimension, is
+  estimated from the one step at t, and trains v alone: no gradient goes to the mean.
+
+  Args:
+    denoiser: the network in training.
+    x0: `[B, ...]` clean images in [-1, 1].
+    t: `[B]` steps n / N, drawn uniformly.
+    eps: `[B, ...]` standard normal noise.
+    vlb_weight: lambda of the paper.
   """
   process = denoiser.process
-  value, v = denoiser.outputs(process.marginal(x0, t, noise), t)
-  error = value - target(process, denoiser.kind, x0, noise, t)
+  value, v = denoiser.outputs(process.add_noise(x0, t, eps), t)
+  error = value - target(process, denoiser.prediction, x0, eps, t)
   simple = jnp.square(error.astype(jnp.float32)).reshape(x0.shape[0], -1).mean(1)
-  term = bound_term(denoiser, x0, t, lax.stop_gradient(error), v)
-  return simple + bound_weight * process.steps * term
+  term = vlb_term(denoiser, x0, t, lax.stop_gradient(error), v)
+  return simple + vlb_weight * _num_steps(process) * term
 
 
-def bound_term(denoiser: Denoiser, x0: Array, t: Array, error: Array, v: Array | None) -> Array:
-  """float32 `[B]`, in bits a dimension: the bound's term of the step that leads down from t.
+def vlb_term(
+  denoiser: NetworkDenoiser, x0: Array, t: Array, error: Array, v: Array | None
+) -> Array:
+  """Returns the bound's term L_{n-1} at t = n / N, float32 `[B]` in bits per dimension.
 
-  error: of the prediction `[B, ...]`. v: its variance, as in `vlb.log_variance`.
+  Ho 2020, eq. 5. error: `[B, ...]` of the prediction. v: `[B, ...]`, see `vlb.log_variance`.
   """
   process = denoiser.process
-  steps = vlb.chain(process, solvers.uniform(process, process.steps))
-  index = process.steps - jnp.round(t * process.steps).astype(int)
-  row = {k: like(jnp.asarray(c, jnp.float32)[index], x0) for k, c in vars(steps).items()}
+  num_steps = _num_steps(process)
+  chain = vlb.reverse_chain(process, timesteps.uniform(process, num_steps))
+  index = num_steps - jnp.round(t * num_steps).astype(int)
+  row = {k: expand_like(jnp.asarray(c, jnp.float32)[index], x0) for k, c in vars(chain).items()}
   log_var = vlb.log_variance(row, 'learned', v)
-  # x_0 less its prediction.
-  gap = like(process.sigma(t) / determinant(process, denoiser.kind, t), x0) * error
-  decoded = vlb.decoder_nats(x0, x0 - gap, log_var)
-  nats = jnp.where(like(index, x0) == process.steps - 1, decoded, vlb.kl(row, gap, log_var))
+  scale = process.sigma(t) / determinant(process, denoiser.prediction, t)
+  x0_error = expand_like(scale, x0) * error  # x_0 less its prediction
+  decoder = vlb.decoder_nats(x0, x0 - x0_error, log_var)
+  is_last = expand_like(index, x0) == num_steps - 1
+  nats = jnp.where(is_last, decoder, vlb.kl(row, x0_error, log_var))
   return nats.astype(jnp.float32).reshape(x0.shape[0], -1).mean(1) / np.log(2)
+
+
+def _num_steps(process: Process) -> int:
+  if process.discrete_steps is None:
+    raise ValueError("loss.weighting='hybrid': needs a discrete chain of steps, such as ddpm")
+  return process.discrete_steps

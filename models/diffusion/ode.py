@@ -1,8 +1,8 @@
-"""An adaptive solver for batches: Dormand and Prince 1980, order 5 with an estimate of order 4.
+"""An adaptive ODE solver for batches: Runge-Kutta 5(4) of Dormand and Prince 1980.
 
-Each example has its own time, step and error, so a result does not depend on the batch that it is
-in; and the field is called with the whole batch, as networks are sharded and compiled for it. The
-loop is compiled around a single call of the field, which keeps a network's compilation short.
+Each example has its own time, step size and error, so its result does not depend on its batch. The
+field is evaluated on the whole batch, as networks are sharded and compiled for it. The loop
+contains a single call of the field, so that a network is compiled once.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models.diffusion.process import like
+from models.diffusion.process import expand_like
 
-# Butcher's tableau; the last stage is the solution of order 5, and the next step's first.
+# Butcher's tableau. The last stage is at the solution of order 5, and is the next step's first.
 C = np.array([0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1])
 A = np.array(
   [
@@ -33,18 +33,22 @@ ERROR = A[6] - B4
 
 
 class Solution(NamedTuple):
-  """y: as given, NaN where the end was not reached. evaluations: int32 `[B]`, of the field."""
+  """The end of the solution.
+
+  y: like the initial y; NaN where the end was not reached in `max_steps`.
+  num_evaluations: int32 `[B]`, evaluations of the field per example.
+  """
 
   y: Any
-  evaluations: Array
+  num_evaluations: Array
 
 
 class _State(NamedTuple):
   t: Array  # [B]
-  h: Array  # [B] > 0, the next step's length
+  h: Array  # [B] the size of the next step, > 0
   y: Any
-  slope: Any  # at y
-  evaluations: Array  # [B]
+  slope: Any  # the field at y
+  num_evaluations: Array  # [B]
 
 
 def solve(
@@ -57,10 +61,17 @@ def solve(
   atol: float = 1e-5,
   max_steps: int = 1000,
 ) -> Solution:
-  """y, a pytree of `[B, ...]`, carried from time `start` to `end` along field(y, t `[B]`).
+  """Solves dy/dt = field(y, t) from time `start` to `end`, which may be earlier.
 
-  rtol, atol: bounds for a step's error, root mean square over an example's elements; of several
-    arrays the worst counts. Below about 1e-6 float32 has no more to give.
+  Args:
+    field: maps (y, t `[B]`) to dy/dt, like y.
+    y: the initial value, a pytree of `[B, ...]`.
+    start: the time of y.
+    end: the time of the result.
+    rtol: relative tolerance of a step's error, the root mean square over an example's elements
+      (with several arrays the largest). Below about 1e-6 float32 rounding dominates.
+    atol: absolute tolerance.
+    max_steps: accepted and rejected steps after which an example is given up.
   """
   leaf = jax.tree.leaves(y)[0]
   count, dtype, sign = leaf.shape[0], leaf.dtype, 1.0 if end > start else -1.0
@@ -82,31 +93,31 @@ def solve(
     size = _norm(error, jax.tree.map(_larger, state.y, new), rtol, atol)
     accepted = active & (size <= 1)
     factor = jnp.clip(0.9 * jnp.maximum(size, 1e-10) ** -0.2, 0.2, 10.0)
-    # Not a number: the step went where the field is not defined.
+    # NaN: the step reached a place where the field is not defined.
     factor = jnp.where(jnp.isfinite(size), factor, 0.2)
     return i + 1, _State(
       jnp.where(accepted, jnp.where(last, end, state.t + sign * h), state.t),
       jnp.where(active, h * factor, state.h),
       _where(accepted, new, state.y),
       _where(accepted, slope, state.slope),
-      state.evaluations + 6 * active,
+      state.num_evaluations + 6 * active,
     )
 
   _, state = lax.while_loop(
     lambda carry: (carry[0] < max_steps) & unfinished(carry[1]).any(), step, (0, state)
   )
   nan = jax.tree.map(lambda y: jnp.full_like(y, jnp.nan), y)
-  return Solution(_where(~unfinished(state), state.y, nan), state.evaluations)
+  return Solution(_where(~unfinished(state), state.y, nan), state.num_evaluations)
 
 
 def _stages(field, state: _State, h: Array):
-  """(the new y, the field there, the estimated error) after a step h `[B]`."""
+  """Returns (y after a step h `[B]`, the field there, the estimated error)."""
   slopes = jax.tree.map(lambda s: jnp.zeros((7, *s.shape), s.dtype).at[0].set(s), state.slope)
   a, c = jnp.asarray(A, h.dtype), jnp.asarray(C, h.dtype)
 
   def moved(weights, slopes):
     def move(y, s):
-      return y + like(h, y) * jnp.tensordot(weights, s, 1)
+      return y + expand_like(h, y) * jnp.tensordot(weights, s, 1)
 
     return jax.tree.map(move, state.y, slopes)
 
@@ -118,12 +129,12 @@ def _stages(field, state: _State, h: Array):
 
   slopes, new = lax.fori_loop(1, 7, stage, (slopes, state.y))
   weights = jnp.asarray(ERROR, h.dtype)
-  error = jax.tree.map(lambda s: like(h, s[0]) * jnp.tensordot(weights, s, 1), slopes)
+  error = jax.tree.map(lambda s: expand_like(h, s[0]) * jnp.tensordot(weights, s, 1), slopes)
   return new, jax.tree.map(lambda s: s[6], slopes), error
 
 
 def _norm(x, scale, rtol, atol):
-  """float `[B]`: x relative to the tolerance at `scale`."""
+  """Returns the size of x relative to the tolerance at `scale`, float `[B]`."""
 
   def leaf(x, y):
     ratio = x / (atol + rtol * abs(y))
@@ -137,7 +148,7 @@ def _larger(a, b):
 
 
 def _where(chosen, x, y):
-  """Of two pytrees `[B, ...]`, x's examples where chosen `[B]`, else y's."""
+  """Returns the pytree with x's examples where chosen `[B]`, else y's."""
 
   def leaf(a, b):
     return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - 1)), a, b)

@@ -1,18 +1,27 @@
-"""What a network predicts of x_t = alpha x_0 + sigma eps, and how one prediction becomes another.
+"""What a network predicts of x_t = alpha x_0 + sigma eps, and how predictions are converted.
 
-Each is a combination a(t) x_0 + b(t) eps. With x_t it makes two equations for x_0 and eps, of
-determinant alpha b - sigma a. Where that is 0, at alpha = 0 for 'eps' and 'score', at sigma = 0 for
-'x0', the prediction says nothing of the other part; 'v', 'edm', and 'flow' always do.
+Each prediction is a linear combination a(t) x_0 + b(t) eps. Together with x_t it makes two
+equations for x_0 and eps, with determinant alpha b - sigma a. Where the determinant is 0 (at alpha
+= 0 for 'eps' and 'score', at sigma = 0 for 'x0') the other part cannot be recovered; 'v', 'edm' and
+'flow' always determine both.
+
+| prediction | a x_0 + b eps | paper |
+|---|---|---|
+| eps | eps | Ho et al. 2020 (arXiv 2006.11239), eq. 14 |
+| x0 | x_0 | |
+| v | alpha eps - sigma x_0 | Salimans and Ho 2022 (arXiv 2202.00512), section 4 |
+| score | -eps / sigma | Song et al. 2021 (arXiv 2011.13456), eq. 7 |
+| flow | alpha' x_0 + sigma' eps, the velocity dx/dt | Lipman et al. 2023 (arXiv 2210.02747) |
+| edm | F of D = c_skip x + c_out F(c_in x) | Karras et al. 2022 (arXiv 2206.00364), eq. 7 |
 """
 
-import dataclasses
 from collections.abc import Callable
 
 from jax import Array
 
-from models.diffusion.process import Process, Times, like, numpy_of
+from models.diffusion.process import Process, Times, array_namespace, expand_like
 
-SIGMA_DATA = 0.5  # the standard deviation of the data in Karras 2022, table 1
+SIGMA_DATA = 0.5  # the standard deviation of the data (Karras 2022, table 1)
 
 
 def _eps(process, t):
@@ -24,7 +33,6 @@ def _x0(process, t):
 
 
 def _v(process, t):
-  """v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512, section 4)."""
   return -process.sigma(t), process.alpha(t)
 
 
@@ -33,18 +41,18 @@ def _score(process, t):
 
 
 def _flow(process, t):
-  """alpha' x_0 + sigma' eps, the velocity of the probability flow; eps - x_0 if rectified."""
-  return process.rates(t)
+  return process.derivatives(t)
 
 
 def _edm(process, t):
-  """F of D = c_skip x + c_out F (Karras 2022, eq. 7), of any process in the scale of its x_t."""
+  # F = (x_0 - c_skip x) / c_out with x = alpha x_0 + sigma eps, for any process in the scale of
+  # x_t.
   alpha, sigma = process.alpha(t), process.sigma(t)
-  total = numpy_of(t).sqrt(sigma**2 + (alpha * SIGMA_DATA) ** 2)
-  return sigma / (SIGMA_DATA * total), -SIGMA_DATA * alpha / total
+  norm = array_namespace(t).sqrt(sigma**2 + (alpha * SIGMA_DATA) ** 2)
+  return sigma / (SIGMA_DATA * norm), -SIGMA_DATA * alpha / norm
 
 
-# (process, t) to (a, b), of t's shape.
+# Name -> function of (process, t) that returns (a, b), of the shape of t.
 PREDICTIONS: dict[str, Callable[[Process, Times], tuple]] = {
   'eps': _eps,
   'x0': _x0,
@@ -55,87 +63,56 @@ PREDICTIONS: dict[str, Callable[[Process, Times], tuple]] = {
 }
 
 
-def coefficients(process: Process, kind: str, t: Times) -> tuple:
-  """(a, b) of the prediction a x_0 + b eps. Raises ValueError for an unknown kind."""
-  if kind not in PREDICTIONS:
-    raise ValueError(f'prediction={kind!r}: choose from {", ".join(PREDICTIONS)}')
-  return PREDICTIONS[kind](process, t)
+def coefficients(process: Process, prediction: str, t: Times) -> tuple:
+  """Returns (a, b) of the prediction a x_0 + b eps, each of the shape of t.
+
+  Raises ValueError for an unknown prediction.
+  """
+  if prediction not in PREDICTIONS:
+    raise ValueError(f'prediction={prediction!r}: choose from {", ".join(PREDICTIONS)}')
+  return PREDICTIONS[prediction](process, t)
 
 
-def determinant(process: Process, kind: str, t: Times):
-  """alpha b - sigma a; over -sigma, what an error of x_0 becomes in the prediction."""
-  a, b = coefficients(process, kind, t)
+def determinant(process: Process, prediction: str, t: Times):
+  """Returns alpha b - sigma a: over -sigma, the prediction's error for an error 1 of x_0."""
+  a, b = coefficients(process, prediction, t)
   return process.alpha(t) * b - process.sigma(t) * a
 
 
-def target(process: Process, kind: str, x0: Array, noise: Array, t: Array) -> Array:
-  """What a network of that kind should predict `[B, ...]`; t: `[B]`."""
-  a, b = coefficients(process, kind, t)
-  return like(a, x0) * x0 + like(b, x0) * noise
+def target(process: Process, prediction: str, x0: Array, eps: Array, t: Array) -> Array:
+  """Returns the network's target `[B, ...]` for x_0 and eps `[B, ...]` at times `[B]`."""
+  a, b = coefficients(process, prediction, t)
+  return expand_like(a, x0) * x0 + expand_like(b, x0) * eps
 
 
-def to_x0(process: Process, kind: str, x: Array, t: Array, value: Array) -> Array:
-  """x_0 `[B, ...]` from x_t, t `[B]` and a prediction."""
-  _, b = coefficients(process, kind, t)
-  det = determinant(process, kind, t)
-  return like(b / det, x) * x - like(process.sigma(t) / det, x) * value
+def to_x0(process: Process, prediction: str, x: Array, t: Array, value: Array) -> Array:
+  """Returns x_0 `[B, ...]` from x_t `[B, ...]`, t `[B]` and the predicted value `[B, ...]`."""
+  _, b = coefficients(process, prediction, t)
+  det = determinant(process, prediction, t)
+  return expand_like(b / det, x) * x - expand_like(process.sigma(t) / det, x) * value
 
 
-def to_eps(process: Process, kind: str, x: Array, t: Array, value: Array) -> Array:
-  a, _ = coefficients(process, kind, t)
-  det = determinant(process, kind, t)
-  return like(process.alpha(t) / det, x) * value - like(a / det, x) * x
+def to_eps(process: Process, prediction: str, x: Array, t: Array, value: Array) -> Array:
+  """Returns eps `[B, ...]` from x_t `[B, ...]`, t `[B]` and the predicted value `[B, ...]`."""
+  a, _ = coefficients(process, prediction, t)
+  det = determinant(process, prediction, t)
+  return expand_like(process.alpha(t) / det, x) * value - expand_like(a / det, x) * x
 
 
-def convert(process: Process, kind: str, to: str, x: Array, t: Array, value: Array) -> Array:
-  """A prediction of one kind as one of another."""
-  if kind == to:
+def convert(process: Process, prediction: str, to: str, x: Array, t: Array, value: Array) -> Array:
+  """Returns the predicted value `[B, ...]` as the prediction `to`, such as eps from v."""
+  if prediction == to:
     return value
-  x0 = to_x0(process, kind, x, t, value)
-  return target(process, to, x0, to_eps(process, kind, x, t, value), t)
+  x0 = to_x0(process, prediction, x, t, value)
+  return target(process, to, x0, to_eps(process, prediction, x, t, value), t)
 
 
-def input_scale(process: Process, kind: str, t: Times):
-  """What x_t is multiplied with for the network: for 'edm' to unit variance, else nothing."""
-  if kind != 'edm':
-    return 0.0 * t + 1
-  return 1 / numpy_of(t).sqrt(process.sigma(t) ** 2 + (process.alpha(t) * SIGMA_DATA) ** 2)
+def c_in(process: Process, prediction: str, t: Times):
+  """Returns the factor of x_t at the network's input: for 'edm' to unit variance, else 1.
 
-
-@dataclasses.dataclass(frozen=True)
-class Denoiser:
-  """A process and a function that predicts: all that samplers and likelihoods know of a network.
-
-  predict: (x `[B, ...]`, scaled by `input_scale`; t `[B]`) to the prediction `[B, ...]`, or to a
-    pair (prediction, v) where the variance is learned too, v as in Nichol 2021, eq. 15.
-  kind: what is predicted, of `PREDICTIONS`.
+  Karras 2022, table 1.
   """
-
-  process: Process
-  predict: Callable[[Array, Array], Array | tuple[Array, Array]]
-  kind: str = 'eps'
-
-  def outputs(self, x: Array, t: Array) -> tuple[Array, Array | None]:
-    """The prediction and v, None where the variance is not learned."""
-    out = self.predict(like(input_scale(self.process, self.kind, t), x) * x, t)
-    return out if isinstance(out, tuple) else (out, None)
-
-  def x0_and_v(self, x: Array, t: Array) -> tuple[Array, Array | None]:
-    value, v = self.outputs(x, t)
-    return to_x0(self.process, self.kind, x, t, value), v
-
-  def _as(self, kind: str, x: Array, t: Array) -> Array:
-    return convert(self.process, self.kind, kind, x, t, self.outputs(x, t)[0])
-
-  def x0(self, x: Array, t: Array) -> Array:
-    return self._as('x0', x, t)
-
-  def eps(self, x: Array, t: Array) -> Array:
-    return self._as('eps', x, t)
-
-  def score(self, x: Array, t: Array) -> Array:
-    return self._as('score', x, t)
-
-  def velocity(self, x: Array, t: Array) -> Array:
-    """dx/dt of the probability flow."""
-    return self._as('flow', x, t)
+  if prediction != 'edm':
+    return 0.0 * t + 1
+  xp = array_namespace(t)
+  return 1 / xp.sqrt(process.sigma(t) ** 2 + (process.alpha(t) * SIGMA_DATA) ** 2)

@@ -1,291 +1,264 @@
-"""Time grids, and the methods that are a table: each new state is a sum over what was seen before.
+"""Samplers as tables of coefficients: each new state is a linear combination of what was seen.
 
-A method turns a process and its grid into coefficients, on the host in float64. `samplers` runs any
-such table with one loop. Methods read in the variables of Karras et al. 2022 (arXiv 2206.00364),
-section 3: y = x / alpha and the noise level s = sigma / alpha, where the probability flow is
-dy/ds = (y - x0(y, s)) / s for every process.
+A method turns a process and its timesteps into a `Table`, on the host in float64, and `samplers`
+runs any table in one compiled loop. To read a method, use the variables of Karras et al. 2022
+(arXiv 2206.00364), section 3: y = x / alpha and the noise level s = sigma / alpha, in which the
+probability flow ODE is dy/ds = (y - x0(y, s)) / s for every process.
+
+Papers: DDPM, Ho et al. 2020 (arXiv 2006.11239); DDIM, Song et al. 2021a (arXiv 2010.02502); score
+SDEs, Song et al. 2021 (arXiv 2011.13456); EDM, Karras et al. 2022; DPM-Solver++, Lu et al. 2022
+(arXiv 2211.01095); UniPC, Zhao et al. 2023 (arXiv 2302.04867).
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from models.diffusion.process import Process
-
-
-def noise_level(process: Process, t: np.ndarray) -> np.ndarray:
-  """sigma / alpha at times t."""
-  return np.exp(-0.5 * process.log_snr(t))
-
-
-def time_of(process: Process, level: np.ndarray) -> np.ndarray:
-  """The time of a noise level, within the process's range."""
-  return np.clip(process.time(-2 * np.log(level)), process.t_min, process.T)
-
-
-# -------- grids: float64 times [N] from T down; what follows the last is the clean image --------
-
-
-def uniform(process: Process, steps: int) -> np.ndarray:
-  """Uniform in t: with as many steps as DDPM has, its own."""
-  return np.linspace(process.T, process.t_min, steps)
-
-
-def log_snr(process: Process, steps: int) -> np.ndarray:
-  first, last = noise_level(process, np.array([process.T, process.t_min]))
-  return time_of(process, np.geomspace(first, last, steps))
-
-
-def edm(process: Process, steps: int, *, rho: float = 7.0) -> np.ndarray:
-  """Uniform in the noise level's power 1 / rho (Karras 2022, eq. 5)."""
-  first, last = noise_level(process, np.array([process.T, process.t_min])) ** (1 / rho)
-  return time_of(process, np.linspace(first, last, steps) ** rho)
-
-
-def asinh(process: Process, steps: int, *, knee: float = 0.2) -> np.ndarray:
-  """Uniform in asinh(level / knee): in the logarithm of the level above the knee, in it below.
-
-  As the clean image is the end of the same spacing, few steps do not go to levels where there is
-  nothing left to do; t_min bounds many.
-  """
-  first, least = np.arcsinh(noise_level(process, np.array([process.T, process.t_min])) / knee)
-  return time_of(process, knee * np.sinh(np.linspace(first, max(least, first / steps), steps)))
-
-
-GRIDS: dict[str, Callable[..., np.ndarray]] = {
-  'uniform': uniform,
-  'log_snr': log_snr,
-  'edm': edm,
-  'asinh': asinh,
-}
-
-
-def grid(name: str, process: Process, steps: int, **kwargs) -> np.ndarray:
-  """Times of that name. Raises ValueError for an unknown name and for fewer than 2 steps."""
-  if name not in GRIDS:
-    raise ValueError(f'sampler.grid={name!r}: choose from {", ".join(GRIDS)}')
-  if steps < 2:
-    raise ValueError(f'sampler.steps={steps!r}: at least 2')
-  return GRIDS[name](process, steps, **kwargs)
-
-
-# -------- tables --------
+from models.diffusion.timesteps import noise_level, time_of_noise_level
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """One row an evaluation of the network, of which x_0 is read; float64, k the history.
+  """A linear multistep sampler: row i holds the coefficients applied after network evaluation i.
 
-  kept = keep x + keep_kept kept + sum_j keep_x0[j] (x_0 of j evaluations ago)
-  x = state x + anchor kept + sum_j x0[j] (x_0 of j evaluations ago) + noise z
+  With R evaluations, D_j the x_0 predicted j evaluations ago (D_0 is the newest) and z fresh
+  standard normal noise, a row updates the state x and an auxiliary state aux, which some methods
+  need (Heun: x at the start of the step; multistep: the corrected x):
 
-  time: `[R]` of the evaluation.
-  state, anchor, keep, keep_kept: `[R]`. x0, keep_x0: `[R, k]`. None are zeros.
-  whole: bool `[R]`, whether x after the row is at a time of the grid; None if always.
-  noise: `[R]` the deviation of what is added; with learned variances (Nichol 2021, eq. 15) it is
-    interpolated in its logarithm from here, v = 0, to `wide` `[R]`, v = 1.
-  alpha, sigma: `[R]` of the state after the row.
+    aux' = aux_from_x x + aux_from_aux aux + sum_j aux_from_x0[j] D_j
+    x'   = x_from_x x + x_from_aux aux' + sum_j x_from_x0[j] D_j + noise z
+
+  All are float64 `[R]`, or `[R, k]` where a row has a history of k predictions. None means zeros.
+
+  t: the time of the evaluation.
+  x_from_x, x_from_x0, x_from_aux, aux_from_x, aux_from_aux, aux_from_x0: as above.
+  noise: the standard deviation of the added noise. With a learned variance (Nichol 2021, eq. 15)
+    its logarithm is interpolated from here, at v = 0, to `noise_large`, at v = 1.
+  alpha, sigma: of the marginal of x'.
+  on_schedule: bool, whether x' is at one of the timesteps (Heun's first rows are not); None:
+    always.
   """
 
-  time: np.ndarray
-  state: np.ndarray
-  x0: np.ndarray
+  t: np.ndarray
+  x_from_x: np.ndarray
+  x_from_x0: np.ndarray
   noise: np.ndarray
   alpha: np.ndarray
   sigma: np.ndarray
-  wide: np.ndarray | None = None
-  anchor: np.ndarray | None = None
-  keep: np.ndarray | None = None
-  keep_kept: np.ndarray | None = None
-  keep_x0: np.ndarray | None = None
-  whole: np.ndarray | None = None
+  noise_large: np.ndarray | None = None
+  x_from_aux: np.ndarray | None = None
+  aux_from_x: np.ndarray | None = None
+  aux_from_aux: np.ndarray | None = None
+  aux_from_x0: np.ndarray | None = None
+  on_schedule: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-  """The two ends of each step of a grid; the last ends at the clean image, alpha 1 and sigma 0.
+  """The coefficients of the steps from t to the next time s; the last step ends at the clean image.
 
-  All float64 `[N]`: t, alpha, sigma where a step begins; next_alpha, next_sigma where it ends.
-  ratio: alpha / next_alpha. gained: the variance of x given the step's end, > 0.
+  All float64 `[N]`. There the last step has alpha_s = 1 and sigma_s = 0.
   """
 
   t: np.ndarray
-  alpha: np.ndarray
-  sigma: np.ndarray
-  next_alpha: np.ndarray
-  next_sigma: np.ndarray
+  alpha_t: np.ndarray
+  sigma_t: np.ndarray
+  alpha_s: np.ndarray
+  sigma_s: np.ndarray
 
   @property
-  def ratio(self) -> np.ndarray:
-    return self.alpha / self.next_alpha
+  def alpha_ts(self) -> np.ndarray:
+    """alpha_t / alpha_s, the factor of x_s in x_t (Kingma 2021, section A)."""
+    return self.alpha_t / self.alpha_s
 
   @property
-  def gained(self) -> np.ndarray:
-    return self.sigma**2 - (self.ratio * self.next_sigma) ** 2
+  def var_ts(self) -> np.ndarray:
+    """The variance of x_t given x_s, > 0; beta_t in a chain of DDPM's."""
+    return self.sigma_t**2 - (self.alpha_ts * self.sigma_s) ** 2
 
   @property
   def posterior_std(self) -> np.ndarray:
-    """Of the step's end, given x and x_0 (Ho 2020, eq. 7, for any process)."""
-    return np.sqrt(self.gained) * self.next_sigma / self.sigma
+    """The standard deviation of x_s given x_t and x_0; beta-tilde^(1/2) (Ho 2020, eq. 7)."""
+    return np.sqrt(self.var_ts) * self.sigma_s / self.sigma_t
 
-  def table(self, state, x0, noise, **more) -> Table:
-    x0 = x0 if x0.ndim == 2 else x0[:, None]
-    return Table(self.t, state, x0, noise, self.next_alpha, self.next_sigma, **more)
-
-
-def steps_of(process: Process, times: np.ndarray) -> Steps:
-  """Raises ValueError unless the times `[N]` fall."""
-  times = np.asarray(times, np.float64)
-  if not (np.diff(times) < 0).all():
-    raise ValueError(f'times from {times[0]} to {times[-1]}: each must be below the one before')
-  alpha, sigma = process.alpha(times), process.sigma(times)
-  return Steps(times, alpha, sigma, np.append(alpha[1:], 1.0), np.append(sigma[1:], 0.0))
+  def table(self, x_from_x, x_from_x0, noise, **columns) -> Table:
+    """Returns the table with a row for each step, x_from_x0 `[N]` or `[N, k]`."""
+    x_from_x0 = x_from_x0 if x_from_x0.ndim == 2 else x_from_x0[:, None]
+    return Table(self.t, x_from_x, x_from_x0, noise, self.alpha_s, self.sigma_s, **columns)
 
 
-def ddim(process: Process, times: np.ndarray, eta: float) -> Table:
-  """Song et al. 2021 (arXiv 2010.02502), eq. 12 and 16; at eta 0 the exponential Euler method.
+def make_steps(process: Process, timesteps: np.ndarray) -> Steps:
+  """Returns the steps between timesteps `[N]`. Raises ValueError unless these decrease."""
+  t = np.asarray(timesteps, np.float64)
+  if not (np.diff(t) < 0).all():
+    raise ValueError(f'timesteps from {t[0]} to {t[-1]}: each must be below the one before')
+  alpha, sigma = process.alpha(t), process.sigma(t)
+  return Steps(t, alpha, sigma, np.append(alpha[1:], 1.0), np.append(sigma[1:], 0.0))
 
-  Of a rectified flow that is Euler's method on its velocity; at eta 1 ancestral sampling.
+
+def ddim(process: Process, timesteps: np.ndarray, eta: float) -> Table:
+  """Returns DDIM (Song et al. 2021a, eq. 12 and 16); eta = 0 is the exponential Euler method.
+
+  For a rectified flow eta = 0 is Euler's method on the velocity; eta = 1 is ancestral sampling.
   """
-  s = steps_of(process, times)
+  s = make_steps(process, timesteps)
   noise = eta * s.posterior_std
-  state = np.sqrt(s.next_sigma**2 - noise**2) / s.sigma
-  return s.table(state, s.next_alpha - state * s.alpha, noise)
+  x_from_x = np.sqrt(s.sigma_s**2 - noise**2) / s.sigma_t
+  return s.table(x_from_x, s.alpha_s - x_from_x * s.alpha_t, noise)
 
 
-def ancestral(process: Process, times: np.ndarray, variance: str) -> Table:
-  """Ho 2020, algorithm 2: q(x_s | x_t, x_0) with the variance 'small', 'large' or 'learned'.
+def ancestral(process: Process, timesteps: np.ndarray, variance: str) -> Table:
+  """Returns ancestral sampling from q(x_s | x_t, x_0) (Ho 2020, algorithm 2 and eq. 7).
 
-  'large' is beta_t in a chain of DDPM's, 'small' its beta-tilde (section 3.2). The last adds none.
+  variance: 'large' is beta_t, 'small' beta-tilde_t (section 3.2), 'learned' between the two. The
+    last step adds no noise.
   """
-  s = steps_of(process, times)
-  large = np.where(s.next_sigma > 0, np.sqrt(s.gained), 0.0)
+  s = make_steps(process, timesteps)
+  large = np.where(s.sigma_s > 0, np.sqrt(s.var_ts), 0.0)
   noise = large if variance == 'large' else s.posterior_std
-  state = s.ratio * (s.next_sigma / s.sigma) ** 2
-  wide = large if variance == 'learned' else None
-  return s.table(state, s.next_alpha * s.gained / s.sigma**2, noise, wide=wide)
+  x_from_x = s.alpha_ts * (s.sigma_s / s.sigma_t) ** 2
+  noise_large = large if variance == 'learned' else None
+  x_from_x0 = s.alpha_s * s.var_ts / s.sigma_t**2
+  return s.table(x_from_x, x_from_x0, noise, noise_large=noise_large)
 
 
-def _denoise_last(state, x0, noise):
-  """The last row replaced by the mean of the clean image."""
-  state[-1], x0[-1], noise[-1] = 0.0, 1.0, 0.0
-  return state, x0, noise
+def _denoise_last(x_from_x, x_from_x0, noise):
+  """Replaces the last row by the prediction of x_0, as the paper's code does."""
+  x_from_x[-1], x_from_x0[-1], noise[-1] = 0.0, 1.0, 0.0
+  return x_from_x, x_from_x0, noise
 
 
-def euler_maruyama(process: Process, times: np.ndarray) -> Table:
-  """Euler's method on the reverse SDE (Song 2021, arXiv 2011.13456, section 4.1)."""
-  s = steps_of(process, times)
-  span = s.t - np.append(s.t[1:], 0.0)
-  drift, gained = process.f(s.t) * span, process.g2(s.t) * span
-  state, x0 = 1 - drift - gained / s.sigma**2, gained * s.alpha / s.sigma**2
-  return s.table(*_denoise_last(state, x0, np.sqrt(gained)))
+def euler_maruyama(process: Process, timesteps: np.ndarray) -> Table:
+  """Returns Euler-Maruyama on the reverse SDE (Song et al. 2021, eq. 6 and section 4.1)."""
+  s = make_steps(process, timesteps)
+  dt = s.t - np.append(s.t[1:], 0.0)
+  f_dt, g2_dt = process.f(s.t) * dt, process.g2(s.t) * dt
+  x_from_x, x_from_x0 = 1 - f_dt - g2_dt / s.sigma_t**2, g2_dt * s.alpha_t / s.sigma_t**2
+  return s.table(*_denoise_last(x_from_x, x_from_x0, np.sqrt(g2_dt)))
 
 
-def reverse_diffusion(process: Process, times: np.ndarray) -> Table:
-  """The reverse of the discrete chain's f and G (Song 2021, eq. 46), of any process."""
-  s = steps_of(process, times)
-  share = s.gained / s.sigma**2
-  return s.table(*_denoise_last(2 - s.ratio - share, share * s.alpha, np.sqrt(s.gained)))
+def reverse_diffusion(process: Process, timesteps: np.ndarray) -> Table:
+  """Returns the reverse of the discretised forward chain (Song et al. 2021, eq. 46)."""
+  s = make_steps(process, timesteps)
+  ratio = s.var_ts / s.sigma_t**2
+  return s.table(*_denoise_last(2 - s.alpha_ts - ratio, ratio * s.alpha_t, np.sqrt(s.var_ts)))
 
 
-def dpm_solver_2m(process: Process, times: np.ndarray) -> Table:
-  """DPM-Solver++(2M), Lu et al. 2022 (arXiv 2211.01095), algorithm 2; first and last of order 1."""
-  s = steps_of(process, times)
-  h = -np.diff(np.log(s.sigma / s.alpha))
+def dpm_solver_2m(process: Process, timesteps: np.ndarray) -> Table:
+  """Returns DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); first and last step are of order 1."""
+  s = make_steps(process, timesteps)
+  h = -np.diff(np.log(s.sigma_t / s.alpha_t))  # steps of lambda
   past = np.zeros(len(s.t))
   past[1:-1] = h[1:] / h[:-1] / 2  # 1 / (2 r)
-  total = s.next_alpha - s.alpha * s.next_sigma / s.sigma
-  x0 = total[:, None] * np.stack([1 + past, -past], 1)
-  return s.table(s.next_sigma / s.sigma, x0, np.zeros(len(s.t)))
+  total = s.alpha_s - s.alpha_t * s.sigma_s / s.sigma_t
+  x_from_x0 = total[:, None] * np.stack([1 + past, -past], 1)
+  return s.table(s.sigma_s / s.sigma_t, x_from_x0, np.zeros(len(s.t)))
 
 
-def multistep(process: Process, times: np.ndarray, order: int, knee: float) -> Table:
-  """x_0 as the polynomial through its last `order` values, integrated exactly.
+def multistep(process: Process, timesteps: np.ndarray, order: int, knee: float) -> Table:
+  """Returns an exponential Adams method: x_0 is a polynomial through its last `order` values.
 
-  The polynomial is in u = log(level² + knee²) / 2. x_0 changes with the logarithm of the level
-  where that is large, as DPM-Solver has it, but with its square where the data are nearly clean.
-  So u is finite at the clean image, and the last step keeps the order: it is the polynomial there.
+  The ODE is integrated exactly for that polynomial in u = log(level² + knee²) / 2, with level =
+  sigma / alpha. Where the level is large x_0 changes with its logarithm, as in DPM-Solver; where
+  the image is nearly clean it changes with its square. u is finite at the clean image, so the last
+  step keeps the order: there x_0 is the polynomial's value.
 
-  Each evaluation also corrects the step that led to it (a predictor and corrector of Adams's, as
-  in UniPC, Zhao et al. 2023, arXiv 2302.04867, algorithm 1): `kept` is the corrected state.
+  Each evaluation also corrects the step that led to it, a predictor and corrector as in UniPC
+  (algorithm 1): aux is the corrected state, from which the next step starts.
   """
-  s = steps_of(process, times)
-  count, level = len(s.t), np.append(s.sigma / s.alpha, 0.0)
-  x0, keep_x0 = np.zeros((2, count, order))
+  s = make_steps(process, timesteps)
+  count, level = len(s.t), np.append(s.sigma_t / s.alpha_t, 0.0)
+  x_from_x0, aux_from_x0 = np.zeros((2, count, order))
   for i in range(count):
-    seen = level[max(0, i - order + 1) : i + 1][::-1]
-    x0[i, : len(seen)] = s.next_alpha[i] * _integrals(seen, level[i], level[i + 1], knee)
+    nodes = level[max(0, i - order + 1) : i + 1][::-1]
+    predicted = _integrals(nodes, level[i], level[i + 1], knee)
+    x_from_x0[i, : len(nodes)] = s.alpha_s[i] * predicted
     if i > 0:
-      keep_x0[i, : len(seen)] = s.alpha[i] * _integrals(seen, level[i - 1], level[i], knee)
-  ratio, first = s.next_sigma / s.sigma, np.arange(count) == 0
-  kept = {'keep': 1.0 * first, 'keep_kept': np.append(0.0, ratio[:-1]), 'keep_x0': keep_x0}
-  return s.table(np.zeros(count), x0, np.zeros(count), anchor=ratio, **kept)
+      corrected = _integrals(nodes, level[i - 1], level[i], knee)
+      aux_from_x0[i, : len(nodes)] = s.alpha_t[i] * corrected
+  ratio, is_first = s.sigma_s / s.sigma_t, np.arange(count) == 0
+  return s.table(
+    np.zeros(count),
+    x_from_x0,
+    np.zeros(count),
+    x_from_aux=ratio,
+    aux_from_x=1.0 * is_first,
+    aux_from_aux=np.append(0.0, ratio[:-1]),
+    aux_from_x0=aux_from_x0,
+  )
 
 
-def _integrals(seen: np.ndarray, begin: float, end: float, knee: float) -> np.ndarray:
-  """end * (the integral from end to begin of L_j(u(s)) / s² ds), L_j Lagrange's polynomials.
+def _integrals(nodes: np.ndarray, begin: float, end: float, knee: float) -> np.ndarray:
+  """Returns end * (the integral of L_j(u(s)) / s² over s from end to begin), for all j, `[k]`.
 
-  seen: levels `[k]`, their nodes.
+  nodes: levels `[k]`; L_j are Lagrange's polynomials through them.
   """
 
   def u(level):
     return 0.5 * np.log(level**2 + knee**2)
 
   def lagrange(at):  # [k, points]
-    others = [np.delete(u(seen), j) for j in range(len(seen))]
+    others = [np.delete(u(nodes), j) for j in range(len(nodes))]
     products = [
-      np.prod([(u(at) - v) / (u(seen[j]) - v) for v in others[j]], axis=0) * np.ones_like(at)
-      for j in range(len(seen))
+      np.prod([(u(at) - v) / (u(nodes[j]) - v) for v in others[j]], axis=0) * np.ones_like(at)
+      for j in range(len(nodes))
     ]
     return np.stack(products)
 
-  if end == 0:
+  if end == 0:  # the limit: the polynomial's value at the clean image
     return lagrange(np.zeros(1))[:, 0]
   points, weights = np.polynomial.legendre.leggauss(32)
   half = 0.5 * np.log(begin / end)
-  at = end * np.exp(half * (1 + points))
+  at = end * np.exp(half * (1 + points))  # Gauss-Legendre in the logarithm of the level
   return lagrange(at) @ (half * weights * end / at)
 
 
-def _churned(level: np.ndarray, churn: float, least: float, most: float) -> np.ndarray:
-  """Levels raised by gamma, where they are between `least` and `most`; none above the first."""
+def _churned(level: np.ndarray, churn: float, churn_min: float, churn_max: float) -> np.ndarray:
+  """Returns the levels raised by 1 + gamma where they are in [churn_min, churn_max]."""
   gamma = min(churn / len(level), np.sqrt(2) - 1)
-  raised = np.where((least <= level) & (level <= most), level * (1 + gamma), level)
-  return np.minimum(raised, level[0])
+  raised = np.where((churn_min <= level) & (level <= churn_max), level * (1 + gamma), level)
+  return np.minimum(raised, level[0])  # the process has no times above T
 
 
 def heun(
   process: Process,
-  times: np.ndarray,
+  timesteps: np.ndarray,
   churn: float,
   churn_min: float,
   churn_max: float,
-  noise: float,
+  noise_scale: float,
 ) -> Table:
-  """Karras 2022, algorithm 2: two rows a step, one for the last. No level is raised above T's."""
-  level = noise_level(process, steps_of(process, times).t)
+  """Returns Heun's method with churn (Karras 2022, algorithm 2).
+
+  Each step has two rows, Euler's step and the correction to the mean slope; the last step has one.
+  churn, churn_min, churn_max, noise_scale: the paper's S_churn, S_min, S_max, S_noise.
+  """
+  level = noise_level(process, make_steps(process, timesteps).t)
   raised = _churned(level, churn, churn_min, churn_max)
-  times_raised = np.where(raised > level, time_of(process, raised), times)
+  t_raised = np.where(raised > level, time_of_noise_level(process, raised), timesteps)
   begin, end = raised[:-1], level[1:]  # of all steps but the last
-  rows = 2 * len(level) - 1
-  table = {name: np.zeros(rows) for name in ('time', 'state', 'anchor', 'noise', 'alpha', 'sigma')}
-  x0, first, second = np.zeros((rows, 2)), slice(0, -1, 2), slice(1, None, 2)
-  alpha, next_alpha, after = (process.alpha(t) for t in (times_raised, times[1:], times_raised[1:]))
-  alpha = alpha[:-1]
-  # Euler's step from the raised level.
-  table['time'][::2], table['time'][second] = times_raised, times[1:]
-  table['state'][first] = next_alpha * end / (alpha * begin)
-  x0[first, 0] = next_alpha * (1 - end / begin)
-  # The mean of the slopes at both ends, then up to the next raised level.
+  rows, euler, correct = 2 * len(level) - 1, slice(0, -1, 2), slice(1, None, 2)
+  columns = ('t', 'x_from_x', 'x_from_aux', 'noise', 'alpha', 'sigma')
+  c, x_from_x0 = {name: np.zeros(rows) for name in columns}, np.zeros((rows, 2))
+  alpha, alpha_s, alpha_next = (
+    process.alpha(t) for t in (t_raised[:-1], timesteps[1:], t_raised[1:])
+  )
+  c['t'][::2], c['t'][correct] = t_raised, timesteps[1:]
+  # Euler's step from the raised level; aux keeps the x that it starts from.
+  c['x_from_x'][euler] = alpha_s * end / (alpha * begin)
+  x_from_x0[euler, 0] = alpha_s * (1 - end / begin)
+  # From aux again with the mean of the slopes at both ends, then noise up to the next raised level.
   half = 0.5 * (end - begin)
-  table['anchor'][second] = after / alpha * (1 + half / begin)
-  table['state'][second] = after / next_alpha * half / end
-  x0[second] = -after[:, None] * np.stack([half / end, half / begin], 1)
-  table['noise'][second] = after * noise * np.sqrt(raised[1:] ** 2 - level[1:] ** 2)
-  table['alpha'][first], table['sigma'][first] = next_alpha, next_alpha * end
-  table['alpha'][second], table['sigma'][second] = after, after * raised[1:]
-  x0[-1, 0] = table['alpha'][-1] = 1.0
-  keep = np.arange(rows) % 2 == 0
-  whole = np.append(~keep[:-1], True)
-  return Table(**table, x0=x0, keep=1.0 * keep, keep_kept=1.0 * ~keep, whole=whole)
+  c['x_from_aux'][correct] = alpha_next / alpha * (1 + half / begin)
+  c['x_from_x'][correct] = alpha_next / alpha_s * half / end
+  x_from_x0[correct] = -alpha_next[:, None] * np.stack([half / end, half / begin], 1)
+  c['noise'][correct] = alpha_next * noise_scale * np.sqrt(raised[1:] ** 2 - level[1:] ** 2)
+  c['alpha'][euler], c['sigma'][euler] = alpha_s, alpha_s * end
+  c['alpha'][correct], c['sigma'][correct] = alpha_next, alpha_next * raised[1:]
+  # The last step ends at the clean image, where Euler's step is x_0 itself.
+  x_from_x0[-1, 0] = c['alpha'][-1] = 1.0
+  starts = np.arange(rows) % 2 == 0
+  on_schedule = np.append(~starts[:-1], True)
+  keep = {'aux_from_x': 1.0 * starts, 'aux_from_aux': 1.0 * ~starts}
+  return Table(**c, x_from_x0=x_from_x0, **keep, on_schedule=on_schedule)

@@ -1,4 +1,6 @@
-"""A small transformer that reads captions for a network with cross-attention to them."""
+"""A small transformer that encodes captions for cross-attention."""
+
+import functools
 
 import jax.numpy as jnp
 from jax import Array
@@ -8,11 +10,9 @@ from models.gpt import GPT, on_batch
 
 
 class TextEncoder(GPT):
-  """Tokens int32 `[B, L]` to `(context [B, L, width], mask bool [B, L])`.
+  """A GPT with bidirectional attention, whose fields are GPT's.
 
-  A GPT in whose layers each token of a caption sees all of it; its fields are GPT's. Tokens below 0
-  fill a caption up: the mask leaves them out, and of nothing but them it is none at all, which for
-  the networks here is "no caption", as guidance needs it.
+  Tokens below 0 are padding. A row of padding alone means "no caption" (classifier-free guidance).
   """
 
   block_size: int = 32
@@ -20,7 +20,13 @@ class TextEncoder(GPT):
   heads: int = 4
   width: int = 128
 
-  def __call__(self, tokens: Array, *, train: bool = False) -> tuple[Array, Array]:
+  def __call__(  # type: ignore[override]  # not the logits of a GPT
+    self, tokens: Array, *, train: bool = False
+  ) -> tuple[Array, Array]:
+    """Returns the context `[B, L, width]` and its mask, bool `[B, L]`, for tokens int32 `[B, L]`.
+
+    Raises ValueError for more than `block_size` tokens.
+    """
     if tokens.shape[1] > self.block_size:
       raise ValueError(f'{tokens.shape[1]} tokens: block_size={self.block_size} is the most')
     mask, positions = tokens >= 0, attention_lib.positions(tokens.shape[1])
@@ -29,8 +35,8 @@ class TextEncoder(GPT):
 
     def layer(x: Array, weights, index: Array) -> tuple[Array, None]:
       q, k, v = self.heads_of(weights, x, positions)
-      here = (lambda site, y: drop(index, site, y)) if drop else None
-      y = attention_lib.explicit(q, k, v, seen, here and (lambda y: here(0, y)))
+      here = functools.partial(drop, index) if drop else None
+      y = attention_lib.explicit(q, k, v, seen, functools.partial(here, 0) if here else None)
       return on_batch(self.rest(weights, x, y, here)), None
 
     x = self.embed(jnp.maximum(tokens, 0), positions)

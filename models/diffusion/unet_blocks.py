@@ -1,10 +1,11 @@
-"""The parts of `models/diffusion/unet.py`: norms, residual blocks, attention, resampling.
+"""The blocks of `unet`: norms, residual blocks, attention, resampling.
 
 Images are `[B, H, W, C]`. Norms and softmaxes are computed in float32 whatever `dtype`.
 """
 
 import functools
 import math
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ from models.gpt.functional import dense_each
 from models.layers import Conv, Dropout, Initializer, parameter
 
 EPSILON = 1e-6
-TAPS = {False: (1, 1), True: (1, 3, 3, 1)}  # of resampling without and with FIR filters
+TAPS = {False: (1, 1), True: (1, 3, 3, 1)}  # filters of resampling, by the field `fir`
 
 conv3 = functools.partial(Conv, window=(3, 3), padding=((1, 1), (1, 1)), kernel_init=uniform)
 conv1 = functools.partial(Conv, window=(1, 1), kernel_init=uniform)
@@ -28,11 +29,10 @@ conv1 = functools.partial(Conv, window=(1, 1), kernel_init=uniform)
 
 
 class GroupNorm(nn.Module):
-  """Wu & He 2018 (arXiv 1803.08494) over channels in groups; then SiLU, if `silu`.
+  """Group normalisation (Wu and He 2018, arXiv 1803.08494), then SiLU.
 
-  groups: at most so many, each of at least 4 channels, equally many.
-  `shift`, `[1 or B, C]`, is added to x before, and the norm's `scale` and `bias` are multiplied by
-  1 + `factor` and shifted by `term`, `[B, C]`, after (ADM's adaptive norm).
+  groups: the largest number of groups; a group has at least 4 channels.
+  silu: whether SiLU follows.
   """
 
   groups: int
@@ -47,26 +47,29 @@ class GroupNorm(nn.Module):
     factor: Array | None = None,
     term: Array | None = None,
   ) -> Array:
+    """Returns `[B, H, W, C]`, (1 + factor) norm(x + shift) + term before the SiLU.
+
+    shift: `[1 or B, C]` or None. factor, term: `[B, C]`, both or none (ADM's adaptive norm).
+    """
     shape = x.shape[-1:]
     scale = parameter(self, 'scale', ones, shape, ('channels_out',))[None]
     bias = parameter(self, 'bias', zeros, shape, ('channels_out',))[None]
-    if factor is not None:
+    if factor is not None and term is not None:
       factor = 1 + factor.astype(jnp.float32)
       scale, bias = scale * factor, bias * factor + term.astype(jnp.float32)
     shift = jnp.zeros((1, *shape)) if shift is None else shift.astype(jnp.float32)
-    groups = groups_of(*shape, self.groups)
+    groups = groups_of(x.shape[-1], self.groups)
     return group_norm(x, scale, bias, shift, groups, EPSILON, self.silu).astype(self.dtype)
 
 
 def groups_of(channels: int, most: int) -> int:
+  """Returns the largest number <= most that divides channels into groups of 4 or more."""
   return max(n for n in range(1, max(min(most, channels // 4), 1) + 1) if channels % n == 0)
 
 
 def group_norm(x, scale, bias, shift, groups: int, epsilon: float, silu: bool) -> Array:
-  """Returns the normalised `x + shift`, float32; x `[B, H, W, C]`, all else `[1 or B, C]`.
-
-  As `a x + b`, of sums over each channel: x is read once for these and once to be normalised.
-  """
+  """Returns the normalised `x + shift`, float32; x `[B, H, W, C]`, all else `[1 or B, C]`."""
+  # As a x + b, with a and b from each channel's moments: x is read twice, and never as x + shift.
   x = x.astype(jnp.float32)
   mean, square = x.mean((1, 2)), (x * x).mean((1, 2))  # [B, C]
   mean, square = mean + shift, square + 2 * shift * mean + shift * shift
@@ -78,7 +81,7 @@ def group_norm(x, scale, bias, shift, groups: int, epsilon: float, silu: bool) -
 
 
 def in_groups(x: Array, groups: int) -> Array:
-  """Returns each channel's mean over its group: `[B, C]` to `[B, C]`."""
+  """Returns for each channel the mean over its group, `[B, C]`."""
   means = x.reshape(len(x), groups, -1).mean(-1)
   return jnp.repeat(means, x.shape[1] // groups, axis=1)
 
@@ -87,24 +90,25 @@ def in_groups(x: Array, groups: int) -> Array:
 
 
 class ResBlock(nn.Module):
-  """GroupNorm, SiLU, 3x3 convolution, twice, around the embedding `[B, D]` of noise and label.
+  """Twice GroupNorm, SiLU and a 3x3 convolution, with the embedding `[B, D]` of noise and label.
 
-  features: channels out.
+  features: output channels.
   resample: 'up' or 'down' between the first SiLU and convolution, and on the shortcut (BigGAN's
     blocks, Brock et al. 2018), or ''.
-  scale_shift: the embedding scales and shifts the second norm (ADM, arXiv 2105.05233, section 3);
-    otherwise it is added before it.
-  rescale: the sum is divided by sqrt(2) (Song et al. 2021, appendix H).
-  project: a shortcut that is resampled goes through a 1x1 convolution even where channels are kept.
+  scale_shift_norm: the embedding scales and shifts the second norm (ADM, arXiv 2105.05233, section
+    3); otherwise it is added before it.
+  skip_rescale: divides the sum with the shortcut by sqrt(2) (Song et al. 2021, appendix H).
+  project_shortcut: a resampled shortcut has a 1x1 convolution even if channels stay the same.
+  fir: resamples with the filter (1, 3, 3, 1) instead of (1, 1).
   """
 
   features: int
   groups: int = 32
   dropout: float = 0.0
   resample: str = ''
-  scale_shift: bool = False
-  rescale: bool = False
-  project: bool = False
+  scale_shift_norm: bool = False
+  skip_rescale: bool = False
+  project_shortcut: bool = False
   fir: bool = False
   dtype: str = 'float32'
 
@@ -115,23 +119,24 @@ class ResBlock(nn.Module):
     if self.resample:
       h, x = (resample(y, self.resample, TAPS[self.fir]) for y in (h, x))
     h = conv3(self.features, use_bias=False, dtype=self.dtype, name='conv1')(h)
-    # Added by the norm, which has it for nothing.
+    # The convolution's bias goes into the norm's shift, which costs nothing more.
     bias = parameter(self, 'conv1_bias', zeros, (self.features,), ('channels_out',))[None]
     h = norm(name='norm2')(h, *self.modulation(embedding, bias))
     h = Dropout(self.dropout, name='dropout')(h, train=train)
     h = conv3(self.features, kernel_init=zeros, dtype=self.dtype, name='conv2')(h)
-    if x.shape[-1] != self.features or (self.resample and self.project):
+    if x.shape[-1] != self.features or (self.resample and self.project_shortcut):
       x = conv1(self.features, dtype=self.dtype, name='shortcut')(x)
-    return add(x, h, self.rescale)
+    return add(x, h, self.skip_rescale)
 
   def modulation(self, embedding: Array, bias: Array) -> tuple[Array | None, ...]:
-    """(shift, factor, term) for the second norm."""
-    out = self.features * (2 if self.scale_shift else 1)
+    """Returns (shift, factor, term) for the second norm."""
+    out = self.features * (2 if self.scale_shift_norm else 1)
     y = linear(out, dtype=self.dtype, name='embedding')(embedding)
-    return (bias, *jnp.split(y, 2, axis=-1)) if self.scale_shift else (bias + y, None, None)
+    return (bias, *jnp.split(y, 2, axis=-1)) if self.scale_shift_norm else (bias + y, None, None)
 
 
 def add(x: Array, h: Array, rescale: bool) -> Array:
+  """Returns x + h, over sqrt(2) with rescale: then unit variances stay unit."""
   return (x + h) * math.sqrt(0.5) if rescale else x + h
 
 
@@ -139,7 +144,7 @@ def add(x: Array, h: Array, rescale: bool) -> Array:
 
 
 class Linear(nn.Module):
-  """The weights of a product, `{'kernel': [C, F], 'bias': [F]}`, for `functional.dense`."""
+  """The weights `{'kernel': [C, F], 'bias': [F]}` of a linear layer, for `functional.dense`."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
@@ -154,19 +159,22 @@ class Linear(nn.Module):
 
 
 class Attention(nn.Module):
-  """`x` plus what its positions find in one another, or in a context: Ho et al. 2020, appendix B.
+  """Self-attention over positions, or cross-attention to a context (Ho 2020, appendix B).
 
-  head_width: of the heads, a divisor of C.
+  head_width: channels per head, a divisor of C.
   """
 
   head_width: int
   groups: int = 32
-  rescale: bool = False
+  skip_rescale: bool = False
   dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
-    """context: `[B, L, D]`, of which only what `mask`, bool `[B, L]`, names is seen; None: x."""
+    """Returns x `[B, H, W, C]` plus the attention's output.
+
+    context: `[B, L, D]`, or None for self-attention. mask: bool `[B, L]`, the positions that exist.
+    """
     h = GroupNorm(self.groups, silu=False, dtype=self.dtype, name='norm')(x)
     h = h.reshape(x.shape[0], -1, x.shape[-1])  # [B, T, C]
     if context is None:
@@ -175,11 +183,11 @@ class Attention(nn.Module):
       context = context.astype(self.dtype)
       (q,) = dense_each(h, self.weights(h, 'query'))
       k, v = dense_each(context, self.weights(context, 'key', 'value', features=x.shape[-1]))
-    heads = (y.reshape(*y.shape[:2], -1, self.head_width) for y in (q, k, v))
-    h = attend(*heads, mask).reshape(h.shape)
+    q, k, v = (y.reshape(*y.shape[:2], -1, self.head_width) for y in (q, k, v))
+    h = attend(q, k, v, mask).reshape(h.shape)
     shape, axes = (x.shape[-1],) * 2, ('heads', 'width')
     (h,) = dense_each(h, [Linear(shape, axes, zeros, name='out')()])
-    return add(x, h.reshape(x.shape), self.rescale)
+    return add(x, h.reshape(x.shape), self.skip_rescale)
 
   def weights(self, x: Array, *names: str, features: int | None = None) -> list[dict[str, Array]]:
     shape = x.shape[-1], features or x.shape[-1]
@@ -187,12 +195,12 @@ class Attention(nn.Module):
 
 
 def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
-  """Softmax attention of queries `[B, T, H, d]` to keys and values `[B, S, H, d]`.
+  """Returns softmax attention `[B, T, H, d]` of queries to keys and values `[B, S, H, d]`.
 
-  mask: bool `[B, S]`, which of them are seen; where none is, the result is 0.
+  mask: bool `[B, S]`, the keys that exist; the result is 0 where none does.
   """
   if mask is None:
-    kernel = 'cudnn' if attention_lib.cudnn_takes(q, None) else 'xla'
+    kernel: Literal['cudnn', 'xla'] = 'cudnn' if attention_lib.cudnn_takes(q, None) else 'xla'
     return jax.nn.dot_product_attention(q, k, v, implementation=kernel)
   y = attention_lib.explicit(
     q, k, v, jnp.broadcast_to(mask[:, None], (len(q), q.shape[1], k.shape[1]))
@@ -204,28 +212,28 @@ def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
 
 
 def resample(x: Array, to: str, taps: tuple[int, ...]) -> Array:
-  """Twice ('up') or half ('down') the height and width, filtered by `taps` along each.
+  """Returns x with twice (to='up') or half ('down') the height and width, filtered by `taps`.
 
-  (1, 1): means of 2 x 2 pixels, and their repetition; (1, 3, 3, 1): Zhang 2019 (arXiv 1904.11486).
+  (1, 1): repetition, and means of 2 x 2 pixels; (1, 3, 3, 1): Zhang 2019 (arXiv 1904.11486).
   """
   one = halve if to == 'down' else double
   return one(one(x, taps, 1), taps, 2)
 
 
 def halve(x: Array, taps: tuple[int, ...], axis: int) -> Array:
-  """Each second value of x filtered along an image axis, zeros beyond its ends."""
+  """Returns every second value of x filtered along an axis, with zeros beyond its ends."""
   size, pad = x.shape[axis] // 2, len(taps) // 2 - 1
-  x = padded(x, axis, pad)
-  parts = [jax.lax.slice_in_dim(x, k, k + 2 * size - 1, 2, axis) for k in range(len(taps))]
-  return sum(part * (w / sum(taps)) for part, w in zip(parts, taps, strict=True))
+  x = pad_axis(x, axis, pad)
+  windows = [jax.lax.slice_in_dim(x, k, k + 2 * size - 1, 2, axis) for k in range(len(taps))]
+  return weighted_sum(windows, taps)
 
 
 def double(x: Array, taps: tuple[int, ...], axis: int) -> Array:
-  """The transpose of `halve`, doubled: value i of x goes to 2i - pad .. with the taps' weights."""
-  size, reach = x.shape[axis], len(taps) // 4  # neighbours on each side that weigh in
-  x, phases = padded(x, axis, reach), []
+  """Returns twice the transpose of `halve`: value i of x is spread from 2i - pad on by the taps."""
+  size, reach = x.shape[axis], len(taps) // 4  # neighbours on each side with a weight
+  x, phases = pad_axis(x, axis, reach), []
   for phase in range(2):
-    # Of the result's value 2i + phase: x[i + j] has the tap number phase + pad - 2j.
+    # In the result's value 2i + phase, x[i + j] has the tap number phase + pad - 2j.
     pairs = [(j, phase + len(taps) // 2 - 1 - 2 * j) for j in range(-reach, reach + 1)]
     terms = [
       jax.lax.slice_in_dim(x, reach + j, reach + j + size, 1, axis) * (2 * taps[k] / sum(taps))
@@ -238,21 +246,27 @@ def double(x: Array, taps: tuple[int, ...], axis: int) -> Array:
 
 
 def blur(x: Array, taps: tuple[int, ...]) -> Array:
-  """x filtered along both axes, no value left out: `[B, H, W, C]` to `[B, H + 1, W + 1, C]`."""
+  """Returns x filtered along both axes at full resolution, `[B, H + 1, W + 1, C]`."""
   for axis in (1, 2):
     size = x.shape[axis] + 1
-    x = padded(x, axis, len(taps) // 2)
-    parts = [jax.lax.slice_in_dim(x, k, k + size, 1, axis) for k in range(len(taps))]
-    x = sum(part * (w / sum(taps)) for part, w in zip(parts, taps, strict=True))
+    x = pad_axis(x, axis, len(taps) // 2)
+    windows = [jax.lax.slice_in_dim(x, k, k + size, 1, axis) for k in range(len(taps))]
+    x = weighted_sum(windows, taps)
   return x
 
 
-def padded(x: Array, axis: int, by: int) -> Array:
+def weighted_sum(windows: list[Array], taps: tuple[int, ...]) -> Array:
+  """Returns the mean of the windows weighted by taps."""
+  first, *others = (window * (w / sum(taps)) for window, w in zip(windows, taps, strict=True))
+  return sum(others, start=first)
+
+
+def pad_axis(x: Array, axis: int, by: int) -> Array:
   return jnp.pad(x, [(by, by) if i == axis else (0, 0) for i in range(x.ndim)]) if by else x
 
 
 class Downsample(nn.Module):
-  """A 3x3 convolution with stride 2; with `fir` taps, of what these have filtered."""
+  """A 3x3 convolution with stride 2, after the FIR filter if `fir`."""
 
   features: int
   fir: bool = False
@@ -260,7 +274,7 @@ class Downsample(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    padding = ((0, 1), (0, 1))  # as TensorFlow's SAME, which DDPM has
+    padding = ((0, 1), (0, 1))  # as SAME of TensorFlow, in which DDPM was written
     if self.fir:
       x, padding = blur(x, TAPS[True]), ((0, 0), (0, 0))
     conv = functools.partial(conv3, strides=(2, 2), dtype=self.dtype, name='conv')
@@ -268,7 +282,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-  """A 3x3 convolution of x with its pixels repeated (or filtered by `fir` taps)."""
+  """Repetition of pixels, or FIR upsampling if `fir`, then a 3x3 convolution."""
 
   fir: bool = False
   dtype: str = 'float32'

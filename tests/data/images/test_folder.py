@@ -110,7 +110,7 @@ def test_training_on_a_damaged_file_ends_in_one_line_with_its_name(
   spoil, message = DAMAGE[damage]
   spoil(folder / '03.png')
   data = ImageData('folder', str(folder), batch_size=16, eval_batch_size=8, in_memory=in_memory)
-  made = small.task(of=data, shown=0)
+  made = small.task(of=data, sampling={'num_preview_samples': 0})
   source = None
   with pytest.raises(UserError, match=message) as error:
     source = made.source('train', small.mesh_of(), 0)
@@ -123,7 +123,9 @@ def classifier(data):
   return Classify({'name': 'lenet', 'channels': (2, 2), 'hidden': (4, 4)}, data)
 
 
-@pytest.mark.parametrize('make', [lambda data: small.task(of=data, shown=0), classifier])
+@pytest.mark.parametrize(
+  'make', [lambda data: small.task(of=data, sampling={'num_preview_samples': 0}), classifier]
+)
 def test_every_task_on_images_names_the_damaged_file(folder, make):
   for name in ('03.png', '09.png'):  # of training, and of evaluation
     (folder / name).write_text('text')
@@ -140,7 +142,7 @@ def test_a_folder_trains(folder, tmp_path):
   import optax
 
   data = ImageData('folder', str(folder), batch_size=8)
-  made = small.task(of=data, shown=4, at_once=8)
+  made = small.task(of=data, sampling={'num_preview_samples': 4, 'sample_batch_size': 8})
   Loop(steps=1, best='val/loss').run(
     made, optax.sgd(0.1), lambda step: 0.1, small.mesh_of(), str(tmp_path / 'run')
   )

@@ -1,4 +1,4 @@
-"""What the tests of the denoising networks share."""
+"""Helpers for tests of denoising networks."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ def normals(*shape, seed=0):
 
 
 def shapes_of(net, *args):
-  """Of the variables, boxed; in the plain form, which is traced sooner."""
+  """Returns the shapes of the variables, boxed; in the plain formulation, which traces faster."""
   with ops.use('plain'):
     return jax.eval_shape(net.init, jax.random.key(0), *args)
 
@@ -29,7 +29,7 @@ def count(shapes):
 
 
 def random_values(shapes, scale=None):
-  """A random array for each leaf, so that nothing begins as zero; None: 1 / sqrt(fan-in)."""
+  """Returns random arrays, none zero, of standard deviation scale or, if None, 1 / sqrt(fan-in)."""
   leaves, tree = jax.tree.flatten(mesh_lib.unbox(shapes))
   sizes = [scale or 1 / math.sqrt(max(math.prod(leaf.shape[:-1]), 1)) for leaf in leaves]
   values = [
@@ -39,7 +39,7 @@ def random_values(shapes, scale=None):
 
 
 def initial(net, *args):
-  """Variables as training begins with them."""
+  """Returns freshly initialised variables."""
   with ops.use('plain'):
     key = jax.random.key(0, impl='rbg')  # compiled sooner than the others
     return mesh_lib.unbox(jit(net.init)(key, *args))

@@ -1,6 +1,6 @@
-"""Data whose scores and densities are known: mixtures of Gaussians of one deviation, of any shape.
+"""Data with exact scores and densities: mixtures of Gaussians with one standard deviation.
 
-A Gaussian is a mixture of one. All that diffusion code asks of a network is here in closed form.
+A Gaussian is a mixture of one. Everything that diffusion code asks of a network has a closed form.
 """
 
 import dataclasses
@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.diffusion.parameterization import Denoiser, input_scale, target
-from models.diffusion.process import like
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.parameterization import c_in, target
+from models.diffusion.process import expand_like
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mixture:
-  """means: float64 `[K, ...]`, all equally likely; std: of each element around its mean."""
+  """A mixture of K equally likely Gaussians.
+
+  means: float64 `[K, ...]`. std: of each element around its mean.
+  """
 
   means: np.ndarray
   std: float
@@ -25,11 +29,11 @@ class Mixture:
   def dims(self):
     return self.means[0].size
 
-  def _shares(self, x, alpha, sigma):
-    """(log of each component's share of the density at x_t `[B, K]`, x flat, means flat)."""
+  def _log_parts(self, x, alpha, sigma):
+    """Returns each component's log-density at x_t `[B, K]` and x, means, alpha, variance, flat."""
     x, means = x.reshape(x.shape[0], -1), jnp.asarray(self.means, x.dtype).reshape(-1, self.dims)
-    variance = like(jnp.broadcast_to((alpha * self.std) ** 2 + sigma**2, x.shape[:1]), x)
-    alpha = like(jnp.broadcast_to(alpha, x.shape[:1]), x)
+    variance = expand_like(jnp.broadcast_to((alpha * self.std) ** 2 + sigma**2, x.shape[:1]), x)
+    alpha = expand_like(jnp.broadcast_to(alpha, x.shape[:1]), x)
     # |x - alpha m|² without a [B, K, D], which is most of the work in many dimensions.
     square = (x**2).sum(1, keepdims=True) - 2 * alpha * (x @ means.T)
     square += alpha**2 * (means**2).sum(1)[None]
@@ -37,17 +41,17 @@ class Mixture:
     return -square / (2 * variance) - log_scale, x, means, alpha, variance
 
   def log_prob(self, x, alpha=1.0, sigma=0.0):
-    """float `[B]`, in nats, of x_t `[B, ...]`."""
-    return jax.nn.logsumexp(self._shares(x, alpha, sigma)[0], axis=1)
+    """Returns the log-density of x_t `[B, ...]`, float `[B]` in nats."""
+    return jax.nn.logsumexp(self._log_parts(x, alpha, sigma)[0], axis=1)
 
   def x0(self, x, alpha, sigma):
-    """E[x_0 | x_t] `[B, ...]`; alpha, sigma: `[B]` or numbers."""
-    shares, flat, means, alpha, variance = self._shares(x, alpha, sigma)
-    mean = jax.nn.softmax(shares, axis=1) @ means
+    """Returns E[x_0 | x_t] `[B, ...]`; alpha, sigma: `[B]` or numbers."""
+    log_parts, flat, means, alpha, variance = self._log_parts(x, alpha, sigma)
+    mean = jax.nn.softmax(log_parts, axis=1) @ means
     return (mean + alpha * self.std**2 / variance * (flat - alpha * mean)).reshape(x.shape)
 
-  def denoiser(self, process, kind='eps'):
-    return perfect(self.x0, process, kind)
+  def denoiser(self, process, prediction='eps'):
+    return perfect(self.x0, process, prediction)
 
   def sample(self, seed, count):
     rng = np.random.default_rng(seed)
@@ -70,21 +74,21 @@ class Normal:
 
     return jax.vmap(one)(x, alpha, sigma)
 
-  def denoiser(self, process, kind='eps'):
-    return perfect(self.x0, process, kind)
+  def denoiser(self, process, prediction='eps'):
+    return perfect(self.x0, process, prediction)
 
 
-def perfect(x0_of, process, kind):
-  """A network of that kind that predicts E[x_0 | x_t] = x0_of(x, alpha, sigma)."""
+def perfect(x0_of, process, prediction):
+  """Returns the denoiser of a network that predicts E[x_0 | x_t] = x0_of(x, alpha, sigma)."""
 
   def predict(x, t):
-    x = x / like(input_scale(process, kind, t), x)
+    x = x / expand_like(c_in(process, prediction, t), x)
     alpha, sigma = process.alpha(t), process.sigma(t)
     x0 = x0_of(x, alpha, sigma)
-    noise = (x - like(alpha, x) * x0) / like(sigma, x)
-    return target(process, kind, x0, noise, t)
+    noise = (x - expand_like(alpha, x) * x0) / expand_like(sigma, x)
+    return target(process, prediction, x0, noise, t)
 
-  return Denoiser(process, predict, kind)
+  return NetworkDenoiser(process, predict, prediction)
 
 
 def gaussian(mean, std):
@@ -92,5 +96,20 @@ def gaussian(mean, std):
 
 
 def eight_dimensional(seed=0):
-  """Ten modes of deviation 0.15 in 8 dimensions, their means from N(0, I)."""
+  """Returns ten modes of standard deviation 0.15 in 8 dimensions, with means from N(0, I)."""
   return Mixture(np.random.default_rng(seed).normal(size=(10, 8)), 0.15)
+
+
+# -------- the paper's definitions, from a score --------
+
+
+def reverse_drift(process, score):
+  """Returns the drift f x - g² score of the reverse SDE (Song et al. 2021, eq. 6)."""
+  return lambda x, t: expand_like(process.f(t), x) * x - expand_like(process.g2(t), x) * score(x, t)
+
+
+def probability_flow(process, score):
+  """Returns dx/dt = f x - g² score / 2 of the probability flow ODE (Song et al. 2021, eq. 13)."""
+  return lambda x, t: (
+    expand_like(process.f(t), x) * x - 0.5 * expand_like(process.g2(t), x) * score(x, t)
+  )

@@ -44,13 +44,13 @@ def run(net, x, t, **given):
   ('name', 'patch', 'millions'),
   [('dit_s', 2, 33), ('dit_b', 4, 130), ('dit_l', 8, 459), ('dit_xl', 2, 675)],
 )
-def test_parameter_counts_are_table_4s(name, patch, millions):
+def test_parameter_counts_match_table_4(name, patch, millions):
   net = build(name, patch=patch, num_classes=1000, learned_variance=True)
   shapes = shapes_of(net, *images(1, 32, 32, 4))
   assert round(denoising.count(shapes) / 1e6) == millions
 
 
-def test_all_residuals_and_the_output_begin_at_zero():
+def test_residual_branches_and_output_are_initialised_to_zero():
   net = small()
   x, t = images()
   variables = denoising.initial(net, x, t)
@@ -64,7 +64,7 @@ def test_all_residuals_and_the_output_begin_at_zero():
 # -------- the parts --------
 
 
-def test_patches_are_cut_row_by_row_and_put_together_again():
+def test_patches_are_row_major_and_invertible():
   x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
   tokens = dit.patches(x, 2)
   assert tokens.shape == (2, 6, 12)
@@ -72,7 +72,7 @@ def test_patches_are_cut_row_by_row_and_put_together_again():
   np.testing.assert_array_equal(dit.image(tokens, 2, 2), x)
 
 
-def test_positions_are_waves_of_row_and_column():
+def test_positions_are_sinusoids_of_row_and_column():
   y = dit.positions(3, 5, 8)
   row, column = 2, 4
   expected = [f(i * r) for i in (row, column) for f in (np.sin, np.cos) for r in (1, 0.01)]
@@ -85,10 +85,10 @@ def test_norm_has_mean_0_and_variance_1():
   np.testing.assert_allclose(y.var(-1), 1, atol=1e-5)
 
 
-# -------- what the network is told --------
+# -------- inputs --------
 
 
-def test_the_noise_and_the_place_matter():
+def test_output_depends_on_noise_level_and_position():
   net = small(learned_variance=True)
   x, t = images()
   y = run(net, x, t)
@@ -101,7 +101,7 @@ def test_the_noise_and_the_place_matter():
   assert np.abs(same[0, 0, 0] - same[0, 6, 0]).max() > 1e-3
 
 
-def test_no_label_has_a_row_of_its_own():
+def test_no_label_has_an_embedding_of_its_own():
   net = small(num_classes=3)
   x, t = images(4)
   y, none = run(net, x, t, label=np.array([0, 2, -1, 3])), run(net, x, t)
@@ -109,7 +109,7 @@ def test_no_label_has_a_row_of_its_own():
   assert all(np.abs(y[i] - none[i]).max() > 1e-3 for i in range(2))
 
 
-def test_only_what_the_mask_names_of_a_context_is_seen():
+def test_masked_context_is_ignored():
   net = small(context_width=5)
   x, t = images(2)
   context, mask = normals(2, 4, 5), np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool)
@@ -122,13 +122,13 @@ def test_only_what_the_mask_names_of_a_context_is_seen():
   assert np.abs(nothing - y).max() > 1e-3
 
 
-# -------- the same in other forms --------
+# -------- other formulations --------
 
 EVERYTHING = small(num_classes=3, context_width=5)
 
 
 def batch():
-  """Images, times, and what goes with them; some of it is dropped, as guidance needs it."""
+  """Returns images, times and conditions, some of which are dropped as for guidance."""
   mask = np.arange(3) < np.array([3, 1, 0, 2, 3, 0, 1, 2])[:, None]
   given = {'label': np.arange(8) % 4, 'context': normals(8, 3, 5, seed=1), 'mask': mask}
   return *images(8), given
@@ -136,7 +136,7 @@ def batch():
 
 @functools.cache
 def plain():
-  """Loss and gradients of the plain form on one device."""
+  """Returns loss and gradients of the plain formulation on one device."""
   x, t, given = batch()
   return jax.device_get(denoising.loss_and_gradients(EVERYTHING, start(EVERYTHING), x, t, **given))
 
@@ -146,13 +146,13 @@ def plain():
   ('fields', 'form'),
   [({'scan': False}, 'plain'), ({'remat': 'block'}, 'plain'), ({}, 'cpu')],
 )
-def test_scan_remat_and_the_cpu_form_change_no_gradient(fields, form):
+def test_scan_remat_and_cpu_formulation_keep_gradients(fields, form):
   x, t, given = batch()
   net, variables = EVERYTHING.clone(**fields), start(EVERYTHING)
   assert_close(plain(), denoising.loss_and_gradients(net, variables, x, t, form=form, **given))
 
 
-def test_remat_keeps_less():
+def test_remat_saves_memory():
   x, t = images()
 
   def kept(net):
@@ -162,7 +162,7 @@ def test_remat_keeps_less():
   assert kept(small(remat='block')) < 0.7 * kept(small())
 
 
-def test_bfloat16_computes_nearly_the_same():
+def test_bfloat16_is_close_to_float32():
   x, t = images()
   y, half = run(small(), x, t), run(small(dtype='bfloat16'), x, t)
   assert half.dtype == np.float32
@@ -170,7 +170,7 @@ def test_bfloat16_computes_nearly_the_same():
 
 
 @pytest.mark.long
-def test_sharded_losses_and_gradients_are_those_of_one_device():
+def test_sharded_loss_and_gradients_match_one_device():
   x, t, given = batch()
   mesh = mesh_lib.make_mesh(2, 2, 2)
   shardings = mesh_lib.shardings(shapes_of(EVERYTHING, *images(1)), mesh)
@@ -183,7 +183,7 @@ def test_sharded_losses_and_gradients_are_those_of_one_device():
   assert_close(plain(), jax.device_get(many), 1e-4)
 
 
-# -------- what cannot be --------
+# -------- checks --------
 
 
 @pytest.mark.parametrize(
@@ -192,15 +192,15 @@ def test_sharded_losses_and_gradients_are_those_of_one_device():
     ({'remat': 'all'}, r"model.remat='all': choose from none, block"),
     ({'layers': 0}, r'model.layers=0: at least 1'),
     ({'heads': 3}, r'model.heads=3: must divide model.width=16'),
-    ({'width': 18}, r"model.width=18: a multiple of 4, for both axes' waves"),
+    ({'width': 18}, r'model.width=18: must be a multiple of 4'),
   ],
 )
-def test_fields_that_cannot_be(fields, message):
+def test_invalid_fields_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
     small(**fields)
 
 
-def test_inputs_that_cannot_be():
+def test_invalid_inputs_are_refused():
   x, t = images(1)
   with pytest.raises(ValueError, match=r'images of 8 x 4: model.patch=3 must divide both'):
     shapes_of(small(patch=3), x, t)
@@ -213,7 +213,7 @@ def test_inputs_that_cannot_be():
 # -------- the text encoder --------
 
 
-def test_each_token_sees_its_whole_caption_and_nothing_of_what_fills_it_up():
+def test_text_encoder_is_bidirectional_and_ignores_padding():
   net = TextEncoder(vocab_size=7, block_size=6, layers=2, heads=2, width=8, scan=True)
   tokens = np.array([[3, 1, 4, -1, -1], [3, 1, 5, -1, -1], [2, 0, 0, 2, 6], [-1] * 5])
   variables = denoising.random_values(shapes_of(net, tokens), 0.3)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.diffusion import guidance, process, samplers, solvers
-from models.diffusion.parameterization import Denoiser
+from models.diffusion import guidance, processes, samplers, timesteps
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.process import expand_like
 from tests.models.diffusion import mixture
 
-VP = process.VP()
+VP = processes.VP()
 MODES = np.array([[-1.0, 0.5], [1.0, -0.5], [0.0, 1.0]])
 DATA = mixture.Mixture(MODES, 0.3)
 
@@ -19,11 +20,11 @@ def keys(count, seed=0):
 
 
 def labelled(x, t, labels):
-  """eps of the labels' modes; label 3 is none."""
+  """Returns the exact eps given the labels' modes; label 3 is no label."""
   alpha, sigma = VP.alpha(t), VP.sigma(t)
   parts = [mixture.gaussian(mode, 0.3) for mode in MODES] + [DATA]
   x0 = jnp.stack([part.x0(x, alpha, sigma) for part in parts])[labels, jnp.arange(len(x))]
-  return (x - process.like(alpha, x) * x0) / process.like(sigma, x)
+  return (x - expand_like(alpha, x) * x0) / expand_like(sigma, x)
 
 
 def guided(labels, scale, **kwargs):
@@ -32,7 +33,7 @@ def guided(labels, scale, **kwargs):
 
 
 @pytest.mark.long
-def test_classifier_free_guidance_is_a_line_through_both():
+def test_classifier_free_guidance_is_linear_in_its_scale():
   x = jax.random.normal(jax.random.key(0), (3, 2))
   t, labels = jnp.array([0.1, 0.5, 0.9]), jnp.arange(3)
   without, given = labelled(x, t, labels * 0 + 3), labelled(x, t, labels)
@@ -41,7 +42,7 @@ def test_classifier_free_guidance_is_a_line_through_both():
     np.testing.assert_allclose(guided(labels, scale).eps(x, t), known, atol=1e-4)
 
 
-def test_guidance_holds_in_its_interval():
+def test_guidance_is_limited_to_its_interval():
   x = jax.random.normal(jax.random.key(0), (4, 2))
   t, labels = jnp.array([0.05, 0.2, 0.4, 0.9]), jnp.zeros(4, int)
   level = np.exp(-0.5 * VP.log_snr(t))
@@ -51,7 +52,7 @@ def test_guidance_holds_in_its_interval():
   np.testing.assert_allclose(between, np.where(inside, always, never), atol=1e-5)
 
 
-def test_both_halves_are_one_call():
+def test_guidance_calls_the_network_once():
   sizes = []
 
   def predict(x, t, labels):
@@ -77,16 +78,16 @@ def test_a_perfect_classifier_makes_the_unconditional_model_conditional():
     got = guidance.by_classifier(DATA.denoiser(VP, kind), log_prob).score(x, t)
     known = mixture.gaussian(MODES[1], 0.3).denoiser(VP).score(x, t)
     np.testing.assert_allclose(got, known, rtol=1e-3, atol=1e-3)
-  times = solvers.grid('edm', VP, 30)
+  times = timesteps.timesteps('edm', VP, 30)
   network = guidance.by_classifier(DATA.denoiser(VP), log_prob)
   noise = VP.prior_sample(keys(200), (2,))
   images = samplers.Ancestral()(network, noise, keys(200, 1), times)
   np.testing.assert_allclose(images.mean(0), MODES[1], atol=0.07)
 
 
-def test_thresholds():
+def test_static_and_dynamic_threshold():
   x0 = jnp.array([[0.2, -0.4, 0.9, 0.1], [0.5, -2.0, 4.0, 1.0]])
-  network = Denoiser(VP, lambda x, t: x0, 'x0')
+  network = NetworkDenoiser(VP, lambda x, t: x0, 'x0')
   x, t = jnp.ones((2, 4)), jnp.ones(2)
   static = guidance.threshold(network, 'static').x0(x, t)
   np.testing.assert_allclose(static, jnp.clip(x0, -1, 1), atol=1e-6)
@@ -98,26 +99,26 @@ def test_thresholds():
     guidance.threshold(network, 'soft')
 
 
-def test_thresholds_keep_the_learned_variance():
-  network = Denoiser(VP, lambda x, t: (4 * x, 0.1 * x), 'x0')
+def test_threshold_keeps_the_learned_variance():
+  network = NetworkDenoiser(VP, lambda x, t: (4 * x, 0.1 * x), 'x0')
   x0, v = guidance.threshold(network, 'static').x0_and_v(jnp.ones((1, 2)), jnp.ones(1))
   np.testing.assert_allclose(x0, 1)
   np.testing.assert_allclose(v, 0.1)
 
 
-# -------- what is known of the image --------
+# -------- constraints --------
 
 CORRELATED = mixture.Normal(np.array([0.2, -0.3]), np.array([[0.5, 0.35], [0.35, 0.4]]))
 
 
 @pytest.mark.long
 def test_inpainting_a_gaussian_needs_a_corrector():
-  """The rest given what is known: its mean is wrong without Langevin steps, right with many."""
+  """The conditional mean of the rest is wrong without Langevin steps, right with many."""
   count, known = 2000, 1.0
   mean = -0.3 + 0.35 / 0.5 * (known - 0.2)
   std = np.sqrt(0.4 - 0.35**2 / 0.5)
   mask = jnp.tile(jnp.array([[1.0, 0.0]]), (count, 1))
-  constraint, times = guidance.inpaint(known * mask, mask), solvers.grid('edm', VP, 40)
+  constraint, times = guidance.inpaint(known * mask, mask), timesteps.timesteps('edm', VP, 40)
   x = VP.prior_sample(keys(count), (2,))
   bias = {}
   for corrections in (0, 16):
@@ -133,12 +134,12 @@ def test_inpainting_a_gaussian_needs_a_corrector():
   assert bias[16] < 0.05 and bias[0] > 0.15
 
 
-def test_inpainting_chooses_the_mode_that_fits():
+def test_inpainting_samples_the_matching_mode():
   data = mixture.Mixture(np.array([[-1.0, -1.0], [1.0, 1.0]]), 0.1)
   mask = jnp.tile(jnp.array([[1.0, 0.0]]), (64, 1))
   known = jnp.where(jnp.arange(64)[:, None] % 2 == 0, 1.0, -1.0) * mask
   x = VP.prior_sample(keys(64), (2,))
-  constraint, times = guidance.inpaint(known, mask), solvers.grid('edm', VP, 40)
+  constraint, times = guidance.inpaint(known, mask), timesteps.timesteps('edm', VP, 40)
   run = jax.jit(
     lambda x: samplers.PredictorCorrector(snr=0.2)(
       data.denoiser(VP), x, keys(64, 1), times, constraint=constraint
@@ -148,13 +149,13 @@ def test_inpainting_chooses_the_mode_that_fits():
   assert (jnp.sign(images[:, 1]) == known[:, 0]).mean() > 0.9
 
 
-def test_colours_are_put_into_grey_images():
-  """The mean over the colours is kept; of two modes that fit one grey each, the right one."""
+def test_colourisation_keeps_the_grey_values():
+  """Each image also belongs to the mode that has its grey value."""
   tints = np.array([[0.6, 0.0, 0.3], [-0.6, -0.3, 0.0]])
   data = mixture.Mixture(np.broadcast_to(tints[:, None, None], (2, 2, 2, 3)).copy(), 0.05)
   which = np.arange(16) % 2
   grey = jnp.asarray(data.means[which].mean(-1, keepdims=True), jnp.float32)
-  x, times = VP.prior_sample(keys(16), (2, 2, 3)), solvers.grid('edm', VP, 40)
+  x, times = VP.prior_sample(keys(16), (2, 2, 3)), timesteps.timesteps('edm', VP, 40)
   run = jax.jit(
     lambda x: samplers.Ancestral()(
       data.denoiser(VP), x, keys(16, 1), times, constraint=guidance.colourise(grey)
@@ -165,5 +166,5 @@ def test_colours_are_put_into_grey_images():
   assert (abs(images.mean((1, 2)) - tints[which]).max(1) < 0.1).mean() > 0.9
 
 
-def test_the_basis_of_colours_is_orthonormal():
+def test_colour_basis_is_orthonormal():
   np.testing.assert_allclose(guidance.COLOURS @ guidance.COLOURS.T, np.eye(3), atol=1e-6)

@@ -37,7 +37,7 @@ def file(tensors, tmp_path_factory):
   return path
 
 
-def test_it_has_as_many_parameters_as_published():
+def test_parameter_count_is_the_published_one():
   shapes = inception.shapes()
   counted = [s for name, s in shapes.items() if 'running' not in name]
   assert sum(np.prod(shape) for shape in counted) == COUNT
@@ -50,7 +50,7 @@ def test_it_has_as_many_parameters_as_published():
 
 
 def copy_of(torch, tensors):
-  """x `[B, 3, H, W]` to (pool3, logits), written with torch's functions and padding by numbers."""
+  """Returns a function of x `[B, 3, H, W]` to (pool3, logits), with torch and explicit padding."""
   functional = torch.nn.functional
   weights = {name: torch.from_numpy(x) for name, x in tensors.items()}
 
@@ -131,7 +131,7 @@ def copy_of(torch, tensors):
 
 
 @pytest.mark.long
-def test_against_a_copy_in_torch(tensors, file):
+def test_network_matches_a_torch_implementation(tensors, file):
   """Images of 107 pixels: the smallest at which the last blocks still have 2 x 2."""
   torch = pytest.importorskip('torch')
   x = np.random.default_rng(1).uniform(-1, 1, (2, 107, 107, 3)).astype(np.float32)
@@ -147,8 +147,8 @@ def test_against_a_copy_in_torch(tensors, file):
 # -------- what it sees --------
 
 
-def test_resizing_by_hand():
-  """From 2 pixels to 4 they are read at 0, 1/2, 1 and 3/2, where the last one goes on."""
+def test_resize_matches_a_hand_computed_case():
+  """From 2 pixels to 4: read at 0, 1/2, 1 and 3/2, with the last pixel repeated."""
   x = jnp.array([[0.0, 8.0], [4.0, 12.0]]).reshape(1, 2, 2, 1)
   row = np.array([0, 4, 8, 8])
   known = np.array([row, row + 2, row + 4, row + 4])
@@ -156,8 +156,8 @@ def test_resizing_by_hand():
 
 
 @pytest.mark.parametrize('shape', [(1, 32, 28, 3), (1, 400, 350, 1)])
-def test_resizing_against_grid_sample(shape):
-  """Which reads at any positions: output pixel i at i * H / size, up and down."""
+def test_resize_matches_torch_grid_sample(shape):
+  """Output pixel i reads at i * H / size, when enlarging and when shrinking."""
   torch = pytest.importorskip('torch')
   x = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
   height, width = shape[1:3]
@@ -174,7 +174,7 @@ def test_resizing_against_grid_sample(shape):
   np.testing.assert_allclose(got.transpose(0, 3, 1, 2), known.numpy(), atol=0.02)
 
 
-def test_grey_images_have_the_features_of_their_colour_copies(monkeypatch):
+def test_grey_images_are_broadcast_to_three_channels(monkeypatch):
   monkeypatch.setattr(inception, 'trunk', lambda parameters, x: (x, x))
   grey = np.random.default_rng(0).integers(256, size=(2, 8, 8, 1)).astype(np.uint8)
   ours, _ = inception.features({}, jnp.asarray(grey))
@@ -188,13 +188,13 @@ def test_grey_images_have_the_features_of_their_colour_copies(monkeypatch):
 # -------- files --------
 
 
-def test_npz_files_are_the_same(tensors, file, tmp_path):
+def test_npz_and_safetensors_load_the_same(tensors, file, tmp_path):
   np.savez(tmp_path / 'weights.npz', **tensors)
   a, b = inception.load(file), inception.load(tmp_path / 'weights.npz')
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_wrong_files_are_told_in_one_line(tensors, file, tmp_path):
+def test_invalid_files_are_reported_in_one_line(tensors, file, tmp_path):
   def told(path):
     with pytest.raises(ValueError) as error:
       inception.load(path)
@@ -219,6 +219,6 @@ def test_wrong_files_are_told_in_one_line(tensors, file, tmp_path):
   assert '(1000, 2048) and not (1008, 2048)' in told(tmp_path / 'zoo.safetensors')
 
 
-def test_the_checksum_is_the_files(tmp_path):
+def test_checksum_is_sha256(tmp_path):
   (tmp_path / 'x').write_bytes(b'abc')
   assert inception.checksum(tmp_path / 'x').startswith('ba7816bf')

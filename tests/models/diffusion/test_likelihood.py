@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from models.diffusion import likelihood, solvers
-from models.diffusion import process as process_lib
+from models.diffusion import likelihood, processes, timesteps
 from models.diffusion import vlb as vlb_lib
 from tests.models.diffusion import mixture
 
 BITS = 1 / np.log(2)
-SHORT = process_lib.DDPM(steps=200, beta_min=5e-4, beta_max=0.1)
+SHORT = processes.DDPM(steps=200, beta_min=5e-4, beta_max=0.1)
 
 
 def keys(count, seed=0):
@@ -22,7 +21,7 @@ def keys(count, seed=0):
 
 
 def truth(data, process, x):
-  """log p of x at t_min, where the flow ends."""
+  """Returns log p of x at t_min, where the flow ends."""
   t = jnp.asarray(process.t_min, x.dtype)
   return data.log_prob(x, process.alpha(t), process.sigma(t))
 
@@ -33,11 +32,11 @@ def truth(data, process, x):
 @pytest.mark.long
 @pytest.mark.parametrize(
   'process',
-  [process_lib.VP(), process_lib.SubVP(), process_lib.VE(), process_lib.EDM(), process_lib.Flow()],
+  [processes.VP(), processes.SubVP(), processes.VE(), processes.EDM(), processes.Flow()],
   ids=lambda p: type(p).__name__,
 )
-def test_the_exact_trace_gives_the_exact_density(process):
-  """In double precision: what is left is that x_T is not quite the prior."""
+def test_exact_trace_gives_the_exact_density(process):
+  """In double precision the remaining error is that x_T is not quite the prior."""
   data = mixture.eight_dimensional()
   with jax.enable_x64(True):
     x = jnp.asarray(data.sample(0, 6))
@@ -56,14 +55,14 @@ def truth_at_T(data, process, x):
 
 
 def images(seed, modes=10):
-  """A mixture in 784 dimensions, of mean about 0, and 4 draws."""
+  """Returns a mixture in 784 dimensions, of mean about 0, and 4 samples."""
   means = np.random.default_rng(seed).normal(size=(modes, 28, 28, 1)) * 0.5
   data = mixture.Mixture(means - means.mean(0), 0.15)
   return data, data.sample(seed + 1, 4)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('process', [process_lib.VP(), process_lib.SubVP()], ids=['vp', 'subvp'])
+@pytest.mark.parametrize('process', [processes.VP(), processes.SubVP()], ids=['vp', 'subvp'])
 def test_bias_in_784_dimensions(process):
   """At most 1e-5 bits a dimension in single precision, with the exact trace."""
   data, x = images(0)
@@ -73,20 +72,20 @@ def test_bias_in_784_dimensions(process):
     known = np.asarray(truth(data, process, jnp.asarray(np.asarray(x, np.float64))))
   error = (np.asarray(got.log_prob, np.float64) - known) * BITS / 784
   assert abs(error.mean()) < 1e-5, error
-  assert (got.evaluations < 200).all()
+  assert (got.num_evaluations < 200).all()
 
 
 @pytest.mark.long
-def test_probes_give_the_density_within_their_standard_error():
+def test_probe_estimate_is_within_its_standard_error():
   data = mixture.eight_dimensional()
   x = jnp.asarray(data.sample(0, 64), jnp.float32)
 
   def log_prob(probes):
-    network = data.denoiser(process_lib.VP())
-    return jax.jit(lambda x: likelihood.log_prob(network, x, keys(64), probes=probes))(x)
+    network = data.denoiser(processes.VP())
+    return jax.jit(lambda x: likelihood.log_prob(network, x, keys(64), num_probes=probes))(x)
 
   many, few, one = log_prob(32), log_prob(4), log_prob(1)
-  known = truth(data, process_lib.VP(), x)
+  known = truth(data, processes.VP(), x)
   z = (many.log_prob - known) / many.error
   assert abs(z.mean()) < 0.5 and 0.7 < z.std() < 1.4
   ratio = jnp.sqrt(jnp.square(few.error).mean() / jnp.square(many.error).mean())
@@ -96,7 +95,7 @@ def test_probes_give_the_density_within_their_standard_error():
 
 @pytest.fixture
 def optimised():
-  """As users' programs are: others round otherwise in a larger batch, and steps are refused so."""
+  """Compiles as users do: without optimisation rounding depends on the batch, and so do steps."""
   before = jax.config.read('jax_disable_most_optimizations')
   jax.config.update('jax_disable_most_optimizations', False)
   yield
@@ -109,18 +108,18 @@ def test_an_image_does_not_depend_on_its_batch(optimised):
   x = jnp.asarray(data.sample(0, 3), jnp.float32)
 
   def run(chosen):
-    network = data.denoiser(process_lib.VP())
-    return likelihood.log_prob(network, x[chosen], keys(3)[chosen], probes=2)
+    network = data.denoiser(processes.VP())
+    return likelihood.log_prob(network, x[chosen], keys(3)[chosen], num_probes=2)
 
   alone, among = run(np.array([1])), run(np.arange(3))
   np.testing.assert_allclose(alone.log_prob[0], among.log_prob[1], rtol=1e-4)
-  assert alone.evaluations[0] == among.evaluations[1]
+  assert alone.num_evaluations[0] == among.num_evaluations[1]
 
 
 # -------- levels --------
 
 
-def test_the_offset_of_8_bits():
+def test_bits_per_dim_of_uniform_densities():
   """A uniform density over all bins is 8 bits; half as wide, 7."""
   width = 256 * 2 / 255
   for share, bits in ((1, 8), (2, 7)):
@@ -128,7 +127,7 @@ def test_the_offset_of_8_bits():
     np.testing.assert_allclose(likelihood.bits_per_dim(log_prob, 10), bits, rtol=1e-6)
 
 
-def test_dequantized_levels_fill_their_bins():
+def test_dequantized_bytes_fill_their_bins():
   levels = jnp.tile(jnp.array([[0], [128], [255]]), (1, 4000))
   x = likelihood.dequantize(levels, keys(3))
   centre = 2 * np.array([0, 128, 255]) / 255 - 1
@@ -136,12 +135,12 @@ def test_dequantized_levels_fill_their_bins():
   np.testing.assert_allclose(x.max(1) - x.min(1), 2 / 255, rtol=1e-2)
 
 
-def test_bits_of_dequantized_levels_are_their_entropy():
-  """Levels of a discretised Gaussian, whose entropy is known, by the flow of the Gaussian."""
+def test_bits_per_dim_of_dequantized_bytes_is_their_entropy():
+  """A discretised Gaussian has a known entropy."""
   data = mixture.gaussian(np.zeros(50), 0.2)
   levels = np.clip(np.round((data.sample(0, 40) + 1) * 127.5), 0, 255).astype(int)
   x = likelihood.dequantize(jnp.asarray(levels), keys(40))
-  got = jax.jit(lambda x: likelihood.log_prob(data.denoiser(process_lib.VP()), x))(x)
+  got = jax.jit(lambda x: likelihood.log_prob(data.denoiser(processes.VP()), x))(x)
   mean, error = likelihood.mean_and_error(likelihood.bits_per_dim(got.log_prob, 50))
   edges = scipy.stats.norm(scale=0.2).cdf((np.arange(257) - 0.5) * 2 / 255 - 1)
   mass = np.diff(edges)
@@ -153,7 +152,7 @@ def test_bits_of_dequantized_levels_are_their_entropy():
 
 
 def gaussian_levels(count, dims=30, seed=0):
-  """A Gaussian of levels, its images, and the true bits a dimension of each."""
+  """Returns a Gaussian, images of its bytes, and the true bits per dimension of each."""
   data = mixture.gaussian(np.zeros(dims), 0.3)
   levels = np.clip(np.round((data.sample(seed, count) + 1) * 127.5), 0, 255)
   edges = (levels[..., None] + np.array([-0.5, 0.5])) * 2 / 255 - 1
@@ -161,22 +160,22 @@ def gaussian_levels(count, dims=30, seed=0):
   return data, jnp.asarray(2 * levels / 255 - 1, jnp.float32), -np.log2(mass).mean(1)
 
 
-def vlb(denoiser, x0, variance='small', times=None, count=0):
-  times = solvers.uniform(denoiser.process, denoiser.process.steps) if times is None else times
-  options = {'variance': variance, 'count': count}
+def vlb(denoiser, x0, variance='small', times=None, num_terms=0):
+  times = timesteps.uniform(denoiser.process, denoiser.process.steps) if times is None else times
+  options = {'variance': variance, 'num_terms': num_terms}
   return jax.jit(lambda x: vlb_lib.bpd_vlb(denoiser, x, keys(len(x)), times, **options))(x0)
 
 
 def error_of_x0(process, t):
-  """The variance of x_0 given x_t."""
+  """Returns the variance of x_0 given x_t."""
   return 1 / (1 / 0.3**2 + np.exp(process.log_snr(t)))
 
 
-def test_the_bound_is_above_the_truth_and_as_far_as_its_steps_make_it():
+def test_bound_exceeds_the_truth_by_the_known_gap():
   """Each step costs its gain in signal-to-noise, times the error of x_0 before it, by half: of a
   perfect denoiser the sum is known (Kingma 2021, eq. 13)."""
   data, x0, true = gaussian_levels(64)
-  times = solvers.uniform(SHORT, 200)
+  times = timesteps.uniform(SHORT, 200)
   got = vlb(data.denoiser(SHORT), x0)
   gains = np.diff(np.exp(SHORT.log_snr(times)))
   known = 0.5 * (gains * error_of_x0(SHORT, times[:-1])).sum() * BITS
@@ -187,12 +186,12 @@ def test_the_bound_is_above_the_truth_and_as_far_as_its_steps_make_it():
 
 
 @pytest.mark.long
-def test_terms_that_are_drawn_have_the_mean_of_all():
-  """And say by their scatter how far off they are."""
+def test_drawn_terms_are_unbiased():
+  """Their scatter falls with their number."""
   data, x0, _ = gaussian_levels(256)
-  times, network = solvers.uniform(SHORT, 200), data.denoiser(SHORT)
+  times, network = timesteps.uniform(SHORT, 200), data.denoiser(SHORT)
   whole = vlb(network, x0)
-  few = [vlb(network, x0, count=count) for count in (4, 16)]
+  few = [vlb(network, x0, num_terms=count) for count in (4, 16)]
   for each in few:
     difference = np.asarray(each.diffusion - whole.diffusion)
     assert abs(difference.mean()) < 3 * difference.std() / 16
@@ -201,30 +200,30 @@ def test_terms_that_are_drawn_have_the_mean_of_all():
     assert abs(gap.mean()) < 4 * gap.std() / 16
   spread = [np.std(each.diffusion - whole.diffusion) for each in few]
   assert spread[1] < 0.8 * spread[0]
-  assert vlb_lib._odds(SHORT, times).sum() == pytest.approx(1)
+  assert vlb_lib._term_probs(SHORT, times).sum() == pytest.approx(1)
 
 
-def test_many_small_steps_come_near_the_truth():
+def test_bound_of_many_steps_is_nearly_tight():
   data, x0, true = gaussian_levels(32)
-  process = process_lib.VP(t_min=1e-4)
-  got = vlb(data.denoiser(process), x0, 'large', solvers.log_snr(process, 1000))
+  process = processes.VP(t_min=1e-4)
+  got = vlb(data.denoiser(process), x0, 'large', timesteps.log_snr(process, 1000))
   assert true.mean() < got.total.mean() < true.mean() + 0.15
 
 
 @pytest.mark.long
-def test_the_flow_is_at_or_under_the_bound():
+def test_ode_likelihood_is_below_the_bound():
   data, x0, _ = gaussian_levels(32)
   levels = jnp.round((x0 + 1) * 127.5)
   x = likelihood.dequantize(levels, keys(32))
-  flow = jax.jit(lambda x: likelihood.log_prob(data.denoiser(process_lib.VP()), x))(x)
+  flow = jax.jit(lambda x: likelihood.log_prob(data.denoiser(processes.VP()), x))(x)
   bpd_ode = likelihood.bits_per_dim(flow.log_prob, 30)
   assert bpd_ode.mean() < vlb(data.denoiser(SHORT), x0).total.mean()
 
 
-def test_the_prior_term_is_the_kl_of_gaussians():
+def test_prior_term_is_the_kl_of_gaussians():
   x0 = jnp.linspace(-1, 1, 12).reshape(3, 4)
-  for process in (process_lib.DDPM(steps=50), process_lib.VE()):
-    times = solvers.uniform(process, 50)
+  for process in (processes.DDPM(steps=50), processes.VE()):
+    times = timesteps.uniform(process, 50)
     alpha, sigma = process.alpha(process.T), process.sigma(process.T) / process.prior_std
     mean = alpha * x0 / process.prior_std
     known = 0.5 * (sigma**2 + mean**2 - 1 - np.log(sigma**2)).mean(1) * BITS
@@ -233,10 +232,10 @@ def test_the_prior_term_is_the_kl_of_gaussians():
     np.testing.assert_allclose(got.prior, known, rtol=1e-3, atol=1e-6)
 
 
-def test_a_step_is_the_kl_of_gaussians():
+def test_diffusion_term_is_the_kl_of_gaussians():
   """Against scipy-free algebra on the posterior of Ho 2020, eq. 7, with both variances."""
-  process = process_lib.DDPM(steps=20, beta_min=0.01, beta_max=0.4)
-  steps = vlb_lib.chain(process, solvers.uniform(process, 20))
+  process = processes.DDPM(steps=20, beta_min=0.01, beta_max=0.4)
+  steps = vlb_lib.reverse_chain(process, timesteps.uniform(process, 20))
   n = 7  # of 1..20
   row = {name: value[20 - n] for name, value in vars(steps).items()}
   beta, bar, before = process.betas[n - 1], process.alpha_bars[n - 1], process.alpha_bars[n - 2]
@@ -253,7 +252,7 @@ def test_a_step_is_the_kl_of_gaussians():
 
 @pytest.mark.parametrize('std', [0.002, 0.05, 1.0])
 @pytest.mark.parametrize('mean', [-1.02, 0.1, 0.999])
-def test_the_decoder_is_a_distribution_over_the_levels(mean, std):
+def test_decoder_is_a_distribution_over_bytes(mean, std):
   levels = np.arange(256)
   nats = vlb_lib.decoder_nats(
     jnp.asarray(2 * levels / 255 - 1, jnp.float32), jnp.full(256, mean), 2 * np.log(std)
@@ -267,14 +266,14 @@ def test_the_decoder_is_a_distribution_over_the_levels(mean, std):
 
 
 @pytest.mark.long
-def test_the_right_variances_make_a_bound_of_few_steps_tight():
-  """Steps back are Gaussian for Gaussian data, and their variance is known: no gap is left."""
+def test_optimal_variances_make_a_bound_of_few_steps_tight():
+  """Reverse steps are Gaussian for Gaussian data, with a known variance: no gap is left."""
   data, x0, true = gaussian_levels(64)
-  plain, times = data.denoiser(SHORT), solvers.uniform(SHORT, 20)
-  steps = vlb_lib.chain(SHORT, times)
-  posterior = np.where(steps.state > 0, np.exp(steps.small), 0)
-  right = np.log(posterior + steps.x0**2 * error_of_x0(SHORT, times))
-  v = (right - steps.small) / (steps.large - steps.small)
+  plain, times = data.denoiser(SHORT), timesteps.uniform(SHORT, 20)
+  steps = vlb_lib.reverse_chain(SHORT, times)
+  posterior = np.where(steps.coef_xt > 0, np.exp(steps.log_var_small), 0)
+  right = np.log(posterior + steps.coef_x0**2 * error_of_x0(SHORT, times))
+  v = (right - steps.log_var_small) / (steps.log_var_large - steps.log_var_small)
 
   def predict(x, t):
     here = jnp.asarray(v, x.dtype)[jnp.argmin(abs(t[:, None] - times[None]), 1)]

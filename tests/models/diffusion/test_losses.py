@@ -1,4 +1,4 @@
-"""Losses: the same for every prediction, equal to likelihoods, and their times' laws."""
+"""Losses: the same for every prediction, equal to likelihoods; distributions of training times."""
 
 import dataclasses
 
@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.diffusion import losses, parameterization, solvers, vlb
-from models.diffusion import process as process_lib
+from models.diffusion import losses, parameterization, processes, timesteps, vlb
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.process import expand_like
+from models.diffusion.table_sampler import normal_like
 from tests.models.diffusion import mixture
 
-VP = process_lib.VP()
-LAWS = {name: make() for name, make in losses.TIMES.items()}
+VP = processes.VP()
+DISTRIBUTIONS = {name: make() for name, make in losses.TIME_DISTRIBUTIONS.items()}
 
 
 def keys(count, seed=0):
@@ -25,14 +27,14 @@ def batch(seed=0, count=16):
 
 
 def worse(denoiser):
-  """A network that is a little wrong about x_0, whatever it predicts."""
+  """Returns a denoiser with the same small error of x_0 for every prediction."""
 
   def predict(x, t):
     true = denoiser.predict(x, t)
     scale = parameterization.determinant(
-      denoiser.process, denoiser.kind, t
+      denoiser.process, denoiser.prediction, t
     ) / denoiser.process.sigma(t)
-    return true + 0.1 * process_lib.like(scale, x) * jnp.cos(3 * x)
+    return true + 0.1 * expand_like(scale, x) * jnp.cos(3 * x)
 
   return dataclasses.replace(denoiser, predict=predict)
 
@@ -40,43 +42,41 @@ def worse(denoiser):
 # -------- losses --------
 
 
-def test_simple_is_the_squared_error_of_the_noise():
+def test_simple_weighting_is_the_squared_error_of_eps():
   x0, noise = batch()
   t = jnp.linspace(0.1, 1, 16)
-  denoiser = parameterization.Denoiser(VP, lambda x, t: jnp.zeros_like(x), 'eps')
+  denoiser = NetworkDenoiser(VP, lambda x, t: jnp.zeros_like(x), 'eps')
   got = losses.loss(denoiser, x0, t, noise)
   np.testing.assert_allclose(got, jnp.square(noise).mean((1, 2, 3)), rtol=1e-6)
   assert got.shape == (16,) and got.dtype == jnp.float32
 
 
-@pytest.mark.parametrize('kind', parameterization.PREDICTIONS)
+@pytest.mark.parametrize('prediction', parameterization.PREDICTIONS)
 @pytest.mark.parametrize('weighting', [w for w in losses.WEIGHTINGS if w != 'simple'])
-def test_a_weighting_means_the_same_for_every_prediction(kind, weighting):
+def test_a_weighting_means_the_same_for_every_prediction(prediction, weighting):
   x0, noise = batch()
   data = mixture.gaussian(np.zeros((4, 4, 1)), 0.5)
   t = jnp.linspace(0.1, 0.9, 16)
 
-  def value(kind):
+  def value(prediction):
     # 'edm' scales its input, which `worse` would feel: no scale there but for the network's own.
-    network = worse(dataclasses.replace(data.denoiser(VP, 'x0'), kind='x0'))
-    answer = lambda x, t: parameterization.convert(VP, 'x0', kind, x, t, network.x0(x, t))  # noqa: E731
+    network = worse(dataclasses.replace(data.denoiser(VP, 'x0'), prediction='x0'))
+    answer = lambda x, t: parameterization.convert(VP, 'x0', prediction, x, t, network.x0(x, t))  # noqa: E731
 
     def predict(x, t):
-      return answer(x / process_lib.like(parameterization.input_scale(VP, kind, t), x), t)
+      return answer(x / expand_like(parameterization.c_in(VP, prediction, t), x), t)
 
-    return losses.loss(
-      parameterization.Denoiser(VP, predict, kind), x0, t, noise, weighting=weighting
-    )
+    return losses.loss(NetworkDenoiser(VP, predict, prediction), x0, t, noise, weighting=weighting)
 
-  np.testing.assert_allclose(value(kind), value('x0'), rtol=2e-2)
+  np.testing.assert_allclose(value(prediction), value('x0'), rtol=2e-2)
 
 
 def test_weights_by_their_papers():
   t = jnp.linspace(0.05, 0.95, 20)
   snr = jnp.exp(VP.log_snr(t))
 
-  def of(kind, weighting, process=VP, law='uniform'):
-    return losses.weight(process, kind, LAWS[law], weighting, t)
+  def of(prediction, weighting, process=VP, distribution='uniform'):
+    return losses.weight(process, prediction, DISTRIBUTIONS[distribution], weighting, t)
 
   # Hang 2023, section 3.4, for predictions of eps, x_0 and v.
   least = jnp.minimum(snr, 5)
@@ -84,38 +84,38 @@ def test_weights_by_their_papers():
   np.testing.assert_allclose(of('x0', 'min_snr'), least, rtol=1e-4)
   np.testing.assert_allclose(of('v', 'min_snr'), least / (snr + 1), rtol=1e-4)
   # Karras 2022, section 5: the weight times c_out² is 1.
-  np.testing.assert_allclose(of('edm', 'edm', process_lib.EDM()), 1, rtol=1e-5)
+  np.testing.assert_allclose(of('edm', 'edm', processes.EDM()), 1, rtol=1e-5)
   np.testing.assert_allclose(
-    of('x0', 'edm', process_lib.EDM()), (t**2 + 0.25) / (0.5 * t) ** 2, rtol=1e-5
+    of('x0', 'edm', processes.EDM()), (t**2 + 0.25) / (0.5 * t) ** 2, rtol=1e-5
   )
   # Song 2021b: beta / (1 - alpha-bar) / 2 of eps, constant if its times are drawn so.
   span = VP.T - VP.t_min
   known = 0.5 * VP.g2(t) / VP.sigma(t) ** 2 * span
   np.testing.assert_allclose(of('eps', 'likelihood'), known, rtol=1e-4)
-  drawn = of('eps', 'likelihood', law='importance')
+  drawn = of('eps', 'likelihood', distribution='importance')
   np.testing.assert_allclose(drawn, drawn[0], rtol=1e-4)
-  for kind in parameterization.PREDICTIONS:
-    np.testing.assert_array_equal(of(kind, 'simple'), 1)
+  for prediction in parameterization.PREDICTIONS:
+    np.testing.assert_array_equal(of(prediction, 'simple'), 1)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize('name', ['uniform', 'importance', 'log_normal'])
 @pytest.mark.parametrize(
-  'process', [VP, process_lib.SubVP(), process_lib.EDM(), process_lib.Flow()], ids=repr
+  'process', [VP, processes.SubVP(), processes.EDM(), processes.Flow()], ids=repr
 )
-def test_the_likelihood_loss_is_information(process, name):
+def test_likelihood_weighting_gives_mutual_information(process, name):
   """For Gaussian data and a perfect network its mean is I(x_0; x_t) between the ends, half the
-  logarithm of 1 + snr var (Guo et al. 2005), whatever law the times have."""
+  logarithm of 1 + snr var (Guo et al. 2005), whatever the distribution of times."""
   if name == 'uniform' and process != VP:
     return  # too noisy an estimate, which is why there is importance sampling
-  data, count, law = mixture.gaussian([0.0], 0.5), 40_000, LAWS[name]
-  law = losses.LogNormal(-3.0, 5.0) if name == 'log_normal' else law
-  process = process_lib.VP(t_min=0.02) if name == 'uniform' else process
-  t = losses.sample_times(process, law, jax.random.key(0), count, low_discrepancy=True)
+  data, count, distribution = mixture.gaussian([0.0], 0.5), 40_000, DISTRIBUTIONS[name]
+  distribution = losses.LogNormal(-3.0, 5.0) if name == 'log_normal' else distribution
+  process = processes.VP(t_min=0.02) if name == 'uniform' else process
+  t = losses.sample_times(process, distribution, jax.random.key(0), count, low_discrepancy=True)
   x0 = jnp.asarray(data.sample(0, count), jnp.float32)
   noise = jax.random.normal(jax.random.key(1), x0.shape)
   network = data.denoiser(process, 'edm')
-  got = losses.loss(network, x0, t, noise, weighting='likelihood', law=law).mean()
+  got = losses.loss(network, x0, t, noise, weighting='likelihood', distribution=distribution).mean()
   first, last = (
     0.5 * np.log1p(np.exp(process.log_snr(np.array(t))) * 0.25) for t in (process.t_min, process.T)
   )
@@ -125,25 +125,27 @@ def test_the_likelihood_loss_is_information(process, name):
 # -------- times --------
 
 
-@pytest.mark.parametrize('name', LAWS)
+@pytest.mark.parametrize('name', DISTRIBUTIONS)
 @pytest.mark.parametrize(
   'process',
-  [VP, process_lib.SubVP(), process_lib.VE(), process_lib.EDM(), process_lib.Flow()],
+  [VP, processes.SubVP(), processes.VE(), processes.EDM(), processes.Flow()],
   ids=repr,
 )
-def test_densities_are_those_of_the_quantiles(process, name):
-  law = LAWS[name]
+def test_density_is_the_inverse_slope_of_the_quantile(process, name):
+  distribution = DISTRIBUTIONS[name]
   with jax.enable_x64(True):
     u = jnp.linspace(0.01, 0.99, 41)
-    t, slope = jax.jvp(lambda u: law.quantile(process, u), (u,), (jnp.ones_like(u),))
+    t, slope = jax.jvp(lambda u: distribution.quantile(process, u), (u,), (jnp.ones_like(u),))
     inside = (t > process.t_min) & (t < process.T)
     assert inside.sum() > 30 and (np.diff(t) > 0).all()
-    np.testing.assert_allclose(law.density(process, t)[inside] * slope[inside], 1, rtol=1e-5)
+    np.testing.assert_allclose(
+      distribution.density(process, t)[inside] * slope[inside], 1, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize('low_discrepancy', [False, True])
 def test_times_of_ddpm_are_its_steps(low_discrepancy):
-  process = process_lib.DDPM(steps=8)
+  process = processes.DDPM(steps=8)
   t = losses.sample_times(
     process, losses.Uniform(), jax.random.key(0), 800, low_discrepancy=low_discrepancy
   )
@@ -152,7 +154,7 @@ def test_times_of_ddpm_are_its_steps(low_discrepancy):
   assert (abs(counts - 100) <= (1 if low_discrepancy else 35)).all()
 
 
-def test_low_discrepancy_fills_the_range_evenly_in_random_order():
+def test_low_discrepancy_times_are_even_and_shuffled():
   draw = lambda key: losses.sample_times(  # noqa: E731
     VP, losses.Uniform(), jax.random.key(key), 64, low_discrepancy=True
   )
@@ -166,38 +168,36 @@ def test_low_discrepancy_fills_the_range_evenly_in_random_order():
 
 
 @pytest.mark.long
-def test_the_bounds_terms_are_those_of_the_likelihood():
+def test_vlb_terms_sum_to_the_bound():
   """With the same noise, the terms of all steps are the bound's diffusion and reconstruction."""
-  process = process_lib.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
+  process = processes.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
   data = mixture.gaussian(np.zeros((4, 4, 1)), 0.4)
   plain = data.denoiser(process, 'v')
   network = dataclasses.replace(
     plain, predict=lambda x, t: (plain.predict(x, t), jnp.full_like(x, 0.3))
   )
   x0 = jnp.round(jnp.clip(batch(count=2)[0] * 0.4, -1, 1) * 127.5 + 127.5) / 127.5 - 1
-  times = solvers.uniform(process, 12)
+  times = timesteps.uniform(process, 12)
   known = vlb.bpd_vlb(network, x0, keys(2), times, variance='learned')
   total = 0
   for index, t in enumerate(times):
     t = jnp.full(2, t, jnp.float32)
-    noise = vlb.normal(keys(2), index, x0)
-    value, v = network.outputs(process.marginal(x0, t, noise), t)
+    noise = normal_like(keys(2), index, x0)
+    value, v = network.outputs(process.add_noise(x0, t, noise), t)
     error = value - parameterization.target(process, 'v', x0, noise, t)
-    total += losses.bound_term(network, x0, t, error, v)
+    total += losses.vlb_term(network, x0, t, error, v)
   np.testing.assert_allclose(total, known.diffusion + known.reconstruction, rtol=1e-4)
 
 
 @pytest.mark.long
-def test_hybrid_teaches_the_mean_by_simple_and_the_variance_by_the_bound():
-  process = process_lib.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
+def test_hybrid_loss_trains_the_variance_by_the_bound_alone():
+  process = processes.DDPM(steps=12, beta_min=0.01, beta_max=0.5)
   x0, noise = batch(count=4)
   t = jnp.array([1, 3, 7, 12]) / 12
 
   def value(mean, v, bound_weight):
-    network = parameterization.Denoiser(
-      process, lambda x, t: (mean * x, jnp.full_like(x, v)), 'eps'
-    )
-    return losses.hybrid(network, x0, t, noise, bound_weight=bound_weight).mean()
+    network = NetworkDenoiser(process, lambda x, t: (mean * x, jnp.full_like(x, v)), 'eps')
+    return losses.hybrid(network, x0, t, noise, vlb_weight=bound_weight).mean()
 
   gradient = jax.grad(value, (0, 1))
   mean_with, v_with = gradient(0.5, 0.5, 1e-3)
@@ -206,8 +206,6 @@ def test_hybrid_teaches_the_mean_by_simple_and_the_variance_by_the_bound():
   assert v_without == 0 and v_with != 0 and np.isfinite(v_with)
 
 
-def test_what_losses_refuse():
+def test_invalid_weighting_is_refused():
   with pytest.raises(ValueError, match=r"loss\.weighting='snr': choose from simple, eps, edm"):
     losses.weight(VP, 'eps', losses.Uniform(), 'snr', jnp.ones(1))
-  with pytest.raises(ValueError, match=r"loss\.times='normal': choose from uniform"):
-    losses.times_law('normal')

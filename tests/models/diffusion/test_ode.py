@@ -1,14 +1,14 @@
-"""The adaptive solver, and what the probability flow's latents are good for."""
+"""The adaptive solver, and latents of the probability flow."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.diffusion import ode, process, samplers
+from models.diffusion import ode, processes, samplers
 from tests.models.diffusion import mixture
 
-VP = process.VP()
+VP = processes.VP()
 
 
 def test_each_example_has_its_own_steps():
@@ -22,11 +22,11 @@ def test_each_example_has_its_own_steps():
   np.testing.assert_allclose(both.y[0, 0], np.exp(-2.0), rtol=1e-5)
   np.testing.assert_allclose(both.y[1, 0], 0, atol=1e-5)
   np.testing.assert_array_equal(both.y[0], slow.y[0])
-  assert both.evaluations[0] == slow.evaluations[0] < both.evaluations[1]
+  assert both.num_evaluations[0] == slow.num_evaluations[0] < both.num_evaluations[1]
 
 
 def test_the_solver_has_order_five():
-  """Its error is of its tolerance, over six orders of magnitude, backwards too."""
+  """Error and tolerance agree over six orders of magnitude, forwards and backwards."""
   with jax.enable_x64(True):
     for start, end in ((0.0, 3.0), (3.0, 0.0)):
       y, counts = jnp.stack([jnp.sin(jnp.full(1, start)), jnp.cos(jnp.full(1, start))], 1), []
@@ -34,18 +34,18 @@ def test_the_solver_has_order_five():
         field = lambda y, t: jnp.stack([y[:, 1], -y[:, 0]], 1)  # noqa: E731
         got = ode.solve(field, y, start, end, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(got.y[0], [np.sin(end), np.cos(end)], atol=30 * tolerance)
-        counts.append(int(got.evaluations[0]))
+        counts.append(int(got.num_evaluations[0]))
       assert 1e3**0.15 < counts[2] / counts[1] < 1e3**0.25  # tolerance^(-1/5)
 
 
-def test_what_is_not_reached_is_not_a_number():
+def test_unreached_end_is_nan():
   field = lambda y, t: y**2  # noqa: E731, blows up at t = 1 from 1
   y = jnp.array([[1.0], [0.1]])
   got = ode.solve(field, y, 0.0, 2.0, max_steps=60)
   assert np.isnan(got.y[0]) and got.y[1] == pytest.approx(1 / 8, rel=1e-4)
 
 
-def test_latents_lead_back_to_their_images_and_mix():
+def test_latents_decode_to_their_images_and_interpolate():
   data = mixture.eight_dimensional()
   denoiser, x = data.denoiser(VP), jnp.asarray(data.sample(0, 6), jnp.float32)
   latents = samplers.encode(denoiser, x)

@@ -19,8 +19,8 @@ def covariance(seed, dims, rank=None):
 # -------- the Frechet distance --------
 
 
-def test_gaussians_of_the_same_axes_have_a_closed_form():
-  """Then it is the squared distance of the means and that of the deviations."""
+def test_frechet_of_commuting_covariances():
+  """It is the squared distance of the means plus that of the standard deviations."""
   a, b = np.array([1.0, 2.0, 0.1]), np.array([3.0, 0.5, 1.0])
   axes = np.linalg.qr(normal(0, 3, 3))[0]
   got = quality.frechet(
@@ -30,7 +30,7 @@ def test_gaussians_of_the_same_axes_have_a_closed_form():
 
 
 @pytest.mark.parametrize('dims', [2, 30])
-def test_against_the_matrix_square_root(dims):
+def test_frechet_matches_the_matrix_square_root(dims):
   c1, c2 = covariance(1, dims), covariance(2, dims)
   mean = normal(3, 1, dims)[0]
   root = scipy.linalg.sqrtm(c1 @ c2).real
@@ -39,8 +39,8 @@ def test_against_the_matrix_square_root(dims):
   assert quality.frechet(mean, c2, np.zeros(dims), c1) == pytest.approx(known, rel=1e-9)
 
 
-def test_singular_covariances_are_no_trouble():
-  """Where sqrtm warns, or gives complex numbers: fewer examples than dimensions."""
+def test_frechet_of_singular_covariances():
+  """With fewer examples than dimensions sqrtm warns, or returns complex numbers."""
   c = covariance(4, 50, rank=10)
   zero = np.zeros(50)
   assert quality.frechet(zero, c, zero, c) == pytest.approx(0, abs=1e-6 * np.trace(c))
@@ -48,7 +48,7 @@ def test_singular_covariances_are_no_trouble():
   assert quality.frechet(zero, c, zero, 0 * c) == pytest.approx(np.trace(c), rel=1e-12)
 
 
-def test_of_examples():
+def test_frechet_distance_of_samples():
   x = normal(0, 20_000, 4)
   assert quality.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
   assert quality.frechet_distance(x, x + 0.5) == pytest.approx(1.0, rel=1e-9)
@@ -58,7 +58,7 @@ def test_of_examples():
   assert quality.frechet_distance(x, other) == pytest.approx(known, rel=0.05)
 
 
-def test_one_dimension():
+def test_frechet_distance_in_one_dimension():
   assert quality.frechet_distance([[0.0], [2.0]], [[1.0], [3.0]]) == pytest.approx(1)
 
 
@@ -72,7 +72,7 @@ def test_mmd_by_hand():
   assert quality.mmd2(x, y) == pytest.approx(known)
 
 
-def test_mmd_has_no_bias_and_an_honest_error():
+def test_mmd_is_unbiased_with_a_valid_standard_error():
   """Over many draws: the mean within its error, and the told errors as large as the scatter.
 
   The truth: E k(x, y) is the third moment of x·y / D + 1, known for these Gaussians.
@@ -100,7 +100,7 @@ def test_mmd_has_no_bias_and_an_honest_error():
   assert np.sqrt(np.square(errors).mean()) == pytest.approx(scatter, rel=0.3)
 
 
-def test_the_same_law_is_at_no_distance():
+def test_kernel_distance_of_equal_distributions_is_zero():
   got = quality.kernel_distance(normal(0, 3000, 8), normal(1, 2000, 8))
   assert abs(got.value) < 3 * got.error
   far = quality.kernel_distance(normal(0, 3000, 8), normal(1, 2000, 8, 0.3))
@@ -121,7 +121,7 @@ def test_manifolds_by_hand():
   assert quality.manifolds(fake, real, k=1).precision == got.recall
 
 
-def test_against_pairwise_loops(monkeypatch):
+def test_manifolds_match_pairwise_loops(monkeypatch):
   monkeypatch.setattr(quality, 'ROWS', 7)  # several parts
   real, fake, k = normal(0, 40, 3), normal(1, 30, 3, 0.4), 3
 
@@ -141,7 +141,7 @@ def test_against_pairwise_loops(monkeypatch):
   np.testing.assert_allclose(quality.manifolds(real, fake, k=k), known)
 
 
-def test_lost_modes_lose_recall_and_noise_loses_precision():
+def test_lost_modes_lower_recall_and_noise_lowers_precision():
   real = np.concatenate([normal(0, 300, 2), normal(1, 300, 2, 50.0)])
   one_mode = quality.manifolds(real, normal(2, 600, 2))
   assert one_mode.precision > 0.9 and one_mode.recall < 0.6 and one_mode.coverage < 0.6
@@ -154,7 +154,7 @@ def test_lost_modes_lose_recall_and_noise_loses_precision():
   assert same.density == pytest.approx(1, abs=0.15)
 
 
-def test_far_from_the_origin_nothing_changes():
+def test_manifolds_are_translation_invariant():
   real, fake = normal(0, 50, 3), normal(1, 50, 3)
   assert quality.manifolds(real, fake) == quality.manifolds(real + 1e5, fake + 1e5)
 
@@ -162,10 +162,10 @@ def test_far_from_the_origin_nothing_changes():
 # -------- shares and inputs --------
 
 
-def test_shares():
-  got = quality.share(np.arange(10) < 8)
+def test_accuracy():
+  got = quality.accuracy(np.arange(10) < 8)
   assert got.value == 0.8 and got.error == pytest.approx(np.sqrt(0.8 * 0.2 / 9))
-  assert quality.share(np.array([True])) == (1, 0)
+  assert quality.accuracy(np.array([True])) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_shares():
 @pytest.mark.parametrize(
   'measure', [quality.frechet_distance, quality.kernel_distance, quality.manifolds]
 )
-def test_wrong_features_are_told(measure, real, fake, message):
+def test_invalid_features_are_refused(measure, real, fake, message):
   with pytest.raises(ValueError, match=message):
     measure(real, fake)
 
 
-def test_too_few_examples_are_told():
+def test_too_few_examples_are_refused():
   with pytest.raises(ValueError, match='at least 20'):
     quality.kernel_distance(np.zeros((19, 2)), np.zeros((50, 2)))
   with pytest.raises(ValueError, match='more than k=3'):

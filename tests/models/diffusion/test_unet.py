@@ -15,12 +15,26 @@ from tests.models.diffusion import denoising
 from tests.models.diffusion.denoising import assert_close, normals, shapes_of
 from train import mesh as mesh_lib
 
-SMALL = {'channels': 16, 'multipliers': (1, 2), 'blocks': 1, 'attention': (4,), 'groups': 4}
-TINY = {'multipliers': (1,), 'attention': ()}  # attention in the middle alone: it compiles sooner
-SCORE_SDE = {'resampling': 'block', 'rescale': True, 'project': True, 'up_attention': 'last'}
+SMALL = {
+  'channels': 16,
+  'channel_multipliers': (1, 2),
+  'num_res_blocks': 1,
+  'attention_resolutions': (4,),
+  'groups': 4,
+}
+TINY = {
+  'channel_multipliers': (1,),
+  'attention_resolutions': (),
+}  # attention in the middle alone: it compiles sooner
+SCORE_SDE = {
+  'resampling': 'block',
+  'skip_rescale': True,
+  'project_shortcut': True,
+  'up_attention': 'last',
+}
 VARIANTS = {
   'ddpm': {},
-  'adm': {'resampling': 'block', 'scale_shift': True, 'head_width': 8, 'num_classes': 3},
+  'adm': {'resampling': 'block', 'scale_shift_norm': True, 'head_width': 8, 'num_classes': 3},
   'ncsnpp': {**SCORE_SDE, 'fir': True, 'embedding': 'fourier', 'input_skip': True},
   'text': {'context_width': 5, 'heads': 2, 'learned_variance': True},
 }
@@ -55,8 +69,8 @@ def run(net, x, t, *, variables=None, **given):
     ('adm_imagenet64', 64, 295_904_454),
   ],
 )
-def test_parameter_counts_are_the_published(name, size, parameters):
-  """35.7M (Ho), 56M (Karras), 296M (Dhariwal & Nichol); NCSN++ has been counted here alone."""
+def test_parameter_counts_are_the_published_ones(name, size, parameters):
+  """35.7M (Ho), 56M (Karras), 296M (Dhariwal & Nichol); for NCSN++ there is no published count."""
   assert denoising.count(shapes_of(build(name), *images(1, size, 3))) == parameters
 
 
@@ -66,7 +80,7 @@ def test_the_benchmarks_network_has_as_many_parameters_as_diffusers():
 
 
 def from_diffusers(name, array, levels):
-  """Our path and array for one of UNet2DModel's."""
+  """Returns our path and array for a parameter of UNet2DModel."""
   parts = name.split('.')
   leaf = {'weight': 'kernel' if array.ndim > 1 else 'scale', 'bias': 'bias'}[parts.pop()]
   array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
@@ -120,7 +134,7 @@ def theirs():
 
 
 @pytest.mark.long
-def test_outputs_are_those_of_diffusers(theirs):
+def test_outputs_match_diffusers(theirs):
   torch, reference = theirs
   net = small(head_width=8)
   params = jax.tree.map(lambda x: None, start(net)['params'])
@@ -145,10 +159,10 @@ def test_the_benchmarks_measure_diffusers_network_of_that_size(theirs):
   assert sum(p.numel() for p in net.parameters()) == bench.PARAMETERS
 
 
-# -------- what the network is told --------
+# -------- inputs --------
 
 
-def test_a_new_network_says_nothing():
+def test_a_fresh_network_outputs_zero():
   net = small(**TINY)
   x, t = images()
   variables = denoising.initial(net, x, t)
@@ -156,15 +170,15 @@ def test_a_new_network_says_nothing():
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
 
-def test_a_new_block_that_rescales_divides_its_input_by_the_root_of_two():
+def test_a_fresh_block_with_skip_rescale_divides_by_sqrt_2():
   x, embedding = normals(1, 4, 4, 8), normals(1, 3)
-  block = ResBlock(8, rescale=True)
+  block = ResBlock(8, skip_rescale=True)
   y, _ = denoising.jit(lambda: block.init_with_output(jax.random.key(0), x, embedding, False))()
   np.testing.assert_allclose(y, x / 2**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['ncsnpp', 'text'])
-def test_the_noise_matters_to_each_image_alone(name):
+def test_output_depends_on_the_own_noise_level_alone(name):
   net = small(name)
   x, t = images()
   y = run(net, x, t)
@@ -183,7 +197,7 @@ def test_no_label_is_minus_one_or_the_number_of_classes_or_none():
   assert all(np.abs(labelled[i] - none[i]).max() > 1e-3 for i in range(2))
 
 
-def test_only_what_the_mask_names_of_a_context_is_seen():
+def test_masked_context_is_ignored():
   net = small('text', **TINY)
   x, t = images(3)
   context, mask = normals(3, 4, 5), np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
@@ -197,7 +211,7 @@ def test_only_what_the_mask_names_of_a_context_is_seen():
   np.testing.assert_allclose(y[1], run(net, x, t, context=context)[1], atol=1e-6)
 
 
-def test_dropout_is_in_training_alone():
+def test_dropout_acts_in_training_only():
   net = small(dropout=0.5, **TINY)
   x, t = images()
   same = run(net, x, t)
@@ -206,13 +220,13 @@ def test_dropout_is_in_training_alone():
   assert np.abs(one - two).max() > 1e-3 and np.abs(one - same).max() > 1e-3
 
 
-# -------- the same in other forms --------
+# -------- other formulations --------
 
 EVERYTHING = small('adm', context_width=5, **TINY)
 
 
 def batch():
-  """Images, times, and what goes with them; some of it is dropped, as guidance needs it."""
+  """Returns images, times and conditions, some of which are dropped as for guidance."""
   mask = np.arange(3) < np.array([3, 1, 0, 2, 3, 0, 1, 2])[:, None]
   given = {'label': np.arange(8) % 4, 'context': normals(8, 3, 5, seed=1), 'mask': mask}
   return *images(8), given
@@ -220,13 +234,13 @@ def batch():
 
 @functools.cache
 def plain():
-  """Loss and gradients of the plain form on one device."""
+  """Returns loss and gradients of the plain formulation on one device."""
   x, t, given = batch()
   return jax.device_get(denoising.loss_and_gradients(EVERYTHING, start(EVERYTHING), x, t, **given))
 
 
 @pytest.mark.long
-def test_the_cpu_form_computes_the_plain_one():
+def test_cpu_formulation_matches_the_plain_one():
   x, t, given = batch()
   variables = start(EVERYTHING)
   cpu = denoising.loss_and_gradients(EVERYTHING, variables, x, t, form='cpu', **given)
@@ -234,7 +248,7 @@ def test_the_cpu_form_computes_the_plain_one():
 
 
 @pytest.mark.long
-def test_remat_changes_no_gradient_and_keeps_less():
+def test_remat_keeps_gradients_and_saves_memory():
   x, t, given = batch()
   net, variables = EVERYTHING.clone(remat='block'), start(EVERYTHING)
   assert_close(plain(), denoising.loss_and_gradients(net, variables, x, t, **given))
@@ -248,7 +262,7 @@ def test_remat_changes_no_gradient_and_keeps_less():
 
 
 @pytest.mark.long
-def test_sharded_losses_and_gradients_are_those_of_one_device():
+def test_sharded_loss_and_gradients_match_one_device():
   x, t, given = batch()
   mesh = mesh_lib.make_mesh(2, 2, 2)
   shardings = mesh_lib.shardings(shapes_of(EVERYTHING, *images(1)), mesh)
@@ -261,46 +275,46 @@ def test_sharded_losses_and_gradients_are_those_of_one_device():
   assert_close(plain(), jax.device_get(many), 1e-4)
 
 
-def test_bfloat16_computes_nearly_the_same():
+def test_bfloat16_is_close_to_float32():
   x, t = images()
   y, half = run(small(**TINY), x, t), run(small(dtype='bfloat16', **TINY), x, t)
   assert half.dtype == np.float32
   assert 1e-4 < np.abs(y - half).max() / np.abs(y).max() < 0.1
 
 
-# -------- what cannot be --------
+# -------- checks --------
 
 
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
     ({'resampling': 'pool'}, "model.resampling='pool': choose from conv, block"),
-    ({'blocks': 0}, 'model.blocks=0: at least 1'),
+    ({'num_res_blocks': 0}, 'model.num_res_blocks=0: at least 1'),
     ({'dropout': 1.0}, 'model.dropout=1.0: from 0 to below 1'),
     ({'heads': 3}, 'model.heads=3: must divide 32 channels'),
-    ({'multipliers': ()}, r'model.multipliers=\(\): one or more positive numbers'),
+    ({'channel_multipliers': ()}, r'model.channel_multipliers=\(\): one or more positive numbers'),
   ],
 )
-def test_fields_that_cannot_be(fields, message):
+def test_invalid_fields_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
     small(**fields)
 
 
-def test_images_whose_size_the_levels_do_not_divide():
-  net = small(multipliers=(1, 2, 2))
-  message = r'images of 10 x 8: 3 levels \(model.multipliers\) need multiples of 4'
+def test_indivisible_image_size_is_refused():
+  net = small(channel_multipliers=(1, 2, 2))
+  message = r'images of 10 x 8: 3 levels \(model.channel_multipliers\) need multiples of 4'
   with pytest.raises(ValueError, match=message):
     jax.eval_shape(net.init, jax.random.key(0), normals(1, 10, 8, 1), normals(1))
 
 
-def test_heads_divide_the_channels_where_attention_is():
+def test_heads_must_divide_the_channels_of_attention():
   net = small(channels=6, heads=4)  # 6 channels at 8 x 8, 12 at 4 x 4
   shapes_of(net, *images(1))
   with pytest.raises(ValueError, match=r'model.heads=4: must divide 6 channels'):
-    shapes_of(net.clone(attention=(8,)), *images(1))
+    shapes_of(net.clone(attention_resolutions=(8,)), *images(1))
 
 
-def test_labels_and_contexts_that_the_network_does_not_take():
+def test_unsupported_labels_and_contexts_are_refused():
   x, t = images(1)
   with pytest.raises(ValueError, match=r'label: the network has none; give it model.num_classes'):
     run(small(), x, t, label=np.zeros(1, int))
@@ -312,7 +326,7 @@ def test_labels_and_contexts_that_the_network_does_not_take():
 
 @pytest.mark.parametrize('size, levels', [(28, 3), (8, 4), (32, 4)])
 def test_sizes_of_mnist_digits_and_cifar(size, levels):
-  net = small(multipliers=[1] * levels)  # a list, as JSON has it
+  net = small(channel_multipliers=[1] * levels)  # a list, as JSON has it
   x, t = images(1, size, 1)
   y, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), x, t)
   assert y.shape == x.shape

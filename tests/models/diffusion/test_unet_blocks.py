@@ -14,7 +14,7 @@ from tests.models.diffusion.denoising import assert_close, jit, normals
 
 
 def defined_group_norm(x, scale, bias, shift, groups, epsilon, silu):
-  """Wu & He 2018, equations 1 to 3: each group less its mean, over its standard deviation."""
+  """Returns group normalisation by its definition (Wu & He 2018, equations 1 to 3)."""
   x = x + shift[:, None, None]
   grouped = x.reshape(*x.shape[:3], groups, -1)
   mean, var = (f(grouped, (1, 2, 4), keepdims=True) for f in (jnp.mean, jnp.var))
@@ -24,7 +24,7 @@ def defined_group_norm(x, scale, bias, shift, groups, epsilon, silu):
 
 
 @pytest.mark.parametrize('silu', [True, False])
-def test_group_norm_and_its_gradients_are_the_definitions(silu):
+def test_group_norm_and_its_gradients_match_the_definition(silu):
   x, scale, bias = 2 + normals(3, 4, 5, 12), normals(3, 12, seed=1), normals(3, 12, seed=2)
   shift, weights = normals(3, 12, seed=3), normals(3, 4, 5, 12, seed=4)
 
@@ -53,7 +53,7 @@ def test_groups_divide_the_channels_and_have_four_each():
   assert unet_blocks.groups_of(96, 8) == 8
 
 
-def test_attention_is_that_of_a_mask_which_shows_all():
+def test_attention_equals_attention_with_a_full_mask():
   q, k, v, weights = (normals(2, 9, 3, 4, seed=i) for i in range(4))
 
   def value_and_gradients(*mask):
@@ -77,8 +77,8 @@ def test_upsampling_is_the_transpose_of_downsampling(taps):
   np.testing.assert_allclose(down(np.ones((1, 8, 6, 2), np.float32))[0, 1:-1, 1:-1], 1, atol=1e-6)
 
 
-def test_fir_downsampling_convolves_what_is_filtered():
-  """Filter and convolution commute: the other order, at full size, gives the same."""
+def test_fir_downsampling_commutes_with_convolution():
+  """Convolving first, at full resolution, gives the same."""
   x, kernel = normals(1, 8, 8, 2), normals(3, 3, 2, 3, seed=1)
   ours = ops.conv(unet_blocks.blur(x, (1, 3, 3, 1)), kernel, strides=(2, 2), padding='VALID')
   y = ops.conv(x, kernel, padding=((2, 2), (2, 2)))

@@ -1,4 +1,4 @@
-"""One step from noise to images: a diffusion run distilled into a consistency function."""
+"""The task `consistency`: distils a diffusion run into a network that draws in one step."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,26 +12,33 @@ from jax import Array
 from jax.sharding import Mesh
 
 from data.images.source import ImageData
-from models.diffusion import consistency, solvers
-from models.diffusion.parameterization import Denoiser
+from models.diffusion import consistency, timesteps
+from models.diffusion.denoiser import NetworkDenoiser
 from train.config import UserError
 from train.task import Batch, Metrics, Source, Variables
 from train.tasks.diffusion import evaluate
-from train.tasks.diffusion.task import Diffusion, lattice
+from train.tasks.diffusion.base import ImageGeneration, draw_noise, lattice, record_keys
+from train.tasks.diffusion.options import (
+  CONDITIONING,
+  CONSISTENCY_SAMPLING,
+  DISTILLATION,
+  Conditioning,
+  ConsistencySampling,
+  Distillation,
+)
 
-SAME = ('process', 'prediction', 'condition', 'caption')  # of the task, as its teacher has them
-FREE = ('dtype', 'remat', 'dropout')  # of the model
-TEACHER = 'teacher'  # the collection of its parameters, which are kept with the run
+SAME_TASK_KEYS = ('process', 'prediction', 'conditioning')  # must be as the teacher has them
+FREE_MODEL_KEYS = ('dtype', 'remat', 'dropout')  # may differ from the teacher's
+TEACHER = 'teacher'  # the collection of the teacher's parameters, which are kept with the run
 
 
-class Consistency(Diffusion):
+class Consistency(ImageGeneration):
   """The task `consistency` (Song et al. 2023, arXiv 2303.01469, algorithm 2).
 
-  teacher: the workdir of a diffusion run, needed to begin with and to train. process, prediction,
-    condition, caption and the model are the teacher's. teacher_guidance: its scale, which the
-    function learns to do without.
-  levels: the times between which the teacher makes its steps.
-  steps: of sampling, 1 or a few. shown, at_once: as of the task diffusion.
+  teacher: the workdir of a diffusion run, needed to start and to train.
+  process, prediction, conditioning, and the model: must be the teacher's.
+  distillation, sampling: see `options`.
+  augment: augmentation of training images, as for the task classify.
   """
 
   def __init__(
@@ -42,79 +49,73 @@ class Consistency(Diffusion):
     teacher: str,
     process: str = 'ddpm',
     prediction: str = 'eps',
-    condition: str = 'none',
-    caption: str = 'a picture of {}',
-    teacher_guidance: float = 1.0,
-    levels: int = 18,
+    conditioning: Conditioning = CONDITIONING,
+    distillation: Distillation = DISTILLATION,
     augment: str = '',
-    steps: int = 1,
-    shown: int = 36,
-    at_once: int = 64,
+    sampling: ConsistencySampling = CONSISTENCY_SAMPLING,
   ):
-    for name, value, least in (('levels', levels, 2), ('steps', steps, 1)):
-      if value < least:
-        raise UserError(f'task.{name}={value}: must be at least {least}')
     super().__init__(
       model,
       data,
       process=process,
       prediction=prediction,
-      condition=condition,
-      caption=caption,
-      guidance=teacher_guidance,
+      conditioning=conditioning,
       augment=augment,
-      shown=shown,
-      at_once=at_once,
+      num_preview_samples=sampling.num_preview_samples,
+      sample_batch_size=sampling.sample_batch_size,
+      guidance_scale=distillation.guidance_scale,
     )
-    self.teacher, self.levels = teacher, solvers.edm(self.process, levels)
-    self.sampler = consistency.Renoise()
-    self.times = consistency.sampling_times(self.process, steps)
-    ours = {'process': process, 'prediction': prediction, 'condition': condition}
-    self._begin = parameters_of(teacher, {**ours, 'caption': caption}, model)
-
-  # -------- what the loop asks for --------
+    self.teacher = teacher
+    self.levels = timesteps.edm(self.process, distillation.num_levels)
+    self.sampler = consistency.MultistepConsistency()
+    self.timesteps = consistency.sampling_timesteps(self.process, sampling.num_steps)
+    ours = {'process': process, 'prediction': prediction, 'conditioning': vars(conditioning)}
+    self._initial_params = load_teacher(teacher, ours, model)
 
   def init(self, key: Array) -> Variables:
-    """Both begin as the teacher; where its workdir is gone, these are shapes for a restored run."""
-    fresh = dict(super().init(key))
-    if self._begin is not None:
-      fresh['params'] = meta.replace_boxed(fresh['params'], self._begin)
-    return {**fresh, TEACHER: jax.tree.map(jnp.copy, fresh['params'])}
+    """Returns the teacher's parameters, for the student and kept as the teacher.
+
+    If the teacher's workdir is gone they are fresh: only their shapes count, to restore a run.
+    """
+    variables = dict(super().init(key))
+    if self._initial_params is not None:
+      variables['params'] = meta.replace_boxed(variables['params'], self._initial_params)
+    return {**variables, TEACHER: jax.tree.map(jnp.copy, variables['params'])}
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
-    if self._begin is None:
+    """Returns the training batches; UserError if there is no teacher to distil."""
+    if self._initial_params is None:
       raise UserError(f'task.teacher={self.teacher!r}: no run there; it is the one to distil')
     return super().source(split, mesh, seed)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
-    """In evaluation each record has its own noise and step, the same ones every time."""
-    index, label, steps = batch['index'], batch['label'], len(self.levels) - 1
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    x0 = self._inputs(batch['image'], keys, train=train)
+    """Returns the mean loss; in evaluation noise and step depend on the record's number alone."""
+    index, label, num_steps = batch['index'], batch['label'], len(self.levels) - 1
+    keys = record_keys(key, index)
+    x0 = self.inputs(batch['image'], keys, train=train)
     if train:
       key = jax.random.fold_in(jax.random.fold_in(key, index[0]), 1)
-      step = consistency.draw_steps(key, len(index), steps)
+      step = consistency.draw_steps(key, len(index), num_steps)
     else:
-      step = (lattice(index) * steps).astype(jnp.int32)
-    noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 2), x0.shape[1:]))(keys)
-    teacher = super().denoiser({'params': variables[TEACHER]}, label)
-    learner = self.denoiser(variables, label)
-    values = consistency.loss(learner, learner, teacher, x0, noise, self.levels, step)
+      step = (lattice(index) * num_steps).astype(jnp.int32)
+    teacher = self.network.denoiser({'params': variables[TEACHER]}, label)
+    student = self.denoiser(variables, label)
+    eps = draw_noise(keys, x0)
+    values = consistency.loss(student, student, teacher, x0, eps, self.levels, step)
     total, weight = jnp.sum(values * batch['mask']), batch['mask'].sum()
     return total / weight, ({TEACHER: variables[TEACHER]}, {'loss': (total, weight)})
 
-  # -------- what others ask for --------
-
   def denoiser(
     self, variables: Variables, labels: Array | None = None, *, as_trained: bool = False
-  ) -> Denoiser:
-    """The consistency function."""
+  ) -> NetworkDenoiser:
+    """Returns the consistency function for labels int `[B]`, which takes no guidance."""
     own = {name: value for name, value in variables.items() if name != TEACHER}
-    return consistency.student(super().denoiser(own, labels, as_trained=True))
+    denoiser = self.network.denoiser(own, labels, as_trained=True)
+    return consistency.consistency_function(denoiser)
 
-  def examine(  # type: ignore[override]
+  def examine(
     self,
     members: Sequence[Variables],
     mesh: Mesh,
@@ -123,15 +124,18 @@ class Consistency(Diffusion):
     classifier: str | None = None,
     inception: str | None = None,
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """As of the task diffusion; a consistency function has no likelihood."""
-    options: dict[str, Any] = {'samples': samples, 'classifier': classifier}
-    return evaluate.examine(self, members, mesh, **options, inception=inception, glance=False)
+    """Evaluates the model for the verb `eval`; a consistency function has no likelihood."""
+    options = evaluate.Options(samples=samples, classifier=classifier, inception=inception)
+    return evaluate.examine(self, members, mesh, options, has_likelihood=False)
 
 
-def parameters_of(
+def load_teacher(
   workdir: str, task: Mapping[str, Any], model: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-  """Those of a diffusion run, None where there is no run. UserError if it is of something else."""
+  """Loads the parameters of a diffusion run; None if there is no run in the workdir.
+
+  Raises UserError unless its task is diffusion and its keys are those of `task` and `model`.
+  """
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return None
   from train import verbs  # which knows all tasks
@@ -141,8 +145,8 @@ def parameters_of(
   where = f'task.teacher={workdir!r}'
   if theirs['task']['name'] != 'diffusion':
     raise UserError(f'{where}: a run of task {theirs["task"]["name"]}; it must be of diffusion')
-  pairs = [(f'task.{name}', task[name], theirs['task'][name]) for name in SAME]
-  names = [name for name in theirs['model'] if name not in FREE]
+  pairs = [(f'task.{name}', task[name], theirs['task'][name]) for name in SAME_TASK_KEYS]
+  names = [name for name in theirs['model'] if name not in FREE_MODEL_KEYS]
   pairs += [(f'model.{name}', model.get(name), theirs['model'][name]) for name in names]
   for name, ours, its in pairs:
     if ours != its:

@@ -31,20 +31,18 @@ SAMPLE = (
   Option('classifier', 'text', "a classifier's workdir, to guide the images"),
   Option('seed', 'integer', 'of all random numbers', 0),
 )
-SAMPLING = ('sampler', 'grid', 'steps', 'guidance', 'threshold', 'shown', 'at_once')
-FREE = tuple(f'task.{key}' for key in SAMPLING)
 
 TASKS = {
   'diffusion': Declaration(
     task='train.tasks.diffusion.task:Diffusion',
     options={'eval': (*LIKELIHOOD, *IMAGES), 'sample': SAMPLE},
-    free=FREE,
+    free=('task.sampling',),
     metric='test/loss',
   ),
   'consistency': Declaration(
     task='train.tasks.diffusion.consistency:Consistency',
     options={'eval': IMAGES, 'sample': SAMPLE},
-    free=FREE,
+    free=('task.sampling',),
     metric='test/loss',
   ),
 }

@@ -1,43 +1,42 @@
-"""How good a diffusion model is: likelihoods in bits a dimension, and measures of its images.
+"""Evaluation of diffusion models: likelihoods in bits per dimension, and quality of images.
 
-Likelihoods by the probability flow, `bpd_ode`, and bounds of a chain of steps, `bpd_vlb`, are of
-different models: they stand beside each other, and nothing is made of both. Measures of images
-have the name of the network whose features they are of.
+Likelihoods by the probability flow, `bpd_ode`, and bounds of a chain of denoising steps, `bpd_vlb`,
+belong to different models and are never combined. Metrics of images are named after the network
+whose features are compared.
 """
 
-import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from models.diffusion import likelihood, quality, solvers
-from models.diffusion import process as process_lib
-from models.diffusion import vlb as bound
-from models.diffusion.parameterization import Denoiser
+from models.diffusion import likelihood, quality, vlb
+from models.diffusion import timesteps as timesteps_lib
+from models.diffusion.denoiser import Denoiser
+from models.diffusion.process import Process
+from models.diffusion.table_sampler import Sampler
 from train import mesh as mesh_lib
 from train.config import UserError
-from train.logging.progress import Progress
-from train.task import Batch, Variables, evaluate
-from train.tasks import reading
+from train.task import Batch, Evaluation, Variables, evaluate
 from train.tasks.diffusion import features as features_lib
-from train.tasks.diffusion.features import Features
+from train.tasks.diffusion.batches import Columns, EvalData, SplitRunner, with_progress
+from train.tasks.diffusion.features import FeatureExtractor, Features
 
-Found = tuple[dict[str, float], dict[str, Any]]  # metrics, and facts for eval.json
-Measure = Callable[[Variables, Batch], tuple[Array, ...]]  # columns [B, ...]
+Metrics = dict[str, float]
+Metadata = dict[str, Any]  # how the metrics were measured, for eval.json
+Measured = tuple[Metrics, Metadata]
 
-STEPS = 1000  # of the bound's chain, where the process has no steps of its own
-LAST = 0.01  # the least noise level of that chain, of images in [-1, 1]
-DRAWN = 64  # of its steps that are computed for each image
-GLANCE = 1000, 8  # images and steps of the bound that plain `eval` gives
-PROBES = 1
-SAMPLES = 1000
-LEAST = 20  # samples
+CHAIN_STEPS = 1000  # of the bound, where the process has no steps of its own
+CHAIN_LEVEL = 0.01  # the smallest noise level of that chain, for images in [-1, 1]
+CHAIN_TERMS = 64  # diffusion terms that are drawn for each image
+QUICK_BOUND = 1000, 8  # images and terms of the bound that `eval` computes without options
+NUM_PROBES = 1
+NUM_SAMPLES = 1000
+MIN_SAMPLES = 20
 MORE = (
   'more: --images=N for bits/dim by ODE and bound (0: the whole split; --probes=K), --samples=N for'
   ' the quality of images (--classifier=WORKDIR; --inception=FILE)'
@@ -48,293 +47,302 @@ JPEG = (
 )
 
 
-def examine(
-  task: Any,
-  members: Sequence[Variables],
-  mesh: Mesh,
-  *,
-  images: int | None = None,
-  probes: int | None = None,
-  samples: int | None = None,
-  classifier: str | None = None,
-  inception: str | None = None,
-  glance: bool = True,
-) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-  """What the verb eval does for a task like `Diffusion`: metrics, facts, arrays (none).
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """The options of the verb `eval`; None leaves a measurement out.
 
-  Without options the loss on the evaluation split and, at a `glance`, the bound of some images.
-
-  images: bits/dim of so many images of the split, 0 for all of it; probes: of the trace in the ODE,
-    0 for the exact one.
-  samples: images that are drawn and compared with the split's, in the features of the run
-    `classifier`, of FID's network with weights from the file `inception`, or else as pixels. The
-    papers' FIDs are against the images of training: --config.data.eval_split=train.
+  images: images of the split whose bits/dim are computed, 0 for all.
+  probes: of the trace in the ODE, 0 for the exact trace.
+  samples: images that are drawn and compared with the split's. The FIDs of papers are against the
+    training images: --config.data.eval_split=train.
+  classifier: workdir of a run whose features are compared.
+  inception: file of weights of FID's network. Without either, pixels are compared.
   """
-  if len(members) > 1:
-    raise UserError(f'{len(members)} workdirs: diffusion models are evaluated one by one')
-  _require('images', images, 0)
-  _require('probes', probes, 0)
-  _require('samples', samples, LEAST)
-  measurer, found = Measurer(task, members[0], mesh), []
-  networks = _networks(task, classifier, inception)
+
+  images: int | None = None
+  probes: int | None = None
+  samples: int | None = None
+  classifier: str | None = None
+  inception: str | None = None
+
+  def __post_init__(self):
+    for name, least in (('images', 0), ('probes', 0), ('samples', MIN_SAMPLES)):
+      value = getattr(self, name)
+      if value is not None and value < least:
+        raise UserError(f'--{name}={value}: must be at least {least}')
+
+  @property
+  def likelihood(self) -> bool:
+    return self.images is not None or self.probes is not None
+
+  @property
+  def quality(self) -> bool:
+    return (self.samples, self.classifier, self.inception) != (None, None, None)
+
+  def networks(self, image_shape: tuple[int, ...]) -> list[Features]:
+    """Loads the networks whose features are compared."""
+    found = []
+    if self.classifier is not None:
+      found.append(features_lib.of_classifier(self.classifier, image_shape))
+    if self.inception is not None:
+      found.append(features_lib.of_inception(self.inception))
+    return found or [features_lib.of_pixels()]
+
+
+class EvaluatedTask(Protocol):
+  """What an evaluation needs of a task, such as `base.ImageGeneration`."""
+
+  data: Any  # an EvalData
+  process: Process
+  sampler: Sampler
+  timesteps: np.ndarray
+  sample_batch_size: int
+
+  @property
+  def condition(self) -> str: ...
+
+  @property
+  def guidance_scale(self) -> float: ...
+  @property
+  def learned_variance(self) -> bool: ...
+
+  def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]: ...
+
+  def denoiser(
+    self, variables: Variables, labels: Array | None = None, *, as_trained: bool = False
+  ) -> Denoiser: ...
+
+  def images(self, variables: Variables, keys: Array, labels: Any, mesh: Mesh) -> np.ndarray:
+    """Draws images uint8 `[N, H, W, C]` with keys `[N]` for labels `[N]`, or None."""
+    ...
+
+
+def examine(
+  task: EvaluatedTask,
+  ensemble: Sequence[Variables],
+  mesh: Mesh,
+  options: Options,
+  *,
+  has_likelihood: bool = True,
+) -> tuple[Metrics, Metadata, dict[str, np.ndarray]]:
+  """Returns metrics, metadata and arrays (none) for the verb `eval`.
+
+  Without options these are the loss on the evaluation split and, if `has_likelihood`, the bound of
+  some images. Raises UserError for more than one model.
+  """
+  if len(ensemble) > 1:
+    raise UserError(f'{len(ensemble)} workdirs: diffusion models are evaluated one by one')
+  evaluator, measured = Evaluator(task, ensemble[0], mesh), []
+  networks = options.networks(task.data.image_shape) if options.quality else []
   with mesh_lib.activate(mesh):
-    if images is not None or probes is not None:
-      found.append(measurer.bound(images or 0, DRAWN))
-      found.append(measurer.likelihood(images or 0, PROBES if probes is None else probes))
-    if samples is not None or networks:
-      count = SAMPLES if samples is None else samples
-      found += measurer.quality(count, networks or [features_lib.of_pixels()])
-    if not found:
-      found = [measurer.loss()]
-      if glance:
-        found.append(measurer.bound(*GLANCE))
-        _note(MORE)
-  metrics = {name: value for measured, _ in found for name, value in measured.items()}
-  facts = {name: fact for _, facts in found for name, fact in facts.items()}
-  if any(fact.get('source') == 'JPEG' for fact in facts.values()):
-    _note(JPEG)
-  return metrics, facts, {}
+    if options.likelihood:
+      images = options.images or 0
+      probes = NUM_PROBES if options.probes is None else options.probes
+      measured += [evaluator.bound(images, CHAIN_TERMS), evaluator.likelihood(images, probes)]
+    if options.quality:
+      count = NUM_SAMPLES if options.samples is None else options.samples
+      measured += evaluator.quality(count, networks)
+    if not measured:
+      measured.append(evaluator.loss())
+      if has_likelihood:
+        measured.append(evaluator.bound(*QUICK_BOUND))
+        _print(MORE)
+  metrics = {name: value for each, _ in measured for name, value in each.items()}
+  metadata = {name: value for _, each in measured for name, value in each.items()}
+  if any(value.get('source') == 'JPEG' for value in metadata.values()):
+    _print(JPEG)
+  return metrics, metadata, {}
 
 
-def _require(name: str, value: int | None, least: int) -> None:
-  if value is not None and value < least:
-    raise UserError(f'--{name}={value}: must be at least {least}')
-
-
-def _networks(task: Any, classifier: str | None, inception: str | None) -> list[Features]:
-  found = []
-  if classifier is not None:
-    found.append(features_lib.of_classifier(classifier, task.data.image_shape))
-  if inception is not None:
-    found.append(features_lib.of_inception(inception))
-  return found
-
-
-def _note(text: str) -> None:
+def _print(text: str) -> None:
   if mesh_lib.is_main():
     print(text)
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurer:
-  """What is measured, and where.
+class Evaluator:
+  """Measures one model: a task with its variables.
 
-  task: has `data`, `process`, `condition`, `learned_variance`, `sampler`, `times`, `guidance`,
-    `at_once`, `evals`, `denoiser` and `images`, as `Diffusion` has them.
+  mesh: the devices. seed: of all random numbers, which are drawn by an image's number.
   """
 
-  task: Any
+  task: EvaluatedTask
   variables: Variables
   mesh: Mesh
   seed: int = 0
 
+  @property
+  def data(self) -> EvalData:
+    return self.task.data
+
+  @property
+  def batches(self) -> SplitRunner:
+    return SplitRunner(self.data, self.mesh)
+
+  def keys(self, numbers: Any, use: int) -> Array:
+    """Returns a key for each image number `[N]`, different for each use."""
+    key = jax.random.fold_in(jax.random.key(self.seed), use)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
   # -------- likelihood --------
 
-  def loss(self) -> Found:
-    """As at each evaluation in training."""
+  def loss(self) -> Measured:
+    """Returns the loss on the evaluation split, as in training."""
     return evaluate(self.task.evals(self.mesh), self.variables), {}
 
-  def likelihood(self, count: int, probes: int) -> Found:
-    """`bpd_ode` of `count` images of the split, 0 for all, and its standard error over images.
+  def likelihood(self, count: int, num_probes: int) -> Measured:
+    """Returns `bpd_ode` of `count` images of the split, 0 for all, and its standard error.
 
-    It is of the probability flow of the network as it was trained, without guidance.
-
-    `bpd_ode_probe_stderr` is the part of that error which probes of the trace leave: what more of
-    them would take away. A single probe cannot tell.
+    It is the likelihood of the probability flow of the network without guidance.
+    `bpd_ode_probe_stderr` is the part of the standard error over images that is due to the probes
+    of the trace; from a single probe it cannot be estimated.
     """
-    dims = int(np.prod(self.task.data.image_shape))
+    dims = int(np.prod(self.data.image_shape))
 
     def measure(variables: Variables, batch: Batch) -> tuple[Array, ...]:
       x = likelihood.dequantize(batch['image'], self.keys(batch['index'], 0))
       keys = self.keys(batch['index'], 1)
-      found = likelihood.log_prob(self.denoiser(variables, batch), x, keys, probes=probes)
+      found = likelihood.log_prob(self.denoiser(variables, batch), x, keys, num_probes=num_probes)
       bits = likelihood.bits_per_dim(found.log_prob, dims)
-      return bits, found.error / (dims * np.log(2)), found.evaluations
+      return bits, found.error / (dims * np.log(2)), found.num_evaluations
 
-    found = self.over_split(self.compiled(measure), self.variables, count)
-    bits, errors, evaluations = found
-    self.check_finite('bpd_ode', bits)
+    bits, errors, num_evaluations = self._over_split(measure, count)
+    check_finite('bpd_ode', bits)
     mean, error = likelihood.mean_and_error(bits)
     metrics = {'bpd_ode': mean, 'bpd_ode_stderr': error}
-    if probes != 1:
+    if num_probes != 1:
       metrics['bpd_ode_probe_stderr'] = float(np.sqrt(np.square(errors).mean() / len(bits)))
-    facts = {
-      **self.facts(len(bits)),
+    metadata = {
+      **self.metadata(len(bits)),
       'dequantization': 'uniform',
-      'trace': f'{probes} Rademacher probes an image' if probes else 'exact',
+      'trace': f'{num_probes} Rademacher probes an image' if num_probes else 'exact',
       'tolerance': 1e-5,
       't_min': float(self.task.process.t_min),
-      'evaluations': float(evaluations.mean()),
+      'evaluations': float(num_evaluations.mean()),
     }
-    return metrics, {'bpd_ode': facts}
+    return metrics, {'bpd_ode': metadata}
 
-  def bound(self, count: int, drawn: int) -> Found:
-    """`bpd_vlb` of `count` images of the split, 0 for all, and its three terms.
+  def bound(self, count: int, num_terms: int) -> Measured:
+    """Returns `bpd_vlb` of `count` images of the split, 0 for all, and its three terms.
 
-    drawn: of the chain's steps, for each image; the bound is without bias, and the standard error
-      over images holds their scatter, too.
+    num_terms: diffusion terms that are drawn for each image. The bound is unbiased, and the
+      standard error over images includes the scatter of the draw.
     """
-    process, variance = self.task.process, 'learned' if self.task.learned_variance else 'large'
-    times = chain_times(process)
-    drawn = min(drawn, len(times) - 1)
+    variance = 'learned' if self.task.learned_variance else 'large'
+    chain = chain_timesteps(self.task.process)
+    num_terms = min(num_terms, len(chain) - 1)
 
     def measure(variables: Variables, batch: Batch) -> tuple[Array, ...]:
       x0 = 2 * batch['image'].astype(np.float32) / 255 - 1
       keys, denoiser = self.keys(batch['index'], 2), self.denoiser(variables, batch)
-      found = bound.bpd_vlb(denoiser, x0, keys, times, variance=variance, count=drawn)
+      found = vlb.bpd_vlb(denoiser, x0, keys, chain, variance=variance, num_terms=num_terms)
       return found.total, *found
 
-    total, *terms = self.over_split(self.compiled(measure), self.variables, count)
-    self.check_finite('bpd_vlb', total)
-    mean, error = likelihood.mean_and_error(total)
-    metrics = {'bpd_vlb': mean, 'bpd_vlb_stderr': error}
-    for name, values in zip(bound.Bound._fields, terms, strict=True):
-      metrics[f'bpd_vlb_{name}'], metrics[f'bpd_vlb_{name}_stderr'] = likelihood.mean_and_error(
-        values
-      )
-    facts = {'chain': len(times), 'drawn': drawn, 'variance': variance}
-    return metrics, {'bpd_vlb': {**self.facts(len(total)), **facts}}
+    total, *terms = self._over_split(measure, count)
+    check_finite('bpd_vlb', total)
+    metrics = {}
+    names = ('bpd_vlb', *(f'bpd_vlb_{name}' for name in vlb.Bound._fields))
+    for name, values in zip(names, (total, *terms), strict=True):
+      metrics[name], metrics[f'{name}_stderr'] = likelihood.mean_and_error(values)
+    metadata = {**self.metadata(len(total)), 'chain': len(chain), 'drawn': num_terms}
+    return metrics, {'bpd_vlb': {**metadata, 'variance': variance}}
+
+  def _over_split(self, measure: Any, count: int) -> Columns:
+    return self.batches.over_split(self.batches.compile(measure), self.variables, count)
 
   def denoiser(self, variables: Variables, batch: Batch) -> Denoiser:
-    """The network as it was trained, told what it is told of the batch's images."""
+    """Returns the denoiser without guidance, conditioned on the batch's labels."""
     labels = None if self.task.condition == 'none' else batch['label']
     return self.task.denoiser(variables, labels, as_trained=True)
 
-  def facts(self, count: int) -> dict[str, Any]:
-    """Of what bits are counted."""
-    data = self.task.data
-    facts = {'split': data.eval_split, 'images': count, 'condition': self.task.condition}
-    if source := data.stored_as(data.eval_split):
-      facts['source'] = source
-    return facts
-
-  def check_finite(self, name: str, values: np.ndarray) -> None:
-    if bad := int((~np.isfinite(values)).sum()):
-      raise UserError(f'{name}: no finite value for {bad} of {len(values)} images')
+  def metadata(self, count: int) -> Metadata:
+    """Returns which images the bits/dim are of."""
+    data = self.data
+    found = {'split': data.eval_split, 'images': count, 'condition': self.task.condition}
+    source = data.stored_as(data.eval_split)
+    return {**found, 'source': source} if source else found
 
   # -------- images --------
 
-  def quality(self, count: int, networks: Sequence[Features]) -> list[Found]:
-    """`count` images are drawn, of the split's mixture of classes, and compared by each network."""
-    viewers = [features_lib.Viewer(self, network) for network in networks]
-    reals = [viewer.split(self.task.data.eval_split) for viewer in viewers]
-    real = np.sort(reals[0][2])
-    labels = real[np.arange(count) * len(real) // count]
-    drawn = self.draw(count, None if self.task.condition == 'none' else labels)
+  def quality(self, count: int, networks: Sequence[Features]) -> list[Measured]:
+    """Draws `count` images with the split's proportions of classes; compares by each network."""
+    extractors = [FeatureExtractor(self.batches, network) for network in networks]
+    reals = [extractor.split(self.data.eval_split) for extractor in extractors]
+    real_labels = np.sort(reals[0][2])
+    labels = real_labels[np.arange(count) * len(real_labels) // count]
+    samples = self.draw(count, None if self.task.condition == 'none' else labels)
     return [
-      self.compare(viewer, real, drawn, labels) for viewer, real in zip(viewers, reals, strict=True)
+      self.compare(extractor, real, samples, labels)
+      for extractor, real in zip(extractors, reals, strict=True)
     ]
 
   def compare(
-    self,
-    viewer: features_lib.Viewer,
-    real: Sequence[np.ndarray],
-    drawn: np.ndarray,
-    labels: np.ndarray,
-  ) -> Found:
-    """real: features, scores and labels of the split. drawn: uint8 [N, H, W, C] of labels [N].
+    self, extractor: FeatureExtractor, real: Columns, samples: np.ndarray, labels: np.ndarray
+  ) -> Measured:
+    """Returns the metrics of samples against real images.
 
-    `floor` in the facts is the distance of as many training images, which no model can be
-    expected to come under, unless it has learned them by heart.
+    `floor` in the metadata is the distance of as many training images. A model is better than that
+    only if it has memorised them.
+
+    Args:
+      extractor: of the network whose features are compared.
+      real: features, scores and labels of the split.
+      samples: uint8 `[N, H, W, C]`.
+      labels: int `[N]`, the labels that the samples were drawn for.
     """
-    data, network = self.task.data, viewer.network
-    fake, scores = viewer.images(drawn)
+    data, network = self.data, extractor.network
+    fake, scores = extractor.images(samples)
     metrics = network.distances(real[0], fake)
-    facts: dict[str, Any] = {
-      **{'samples': len(drawn), 'split': data.eval_split, 'images': len(real[0])},
-      **{'dimensions': fake.shape[1], 'k': 3, **network.facts, **self.drawing_facts()},
+    metadata: Metadata = {
+      **{'samples': len(samples), 'split': data.eval_split, 'images': len(real[0])},
+      **{'dimensions': fake.shape[1], 'k': 3, **network.metadata, **self.sampling_metadata()},
     }
     if data.train_split != data.eval_split:
-      floor = viewer.split(data.train_split, len(drawn))[0]
-      facts['floor'] = {'images': len(floor), **network.distances(real[0], floor)}
+      floor = extractor.split(data.train_split, len(samples))[0]
+      metadata['floor'] = {'images': len(floor), **network.distances(real[0], floor)}
     if network.classes and network.classes == tuple(data.classes):
       counts = np.bincount(scores.argmax(-1), minlength=len(data.classes))
-      facts['classes'] = dict(zip(network.classes, counts.tolist(), strict=True))
-      facts['accuracy_of_split'] = float(np.mean(real[1].argmax(-1) == real[2]))
+      metadata['classes'] = dict(zip(network.classes, counts.tolist(), strict=True))
+      metadata['accuracy_of_split'] = float(np.mean(real[1].argmax(-1) == real[2]))
       if self.task.condition != 'none':
-        right, name = quality.share(scores.argmax(-1) == labels), f'accuracy-{network.name}'
-        metrics |= {name: right.value, f'{name}_stderr': right.error}
-    return metrics, {f'quality-{network.name}': facts}
+        found, name = quality.accuracy(scores.argmax(-1) == labels), f'accuracy-{network.name}'
+        metrics |= {name: found.value, f'{name}_stderr': found.error}
+    return metrics, {f'quality-{network.name}': metadata}
 
-  def drawing_facts(self) -> dict[str, Any]:
-    task, steps = self.task, len(self.task.times)
-    evaluations = task.sampler.evaluations(steps)
-    facts = {'sampler': repr(task.sampler), 'steps': steps, 'evaluations': evaluations}
-    return {**facts, 'guidance': task.guidance}
+  def sampling_metadata(self) -> Metadata:
+    """Returns how the samples are drawn."""
+    task, num_steps = self.task, len(self.task.timesteps)
+    evaluations = task.sampler.num_evaluations(num_steps)
+    found = {'sampler': repr(task.sampler), 'steps': num_steps, 'evaluations': evaluations}
+    return {**found, 'guidance': task.guidance_scale}
 
   def draw(self, count: int, labels: np.ndarray | None) -> np.ndarray:
-    """uint8 [count, H, W, C], by the task's sampler; with a bar on a terminal."""
+    """Draws uint8 `[count, H, W, C]` by the task's sampler, with a progress bar on a terminal."""
     shards = mesh_lib.batch_shards(self.mesh)
-    size = -(-self.task.at_once // shards) * shards
-    keys, parts = self.keys(np.arange(count), 3), []
-    for start in self.shown(range(0, count, size), size, -(-count // size)):
-      part = slice(start, start + size)
-      told = None if labels is None else labels[part]
-      parts.append(self.task.images(self.variables, keys[part], told, self.mesh))
-    return np.concatenate(parts)
-
-  # -------- how --------
-
-  def keys(self, numbers: Any, use: int) -> Array:
-    """One an image, by its number [N]; use: what for."""
-    key = jax.random.fold_in(jax.random.key(self.seed), use)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-
-  def compiled(self, function: Measure) -> Measure:
-    """The function of a batch, with the batch's mask as one more column."""
-
-    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(self.mesh))
-    def measure(variables: Variables, batch: Batch) -> tuple[Array, ...]:
-      return *function(variables, batch), batch['mask']
-
-    return measure
-
-  def over_split(
-    self, measure: Measure, variables: Variables, count: int = 0, split: str = ''
-  ) -> list[np.ndarray]:
-    """The columns [N, ...] of a compiled function over `count` images of a split, 0 for all.
-
-    They are taken from batches spread over the split, whose images may be in the order of classes.
-    """
-    data, split = self.task.data, split or self.task.data.eval_split
-    batches = reading.evaluation(data, split, self.mesh)
-    chosen = spread(count, data.num_examples(split), data.eval_batch_size)
-    here = (batch for number, batch in enumerate(batches) if number in chosen)
-    return [x[: count or None] for x in self.over(measure, variables, here, len(chosen))]
-
-  def over(
-    self, measure: Measure, variables: Variables, batches: Iterable[Batch], total: int
-  ) -> list[np.ndarray]:
-    rows = []
-    for batch in self.shown(batches, self.task.data.eval_batch_size, total):
-      *columns, mask = jax.device_get(measure(variables, batch))
-      rows.append([column[mask > 0] for column in columns])
-    return [np.concatenate(column) for column in zip(*rows, strict=True)]
-
-  def shown(self, items: Iterable[Any], size: int, total: int) -> Iterator[Any]:
-    """The items, of `size` images each, with a bar on a terminal."""
-    progress = Progress(total, size, unit='images', show=mesh_lib.is_main())
-    with contextlib.closing(progress):
-      for number, item in enumerate(items, 1):
-        yield item
-        progress.update(number)
+    size = -(-self.task.sample_batch_size // shards) * shards
+    keys, images = self.keys(np.arange(count), 3), []
+    for start in with_progress(range(0, count, size), size, -(-count // size)):
+      rows = slice(start, start + size)
+      given = None if labels is None else labels[rows]
+      images.append(self.task.images(self.variables, keys[rows], given, self.mesh))
+    return np.concatenate(images)
 
 
-def spread(count: int, examples: int, size: int) -> frozenset[int]:
-  """The numbers of batches of `size` that hold `count` of the examples, 0 for all of these."""
-  needed, whole = -(-count // size), examples // size
-  if count == 0 or needed > whole:
-    return frozenset(range(-(-examples // size)))
-  return frozenset((np.arange(needed) * whole // needed).tolist())
+def check_finite(name: str, values: np.ndarray) -> None:
+  """Raises UserError unless all values `[N]` of a metric are finite."""
+  if bad := int((~np.isfinite(values)).sum()):
+    raise UserError(f'{name}: no finite value for {bad} of {len(values)} images')
 
 
-def chain_times(process: process_lib.Process) -> np.ndarray:
-  """[N]: the bound's chain, DDPM's own or one of `STEPS`, even in the logarithm of the noise.
+def chain_timesteps(process: Process) -> np.ndarray:
+  """Returns the bound's chain `[N]`: the process's own steps, or CHAIN_STEPS uniform in log_snr.
 
-  The latter ends at the level at which DDPM's does: less noise than that is finer than the levels
-  of a byte, and a chain pays for it in vain.
+  The latter ends at about the noise level of DDPM's last step. Less noise is finer than the values
+  of a byte, and a chain that goes on pays bits for nothing.
   """
-  if isinstance(process, process_lib.DDPM):
-    return solvers.uniform(process, process.steps)
-  first, last = solvers.noise_level(process, np.array([process.T, process.t_min]))
-  return solvers.time_of(process, np.geomspace(first, max(last, LAST), STEPS))
+  if process.discrete_steps:
+    return timesteps_lib.uniform(process, process.discrete_steps)
+  ends = np.array([process.T, process.t_min])
+  first, last = timesteps_lib.noise_level(process, ends)
+  levels = np.geomspace(first, max(last, CHAIN_LEVEL), CHAIN_STEPS)
+  return timesteps_lib.time_of_noise_level(process, levels)

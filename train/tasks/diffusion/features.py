@@ -1,4 +1,4 @@
-"""Whose features images are compared by: those of a classifier trained here, FID's, or pixels."""
+"""The features by which images are compared: of a classifier trained here, FID's, or pixels."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,39 +13,42 @@ from models.diffusion import inception, quality
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
 from train.task import Batch, Variables
+from train.tasks.diffusion.batches import Columns, SplitRunner
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """A function (variables, uint8 images [B, H, W, C]) to features [B, D] and scores [B, K].
+  """A network whose features are compared.
 
-  name: of the measures: a Frechet distance is called FD-name, and FID of FID's network alone.
-  classes: what the scores are of, () where that is no matter.
-  facts: for eval.json.
+  name: in the names of metrics: a Frechet distance is FD-name, and FID for FID's network alone.
+  function: maps (variables, uint8 images `[B, H, W, C]`) to features `[B, D]`, scores `[B, K]`.
+  variables: the network's.
+  classes: the classes of the scores; () if they have no meaning.
+  metadata: for eval.json.
   """
 
   name: str
   function: Callable[[Any, Array], tuple[Array, Array]]
   variables: Any
   classes: tuple[str, ...]
-  facts: Mapping[str, Any]
+  metadata: Mapping[str, Any]
 
   def distances(self, real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
-    """The metrics of features [N, D] and [M, D]; manifolds are of equal numbers of both."""
+    """Returns the metrics of features `[N, D]` and `[M, D]`; manifolds use min(N, M) of each."""
     ours = f'FD-{self.name}', f'KD-{self.name}'
     frechet, kernel = ('FID', 'KID') if self.name == INCEPTION else ours
-    real, fake = shuffled(real), shuffled(fake)  # parts of them are to be like the whole
+    real, fake = shuffle(real), shuffle(fake)  # subsets must be like the whole
     distance, count = quality.kernel_distance(real, fake), min(len(real), len(fake))
-    shares = quality.manifolds(real[:count], fake[:count])
+    manifolds = quality.manifolds(real[:count], fake[:count])
     return {
       frechet: quality.frechet_distance(real, fake),
       kernel: distance.value,
       f'{kernel}_stderr': distance.error,
-      **{f'{name}-{self.name}': value for name, value in shares._asdict().items()},
+      **{f'{name}-{self.name}': value for name, value in manifolds._asdict().items()},
     }
 
 
-def shuffled(x: np.ndarray) -> np.ndarray:
+def shuffle(x: np.ndarray) -> np.ndarray:
   return np.random.default_rng(0).permutation(x)
 
 
@@ -53,7 +56,7 @@ INCEPTION, PIXELS = 'inception', 'pixels'
 
 
 def of_pixels() -> Features:
-  """Values in [0, 1]; one score, which says nothing."""
+  """Returns pixels as features, values in [0, 1], with one meaningless score."""
 
   def function(variables: Variables, images: Array) -> tuple[Array, Array]:
     del variables
@@ -64,56 +67,57 @@ def of_pixels() -> Features:
 
 
 def of_classifier(workdir: str, image_shape: tuple[int, ...]) -> Features:
-  """Those that the last layer of a run's network sees. UserError for another task or other images.
+  """Loads the features of a run's network, the inputs of its last layer.
 
-  image_shape: of the images to be compared.
+  Raises UserError for a run of another task than classify, or of images of another shape than the
+  image_shape of those to be compared.
   """
   from train import verbs  # which knows all tasks
 
   run = verbs.load_run(workdir)
   task: Any = run.task
-  if not hasattr(task, 'features'):
+  if (name := run.config['task']['name']) != 'classify':
     raise UserError(
-      f'--classifier={workdir}: a run of task {run.config["task"]["name"]}, which has'
-      ' no features; it must be of task classify'
+      f'--classifier={workdir}: a run of task {name}, which has no features; it must be of task'
+      ' classify'
     )
   if tuple(task.data.image_shape) != tuple(image_shape):
     theirs, ours = (' x '.join(map(str, x)) for x in (task.data.image_shape, image_shape))
     raise UserError(f'--classifier={workdir}: is of images of {theirs}, and not {ours}')
   variables = jax.device_get(run.variables)
-  facts = {'classifier': workdir, 'step': run.step}
+  metadata = {'classifier': workdir, 'step': run.step}
   task.close()
   name = run.config['model']['name']
-  return Features(name, task.features, variables, tuple(task.data.classes), facts)
+  return Features(name, task.features, variables, tuple(task.data.classes), metadata)
 
 
 def of_inception(path: str) -> Features:
-  """The network of FID, with weights from a file; UserError where it is not that network's."""
+  """Loads the network of FID with weights from a file; UserError if they are not that network's."""
   with user_errors():
     variables = inception.load(path)
-  facts = {'weights': path, 'sha256': inception.checksum(path)}
-  return Features(INCEPTION, inception.features, variables, (), facts)
+  metadata = {'weights': path, 'sha256': inception.checksum(path)}
+  return Features(INCEPTION, inception.features, variables, (), metadata)
 
 
-class Viewer:
-  """A network that looks at images for a `evaluate.Measurer`, compiled once."""
+class FeatureExtractor:
+  """Features of many images, with a network that is compiled once."""
 
-  def __init__(self, measurer: Any, network: Features):
-    def view(variables: Variables, batch: Batch) -> tuple[Array, ...]:
+  def __init__(self, batches: SplitRunner, network: Features):
+    def extract(variables: Variables, batch: Batch) -> tuple[Array, ...]:
       return *network.function(variables, batch['image']), batch['label']
 
-    self.measurer, self.network = measurer, network
-    self.variables = jax.device_put(network.variables, mesh_lib.replicated(measurer.mesh))
-    self.view = measurer.compiled(view)
+    self.batches, self.network = batches, network
+    self.variables = jax.device_put(network.variables, mesh_lib.replicated(batches.mesh))
+    self.extract = batches.compile(extract)
 
-  def split(self, split: str, count: int = 0) -> list[np.ndarray]:
-    """Features, scores and labels of `count` images, 0 for all."""
-    return self.measurer.over_split(self.view, self.variables, count, split)
+  def split(self, split: str, count: int = 0) -> Columns:
+    """Returns features, scores and labels of `count` images of a split, 0 for all."""
+    return self.batches.over_split(self.extract, self.variables, count, split)
 
-  def images(self, images: np.ndarray) -> list[np.ndarray]:
-    """Features and scores of uint8 [N, H, W, C]."""
-    sharding = mesh_lib.batch_sharding(self.measurer.mesh)
-    size = self.measurer.task.data.eval_batch_size
+  def images(self, images: np.ndarray) -> Columns:
+    """Returns features and scores of uint8 `[N, H, W, C]`."""
+    sharding = mesh_lib.batch_sharding(self.batches.mesh)
+    size = self.batches.data.eval_batch_size
 
     def batch(start: int) -> Batch:
       rows = np.arange(start, start + size, dtype=np.int32)
@@ -130,4 +134,4 @@ class Viewer:
 
     starts = range(0, len(images), size)
     batches = map(batch, starts)
-    return self.measurer.over(self.view, self.variables, batches, len(starts))[:2]
+    return self.batches.over(self.extract, self.variables, batches, len(starts))[:2]

@@ -1,4 +1,4 @@
-"""Images of a diffusion model as a user sees them: grids, and paths from noise, as PNG files."""
+"""Images of a diffusion model as PNG files: grids, and trajectories from noise."""
 
 import dataclasses
 import io
@@ -17,20 +17,20 @@ from train.config import UserError, unknown
 from train.task import Variables
 
 GAP = 2  # pixels between the images of a grid
-SIDE = 64  # pixels that an image has in a grid, at least about
-CLASSES = 20  # of more only these are drawn unless labels are asked for
+MIN_SIDE = 64  # pixels; smaller images are enlarged to about this
+MAX_CLASSES = 20  # rows that are drawn where no labels are asked for
 
 # -------- pixels --------
 
 
 def to_bytes(x: Array) -> Array:
-  """float [-1, 1] to uint8, the nearest level; what is beyond is cut off."""
+  """Returns float images in [-1, 1] as uint8, rounded and clipped."""
   return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
-  """Images uint8 `[N, H, W, C]`, row by row, as one `[h, w, C]` on white; small ones enlarged."""
-  images = enlarged(images, max(1, SIDE // images.shape[1]))
+  """Returns one image `[h, w, C]` of images uint8 `[N, H, W, C]`, row by row on white."""
+  images = enlarge(images, max(1, MIN_SIDE // images.shape[1]))
   count, height, width, channels = images.shape
   down, right = height + GAP, width + GAP
   pixels = np.full((-(-count // columns) * down + GAP, columns * right + GAP, channels), 255)
@@ -40,62 +40,70 @@ def grid(images: np.ndarray, columns: int) -> np.ndarray:
   return pixels.astype(np.uint8)
 
 
-def enlarged(images: np.ndarray, times: int) -> np.ndarray:
-  """Bicubic: a digit of 8 x 8 squares is hard to read."""
-  if times == 1:
+def enlarge(images: np.ndarray, factor: int) -> np.ndarray:
+  """Returns bicubic enlargements: a digit of 8 x 8 squares is hard to read."""
+  if factor == 1:
     return images
-  size = images.shape[2] * times, images.shape[1] * times
+  size = images.shape[2] * factor, images.shape[1] * factor
   pictures = (image_of(x).resize(size, Image.Resampling.BICUBIC) for x in images)
   return np.stack([np.asarray(x).reshape(size[1], size[0], -1) for x in pictures])
 
 
-def strips(paths: np.ndarray) -> np.ndarray:
-  """Paths uint8 `[N, frames, H, W, C]` as one image: a row each, noise at the left."""
-  return grid(paths.reshape(-1, *paths.shape[2:]), paths.shape[1])
+def strips(trajectories: np.ndarray) -> np.ndarray:
+  """Returns one image of trajectories uint8 `[N, frames, H, W, C]`, a row each."""
+  return grid(trajectories.reshape(-1, *trajectories.shape[2:]), trajectories.shape[1])
 
 
 def image_of(pixels: np.ndarray) -> Image.Image:
-  """Of uint8 `[H, W, C]` with 1, 3 or 4 channels."""
+  """Returns the PIL image of uint8 `[H, W, C]` with 1, 3 or 4 channels."""
   return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def png(pixels: np.ndarray) -> bytes:
-  """A file's contents."""
+  """Returns the contents of a PNG file."""
   buffer = io.BytesIO()
   image_of(pixels).save(buffer, 'PNG')
   return buffer.getvalue()
 
 
 def layout(count: int, classes: Sequence[str]) -> tuple[np.ndarray, int]:
-  """Labels `[N]` of at most `count` images, and a grid's columns: a row for each class, of the
-  first CLASSES; without classes -1 and a square."""
+  """Returns labels `[N]` for at most `count` images, and the number of columns of their grid.
+
+  A row for each of the first MAX_CLASSES classes; without classes labels of -1 and a square.
+  """
   if not classes:
     return np.full(count, -1), math.ceil(count**0.5)
-  rows = min(len(classes), CLASSES, count)
+  rows = min(len(classes), MAX_CLASSES, count)
   return np.repeat(np.arange(rows), count // rows), count // rows
 
 
 def mesh_of(variables: Variables) -> Mesh:
-  """The mesh that holds them."""
+  """Returns the mesh of devices that holds the variables."""
   sharding = jax.tree.leaves(variables)[0].sharding
   if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
     return sharding.mesh
   return mesh_lib.make_mesh(1, 1, 1, devices=list(sharding.device_set)[:1])
 
 
-# -------- what is asked for --------
+# -------- requests --------
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """`samples` images of each of the labels, which are names of classes or their numbers, or of each
-  caption in `prompts`."""
+  """What the verb `sample` is asked for.
+
+  samples: images for each label or caption.
+  seed: of the noise.
+  labels: names of classes, or their numbers.
+  prompts: captions.
+  trajectories: whether to draw the trajectories from noise, too.
+  """
 
   samples: int
   seed: int
   labels: tuple[str, ...]
   prompts: tuple[str, ...]
-  path: bool
+  trajectories: bool
 
   def __post_init__(self):
     if self.samples < 1:
@@ -104,13 +112,16 @@ class Request:
       raise UserError(f'seed={self.seed}: must be at least 0 and less than 2**63')
 
   def keys(self, rows: int) -> Array:
-    """`[rows * samples]`: the same ones in each row."""
+    """Returns keys `[rows * samples]`, the same in each row."""
     numbers = np.tile(np.arange(self.samples), rows)
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), numbers)
 
 
-def numbers(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-  """int `[rows]` of labels, each a class's name, or else its number; several joined by commas."""
+def class_numbers(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+  """Returns the classes, int `[rows]`, of labels: names, or else numbers, or several with commas.
+
+  Raises UserError for a label that is neither.
+  """
   parts = [part for x in labels for part in ([x] if x in classes else x.split(','))]
   found = []
   for part in parts:

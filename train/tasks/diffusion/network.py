@@ -1,7 +1,6 @@
-"""The network of a diffusion model: what it is told beside the noise, and the denoiser it makes."""
+"""The network of a diffusion task: its condition, and the denoiser that is made of it."""
 
 import functools
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,21 +10,22 @@ from jax import Array
 
 import models
 from models.diffusion import guidance
-from models.diffusion.parameterization import Denoiser
+from models.diffusion.denoiser import DenoisingNetwork, NetworkDenoiser, Output
+from models.diffusion.networks import NETWORKS
 from models.diffusion.process import Process
 from train.config import UserError, user_errors
 from train.task import Variables
 from train.tasks.diffusion import captions as captions_lib
+from train.tasks.diffusion.options import Conditioning
 
-CONDITIONS = ('none', 'label', 'caption')
-THRESHOLDS = ('none', *guidance.THRESHOLDS)
+Condition = dict[str, Array]  # the network's inputs `label`, or `context` and `mask`, by name
 
 
-class Network:
-  """A module that predicts, for a process, in whatever way it is told of classes.
+class ConditionalNetwork:
+  """A network that predicts for a process, conditioned on labels or captions.
 
-  model: the section of the config. kind: of prediction. condition: of CONDITIONS. caption: see
-    `captions.Captions`. scale, interval: of classifier-free guidance. threshold: of THRESHOLDS.
+  module: the network. captions: the encoder of captions, or None.
+  guidance_scale, guidance_interval, threshold: see `options.Sampling`.
   """
 
   def __init__(
@@ -33,22 +33,23 @@ class Network:
     model: Mapping[str, Any],
     classes: Sequence[str],
     process: Process,
-    kind: str,
+    prediction: str,
+    conditioning: Conditioning,
     *,
-    condition: str,
-    caption: str,
-    scale: float,
-    interval: tuple[float, float] | None,
-    threshold: str,
+    guidance_scale: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
+    threshold: str = 'none',
   ):
-    self.process, self.kind, self.condition = process, kind, condition
-    self.scale, self.interval, self.threshold = scale, interval, threshold
-    self.module = build(model, len(classes) if condition == 'label' else 0)
-    self.captions = captions_lib.of(self.module, condition, caption, classes)
-    self.learned_variance: bool = getattr(self.module, 'learned_variance', False)
+    self.process, self.prediction, self.conditioning = process, prediction, conditioning
+    self.guidance_scale, self.guidance_interval = guidance_scale, guidance_interval
+    self.threshold = threshold
+    self.module = build(model, len(classes) if conditioning.on == 'label' else 0)
+    width = self.module.context_width
+    self.captions = captions_lib.build(conditioning, classes, width)
+    self.learned_variance = self.module.learned_variance
 
   def init(self, key: Array, image_shape: tuple[int, ...]) -> Variables:
-    """The module's variables; in `params` also the `captions` encoder's, where there is one."""
+    """Returns fresh variables; `params` holds those of the caption encoder, too."""
     key, text_key = jax.random.split(key)
     with user_errors():
       variables = self.module.init(key, jnp.zeros((1, *image_shape)), jnp.zeros(1))
@@ -63,55 +64,70 @@ class Network:
     *,
     as_trained: bool = False,
     rngs: Any = None,
-  ) -> Denoiser:
-    """With guidance and threshold unless it is wanted `as_trained`; with dropout by `rngs`.
+  ) -> NetworkDenoiser:
+    """Returns the denoiser of these variables.
 
-    labels: int `[B]`, -1 for none; of captions also bytes `[B, L]`, filled up with -1. None: images
-      of no condition, of any batch.
+    Args:
+      variables: the network's, as `init` makes them.
+      labels: int `[B]`, -1 for no label; for captions also bytes `[B, L]`, padded with -1. None: no
+        condition, for any batch.
+      as_trained: whether to leave out guidance and threshold.
+      rngs: keys for dropout; None for none.
     """
-    told = self.told(variables, labels, rngs)
+    cond = self.encode(variables, labels, rngs)
     predict = functools.partial(self.predict, variables, rngs)
-    if told and self.scale != 1 and not as_trained:
+    if cond and self.guidance_scale != 1 and not as_trained:
       made = guidance.classifier_free(
-        self.process, self.kind, predict, told, untold(told), self.scale, interval=self.interval
+        self.process,
+        self.prediction,
+        predict,
+        cond,
+        null_condition(cond),
+        self.guidance_scale,
+        interval=self.guidance_interval,
       )
     else:
-      made = Denoiser(self.process, lambda x, t: predict(x, t, told), self.kind)
+      made = NetworkDenoiser(self.process, lambda x, t: predict(x, t, cond), self.prediction)
     plain = as_trained or self.threshold == 'none'
     return made if plain else guidance.threshold(made, self.threshold)
 
-  def told(self, variables: Variables, labels: Array | None, rngs: Any) -> dict[str, Array]:
-    """What the module gets of labels, by name."""
-    if labels is None or self.condition == 'none':
+  def encode(self, variables: Variables, labels: Array | None, rngs: Any) -> Condition:
+    """Returns the network's condition for labels; {} for none."""
+    if labels is None or self.conditioning.on == 'none':
       return {}
     if self.captions is None:
       return {'label': labels}
-    return self.captions.read(variables['params'], labels, rngs)
+    return self.captions.encode(variables['params'], labels, rngs)
 
-  def predict(
-    self, variables: Variables, rngs: Any, x: Array, t: Array, told: Mapping[str, Array]
-  ) -> Any:
-    """As `Denoiser.predict`."""
-    out: Any = self.module.apply(
-      variables, x, self.process.network_time(t), **told, train=rngs is not None, rngs=rngs
+  def predict(self, variables: Variables, rngs: Any, x: Array, t: Array, cond: Condition) -> Output:
+    """Returns the network's prediction `[B, H, W, C]`, and v if it learns the variance."""
+    out = self.module.apply(
+      variables,
+      x,
+      self.process.c_noise(t),
+      label=cond.get('label'),
+      context=cond.get('context'),
+      mask=cond.get('mask'),
+      train=rngs is not None,
+      rngs=rngs,
     )
-    return tuple(jnp.split(out, 2, axis=-1)) if self.learned_variance else out
+    if not self.learned_variance:
+      return out
+    value, v = jnp.split(out, 2, axis=-1)
+    return value, v
 
 
-def build(section: Mapping[str, Any], num_classes: int) -> Any:
-  """The module that `model` names, for so many classes; UserError if it is no denoiser."""
-  name, made = section['name'], models.MODELS[section['name']]
-  kind = getattr(made, 'func', made)
-  if not inspect.isclass(kind) or 't' not in inspect.signature(kind.__call__).parameters:
-    raise UserError(f'model.name={name!r}: takes no noise level, as unet and dit do')
-  if num_classes and 'num_classes' not in inspect.signature(made).parameters:
-    raise UserError(f"task.condition='label': model {name} takes no labels")
+def build(section: Mapping[str, Any], num_classes: int) -> DenoisingNetwork:
+  """Builds the network that the section `model` names; UserError if it is no denoising network."""
+  if section['name'] not in NETWORKS:
+    name = section['name']
+    raise UserError(f'model.name={name!r}: takes no noise level; choose from {", ".join(NETWORKS)}')
   given: dict[str, Any] = {'num_classes': num_classes} if num_classes else {}
   return models.build(**section, **given)
 
 
-def untold(told: Mapping[str, Array]) -> dict[str, Array]:
-  """As `told`, for the module without a condition."""
-  if 'label' in told:
-    return {'label': jnp.full_like(told['label'], -1)}
-  return {'context': told['context'], 'mask': jnp.zeros_like(told['mask'])}
+def null_condition(cond: Condition) -> Condition:
+  """Returns the condition that the network takes for none, of the shapes of cond."""
+  if 'label' in cond:
+    return {'label': jnp.full_like(cond['label'], -1)}
+  return {'context': cond['context'], 'mask': jnp.zeros_like(cond['mask'])}

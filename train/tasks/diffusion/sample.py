@@ -1,39 +1,84 @@
-"""What the verb sample does for diffusion models: images of noise, or of what is known of them."""
+"""The verb `sample` of diffusion models: images from noise, or from a part that is known."""
 
 import functools
 import math
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from PIL import Image
 
 from data.images.decode import MODES
 from models.diffusion import guidance, samplers
-from models.diffusion.parameterization import Denoiser
+from models.diffusion.denoiser import Denoiser
+from models.diffusion.table_sampler import Constraint
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.task import Variables
 from train.tasks import reading
 from train.tasks.diffusion import features, grids
-from train.tasks.diffusion.grids import CLASSES, Request, grid, mesh_of, numbers, png, strips
+from train.tasks.diffusion.captions import Captions
+from train.tasks.diffusion.grids import (
+  MAX_CLASSES,
+  Request,
+  class_numbers,
+  grid,
+  mesh_of,
+  png,
+  strips,
+)
 from train.workdir import write_bytes
 
-STAGES = 11  # of a way between two images
-TOLERANCE = 1e-3  # of the flow there and back, in which a level of a byte is 0.008
+STAGES = 11  # images of an interpolation
+TOLERANCE = 1e-3  # of the probability flow both ways; a byte's step is 0.008
 
 
-class Painter:
-  """Draws what a request asks of a task `Diffusion`, into files of the folder."""
+class DrawingTask(Protocol):
+  """What the verb needs of a task, such as `base.ImageGeneration`."""
 
-  def __init__(self, task: Any, variables: Variables, folder: str, request: Request):
-    self.task, self.variables, self.folder, self.request = task, variables, folder, request
+  data: Any  # an EvalData
+  timesteps: np.ndarray
+
+  @property
+  def guidance_scale(self) -> float: ...
+
+  @property
+  def captions(self) -> Captions | None: ...
+
+  @property
+  def classes(self) -> tuple[str, ...]: ...
+
+  def denoiser(
+    self, variables: Variables, labels: Array | None = None, *, as_trained: bool = False
+  ) -> Denoiser: ...
+
+  def images(
+    self,
+    variables: Variables,
+    keys: Array,
+    labels: Any,
+    mesh: Mesh,
+    *,
+    trajectory: bool = False,
+    constraint: Constraint | None = None,
+    guide: Callable[[Denoiser, Array], Denoiser] | None = None,
+  ) -> np.ndarray: ...
+
+
+class SampleWriter:
+  """Draws what a request asks of a task, into PNG files of the folder."""
+
+  def __init__(self, task: DrawingTask, variables: Variables, folder: str, request: Request):
+    self.task, self.variables = task, variables
+    self.folder, self.request = folder, request
     self.mesh = mesh_of(variables)
 
-  def paint(
+  def write(
     self,
     interpolate: bool,
     inpaint: str | None,
@@ -41,7 +86,7 @@ class Painter:
     colourise: str | None,
     classifier: str | None,
   ) -> None:
-    """The one that is asked for; UserError for two, which would contradict each other."""
+    """Draws images by the one method that is given; UserError for two at a time."""
     given = {'inpaint': inpaint, 'colourise': colourise, 'classifier': classifier}
     chosen = [name for name, value in given.items() if value is not None]
     chosen += ['interpolate'] * interpolate
@@ -60,46 +105,49 @@ class Painter:
     else:
       self.draw()
 
-  def draw(self, kind: str = 'grid', rows: np.ndarray | None = None, **options: Any) -> None:
-    """A row for each label or caption, else a square; and with `path` a row for each image."""
+  def draw(self, name: str = 'grid', rows: np.ndarray | None = None, **options: Any) -> None:
+    """Draws a grid with a row for each label or caption, else a square; and trajectories if asked.
+
+    name: of the file. rows: labels, instead of the request's. options: of the task's `images`.
+    """
     request, labels = self.request, self.rows() if rows is None else rows
     count, columns = 1, math.ceil(request.samples**0.5)
     if labels is not None:
       count, columns = len(labels), request.samples
       labels = np.repeat(labels, request.samples, axis=0)
     how = (self.variables, request.keys(count), labels, self.mesh)
-    self.keep(kind, grid(self.task.images(*how, **options), columns))
-    if request.path:
-      self.keep('path', strips(self.task.images(*how, path=True, **options)))
+    self.save(name, grid(self.task.images(*how, **options), columns))
+    if request.trajectories:
+      self.save('path', strips(self.task.images(*how, trajectory=True, **options)))
 
   def rows(self) -> np.ndarray | None:
-    """What the rows show: int `[rows]`, or tokens `[rows, L]`; None if nothing is told."""
+    """Returns labels int `[rows]` or captions `[rows, L]`; None for an unconditional network."""
     request, captions = self.request, self.task.captions
     if request.labels and request.prompts:
       raise UserError('--label and --prompt: one of them at a time')
     if request.prompts and captions is None:
-      raise UserError(f"--prompt={request.prompts[0]}: needs task.condition='caption'")
-    if request.prompts:
+      raise UserError(f"--prompt={request.prompts[0]}: needs task.conditioning.on='caption'")
+    if captions is not None and request.prompts:
       return np.stack([captions.tokens(text) for text in request.prompts])
     if not self.task.classes:
       if request.labels:
-        raise UserError(f'--label={request.labels[0]}: the network is told of no labels')
+        raise UserError(f'--label={request.labels[0]}: the network is not conditioned on labels')
       return None
     if request.labels:
-      return numbers(request.labels, self.task.classes)
-    return np.arange(min(len(self.task.classes), CLASSES))
+      return class_numbers(request.labels, self.task.classes)
+    return np.arange(min(len(self.task.classes), MAX_CLASSES))
 
-  # -------- of what is known --------
+  # -------- from a known part --------
 
   def inpaint(self, image: str, mask: str) -> None:
-    """`image` with what is white in `mask` drawn anew."""
+    """Draws the image file with the white part of the mask file drawn anew."""
     shape = self.task.data.image_shape
     known, hole = read_image(image, shape, 'inpaint'), read_image(mask, (*shape[:2], 1), 'mask')
     kept = jnp.asarray(np.broadcast_to(hole < 128, shape))
     self.draw('inpaint', constraint=guidance.inpaint(to_floats(known)[None], kept[None]))
 
   def colourise(self, image: str) -> None:
-    """`image` in colours of which nothing but the grey is known."""
+    """Draws colours for the image file, of which only the grey values are used."""
     shape = self.task.data.image_shape
     if shape[-1] != 3:
       raise UserError(f'--colourise={image}: the network draws images of {shape[-1]} channels')
@@ -107,65 +155,65 @@ class Painter:
     self.draw('colourise', constraint=guidance.colourise(grey[None]))
 
   def by_classifier(self, workdir: str) -> None:
-    """Labels that a classifier knows guide the network, which is told of none."""
+    """Draws images of an unconditional network guided by the labels of a classifier."""
     if self.task.classes:
-      raise UserError(f"--classifier={workdir}: is for a network of task.condition='none'")
+      raise UserError(f"--classifier={workdir}: is for a network of task.conditioning.on='none'")
     network = features.of_classifier(workdir, self.task.data.image_shape)
     names, labels = network.classes, self.request.labels
-    rows = numbers(labels, names) if labels else np.arange(min(len(names), CLASSES))
+    rows = class_numbers(labels, names) if labels else np.arange(min(len(names), MAX_CLASSES))
 
     def guide(denoiser: Denoiser, labels: Array) -> Denoiser:
       def log_prob(x: Array, t: Array) -> Array:
-        # The classifier knows clean images: it sees what the denoiser makes of x.
+        # The classifier was trained on clean images, so it is given the denoiser's x_0.
         _, scores = network.function(network.variables, (denoiser.x0(x, t) + 1) / 2)
         return jnp.take_along_axis(jax.nn.log_softmax(scores), labels[:, None], axis=-1)[:, 0]
 
-      return guidance.by_classifier(denoiser, log_prob, self.task.guidance)
+      return guidance.by_classifier(denoiser, log_prob, self.task.guidance_scale)
 
     self.draw('classifier', rows, guide=guide)
 
   def interpolate(self) -> None:
-    """A row for each pair of images of the evaluation split, which stand at its ends."""
+    """Draws a row for each pair of images of the evaluation split, which are at its ends."""
     count = self.request.samples
-    pairs = to_floats(self.real(2 * count)).reshape(count, 2, *self.task.data.image_shape)
+    pairs = to_floats(self.real_images(2 * count)).reshape(count, 2, *self.task.data.image_shape)
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(self.mesh))
-    def way(variables: Variables, pair: Array) -> Array:
+    def interpolation(variables: Variables, pair: Array) -> Array:
       denoiser = self.task.denoiser(variables, as_trained=True)
       ends = samplers.encode(denoiser, pair, rtol=TOLERANCE, atol=TOLERANCE)
       a, b = (jnp.broadcast_to(end, (STAGES, *end.shape)) for end in ends)
       latents = samplers.slerp(a, b, jnp.linspace(0, 1, STAGES).reshape(-1, 1, 1, 1))
-      keys = jax.random.split(jax.random.key(0), STAGES)  # of no use: nothing is random
+      keys = jax.random.split(jax.random.key(0), STAGES)  # unused: the solver is deterministic
       solve = samplers.AdaptiveODE(TOLERANCE, TOLERANCE)
-      return grids.to_bytes(solve(denoiser, latents, keys, self.task.times))
+      return grids.to_bytes(solve(denoiser, latents, keys, self.task.timesteps))
 
     with mesh_lib.activate(self.mesh):
-      ways = [np.asarray(way(self.variables, pair)) for pair in pairs]
-    self.keep('interpolation', strips(np.stack(ways)))
+      rows = [np.asarray(interpolation(self.variables, pair)) for pair in pairs]
+    self.save('interpolation', strips(np.stack(rows)))
 
-  def real(self, count: int) -> np.ndarray:
-    """uint8 `[count, H, W, C]`, of the evaluation split, chosen by the seed."""
-    data, found = self.task.data, []
-    whole = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))
+  def real_images(self, count: int) -> np.ndarray:
+    """Returns uint8 `[count, H, W, C]` of the evaluation split, chosen by the seed."""
+    data, batches = self.task.data, []
+    gather = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))
     for batch in reading.evaluation(data, data.eval_split, self.mesh):
-      image, mask = jax.device_get(whole((batch['image'], batch['mask'])))
-      found.append(image[mask > 0])
-    images = np.concatenate(found)
+      image, mask = jax.device_get(gather((batch['image'], batch['mask'])))
+      batches.append(image[mask > 0])
+    images = np.concatenate(batches)
     if count > len(images):
       raise UserError(f'samples={count // 2}: {data.eval_split} has {len(images)} images')
     return images[np.random.default_rng(self.request.seed).permutation(len(images))[:count]]
 
-  def keep(self, kind: str, pixels: np.ndarray) -> None:
-    """As `kind-SEED.png`."""
+  def save(self, name: str, pixels: np.ndarray) -> None:
+    """Writes `NAME-SEED.png` and prints its path."""
     if mesh_lib.is_main():
       os.makedirs(self.folder, exist_ok=True)
-      path = os.path.join(self.folder, f'{kind}-{self.request.seed}.png')
+      path = os.path.join(self.folder, f'{name}-{self.request.seed}.png')
       write_bytes(path, png(pixels))
       print(path)
 
 
 def read_image(path: str, shape: tuple[int, ...], flag: str) -> np.ndarray:
-  """uint8 of the shape [H, W, C], in which the file must be; UserError otherwise."""
+  """Returns the pixels of a file, uint8 of the shape [H, W, C]; UserError for another size."""
   try:
     with Image.open(path) as image:
       pixels = np.asarray(image.convert(MODES[shape[-1]]))
@@ -178,5 +226,5 @@ def read_image(path: str, shape: tuple[int, ...], flag: str) -> np.ndarray:
 
 
 def to_floats(images: np.ndarray) -> Array:
-  """uint8 to float32 in [-1, 1]."""
+  """Returns uint8 images as float32 in [-1, 1]."""
   return 2 * jnp.asarray(images, jnp.float32) / 255 - 1

@@ -1,4 +1,4 @@
-"""Consistency functions against exact solutions; a network that learns one of a known flow."""
+"""Consistency functions against exact solutions; distillation from a known flow."""
 
 import dataclasses
 import functools
@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from models.diffusion import consistency, samplers, solvers
-from models.diffusion import process as process_lib
-from models.diffusion.parameterization import Denoiser
+from models.diffusion import consistency, processes, samplers, timesteps
+from models.diffusion.denoiser import NetworkDenoiser
+from models.diffusion.process import expand_like
 from tests.models.diffusion import mixture
 from tests.train.tasks.diffusion import small_diffusion
 from train import mesh as mesh_lib
@@ -19,13 +19,14 @@ from train import verbs
 from train.config import UserError
 from train.step import init_state, make_step
 from train.tasks.diffusion.consistency import Consistency
+from train.tasks.diffusion.options import Distillation
 from train.tasks.diffusion.task import Diffusion
 
 PROCESSES = [
-  process_lib.EDM(),
-  process_lib.VP(t_min=1e-3),
-  process_lib.Flow(t_min=0.01),
-  process_lib.DDPM(),
+  processes.EDM(),
+  processes.VP(t_min=1e-3),
+  processes.Flow(t_min=0.01),
+  processes.DDPM(),
 ]
 named = pytest.mark.parametrize('process', PROCESSES, ids=lambda p: type(p).__name__)
 
@@ -35,10 +36,10 @@ def normal(*shape, seed=0):
 
 
 @named
-@pytest.mark.parametrize('kind', ['eps', 'edm'])
-def test_at_the_end_it_is_the_image_itself_and_far_away_the_denoiser(process, kind):
-  network = mixture.eight_dimensional().denoiser(process, kind)
-  learner, x = consistency.student(network), normal(5, 8)
+@pytest.mark.parametrize('prediction', ['eps', 'edm'])
+def test_boundary_conditions_of_the_consistency_function(process, prediction):
+  network = mixture.eight_dimensional().denoiser(process, prediction)
+  learner, x = consistency.consistency_function(network), normal(5, 8)
   end = jnp.full(5, process.t_min)
   np.testing.assert_allclose(learner.x0(x, end), x / process.alpha(process.t_min), rtol=1e-4)
   far = jnp.full(5, process.T)
@@ -47,24 +48,24 @@ def test_at_the_end_it_is_the_image_itself_and_far_away_the_denoiser(process, ki
 
 
 def exact(data, process):
-  """The consistency function of one Gaussian: its probability flow scales what is left of it."""
+  """Returns the exact consistency function of one Gaussian, whose flow scales x less its mean."""
   mean, std = jnp.asarray(data.means, jnp.float32), data.std
 
   def x0(x, t):
-    here, end = (consistency.level(process, each) for each in (t, process.t_min))
+    here, end = (consistency.noise_level(process, each) for each in (t, process.t_min))
     scale = jnp.sqrt((std**2 + end**2) / (std**2 + here**2))
-    return mean + process_lib.like(scale, x) * (x / process_lib.like(process.alpha(t), x) - mean)
+    return mean + expand_like(scale, x) * (x / expand_like(process.alpha(t), x) - mean)
 
-  return Denoiser(process, x0, 'x0')
+  return NetworkDenoiser(process, x0, 'x0')
 
 
 @named
-def test_the_exact_function_has_no_loss(process):
+def test_exact_consistency_function_has_no_loss(process):
   data = mixture.gaussian(np.linspace(-1, 1, 8), 0.3)
   network, right = data.denoiser(process), exact(data, process)
-  wrong = consistency.student(network)
+  wrong = consistency.consistency_function(network)
   x0 = jnp.asarray(data.sample(0, 200), jnp.float32)
-  times = solvers.edm(process, 40)
+  times = timesteps.edm(process, 40)
   index = consistency.draw_steps(jax.random.key(0), 200, 39)
   assert sorted(set(index.tolist())) == list(range(39))
 
@@ -77,25 +78,25 @@ def test_the_exact_function_has_no_loss(process):
 
 
 @named
-def test_fresh_noise_brings_the_exact_function_to_the_data(process):
+def test_multistep_sampling_of_the_exact_function_gives_the_data(process):
   data = mixture.gaussian(np.linspace(-1, 1, 8), 0.3)
   keys = jax.random.split(jax.random.key(0), 2000)
   x = process.prior_sample(keys, (8,))
   for steps in (1, 3):
-    times = consistency.sampling_times(process, steps)
+    times = consistency.sampling_timesteps(process, steps)
     assert len(times) == steps and times[0] == pytest.approx(process.T)
-    made = consistency.Renoise()(exact(data, process), x, keys, times)
+    made = consistency.MultistepConsistency()(exact(data, process), x, keys, times)
     np.testing.assert_allclose(made.mean(0), data.means[0], atol=0.05)
     np.testing.assert_allclose(made.std(0), 0.3, rtol=0.08)
 
 
 def test_no_gradient_goes_to_the_target():
   data = mixture.gaussian(np.zeros(8), 0.3)
-  teacher = data.denoiser(process_lib.EDM())
-  times, index = solvers.edm(process_lib.EDM(), 10), jnp.arange(4)
+  teacher = data.denoiser(processes.EDM())
+  times, index = timesteps.edm(processes.EDM(), 10), jnp.arange(4)
 
   def scaled(by):
-    return Denoiser(process_lib.EDM(), lambda x, t: by * x, 'x0')
+    return NetworkDenoiser(processes.EDM(), lambda x, t: by * x, 'x0')
 
   def loss(here, there):
     functions = scaled(here), scaled(there)
@@ -119,26 +120,26 @@ def init(key, width=64):
 
 def network(params, process):
   def predict(x, t):
-    y = jnp.concatenate([x, process.network_time(t)[:, None]], 1)
+    y = jnp.concatenate([x, process.c_noise(t)[:, None]], 1)
     for kernel, bias in params[:-1]:
       y = jax.nn.silu(y @ kernel + bias)
     return y @ params[-1][0] + params[-1][1]
 
-  return Denoiser(process, predict, 'edm')
+  return NetworkDenoiser(process, predict, 'edm')
 
 
 STEPS = 1500
 
 
 @pytest.mark.slow
-def test_a_network_learns_one_step_from_an_exact_teacher():
-  """Ten modes in 8 dimensions: where one step of the teacher gives the mean of all of them."""
-  data, process = mixture.eight_dimensional(), process_lib.EDM(sigma_max=20.0)
-  teacher, times = data.denoiser(process), solvers.edm(process, 18)
+def test_a_network_is_distilled_from_an_exact_teacher():
+  """Ten modes in 8 dimensions, where one step of the teacher gives the mean of all modes."""
+  data, process = mixture.eight_dimensional(), processes.EDM(sigma_max=20.0)
+  teacher, times = data.denoiser(process), timesteps.edm(process, 18)
   tx = optax.adam(optax.cosine_decay_schedule(2e-3, STEPS))
 
   def learner(params):
-    return consistency.student(network(params, process))
+    return consistency.consistency_function(network(params, process))
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def train(params, state, key):
@@ -162,8 +163,10 @@ def test_a_network_learns_one_step_from_an_exact_teacher():
   params, _ = train(params, tx.init(params), jax.random.key(1))
   keys = jax.random.split(jax.random.key(2), 500)
   x = process.prior_sample(keys, (8,))
-  solved = samplers.build('multistep')(teacher, x, keys, solvers.asinh(process, 60))
-  one = consistency.Renoise()(learner(params), x, keys, consistency.sampling_times(process, 1))
+  solved = samplers.Multistep()(teacher, x, keys, timesteps.asinh(process, 60))
+  one = consistency.MultistepConsistency()(
+    learner(params), x, keys, consistency.sampling_timesteps(process, 1)
+  )
   blind = teacher.x0(x, jnp.full(500, process.T))
   error, before = (float(jnp.sqrt(jnp.square(y - solved).mean())) for y in (one, blind))
   assert error < 0.75 * before
@@ -174,12 +177,13 @@ def test_a_network_learns_one_step_from_an_exact_teacher():
 
 @pytest.fixture
 def teacher(tmp_path, monkeypatch):
-  """A run of the task diffusion, and its config."""
+  """Returns the workdir of a diffusion run, and the run."""
   task = small_diffusion.build(Diffusion, process='edm', prediction='edm')
   variables = mesh_lib.unbox(task.init(jax.random.key(5)))
   (tmp_path / 'config.json').write_text('{}')
-  section = {'name': 'diffusion', 'process': 'edm', 'prediction': 'edm', 'condition': 'label'}
-  config = {'task': {**section, 'caption': 'a picture of {}'}, 'model': {'name': 'dit'}}
+  section = {'name': 'diffusion', 'process': 'edm', 'prediction': 'edm'}
+  conditioning = {'on': 'label', 'caption': 'a picture of {}'}
+  config = {'task': {**section, 'conditioning': conditioning}, 'model': {'name': 'dit'}}
   run = verbs.Run(config, task, None, 7, variables)
   monkeypatch.setattr(verbs, 'load_run', lambda workdir: run)
   return str(tmp_path), run
@@ -191,8 +195,11 @@ def distil(workdir, **settings):
 
 
 @pytest.mark.slow
-def test_it_begins_as_its_teacher_and_is_trained_to_need_one_step(teacher):
-  task, mesh = distil(teacher[0], teacher_guidance=2.0), mesh_lib.make_mesh()
+def test_student_starts_as_its_teacher_and_trains(teacher):
+  task, mesh = (
+    distil(teacher[0], distillation=Distillation(guidance_scale=2.0)),
+    mesh_lib.make_mesh(),
+  )
   tx = optax.adam(0.02)
   state, shardings = init_state(task, tx, 0, mesh)
   began = jax.device_get(state.params)
@@ -215,16 +222,16 @@ def test_it_begins_as_its_teacher_and_is_trained_to_need_one_step(teacher):
   keys = jax.random.split(jax.random.key(0), 3)
   images = task.images(variables, keys, np.arange(3), mesh)
   assert images.shape == (3, 4, 4, 1) and images.dtype == np.uint8
-  assert task.sampler.evaluations(len(task.times)) == 1
+  assert task.sampler.num_evaluations(len(task.timesteps)) == 1
   task.close()
 
 
-def test_another_process_or_task_than_the_teachers_is_told(teacher, monkeypatch, tmp_path):
+def test_mismatch_with_the_teacher_is_reported(teacher, monkeypatch, tmp_path):
   workdir, run = teacher
   with pytest.raises(UserError, match=r"task.process='vp': must be as the teacher in .* 'edm'"):
     distil(workdir, process='vp')
-  with pytest.raises(UserError, match='levels=1: must be at least 2'):
-    distil(workdir, levels=1)
+  with pytest.raises(UserError, match='num_levels=1: must be at least 2'):
+    distil(workdir, distillation=Distillation(num_levels=1))
   gone = distil(str(tmp_path / 'gone'))
   jax.eval_shape(gone.init, jax.random.key(0))  # what a run that is there is restored by
   with pytest.raises(UserError, match='no run there; it is the one to distil'):

@@ -11,16 +11,17 @@ import optax
 import pytest
 
 from models.diffusion import guidance
-from models.diffusion.parameterization import Denoiser
+from models.diffusion.denoiser import NetworkDenoiser
 from tests.models.diffusion.denoising import jit
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.loop import Loop
-from train.tasks.diffusion.task import FRAMES, Diffusion, lattice
+from train.tasks.diffusion.base import FRAMES, lattice
+from train.tasks.diffusion.task import Diffusion
 
-LABELLED = {'condition': 'label'}
-CAPTIONED = {'condition': 'caption', 'model': {'context_width': 16}}
+LABELLED = {'conditioning': {'on': 'label'}}
+CAPTIONED = {'conditioning': {'on': 'caption'}, 'model': {'context_width': 16}}
 
 
 @pytest.fixture(scope='module')
@@ -33,21 +34,21 @@ def labelled():
 
 
 @pytest.mark.long
-def test_an_untrained_network_is_as_wrong_as_noise_and_a_trained_one_less():
+def test_training_lowers_the_loss_from_1():
   _, losses = small.run(small.task(**LABELLED), steps=60, tx=optax.adam(1e-2))
   assert losses[0] == pytest.approx(1, abs=0.1)
   assert np.mean(losses[-5:]) < 0.6
 
 
 @pytest.mark.long
-def test_eight_devices_train_to_the_same_numbers():
+def test_eight_devices_train_as_one():
   found, losses = small.run(small.task(**LABELLED), steps=2)
   other, again = small.run(small.task(**LABELLED), (2, 2, 2), steps=2)
   assert again == pytest.approx(losses, abs=1e-5)
   small.close(found, other, atol=1e-5)
 
 
-def test_microbatches_have_noise_and_times_of_their_own():
+def test_microbatches_draw_their_own_noise_and_times():
   made = small.task()
   variables, key, batch = small.variables(made), jax.random.key(0), small.batch_of(made)
   loss = jit(lambda batch: made.loss(variables, batch, key, train=True)[0])
@@ -57,11 +58,11 @@ def test_microbatches_have_noise_and_times_of_their_own():
 
 
 @pytest.mark.long
-def test_conditions_are_dropped_as_often_as_told():
-  """How many of 16 records there are whose label matters."""
+def test_conditions_are_dropped_with_their_probability():
+  """Counts the records, of 16, whose loss depends on their label."""
 
   def heard(drop):
-    made = small.task(**LABELLED, drop_condition=drop)
+    made = small.task(**LABELLED, loss={'cond_drop_prob': drop})
     variables, batch = small.variables(made), small.batch_of(made)
 
     @jit
@@ -78,7 +79,7 @@ def test_conditions_are_dropped_as_often_as_told():
 
 
 @pytest.mark.long
-def test_the_loss_of_the_evaluation_split_is_a_function_of_the_weights_alone(labelled):
+def test_evaluation_loss_is_deterministic(labelled):
   made, variables = labelled
   mesh = small.mesh_of()
   first = made.evals(mesh)['val'](variables)['loss']
@@ -100,7 +101,7 @@ def test_the_lattice_is_even_for_any_number_of_records():
 
 
 class Interrupted(Diffusion):
-  """Is asked to stop at a step of its own."""
+  """A task that receives SIGTERM at step `at`."""
 
   at = 2
 
@@ -140,14 +141,14 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
 # -------- images --------
 
 
-def test_any_number_of_images_is_one_compilation_and_each_is_its_own(labelled):
+def test_images_are_independent_and_compiled_once(labelled):
   made, variables = labelled
   mesh, keys, labels = small.mesh_of(), small.keys_of(20), np.arange(20) % 10
   all_of_them = made.images(variables, keys, labels, mesh)
   assert (all_of_them.shape, all_of_them.dtype) == ((20, 8, 8, 1), np.uint8)
   some = made.images(variables, keys[5:8], labels[5:8], mesh)
   np.testing.assert_array_equal(some, all_of_them[5:8])
-  [make] = made._makers.values()
+  [make] = made._compiled_samplers.values()
   assert make._cache_size() == 1
   others = made.images(variables, keys[5:8], labels[5:8] + 1, mesh)
   assert abs(others.astype(int) - some).max() > 8
@@ -166,27 +167,28 @@ def test_eight_devices_draw_what_one_does(labelled):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-  ('sampler', 'options'),
+  ('sampler', 'options', 'schedule'),
   [
-    ('ancestral(variance=large)', {}),
-    ('predictor_corrector(corrector=annealed, snr=0.1)', {'process': 've', 'grid': 'edm(rho=5)'}),
-    ('heun(churn=2)', {'process': 'edm', 'prediction': 'edm', 'threshold': 'dynamic'}),
-    ('multistep(order=3)', {'process': 'flow', 'prediction': 'flow', 'grid': 'asinh'}),
-    ('ode(rtol=0.1, atol=0.1)', {'process': 'subvp(beta_max=10)', 'times': 'importance'}),
+    ('ancestral(variance=large)', {}, 'uniform'),
+    ('predictor_corrector(corrector=annealed, snr=0.1)', {'process': 've'}, 'edm(rho=5)'),
+    ('heun(churn=2)', {'process': 'edm', 'prediction': 'edm'}, 'uniform'),
+    ('multistep(order=3)', {'process': 'flow', 'prediction': 'flow'}, 'asinh'),
+    ('ode(rtol=0.1, atol=0.1)', {'process': 'subvp(beta_max=10)'}, 'uniform'),
   ],
 )
-def test_samplers_processes_and_grids_are_chosen_by_words(sampler, options):
-  made = small.task(sampler=sampler, **options)
+def test_samplers_processes_and_schedules_are_chosen_by_specs(sampler, options, schedule):
+  sampling = {'sampler': sampler, 'timestep_schedule': schedule, 'threshold': 'dynamic'}
+  made = small.task(loss={'time_distribution': 'importance'}, sampling=sampling, **options)
   images = made.images(small.variables(made, noise=0.1), small.keys_of(3), None, small.mesh_of())
   assert len({image.tobytes() for image in images}) == 3
-  assert made.times.shape == (5,)
+  assert made.timesteps.shape == (5,)
 
 
-def test_a_path_leads_from_noise_to_the_image(labelled):
+def test_trajectory_leads_from_noise_to_image(labelled):
   made, variables = labelled
   keys, labels = small.keys_of(3), np.arange(3)
   images = made.images(variables, keys, labels, small.mesh_of())
-  paths = made.images(variables, keys, labels, small.mesh_of(), path=True)
+  paths = made.images(variables, keys, labels, small.mesh_of(), trajectory=True)
   assert paths.shape == (3, min(FRAMES, 5 + 1), 8, 8, 1)
   assert abs(paths[:, -1].astype(int) - images).max() <= 1
   noise = made.process.prior_sample(
@@ -196,16 +198,16 @@ def test_a_path_leads_from_noise_to_the_image(labelled):
   assert abs(paths[:, 0] - levels).max() <= 1
 
 
-def test_guidance_and_threshold_act_on_images_and_not_in_training(labelled):
+def test_guidance_and_threshold_act_in_sampling_only(labelled):
   plain, variables = labelled
-  made = small.task(**LABELLED, guidance=3.0, threshold='static')
+  made = small.task(**LABELLED, sampling={'guidance_scale': 3.0, 'threshold': 'static'})
   x, t, labels = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jnp.full(4, 0.5), jnp.arange(4)
   given = eps(plain, variables, labels, x, t)
   without = eps(plain, variables, None, x, t)
   assert abs(given - without).max() > 0.1
   as_trained = eps(made, variables, labels, x, t, as_trained=True)
   np.testing.assert_allclose(as_trained, given, atol=1e-5)
-  guided = Denoiser(made.process, lambda x, t: without + 3 * (given - without))
+  guided = NetworkDenoiser(made.process, lambda x, t: without + 3 * (given - without))
   known = guidance.threshold(guided, 'static').eps(x, t)
   np.testing.assert_allclose(eps(made, variables, labels, x, t), known, atol=1e-4)
 
@@ -219,9 +221,8 @@ def test_a_learned_variance_is_trained_guided_and_sampled_with():
   made = small.task(
     **LABELLED,
     model={'learned_variance': True},
-    weighting='hybrid',
-    guidance=2.0,
-    sampler='ancestral(variance=learned)',
+    loss={'weighting': 'hybrid'},
+    sampling={'guidance_scale': 2.0, 'sampler': 'ancestral(variance=learned)'},
   )
   variables = small.variables(made, noise=0.1)
   batch = small.batch_of(made)
@@ -234,8 +235,10 @@ def test_a_learned_variance_is_trained_guided_and_sampled_with():
 # -------- captions --------
 
 
-def test_captions_tell_what_labels_would():
-  made = small.task(**CAPTIONED, caption='a handwritten {}')
+def test_captions_of_labels_are_encoded():
+  made = small.task(
+    model=CAPTIONED['model'], conditioning={'on': 'caption', 'caption': 'a handwritten {}'}
+  )
   assert made.captions.texts[3] == 'a handwritten three'
   variables = small.variables(made)
   x, t = jax.random.normal(jax.random.key(0), (3, 8, 8, 1)), jnp.full(3, 0.5)
@@ -264,7 +267,7 @@ def test_the_encoder_of_captions_is_trained():
   )
 
 
-# -------- mistakes --------
+# -------- invalid options --------
 
 
 @pytest.mark.parametrize(
@@ -274,31 +277,46 @@ def test_the_encoder_of_captions_is_trained():
     ({'process': 'vp(beta=3)'}, r'task\.process\.beta=3: unknown key; choose from name, beta_min'),
     ({'process': 'vp(3)'}, r"task\.process='vp\(3\)': write NAME or NAME\(key=value\)"),
     ({'process': 'vp(beta_min=0)'}, r'process\.beta_min=0.0: > 0, <= beta_max'),
-    ({'sampler': 'ddim(eta=2)'}, r'sampler\.eta=2.0: must be in \[0, 1\]'),
-    ({'sampler': 'heun(churn=much)'}, r"task\.sampler\.churn='much': must be a float"),
-    ({'grid': 'edm(rho='}, r"task\.grid='edm\(rho=': write NAME"),
-    ({'times': 'normal'}, r'task\.times\.name.*choose from uniform, importance, log_normal'),
+    ({'sampling': {'sampler': 'ddim(eta=2)'}}, r'sampler\.eta=2.0: must be in \[0, 1\]'),
+    (
+      {'sampling': {'sampler': 'heun(churn=much)'}},
+      r"task\.sampling\.sampler\.churn='much': must be a float",
+    ),
+    ({'sampling': {'timestep_schedule': 'edm(rho='}}, r"timestep_schedule='edm\(rho=': write NAME"),
+    (
+      {'loss': {'time_distribution': 'normal'}},
+      r'time_distribution\.name.*choose from uniform, importance, log_normal',
+    ),
     ({'prediction': 'noise'}, r"task\.prediction='noise': no such prediction; choose from eps, x0"),
-    ({'weighting': 'snr'}, r"task\.weighting='snr'.*hybrid \(did you mean min_snr"),
-    ({'condition': 'labels'}, r"task\.condition='labels'.*did you mean label\?"),
-    ({'threshold': 'soft'}, r"task\.threshold='soft': .*choose from none, static, dynamic"),
-    ({'drop_condition': 1.5}, r'task\.drop_condition=1\.5: must be in \[0, 1\]'),
-    ({'steps': 1}, r'task\.steps=1: must be at least 2'),
-    ({'weighting': 'hybrid'}, r'model\.learned_variance=true, which is false'),
+    ({'loss': {'weighting': 'snr'}}, r"task\.loss\.weighting='snr'.*hybrid \(did you mean min_snr"),
+    ({'conditioning': {'on': 'labels'}}, r"task\.conditioning\.on='labels'.*did you mean label\?"),
+    (
+      {'sampling': {'threshold': 'soft'}},
+      r"task\.sampling\.threshold='soft': .*choose from none, static, dynamic",
+    ),
+    ({'loss': {'cond_drop_prob': 1.5}}, r'task\.loss\.cond_drop_prob=1\.5: must be in \[0, 1\]'),
+    ({'sampling': {'num_steps': 1}}, r'task\.sampling\.num_steps=1: must be at least 2'),
+    ({'loss': {'weighting': 'hybrid'}}, r'model\.learned_variance=true, which is false'),
     ({'model': {'learned_variance': True}}, r'model\.learned_variance=false, which is true'),
-    ({'condition': 'caption'}, r"task\.condition='caption': needs model\.context_width"),
-    ({'model': {'context_width': 8}}, r"context_width=8: is for task\.condition='caption'"),
-    ({**CAPTIONED, 'caption': 'a digit'}, r"task\.caption='a digit': needs \{\}"),
+    (
+      {'conditioning': {'on': 'caption'}},
+      r"task\.conditioning\.on='caption': needs model\.context_width",
+    ),
+    ({'model': {'context_width': 8}}, r"context_width=8: is for task\.conditioning\.on='caption'"),
+    (
+      {**CAPTIONED, 'conditioning': {'on': 'caption', 'caption': 'a digit'}},
+      r"conditioning\.caption='a digit': needs \{\}",
+    ),
   ],
   ids=str,
 )
-def test_mistakes_are_told_in_one_line(options, message):
+def test_invalid_options_are_reported_in_one_line(options, message):
   with pytest.raises(UserError, match=message) as error:
     small.task(**options)
   assert '\n' not in str(error.value)
 
 
-def test_a_network_that_does_not_fit_is_refused():
+def test_unsuitable_networks_are_refused():
   with pytest.raises(UserError, match=r"model\.name='lenet5': takes no noise level"):
     Diffusion({'name': 'lenet5'}, small.data())
   with pytest.raises(UserError, match=r'images of 8 x 8: model\.patch=3 must divide both'):

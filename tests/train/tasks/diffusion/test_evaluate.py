@@ -1,4 +1,4 @@
-"""Bits/dim against a known truth, and measures that tell broken samplers from a good one."""
+"""Bits/dim against exact values; metrics that separate broken samplers from a good one."""
 
 import dataclasses
 import json
@@ -13,21 +13,23 @@ from data import pipeline
 from data.images.loaders import InMemoryLoader
 from data.images.source import ImageData
 from models import lenet, resnet
-from models.diffusion import inception, samplers
-from models.diffusion import process as process_lib
+from models.diffusion import inception, processes, samplers
+from models.diffusion.process import Process, expand_like
+from models.diffusion.table_sampler import Sampler
 from tests.models.diffusion import denoising, mixture
 from tests.train.tasks.diffusion import small_diffusion
 from train import mesh as mesh_lib
 from train import verbs
 from train.config import UserError
 from train.tasks.classify import Classify
-from train.tasks.diffusion import evaluate, features
+from train.tasks.diffusion import batches, evaluate, features
+from train.tasks.diffusion.options import Sampling
 from train.tasks.diffusion.task import Diffusion
 
 SHAPE = (4, 4, 1)
 STD = 0.25
 CLASSES = ('dark', 'light')
-VP, DDIM = process_lib.VP(), samplers.DDIM()
+VP, DDIM = processes.VP(), samplers.DDIM()
 MEANS = np.stack([np.full(SHAPE, -0.3), np.linspace(0, 0.6, 16).reshape(SHAPE)])
 
 
@@ -41,14 +43,14 @@ def draw(seed, labels):
 
 
 def true_bits(images, labels):
-  """[N], in bits a dimension, of the discretised Gaussian of each image's class."""
+  """Returns bits per dimension `[N]` under the discretised Gaussian of each image's class."""
   edges = 2 * (images[..., None] + np.array([-0.5, 0.5])) / 255 - 1
   mass = np.diff(scipy.stats.norm(MEANS[labels][..., None], STD).cdf(edges))[..., 0]
   return -np.log2(mass).reshape(len(images), -1).mean(1)
 
 
 class Data:
-  """Two Gaussians as images of 8 bits; the split in the order of classes, as folders have it."""
+  """Two Gaussians as 8-bit images; the split is ordered by class, as folders are."""
 
   image_shape, classes = SHAPE, CLASSES
   train_split, eval_split, eval_batch_size = 'train', 'test', 48
@@ -72,16 +74,16 @@ class Data:
 
 @dataclasses.dataclass
 class Exact:
-  """A task like Diffusion whose network is perfect, and whose sampler is a function of seeds."""
+  """A task with a perfect network, whose images depend on the keys and may be broken on purpose."""
 
-  process: process_lib.Process = VP
+  process: Process = VP
   condition: str = 'label'
   how: str = 'good'
-  sampler: samplers.Sampler = DDIM
-  times: np.ndarray = dataclasses.field(default_factory=lambda: np.linspace(1, 0.1, 5))
-  guidance: float = 1.5
+  sampler: Sampler = DDIM
+  timesteps: np.ndarray = dataclasses.field(default_factory=lambda: np.linspace(1, 0.1, 5))
+  guidance_scale: float = 1.5
   learned_variance: bool = False
-  at_once: int = 24
+  sample_batch_size: int = 24
   data: Data = dataclasses.field(default_factory=Data)
 
   def denoiser(self, variables, labels=None, *, as_trained=False):
@@ -93,7 +95,7 @@ class Exact:
     means = jnp.asarray(MEANS)[labels].astype(jnp.float32)
 
     def x0(x, alpha, sigma):
-      alpha, sigma = (process_lib.like(v, x) for v in (alpha, sigma))
+      alpha, sigma = (expand_like(v, x) for v in (alpha, sigma))
       gain = alpha * std**2 / ((alpha * std) ** 2 + sigma**2)
       return means + gain * (x - alpha * means)
 
@@ -126,22 +128,22 @@ def mesh():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-  """What is compiled here takes longer to compile than to run."""
+  """Compiles without optimisation: programs here take longer to compile than to run."""
   monkeypatch.setattr(jax, 'jit', denoising.jit)
 
 
 def measure(task, mesh, **options):
-  return evaluate.examine(task, [VARIABLES], mesh, **options)[:2]
+  return evaluate.examine(task, [VARIABLES], mesh, evaluate.Options(**options))[:2]
 
 
 # -------- likelihood --------
 
 
 @pytest.mark.long
-def test_bits_of_a_perfect_network_are_the_truth(mesh):
-  """Of all images, image by image the same chance: only the dequantisation and probes differ."""
+def test_bits_per_dim_of_a_perfect_network(mesh):
+  """The only errors are of dequantisation and probes."""
   task = Exact()
-  metrics, facts = measure(task, mesh, images=0, probes=4)
+  metrics, metadata = measure(task, mesh, images=0, probes=4)
   truth = true_bits(task.data.images['test'], task.data.labels['test'])
   error = metrics['bpd_ode_stderr']
   assert error == pytest.approx(truth.std() / np.sqrt(len(truth)), rel=0.2)
@@ -151,82 +153,82 @@ def test_bits_of_a_perfect_network_are_the_truth(mesh):
   terms = [metrics[f'bpd_vlb_{name}'] for name in ('prior', 'diffusion', 'reconstruction')]
   assert metrics['bpd_vlb'] == pytest.approx(sum(terms), rel=1e-5)
   assert terms[0] < 1e-4 and metrics['bpd_vlb_stderr'] > metrics['bpd_vlb_prior_stderr'] >= 0
-  assert facts['bpd_ode']['images'] == facts['bpd_vlb']['images'] == 500
-  assert facts['bpd_ode']['condition'] == 'label' and facts['bpd_ode']['evaluations'] > 20
-  json.dumps([metrics, facts])
+  assert metadata['bpd_ode']['images'] == metadata['bpd_vlb']['images'] == 500
+  assert metadata['bpd_ode']['condition'] == 'label' and metadata['bpd_ode']['evaluations'] > 20
+  json.dumps([metrics, metadata])
 
 
 @pytest.mark.long
-def test_a_wrong_network_has_more_bits_and_fewer_images_are_of_all_classes(mesh):
+def test_wrong_network_has_more_bits_and_subsets_have_all_classes(mesh):
   task = Exact()
-  found, facts = evaluate.Measurer(task, VARIABLES, mesh).likelihood(96, 0)
-  assert facts['bpd_ode']['images'] == 96 and facts['bpd_ode']['trace'] == 'exact'
+  found, metadata = evaluate.Evaluator(task, VARIABLES, mesh).likelihood(96, 0)
+  assert metadata['bpd_ode']['images'] == 96 and metadata['bpd_ode']['trace'] == 'exact'
   # A batch of each class, by the rule that spreads them.
-  rows = [i for n in evaluate.spread(96, 500, 48) for i in range(48 * n, 48 * n + 48)]
+  rows = [i for n in batches.spread(96, 500, 48) for i in range(48 * n, 48 * n + 48)]
   images, labels = (x['test'][rows] for x in (task.data.images, task.data.labels))
   assert set(labels) == {0, 1}
   assert found['bpd_ode'] == pytest.approx(true_bits(images, labels).mean(), abs=0.02)
   assert found['bpd_ode_probe_stderr'] == 0
   wrong = {'std': np.float32(2 * STD)}
-  worse, facts = evaluate.Measurer(task, wrong, mesh).likelihood(96, 1)
+  worse, metadata = evaluate.Evaluator(task, wrong, mesh).likelihood(96, 1)
   assert worse['bpd_ode'] > found['bpd_ode'] + 0.3
   assert 'bpd_ode_probe_stderr' not in worse  # a single one cannot tell
 
 
 @pytest.mark.long
-def test_probes_leave_an_error_and_devices_make_no_difference(mesh):
+def test_probe_error_is_reported_and_devices_agree(mesh):
   task = Exact(condition='none')
-  here = evaluate.Measurer(task, VARIABLES, mesh)
-  found, facts = here.likelihood(48, 3)
+  here = evaluate.Evaluator(task, VARIABLES, mesh)
+  found, metadata = here.likelihood(48, 3)
   assert 0 < found['bpd_ode_probe_stderr'] < found['bpd_ode_stderr']
-  assert facts['bpd_ode']['condition'] == 'none'
-  there = evaluate.Measurer(task, VARIABLES, mesh_lib.make_mesh(devices=jax.devices()[:1]))
+  assert metadata['bpd_ode']['condition'] == 'none'
+  there = evaluate.Evaluator(task, VARIABLES, mesh_lib.make_mesh(devices=jax.devices()[:1]))
   assert here.bound(48, 4)[0] == pytest.approx(there.bound(48, 4)[0], rel=1e-4)
 
 
-def test_the_bounds_chain_is_the_process_own(mesh):
-  task = Exact(process=process_lib.DDPM(steps=20, beta_min=0.01, beta_max=0.4))
-  metrics, facts = evaluate.Measurer(task, VARIABLES, mesh).bound(48, 64)
-  assert facts['bpd_vlb']['chain'] == 20 and facts['bpd_vlb']['drawn'] == 19
+def test_chain_of_the_bound(mesh):
+  task = Exact(process=processes.DDPM(steps=20, beta_min=0.01, beta_max=0.4))
+  metrics, metadata = evaluate.Evaluator(task, VARIABLES, mesh).bound(48, 64)
+  assert metadata['bpd_vlb']['chain'] == 20 and metadata['bpd_vlb']['drawn'] == 19
   assert metrics['bpd_vlb'] > true_bits(task.data.images['test'], task.data.labels['test']).mean()
-  for process in (process_lib.VP(), process_lib.EDM(), process_lib.VE(), process_lib.Flow()):
-    times = evaluate.chain_times(process)
+  for process in (processes.VP(), processes.EDM(), processes.VE(), processes.Flow()):
+    times = evaluate.chain_timesteps(process)
     level = process.sigma(times[-1]) / process.alpha(times[-1])
     assert len(times) == 1000 and level == pytest.approx(0.01, rel=1e-3)
 
 
 def test_spread():
-  assert evaluate.spread(0, 100, 16) == set(range(7))
-  assert evaluate.spread(200, 100, 16) == evaluate.spread(97, 100, 16) == set(range(7))
-  assert evaluate.spread(96, 100, 16) == set(range(6))
-  assert evaluate.spread(48, 100, 16) == {0, 2, 4}
-  assert evaluate.spread(1, 100, 16) == {0}
+  assert batches.spread(0, 100, 16) == set(range(7))
+  assert batches.spread(200, 100, 16) == batches.spread(97, 100, 16) == set(range(7))
+  assert batches.spread(96, 100, 16) == set(range(6))
+  assert batches.spread(48, 100, 16) == {0, 2, 4}
+  assert batches.spread(1, 100, 16) == {0}
 
 
-def test_plain_eval_is_cheap_and_says_what_more_there_is(mesh, capsys):
-  metrics, facts = measure(Exact(), mesh)
+def test_eval_without_options_is_cheap_and_names_the_options(mesh, capsys):
+  metrics, metadata = measure(Exact(), mesh)
   assert metrics['val/loss'] == 0.25 and 'bpd_ode' not in metrics
-  assert facts['bpd_vlb']['drawn'] == 8
+  assert metadata['bpd_vlb']['drawn'] == 8
   assert capsys.readouterr().out == evaluate.MORE + '\n'
 
 
-def test_jpeg_is_told(mesh, capsys):
-  facts = measure(Exact(data=Data('JPEG')), mesh)[1]
-  assert facts['bpd_vlb']['source'] == 'JPEG' and evaluate.JPEG in capsys.readouterr().out
-  pixels = evaluate.Measurer(Exact(), VARIABLES, mesh)
-  assert 'source' not in pixels.facts(5)
+def test_jpeg_is_reported(mesh, capsys):
+  metadata = measure(Exact(data=Data('JPEG')), mesh)[1]
+  assert metadata['bpd_vlb']['source'] == 'JPEG' and evaluate.JPEG in capsys.readouterr().out
+  pixels = evaluate.Evaluator(Exact(), VARIABLES, mesh)
+  assert 'source' not in pixels.metadata(5)
 
 
-def test_values_that_are_not_finite_are_told(mesh):
+def test_nonfinite_values_are_reported(mesh):
   with pytest.raises(UserError, match='no finite value for 48 of 48 images'):
-    evaluate.Measurer(Exact(), {'std': np.float32(np.nan)}, mesh).bound(48, 2)
+    evaluate.Evaluator(Exact(), {'std': np.float32(np.nan)}, mesh).bound(48, 2)
 
 
 # -------- images --------
 
 
 def judge(name='judge'):
-  """Pixels, and the nearest class by them."""
+  """Returns a network whose features are pixels and whose scores favour the nearest class."""
 
   def function(variables, images):
     x = images.reshape(len(images), -1).astype(jnp.float32) / 127.5 - 1
@@ -238,34 +240,34 @@ def judge(name='judge'):
 
 @pytest.fixture(scope='module')
 def by_judge(mesh):
-  """How images are drawn -> (metrics, facts)."""
+  """Returns a function of how images are drawn to (metrics, metadata)."""
 
   def found(how, condition='label'):
-    measurer = evaluate.Measurer(Exact(how=how, condition=condition), VARIABLES, mesh)
-    [measured] = measurer.quality(400, [judge()])
+    evaluator = evaluate.Evaluator(Exact(how=how, condition=condition), VARIABLES, mesh)
+    [measured] = evaluator.quality(400, [judge()])
     return measured
 
   return found
 
 
 def test_a_good_sampler_is_as_good_as_the_training_images(by_judge):
-  metrics, facts = by_judge('good')
-  floor = facts['quality-judge']['floor']
+  metrics, metadata = by_judge('good')
+  floor = metadata['quality-judge']['floor']
   assert metrics['FD-judge'] < 1.5 * floor['FD-judge']
   assert metrics['KD-judge'] < 3 * metrics['KD-judge_stderr']
   assert metrics['accuracy-judge'] > 0.99
   for name in ('precision', 'recall', 'coverage', 'density'):
     assert metrics[f'{name}-judge'] > 0.8 * floor[f'{name}-judge']
-  assert facts['quality-judge']['classes'] == {'dark': 200, 'light': 200}
+  assert metadata['quality-judge']['classes'] == {'dark': 200, 'light': 200}
   drawing = {'sampler': 'DDIM(eta=0.0)', 'steps': 5, 'evaluations': 5, 'guidance': 1.5}
-  assert facts['quality-judge'].items() >= {**drawing, 'of': 'a test', 'samples': 400}.items()
-  json.dumps([metrics, facts])
+  assert metadata['quality-judge'].items() >= {**drawing, 'of': 'a test', 'samples': 400}.items()
+  json.dumps([metrics, metadata])
 
 
-def test_each_measure_tells_a_broken_sampler(by_judge):
+def test_each_metric_detects_a_broken_sampler(by_judge):
   good, _ = by_judge('good')
   noisy, _ = by_judge('noisy')
-  dark, facts = by_judge('dark')
+  dark, metadata = by_judge('dark')
   same, _ = by_judge('the same')
   for broken in (noisy, dark, same):
     assert broken['FD-judge'] > 2 * good['FD-judge']
@@ -276,13 +278,15 @@ def test_each_measure_tells_a_broken_sampler(by_judge):
   assert dark['recall-judge'] < 0.6 and dark['precision-judge'] > 0.9 * good['precision-judge']
   assert dark['accuracy-judge'] == pytest.approx(0.5, abs=0.01)
   assert dark['accuracy-judge_stderr'] == pytest.approx(0.5 / np.sqrt(399), rel=0.05)
-  assert facts['quality-judge']['classes']['dark'] == 400
+  assert metadata['quality-judge']['classes']['dark'] == 400
   assert same['recall-judge'] == 0
 
 
 def test_without_labels_there_is_no_accuracy(by_judge):
-  metrics, facts = by_judge('good', 'none')
-  assert 'accuracy-judge' not in metrics and sum(facts['quality-judge']['classes'].values()) == 400
+  metrics, metadata = by_judge('good', 'none')
+  assert (
+    'accuracy-judge' not in metrics and sum(metadata['quality-judge']['classes'].values()) == 400
+  )
   assert metrics['KD-judge'] < 3 * metrics['KD-judge_stderr']
 
 
@@ -292,15 +296,15 @@ def test_samples_alone_are_compared_as_pixels(mesh):
   assert 'FID' not in metrics and 'bpd_vlb' not in metrics
 
 
-def test_fid_is_of_its_network_alone(mesh, monkeypatch, tmp_path):
-  """The network itself is tested elsewhere; here it is its name, and the file's checksum."""
+def test_fid_is_named_for_inception_only(mesh, monkeypatch, tmp_path):
+  """Checks the names of metrics and the file's checksum; the network has tests of its own."""
   path = tmp_path / 'weights.npz'
   path.write_bytes(b'abc')
   monkeypatch.setattr(inception, 'load', lambda path: {})
   monkeypatch.setattr(inception, 'features', judge().function)
-  metrics, facts = measure(Exact(), mesh, samples=40, inception=str(path))
+  metrics, metadata = measure(Exact(), mesh, samples=40, inception=str(path))
   assert {'FID', 'KID', 'KID_stderr', 'precision-inception'} < set(metrics)
-  assert facts['quality-inception']['sha256'].startswith('ba7816bf')
+  assert metadata['quality-inception']['sha256'].startswith('ba7816bf')
   assert not any('accuracy' in name for name in metrics)
 
 
@@ -313,11 +317,11 @@ def test_fid_is_of_its_network_alone(mesh, monkeypatch, tmp_path):
     ({'inception': '/none.npz'}, '/none.npz: no such file'),
   ],
 )
-def test_mistakes_are_told(mesh, options, message):
+def test_invalid_options_are_reported(mesh, options, message):
   with pytest.raises(UserError, match=message):
     measure(Exact(), mesh, **options)
   with pytest.raises(UserError, match='one by one'):
-    evaluate.examine(Exact(), [VARIABLES] * 2, mesh)
+    evaluate.examine(Exact(), [VARIABLES] * 2, mesh, evaluate.Options())
 
 
 # -------- the task diffusion --------
@@ -325,14 +329,14 @@ def test_mistakes_are_told(mesh, options, message):
 
 @pytest.mark.long
 def test_diffusion_is_measured(mesh):
-  task = small_diffusion.build(Diffusion, steps=4, guidance=2.0)
+  task = small_diffusion.build(Diffusion, sampling=Sampling(num_steps=4, guidance_scale=2.0))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
-  metrics, facts, _ = task.examine([variables], mesh, samples=40)
-  assert metrics['FD-pixels'] > facts['quality-pixels']['floor']['FD-pixels']
-  metrics, facts, _ = task.examine([variables], mesh)
+  metrics, metadata, _ = task.examine([variables], mesh, samples=40)
+  assert metrics['FD-pixels'] > metadata['quality-pixels']['floor']['FD-pixels']
+  metrics, metadata, _ = task.examine([variables], mesh)
   assert {'val/loss', 'bpd_vlb', 'bpd_vlb_prior'} < set(metrics)
-  assert facts['bpd_vlb']['images'] == 360 and facts['bpd_vlb']['condition'] == 'label'
-  metrics, _ = evaluate.Measurer(task, variables, mesh).likelihood(96, 1)
+  assert metadata['bpd_vlb']['images'] == 360 and metadata['bpd_vlb']['condition'] == 'label'
+  metrics, _ = evaluate.Evaluator(task, variables, mesh).likelihood(96, 1)
   assert metrics['bpd_ode'] > 0
   task.close()
 
@@ -358,7 +362,7 @@ def classifier(model):
   ],
   ids=['lenet', 'resnet'],
 )
-def test_features_are_what_the_last_layer_sees(model, last, width):
+def test_features_are_the_inputs_of_the_last_layer(model, last, width):
   task, variables = classifier(model)
   images = np.random.default_rng(0).integers(256, size=(3, 8, 8, 1)).astype(np.uint8)
   found, logits = jax.jit(task.features)(variables, images)
@@ -377,7 +381,7 @@ def test_a_run_of_a_classifier(tmp_path, monkeypatch):
   monkeypatch.setattr(verbs, 'load_run', lambda workdir: run)
   found = features.of_classifier('runs/x', (8, 8, 1))
   assert found.name == 'lenet' and found.classes == tuple('0123456789')
-  assert found.facts == {'classifier': 'runs/x', 'step': 7}
+  assert found.metadata == {'classifier': 'runs/x', 'step': 7}
   with pytest.raises(UserError, match='is of images of 8 x 8 x 1, and not 28 x 28 x 1'):
     features.of_classifier('runs/x', (28, 28, 1))
   other = dataclasses.replace(run, task=object(), config={**config, 'task': {'name': 'language'}})
@@ -386,7 +390,7 @@ def test_a_run_of_a_classifier(tmp_path, monkeypatch):
     features.of_classifier('runs/x', (8, 8, 1))
 
 
-def test_where_images_come_from(tmp_path):
+def test_stored_format_of_images(tmp_path):
   from PIL import Image
 
   assert ImageData('digits').stored_as('train') == ''

@@ -41,13 +41,13 @@ def test_small_images_are_enlarged():
   assert pixels(grids.png(picture)).shape == (68, 134)
 
 
-def test_a_path_is_a_row():
+def test_a_trajectory_is_a_row():
   paths = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1) * np.ones((64, 64, 1), np.uint8)
   picture = grids.strips(paths)
   assert picture[30, 30 + 66, 0] == 1 and picture[30 + 66, 30, 0] == 3
 
 
-def test_levels_are_rounded_and_cut_off():
+def test_bytes_are_rounded_and_clipped():
   x = np.array([-2, -1, 2 * 7.4 / 255 - 1, 2 * 7.6 / 255 - 1, 1, 3])
   np.testing.assert_array_equal(grids.to_bytes(x), [0, 0, 7, 8, 255, 255])
 
@@ -68,11 +68,11 @@ def test_a_row_is_a_class(count, classes, labels, columns):
 
 def test_labels_are_names_or_numbers():
   classes = ('cat', 'dog', 'fish, small', '3', '0')
-  found = grids.numbers(('dog', '2', 'fish, small', '3', 'cat,0'), classes)
+  found = grids.class_numbers(('dog', '2', 'fish, small', '3', 'cat,0'), classes)
   assert found.tolist() == [1, 2, 2, 3, 0, 4]
   for label in ('dogg', '5', '-1'):
     with pytest.raises(UserError, match=f'--label={label}: no such class; choose from cat, dog, '):
-      grids.numbers((label,), classes)
+      grids.class_numbers((label,), classes)
 
 
 def test_a_spec_of_one_operation_is_a_section():
@@ -87,10 +87,14 @@ def test_a_spec_of_one_operation_is_a_section():
 # -------- the verb --------
 
 
-def config_of(**task):
+def config_of(*, sampling=(), **task):
   return verbs.complete_config(
     {
-      'task': {'name': 'diffusion', **small.TASK, 'shown': 0, **task},
+      'task': {
+        'name': 'diffusion',
+        'sampling': {**small.SAMPLING, 'num_preview_samples': 0, **dict(sampling)},
+        **task,
+      },
       'model': small.MODEL,
       'data': {'name': 'images', **small.DATA, 'batch_size': 16},
       'optimizer': {'name': 'adam', 'learning_rate': 0.001},
@@ -102,7 +106,7 @@ def config_of(**task):
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('run'))
-  verbs.train(config_of(condition='label'), folder)
+  verbs.train(config_of(conditioning={'on': 'label'}), folder)
   return folder
 
 
@@ -111,7 +115,7 @@ def drawn(capsys):
 
 
 @pytest.mark.long
-def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
+def test_sample_writes_the_requested_grids(workdir, capsys):
   verbs.sample(workdir, options={'label': ['3,7', '1'], 'samples': 2, 'seed': 5, 'path': True})
   grid, path = drawn(capsys)
   assert grid.shape == (2 + 3 * 66, 2 + 2 * 66)
@@ -125,23 +129,30 @@ def test_sample_draws_what_is_asked_and_prints_the_files(workdir, capsys):
 
 
 @pytest.mark.long
-def test_the_sampler_may_change_after_training(workdir, capsys):
-  overrides = {'task.sampler': 'heun(churn=10)', 'task.steps': '3', 'task.guidance': '2'}
+def test_sampling_options_may_change_after_training(workdir, capsys):
+  changed = {'sampler': 'heun(churn=10)', 'num_steps': '3', 'guidance_scale': '2'}
+  overrides = {f'task.sampling.{name}': text for name, text in changed.items()}
   verbs.sample(workdir, options={'samples': 1, 'label': ['3']})
   [one] = drawn(capsys)
   verbs.sample(workdir, overrides=overrides, options={'samples': 1, 'label': ['3']})
   [other] = drawn(capsys)
   assert one.shape == other.shape and (one != other).any()
-  verbs.train(config_of(condition='label', sampler='heun', steps=3, guidance=2.0), workdir)
+  verbs.train(
+    config_of(
+      conditioning={'on': 'label'},
+      sampling={'sampler': 'heun', 'num_steps': 3, 'guidance_scale': 2.0},
+    ),
+    workdir,
+  )
   with pytest.raises(UserError, match=r'task\.process=.*was made with'):
-    verbs.train(config_of(condition='label', process='vp'), workdir)
+    verbs.train(config_of(conditioning={'on': 'label'}, process='vp'), workdir)
 
 
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
     ({'label': ['ten']}, r'--label=ten: no such class; choose from 0, 1'),
-    ({'prompt': ['a three']}, r"--prompt=a three: needs task\.condition='caption'"),
+    ({'prompt': ['a three']}, r"--prompt=a three: needs task\.conditioning\.on='caption'"),
     ({'label': ['1'], 'prompt': ['one']}, '--label and --prompt: one of them at a time'),
     ({'samples': 0}, 'samples=0: must be at least 1'),
     ({'seed': -1}, 'seed=-1: must be at least 0'),
@@ -149,15 +160,15 @@ def test_the_sampler_may_change_after_training(workdir, capsys):
   ],
   ids=str,
 )
-def test_mistakes_are_told_in_one_line(workdir, options, message):
+def test_invalid_options_are_reported_in_one_line(workdir, options, message):
   with pytest.raises(UserError, match=message):
     verbs.sample(workdir, options=options)
 
 
-def test_a_network_that_is_told_nothing_draws_a_square(tmp_path, capsys):
+def test_an_unconditional_network_draws_a_square(tmp_path, capsys):
   made = small.task()
   variables = jax.device_put(small.variables(made), jax.devices()[0])
   made.sample(variables, str(tmp_path), samples=3)
   assert drawn(capsys)[0].shape == (2 + 2 * 66, 2 + 2 * 66)
-  with pytest.raises(UserError, match='--label=3: the network is told of no labels'):
+  with pytest.raises(UserError, match='--label=3: the network is not conditioned on labels'):
     made.sample(variables, str(tmp_path), label=('3',))

@@ -1,4 +1,4 @@
-"""What a diffusion model makes of what is known: a part, the grey, a pair of images, a label."""
+"""The verb sample from a known part: inpainting, colourisation, interpolation, a classifier."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,11 @@ from train.config import UserError
 from train.tasks.diffusion.features import Features
 
 # A network that says nearly 0 is then one of noise of deviation 0.5.
-GAUSSIAN = {'process': 'edm', 'prediction': 'edm', 'grid': 'edm', 'steps': 10}
+GAUSSIAN = {
+  'process': 'edm',
+  'prediction': 'edm',
+  'sampling': {'timestep_schedule': 'edm', 'num_steps': 10},
+}
 
 pytestmark = pytest.mark.slow  # each compiles a network and a sampler
 
@@ -34,14 +38,14 @@ def save(path, pixels):
 
 
 def pictures(capsys):
-  """The images of the grid that was drawn: uint8 [rows, columns, 64, 64, ...]."""
+  """Returns the images of the printed grid, uint8 [rows, columns, 64, 64, ...]."""
   picture = np.asarray(Image.open(capsys.readouterr().out.strip()))
   rows, columns = (side // 66 for side in picture.shape[:2])
   places = [[(2 + 66 * i, 2 + 66 * j) for j in range(columns)] for i in range(rows)]
   return np.array([[picture[y : y + 64, x : x + 64] for y, x in row] for row in places])
 
 
-def test_inpainting_keeps_what_is_not_masked(plain, tmp_path, capsys):
+def test_inpainting_keeps_unmasked_pixels(plain, tmp_path, capsys):
   made, variables = plain
   known = save(tmp_path / 'known.png', np.full((8, 8), 200, np.uint8))
   hole = np.zeros((8, 8), np.uint8)
@@ -76,7 +80,7 @@ def test_colourising_keeps_the_grey(tmp_path, capsys):
     made.sample(variables, str(tmp_path), colourise=wrong)
 
 
-def test_a_way_begins_and_ends_with_real_images(plain, tmp_path, capsys):
+def test_interpolation_starts_and_ends_with_real_images(plain, tmp_path, capsys):
   made, variables = plain
   made.sample(variables, str(tmp_path), samples=1, interpolate=True, seed=3)
   [way] = pictures(capsys).astype(int)
@@ -89,9 +93,7 @@ def test_a_way_begins_and_ends_with_real_images(plain, tmp_path, capsys):
   assert abs(way[5] - way[0]).mean() > 5
 
 
-def test_a_classifier_s_label_guides_a_network_that_knows_none(
-  plain, tmp_path, capsys, monkeypatch
-):
+def test_classifier_guides_an_unconditional_network(plain, tmp_path, capsys, monkeypatch):
   made, variables = plain
 
   def brightness(variables, images):
@@ -118,7 +120,7 @@ def test_a_classifier_s_label_guides_a_network_that_knows_none(
   ],
   ids=str,
 )
-def test_mistakes_are_told_in_one_line(plain, tmp_path, options, message):
+def test_invalid_options_are_reported_in_one_line(plain, tmp_path, options, message):
   made, variables = plain
   with pytest.raises(UserError, match=message):
     made.sample(variables, str(tmp_path), **options)

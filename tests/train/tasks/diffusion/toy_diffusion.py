@@ -7,25 +7,29 @@ import numpy as np
 import optax
 
 from data.images.source import ImageData
+from train import config as config_lib
 from train import mesh as mesh_lib
 from train.step import init_state, make_step
 from train.tasks.diffusion.task import Diffusion
 
 MODEL = {'name': 'dit', 'patch': 4, 'layers': 1, 'heads': 2, 'width': 16}
 DATA = {'dataset': 'digits', 'decode_train': 'resize(8)', 'decode_eval': 'resize(8)'}
-TASK = {'steps': 5, 'shown': 10, 'at_once': 16}
+SAMPLING = {'num_steps': 5, 'num_preview_samples': 10, 'sample_batch_size': 16}
 
 
 def data(**options):
   return ImageData(**{**DATA, 'batch_size': 16, 'eval_batch_size': 120, **options})
 
 
-def task(kind=Diffusion, model=(), of=None, **options):
-  return kind({**MODEL, **dict(model)}, of or data(), **{**TASK, **options})
+def task(kind=Diffusion, model=(), of=None, **section):
+  """Returns the task that is built from a config's section `task`."""
+  section = {**section, 'sampling': {**SAMPLING, **section.get('sampling', {})}}
+  given = {'model': {**MODEL, **dict(model)}, 'data': of or data()}
+  return config_lib.build(section, kind, 'task', **given)
 
 
 def variables(made, seed=0, noise=0.5):
-  """Those of an untrained network, with noise on all of them: as made, it always says 0."""
+  """Returns random variables: a network as initialised always predicts 0."""
 
   def fresh(key):
     return mesh_lib.unbox(made.init(key))
@@ -48,7 +52,7 @@ def batch_of(made):
 
 
 def run(made, layout=(1, 1, 1), steps=3, tx=None):
-  """The parameters and each step's loss."""
+  """Returns the trained parameters and the loss of each step."""
   mesh, tx = mesh_of(layout), tx or optax.sgd(0.1)
   with mesh_lib.activate(mesh):
     state, shardings = init_state(made, tx, 0, mesh)
