@@ -123,7 +123,7 @@ def compare(name, rounds, enough):
   )
   simulations = case[1] * case[3]
   rate = simulations / np.median(times, 0)
-  found = turns.ratios(times[:, 1], times[:, 0])
+  found = turns.ratios(times[:, 1].tolist(), times[:, 0].tolist())
   print(
     f'{name:20} ours {rate[0]:9,.0f} sims/s, tree {our_tree:5.1f} MB, temporaries '
     f'{our_temporary:6.2f} MB; mctx {rate[1]:9,.0f}, {their_tree:6.1f}, {their_temporary:6.1f}; '
@@ -233,7 +233,7 @@ def with_network(rounds, *, size=9, batch=32, simulations=128):
     ]
   )
   rates = batch * simulations / np.median(times, 0)
-  share = turns.ratios(times[:, 1], times[:, 0])
+  share = turns.ratios(times[:, 1].tolist(), times[:, 0].tolist())
   print(
     f'Go {size}x{size}, batch {batch}, {simulations} simulations: {rates[0]:,.0f} sims/s, the '
     f'network alone {rates[1]:,.0f}: share {turns.show(share)}, temporaries {temporary:.1f} MB'
