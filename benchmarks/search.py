@@ -45,6 +45,7 @@ def priors(kind, actions):
 
 
 def our_search(policy, batch, actions, simulations, kind, **options):
+  """Returns our search, compiled: key -> trees."""
   logits = priors(kind, actions)
 
   def expand(leaf):
@@ -63,6 +64,7 @@ def our_search(policy, batch, actions, simulations, kind, **options):
 
 
 def mctx_search(policy, batch, actions, simulations, kind):
+  """Returns mctx's search of the same trees, compiled: key -> trees."""
   import mctx
 
   logits = priors(kind, actions)
@@ -99,6 +101,7 @@ def compiled(function, *args):
 
 
 def seconds(program, *args):
+  """Returns the seconds of one call."""
   start = time.perf_counter()
   jax.block_until_ready(program(*args))
   return time.perf_counter() - start
@@ -154,6 +157,7 @@ def scaling(enough):
 
 
 def report(games, simulations, leaves, kind, enough):
+  """Times one case of `scaling`; prints it and returns it for the JSON file."""
   run = our_search('puct of AlphaZero', games, 82, simulations, kind, num_parallel_leaves=leaves)
   program, temporary, tree = compiled(run, jax.random.key(0))
   spent = turn(program, (jax.random.key(0),), enough)

@@ -187,6 +187,7 @@ def parts(case, rounds):
 
 
 def seconds(program, *args):
+  """Returns the seconds of one call, and its result."""
   import jax
 
   start = time.perf_counter()
@@ -198,11 +199,13 @@ def seconds(program, *args):
 
 
 def work(engine, case):
+  """Runs as an engine's process."""
   burst, positions = make_burst(engine, case)
   turns.serve(burst, positions=positions)
 
 
 def start(engine, case):
+  """Starts an engine's process."""
   environment = {}
   if engine.endswith('-devices'):
     flags = os.environ.get('XLA_FLAGS', host.settings()['XLA_FLAGS'])
@@ -211,6 +214,7 @@ def start(engine, case):
 
 
 def engines():
+  """Returns the names of the engines that can run here."""
   forms = ['threads'] if host.accelerator() else ['threads', 'devices']
   has_pgx = importlib.util.find_spec('pgx') and importlib.util.find_spec('mctx')
   names = ['ours', *['pgx-plain', 'pgx-net'] * bool(has_pgx)]
@@ -235,6 +239,7 @@ def compare(case, rounds, seconds):
 
 
 def show(case, rows):
+  """Prints the table of a case."""
   size, batch, blocks, channels, simulations = CASES[case]
   print(
     f'\n{size}x{size}, {batch} games, network of {blocks} blocks with {channels} channels, '

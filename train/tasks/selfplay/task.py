@@ -142,10 +142,12 @@ class SelfPlayTask:
 
   @property
   def batch_size(self) -> int:
+    """Returns the positions of a batch, over all devices."""
     return self.data.batch_size
 
   @property
   def throughput(self) -> tuple[str, int]:
+    """Returns what the reported rates count, and how many of it a batch has."""
     return 'positions', self.data.batch_size
 
   def summary(self) -> str:
@@ -154,6 +156,7 @@ class SelfPlayTask:
     return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
 
   def close(self) -> None:
+    """Closes the data."""
     self.data.close()
 
   def init(self, key: Array) -> Variables:
