@@ -17,11 +17,12 @@ import numpy as np
 from benchmarks import turns
 from mcts.search import Expansion, search
 from mcts.search.policies import Gumbel, Puct
+from mcts.search.selection import SelectionPolicy
 from mcts.search.tree import Root
 from train.runtime import host
 
 # With mctx's default selection, so that the trees are the same; and with AlphaZero's.
-POLICIES = {
+POLICIES: dict[str, SelectionPolicy] = {
   'puct': Puct(fpu='lowest', rescale_q=True),
   'puct of AlphaZero': Puct(),
   'gumbel': Gumbel(),
