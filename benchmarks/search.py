@@ -17,11 +17,12 @@ import numpy as np
 from benchmarks import turns
 from mcts.search import Expansion, search
 from mcts.search.policies import Gumbel, Puct
+from mcts.search.selection import SelectionPolicy
 from mcts.search.tree import Root
 from train.runtime import host
 
 # With mctx's default selection, so that the trees are the same; and with AlphaZero's.
-POLICIES = {
+POLICIES: dict[str, SelectionPolicy] = {
   'puct': Puct(fpu='lowest', rescale_q=True),
   'puct of AlphaZero': Puct(),
   'gumbel': Gumbel(),
@@ -45,6 +46,7 @@ def priors(kind, actions):
 
 
 def our_search(policy, batch, actions, simulations, kind, **options):
+  """Returns our search, compiled: key -> trees."""
   logits = priors(kind, actions)
 
   def expand(leaf):
@@ -63,6 +65,7 @@ def our_search(policy, batch, actions, simulations, kind, **options):
 
 
 def mctx_search(policy, batch, actions, simulations, kind):
+  """Returns mctx's search of the same trees, compiled: key -> trees."""
   import mctx
 
   logits = priors(kind, actions)
@@ -99,6 +102,7 @@ def compiled(function, *args):
 
 
 def seconds(program, *args):
+  """Returns the seconds of one call."""
   start = time.perf_counter()
   jax.block_until_ready(program(*args))
   return time.perf_counter() - start
@@ -123,7 +127,7 @@ def compare(name, rounds, enough):
   )
   simulations = case[1] * case[3]
   rate = simulations / np.median(times, 0)
-  found = turns.ratios(times[:, 1], times[:, 0])
+  found = turns.ratios(times[:, 1].tolist(), times[:, 0].tolist())
   print(
     f'{name:20} ours {rate[0]:9,.0f} sims/s, tree {our_tree:5.1f} MB, temporaries '
     f'{our_temporary:6.2f} MB; mctx {rate[1]:9,.0f}, {their_tree:6.1f}, {their_temporary:6.1f}; '
@@ -154,6 +158,7 @@ def scaling(enough):
 
 
 def report(games, simulations, leaves, kind, enough):
+  """Times one case of `scaling`; prints it and returns it for the JSON file."""
   run = our_search('puct of AlphaZero', games, 82, simulations, kind, num_parallel_leaves=leaves)
   program, temporary, tree = compiled(run, jax.random.key(0))
   spent = turn(program, (jax.random.key(0),), enough)
@@ -233,7 +238,7 @@ def with_network(rounds, *, size=9, batch=32, simulations=128):
     ]
   )
   rates = batch * simulations / np.median(times, 0)
-  share = turns.ratios(times[:, 1], times[:, 0])
+  share = turns.ratios(times[:, 1].tolist(), times[:, 0].tolist())
   print(
     f'Go {size}x{size}, batch {batch}, {simulations} simulations: {rates[0]:,.0f} sims/s, the '
     f'network alone {rates[1]:,.0f}: share {turns.show(share)}, temporaries {temporary:.1f} MB'

@@ -189,6 +189,7 @@ def parts(case, rounds):
 
 
 def seconds(program, *args):
+  """Returns the seconds of one call, and its result."""
   import jax
 
   start = time.perf_counter()
@@ -200,11 +201,13 @@ def seconds(program, *args):
 
 
 def work(engine, case):
+  """Runs as an engine's process."""
   burst, positions = make_burst(engine, case)
   turns.serve(burst, positions=positions)
 
 
 def start(engine, case):
+  """Starts an engine's process."""
   environment = {}
   if engine.endswith('-devices'):
     flags = os.environ.get('XLA_FLAGS', host.settings()['XLA_FLAGS'])
@@ -213,6 +216,7 @@ def start(engine, case):
 
 
 def engines():
+  """Returns the names of the engines that can run here."""
   forms = ['threads'] if host.accelerator() else ['threads', 'devices']
   has_pgx = importlib.util.find_spec('pgx') and importlib.util.find_spec('mctx')
   names = ['ours', *['pgx-plain', 'pgx-net'] * bool(has_pgx)]
@@ -224,7 +228,9 @@ def compare(case, rounds, seconds):
   workers = [start(engine, case) for engine in engines()]
   times = turns.measure(workers, rounds, seconds)
   best = {turns.fastest(times, name) for name in ('ours', 'pgx-plain', 'pgx-net')}
-  mine = times[turns.fastest(times, 'ours')]
+  ours_best = turns.fastest(times, 'ours')
+  assert ours_best is not None, 'ours runs everywhere'
+  mine = times[ours_best]
   return [
     {
       'engine': worker.engine,
@@ -237,6 +243,7 @@ def compare(case, rounds, seconds):
 
 
 def show(case, rows):
+  """Prints the table of a case."""
   size, batch, blocks, channels, simulations = CASES[case]
   print(
     f'\n{size}x{size}, {batch} games, network of {blocks} blocks with {channels} channels, '
