@@ -128,12 +128,11 @@ def chart(
       _draw(axes, thin(line))
     if level:
       axes.axhline(level[1], color=SOFT, linestyle=(0, (2, 4)), linewidth=1, clip_on=False)
-      # Above its left end, where falling curves leave room.
-      offset: dict[str, Any] = {
-        'xycoords': ('axes fraction', 'data'),
+      place: dict[str, Any] = {
+        'xycoords': axes.get_yaxis_transform(),
         'textcoords': 'offset points',
       }
-      axes.annotate(level[0], (0, level[1]), (6, 5), color=SOFT, gid='level', **offset)
+      axes.annotate(level[0], (0, level[1]), (6, 5), color=SOFT, gid='level', **place)
     _scale(axes, lines, level[1:] if level else (), log=log, zero=zero, log_over=log_over)
     axes.yaxis.set_major_formatter(lambda value, _: text(value))
     axes.xaxis.set_major_formatter(lambda value, _: brief(value))
@@ -173,8 +172,8 @@ def _scale(axes: Axes, lines: list[Line], extra, *, log: bool, zero: bool, log_o
   positive = values[values > 0]
   if log and len(positive) and values.min() >= 0 and values.max() > 20 * positive.min():
     _log_axis(axes, 'y', values)
-  elif values.max() > 0 and (zero or 0 <= values.min() < 0.5 * values.max()):
-    axes.set_ylim(bottom=min(values.min(), 0))
+  elif values.min() >= 0 and (zero or values.min() <= 0.5 * values.max()):
+    axes.set_ylim(bottom=0)
 
 
 def _log_axis(axes: Axes, name: str, values: np.ndarray) -> None:

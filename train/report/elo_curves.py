@@ -12,9 +12,9 @@ OWN = 'itself as it began'
 def with_elo(run: Folder) -> Folder:
   """Returns the run with a curve 'NAME/elo' for each opponent NAME of its matches.
 
-  Its past, an opponent that changes, has none: the curve of `OWN` adds the Elo over the past to that
-  past's own. All or no points count as half a game less or more, since the Elo of such a match is
-  infinite.
+  Its past, an opponent that changes, has none: the curve of `OWN` adds the Elo over the past to
+  that past's own. All or no points count as half a game less or more, since the Elo of such a match
+  is infinite.
   """
   games = (run.config.get('task') or {}).get('match_games')
   shares = {name: curve for name, curve in run.curves.items() if name.endswith('/share')}

@@ -85,7 +85,8 @@ def page(folders: list[Folder]) -> str:
 def template(name: str) -> jinja2.Template:
   """Loads a template; whatever text it is given is escaped."""
   loader = jinja2.FileSystemLoader(TEMPLATES)
-  env = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+  env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+  env.trim_blocks = env.lstrip_blocks = True
   env.filters |= {'brief': brief, 'duration': duration}
   env.globals |= {'results': results, 'pictures': pictures, 'charts': charts}
   env.globals |= {'checkpoint': checkpoint, 'seconds': seconds, 'origin': origin}
@@ -238,7 +239,7 @@ def measure(
   lines, many = [], len(experiments) > 1
   for i, one in enumerate(experiments):
     keys = dict.fromkeys(key for run in one.runs for key in run.curves if key.endswith('/' + name))
-    for key in sorted(keys, reverse=True):  # train before test
+    for key in sorted(keys, key=lambda key: (not key.startswith('train/'), key)):
       split = key.partition('/')[0]
       label = f'{one.label} {split if len(keys) > 1 else ""}'.strip()
       dashed = many and split == 'train' and len(keys) > 1

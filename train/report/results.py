@@ -185,6 +185,14 @@ def number(runs: list[Folder]) -> Number:
   return Number(metric, paper.get('value'), title, note, known, None not in measured)
 
 
+def evaluated(runs: list[Folder]) -> list[Number]:
+  """Returns every metric in the eval.json of runs that differ in the seed alone; see `number`."""
+  names = dict.fromkeys(name for run in runs for name in run.evaluation.get('metrics') or {})
+  each = {name: [_measured(run, name, alone=len(runs) == 1) for run in runs] for name in names}
+  known = {name: tuple(x for x in values if x is not None) for name, values in each.items()}
+  return [Number(name, None, '', '', values, True) for name, values in known.items() if values]
+
+
 def _measured(run: Folder, metric: str, alone: bool) -> float | None:
   counts = alone or run.members == 1
   return (run.evaluation.get('metrics') or {}).get(metric) if counts else None

@@ -209,12 +209,21 @@ def test_many_classes_make_a_picture_of_the_confusion(tmp_path):
   assert '799 examples' in page
 
 
-def test_all_metrics_of_an_evaluation_are_listed(tmp_path):
+def test_all_metrics_of_an_evaluation_are_listed_over_the_seeds(tmp_path):
+  runs = [run_folder(tmp_path / f's{i}', seed=i) for i in range(2)]
+  for i, run in enumerate(map(Path, runs)):
+    old = json.loads((run / 'eval.json').read_text())
+    write(run / 'eval.json', old | {'metrics': {'test/error': 0.01, 'test/loss': 0.5 + i}})
+  seen = text_of(Path(page_lib.write(runs)).read_text())
+  assert 'Metric Value test/error 1.00 ± 0.00 % test/loss 1.000 ± 0.707' in seen
+
+
+@pytest.mark.parametrize('evaluation', [{'step': 1}, {'metrics': None, 'confusion': [[1]]}])
+def test_an_evaluation_without_its_parts_makes_a_page(tmp_path, evaluation):
   path = run_folder(tmp_path / 'a')
-  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
-  write(tmp_path / 'a' / 'eval.json', old | {'metrics': {'test/error': 0.01, 'test/loss': 0.5}})
-  seen = text_of(Path(page_lib.write([path])).read_text())
-  assert 'Metric Value test/error 1.00 % test/loss 0.500' in seen
+  write(tmp_path / 'a' / 'eval.json', evaluation)
+  (tmp_path / 'a' / 'eval_figures.npz').unlink()
+  Outline(Path(page_lib.write([path])).read_text())
 
 
 def test_every_task_has_words():
