@@ -61,7 +61,8 @@ class PreparedSet:
     named = [key for key in supervised if key in found] or found
     if len(named) == 1 or name in named:
       return name if name in named else named[0]
-    listed = ', '.join(f'{key}: {type(value).__name__}' for key, value in self.features.items())
+    kinds = {key: type(value).__name__ for key, value in self.features.items()}
+    listed = ', '.join(f'{key}: {kinds[key]}' for key in sorted(kinds))
     raise ValueError(
       f'data.dataset={self.dataset!r}: has no feature named {name} and not one {kind} alone; its '
       f'features are {listed}'
