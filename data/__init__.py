@@ -11,40 +11,10 @@ Read in this order:
 imports none of them.
 """
 
-import importlib
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-
-class LazyTable(Mapping[str, Any]):
-  """Maps names to objects of modules that are imported when a name is first looked up.
-
-  paths: name -> 'module:attribute'.
-  """
-
-  def __init__(self, paths: Mapping[str, str]):
-    self._paths = paths
-
-  def __getitem__(self, name: str) -> Any:
-    module, _, attribute = self._paths[name].partition(':')
-    return getattr(importlib.import_module(module), attribute)
-
-  def __contains__(self, name: object) -> bool:
-    return name in self._paths
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._paths)
-
-  def __len__(self) -> int:
-    return len(self._paths)
-
-
-# The classes that `config.data.name` chooses from.
-SOURCES = LazyTable(
-  {
-    'images': 'data.images.source:ImageData',
-    'text': 'data.text.source:TextData',
-    'selfplay': 'data.selfplay:SelfPlayData',
-    'go_games': 'data.go.source:GoGames',
-  }
-)
+SOURCES = {
+  'images': 'data.images.source:ImageData',
+  'text': 'data.text.source:TextData',
+  'selfplay': 'data.selfplay:SelfPlayData',
+  'go_games': 'data.go.source:GoGames',
+}
+"""What `config.data.name` chooses from: 'module:class', imported when it is chosen."""

@@ -100,7 +100,7 @@ BATCHES = {
 def test_a_config_trains_in_shapes(path):
   config = load(path)
   section = {key: value for key, value in config['data'].items() if key != 'name'}
-  data = SOURCES[config['data']['name']].metadata(**section)
+  data = config_lib.resolve(SOURCES[config['data']['name']]).metadata(**section)
   task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
   tx, schedule = make_optimizer(**config['optimizer'], steps=Loop(**config['train']).steps)
   batch = BATCHES[config['task']['name']](task)

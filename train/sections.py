@@ -71,7 +71,7 @@ def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: b
   read: at once, so that what is wrong shows; else data may wait until they are needed.
   """
   given = {'folder': os.path.join(workdir, TOKENIZER) if workdir else None, 'read': read}
-  taken = inspect.signature(SOURCES[config['data']['name']]).parameters
+  taken = inspect.signature(config_lib.resolve(SOURCES[config['data']['name']])).parameters
   given = {name: value for name, value in given.items() if name in taken}
   with config_lib.user_errors():
     data = config_lib.build(config['data'], SOURCES, 'data', **given)

@@ -180,8 +180,7 @@ def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., 
 def summary(config: Mapping[str, Any]) -> str:
   """Returns the table of the model's layers and parameters."""
   with config_lib.user_errors():
-    data = SOURCES[config['data']['name']].metadata(
-      **{key: value for key, value in config['data'].items() if key != 'name'}
-    )
+    source: Any = config_lib.resolve(SOURCES[config['data']['name']])
+    data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
     task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
   return task.summary()

@@ -216,8 +216,8 @@ def test_a_tfds_set_is_read_by_its_name_alone(tfds_root, monkeypatch):
 
 def test_neither_tensorflow_nor_a_backend_is_started(tfds_root):
   code = (
-    'import sys, data, jax; '
-    "print(data.SOURCES['images']('tiny', data_dir=sys.argv[1]).image_shape); "
+    'import sys, data.images.source, jax; '
+    "print(data.images.source.ImageData('tiny', data_dir=sys.argv[1]).image_shape); "
     "assert 'tensorflow' not in sys.modules; assert not jax._src.xla_bridge._backends"
   )
   command = [sys.executable, '-c', code, str(tfds_root)]

@@ -17,6 +17,7 @@ from mcts.go import Go, State
 from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
+from train.run import load_weights
 from train.task import Variables
 
 # Logits of a pass, and of moves that are illegal or fill an own eye: a player passes only if all
@@ -153,15 +154,12 @@ def load_policy(workdir: str, key: str, size: int, input_kind: str) -> tuple[GoN
   Raises:
     UserError: if the run is of another kind, input or board.
   """
-  from train import verbs  # which imports all tasks
-
-  run = verbs.load_run(workdir)
-  run.task.close()
-  config, task = run.config, run.config['task']['name']
+  weights = load_weights(workdir)
+  config, task = weights.config, weights.config['task']['name']
   if task in POLICY_TASKS:
     network = GoNetwork(config['model'], config[POLICY_TASKS[task]]['size'], POLICY_INPUTS)
     if (network.input_kind, network.size) == (input_kind, size):
-      return network, jax.device_get(dict(run.variables))
+      return network, weights.variables
   raise UserError(
     f'{key}={workdir!r}: a run of task {task} and model {config["model"]["name"]}; must be of'
     f' {" or ".join(POLICY_TASKS)} with a model that sees {input_kind} of a board of size {size}'

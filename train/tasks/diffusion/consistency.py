@@ -15,6 +15,7 @@ from data.images.source import ImageData
 from models.diffusion import consistency, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
 from train.config import UserError
+from train.run import load_weights
 from train.task import Batch, Metrics, Source, Variables
 from train.tasks.diffusion import evaluate
 from train.tasks.diffusion.base import ImageGeneration, draw_noise, lattice, record_keys
@@ -138,10 +139,8 @@ def load_teacher(
   """
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return None
-  from train import verbs  # which knows all tasks
-
-  run = verbs.load_run(workdir)
-  theirs = run.config
+  weights = load_weights(workdir)
+  theirs = weights.config
   where = f'task.teacher={workdir!r}'
   if theirs['task']['name'] != 'diffusion':
     raise UserError(f'{where}: a run of task {theirs["task"]["name"]}; it must be of diffusion')
@@ -151,5 +150,4 @@ def load_teacher(
   for name, ours, its in pairs:
     if ours != its:
       raise UserError(f'{name}={ours!r}: must be as the teacher in {workdir} has it, {its!r}')
-  run.task.close()
-  return jax.device_get(run.variables['params'])
+  return weights.variables['params']
