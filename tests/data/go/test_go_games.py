@@ -209,7 +209,9 @@ def test_what_cannot_be_used_is_left_out_and_named_in_a_line_of_the_log(cache, c
   assert sum(len(data.split(x).games.points) for x in ('train', 'test')) == 30
   said = ' | '.join(record.getMessage() for record in caplog.records)
   assert '1 games on other boards than 5 are left out' in said
-  assert '1 of 31 games are left out, the first of them game 31: move 3: the point is occupied' in said
+  assert (
+    '1 of 31 games are left out, the first of them game 31: move 3: the point is occupied' in said
+  )
   assert len(caplog.records) == 3
 
 
