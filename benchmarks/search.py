@@ -1,8 +1,8 @@
-"""The search beside mctx, in one run with short turns: `python -m benchmarks.search`.
+"""Compares the search with mctx, in one run with short turns: `python -m benchmarks.search`.
 
 Trees alone: no game, and an evaluator that costs nothing. A ratio is of neighbouring turns, mctx's
-time over ours: median, and 10th to 90th percentile. Temporaries are the compiled programs' own
-statement. `--scaling` gives our own cost from 16 to 2,048 simulations and from 1 to 1,024 games;
+time over ours: median, and 10th to 90th percentile. Temporaries are what XLA says of the compiled
+programs. `--scaling` gives our own cost from 16 to 2,048 simulations and from 1 to 1,024 games;
 `--net` the search of Go by a network of 4 blocks beside what the network alone would allow.
 """
 
@@ -17,17 +17,18 @@ import numpy as np
 from benchmarks import turns
 from mcts.search import Expansion, search
 from mcts.search.policies import Gumbel, Puct
+from mcts.search.selection import SelectionPolicy
 from mcts.search.tree import Root
 from train.runtime import host
 
-# Of the same rule as mctx's default, so that the trees are the same; and of ours.
-RULES = {
-  'puct': Puct(first_play='lowest', rescale=True),
+# With mctx's default selection, so that the trees are the same; and with AlphaZero's.
+POLICIES: dict[str, SelectionPolicy] = {
+  'puct': Puct(fpu='lowest', rescale_q=True),
   'puct of AlphaZero': Puct(),
   'gumbel': Gumbel(),
 }
 
-# name: rule, batch, actions, simulations, priors
+# name: selection policy, batch, actions, simulations, priors
 CASES = {
   '9x9-128': ('puct', 32, 82, 128, 'uniform'),
   '9x9-512': ('puct', 32, 82, 512, 'uniform'),
@@ -40,11 +41,12 @@ CASES = {
 
 
 def priors(kind, actions):
-  """Uniform logits, or all mass on one action: then every simulation follows one long line."""
+  """Returns uniform logits, or all mass on one action: every simulation follows one long line."""
   return np.where(np.arange(actions) == 3, 20.0 if kind == 'line' else 0.0, 0.0).astype(np.float32)
 
 
-def our_search(rule, batch, actions, simulations, kind, **options):
+def our_search(policy, batch, actions, simulations, kind, **options):
+  """Returns our search, compiled: key -> trees."""
   logits = priors(kind, actions)
 
   def expand(leaf):
@@ -55,12 +57,15 @@ def our_search(rule, batch, actions, simulations, kind, **options):
   def run(key):
     value = jnp.zeros(batch)
     root = Root((), (), jnp.broadcast_to(logits, (batch, actions)), value, value > 0)
-    return search(root, expand, key, num_simulations=simulations, rule=RULES[rule], **options)
+    return search(
+      root, expand, key, num_simulations=simulations, selection=POLICIES[policy], **options
+    )
 
   return jax.jit(run)
 
 
-def mctx_search(rule, batch, actions, simulations, kind):
+def mctx_search(policy, batch, actions, simulations, kind):
+  """Returns mctx's search of the same trees, compiled: key -> trees."""
   import mctx
 
   logits = priors(kind, actions)
@@ -79,17 +84,17 @@ def mctx_search(rule, batch, actions, simulations, kind):
     root = mctx.RootFnOutput(
       prior_logits=jnp.broadcast_to(logits, (batch, actions)), value=zero, embedding=zero
     )
-    if rule == 'gumbel':
-      policy = mctx.gumbel_muzero_policy
+    if policy == 'gumbel':
+      run_policy = mctx.gumbel_muzero_policy
     else:
-      policy = functools.partial(mctx.muzero_policy, dirichlet_fraction=0.0)
-    return policy((), key, root, recurrent, simulations).search_tree
+      run_policy = functools.partial(mctx.muzero_policy, dirichlet_fraction=0.0)
+    return run_policy((), key, root, recurrent, simulations).search_tree
 
   return jax.jit(run)
 
 
 def compiled(function, *args):
-  """The program, run once, and its temporaries and results in MB."""
+  """Returns the program, run once, and the MB of its temporaries and of its results."""
   program = function.lower(*args).compile()
   jax.block_until_ready(program(*args))
   memory = program.memory_analysis()
@@ -97,13 +102,14 @@ def compiled(function, *args):
 
 
 def seconds(program, *args):
+  """Returns the seconds of one call."""
   start = time.perf_counter()
   jax.block_until_ready(program(*args))
   return time.perf_counter() - start
 
 
 def turn(program, args, enough):
-  """The mean over as many runs as take `enough` seconds, at least one."""
+  """Returns the mean seconds of as many runs as take `enough` seconds, at least one."""
   spent = [seconds(program, *args)]
   while sum(spent) < enough:
     spent.append(seconds(program, *args))
@@ -111,7 +117,7 @@ def turn(program, args, enough):
 
 
 def compare(name, rounds, enough):
-  """Both sides take turns; prints medians and the ratio."""
+  """Times both sides in turns; prints medians and the ratio."""
   case = CASES[name]
   key = (jax.random.key(0),)
   ours, our_temporary, our_tree = compiled(our_search(*case), *key)
@@ -121,7 +127,7 @@ def compare(name, rounds, enough):
   )
   simulations = case[1] * case[3]
   rate = simulations / np.median(times, 0)
-  found = turns.ratios(times[:, 1], times[:, 0])
+  found = turns.ratios(times[:, 1].tolist(), times[:, 0].tolist())
   print(
     f'{name:20} ours {rate[0]:9,.0f} sims/s, tree {our_tree:5.1f} MB, temporaries '
     f'{our_temporary:6.2f} MB; mctx {rate[1]:9,.0f}, {their_tree:6.1f}, {their_temporary:6.1f}; '
@@ -139,7 +145,7 @@ def compare(name, rounds, enough):
 
 
 def scaling(enough):
-  """Our own cost, the batch's and each game's, by simulations, by games and by leaves at once."""
+  """Times our search alone by simulations, by games and by leaves in parallel."""
   cases = [(32, simulations, 1) for simulations in (16, 32, 64, 128, 256, 512, 1024, 2048)]
   cases += [(games, 128, 1) for games in (1, 4, 16, 64, 256, 1024)]
   cases += [(1, 1024, leaves) for leaves in (1, 4, 16, 64)]
@@ -152,7 +158,8 @@ def scaling(enough):
 
 
 def report(games, simulations, leaves, kind, enough):
-  run = our_search('puct of AlphaZero', games, 82, simulations, kind, leaves=leaves)
+  """Times one case of `scaling`; prints it and returns it for the JSON file."""
+  run = our_search('puct of AlphaZero', games, 82, simulations, kind, num_parallel_leaves=leaves)
   program, temporary, tree = compiled(run, jax.random.key(0))
   spent = turn(program, (jax.random.key(0),), enough)
   rate = games * simulations / spent
@@ -170,7 +177,7 @@ def report(games, simulations, leaves, kind, enough):
 
 
 def residual_network(key, size, channels=64, blocks=4, planes=17):
-  """Parameters, and `apply(parameters, observations) -> (logits, values)`: 4 blocks as measured."""
+  """Returns parameters, and `apply(parameters, observations) -> (logits, values)`."""
   keys = iter(jax.random.split(key, 2 * blocks + 3))
 
   def kernel(inputs, outputs, width=3):
@@ -199,7 +206,7 @@ def residual_network(key, size, channels=64, blocks=4, planes=17):
 
 
 def with_network(rounds, *, size=9, batch=32, simulations=128):
-  """The search's simulations a second as a share of the network's evaluations."""
+  """Measures the search's simulations a second as a share of the network's evaluations."""
   import mcts
   from mcts.search import evaluators
 
@@ -212,7 +219,7 @@ def with_network(rounds, *, size=9, batch=32, simulations=128):
     states = jax.vmap(lambda _: game.init())(jnp.arange(batch))
     root = evaluators.make_root(game, evaluate)(states, key)
     expand = evaluators.make_expand(game, evaluate)
-    return search(root, expand, key, num_simulations=simulations, rule=Puct())
+    return search(root, expand, key, num_simulations=simulations, selection=Puct())
 
   def alone(parameters, x):  # as many evaluations, each waiting for the one before
     def evaluate(_, total):
@@ -231,7 +238,7 @@ def with_network(rounds, *, size=9, batch=32, simulations=128):
     ]
   )
   rates = batch * simulations / np.median(times, 0)
-  share = turns.ratios(times[:, 1], times[:, 0])
+  share = turns.ratios(times[:, 1].tolist(), times[:, 0].tolist())
   print(
     f'Go {size}x{size}, batch {batch}, {simulations} simulations: {rates[0]:,.0f} sims/s, the '
     f'network alone {rates[1]:,.0f}: share {turns.show(share)}, temporaries {temporary:.1f} MB'

@@ -1,7 +1,7 @@
-"""Self-play beside pgx's AlphaZero recipe, in one run: `python -m benchmarks.selfplay`.
+"""Compares self-play with pgx's AlphaZero recipe, in one run: `python -m benchmarks.selfplay`.
 
-Both play Go with the same network, as many simulations of Gumbel's search for each move, and keep
-what is to be learned of each position. Theirs is put together of pgx and mctx as pgx's example is.
+Both play Go with the same network and as many simulations of Gumbel's search a move, and keep what
+is to be learned of each position. Theirs is made of pgx and mctx as pgx's example is.
 'pgx-plain' has the network in plain XLA convolutions, as the recipe comes; 'pgx-net' has it in our
 form for CPUs. Each runs in both ways in which a program can use a CPU's cores (see benchmarks.go).
 `--parts` gives what of our time the network takes, and what is neither network nor search.
@@ -35,7 +35,7 @@ CASES = GPU_CASES if host.accelerator() else CPU_CASES
 
 
 def network(size, blocks, channels):
-  """Variables, and apply(variables, planes) -> logits and values."""
+  """Returns variables, and apply(variables, planes) -> logits and values."""
   import jax
   import jax.numpy as jnp
 
@@ -47,7 +47,7 @@ def network(size, blocks, channels):
 
 
 def ours(size, batch, simulations, apply):
-  """The games before their first moves, and turn(games, key, variables) -> games, what is known."""
+  """Returns games before their first moves, and turn(games, key, variables) -> games, outputs."""
   import jax
   import jax.numpy as jnp
 
@@ -55,22 +55,24 @@ def ours(size, batch, simulations, apply):
   from mcts.search.policies import Gumbel
   from mcts.selfplay import actor
   from mcts.selfplay import replay as replay_lib
+  from mcts.selfplay.settings import SearchSettings, SelfPlay
 
-  game, settings = Go(size), actor.SelfPlay(simulations, Gumbel(considered=16))
-  actors = actor.start(game, settings, jax.random.split(jax.random.key(1), batch))
-  replay = replay_lib.start(game, batch, game.rules.max_moves, {})
+  game = Go(size)
+  settings = SelfPlay(Gumbel(max_num_considered_actions=16), SearchSettings(simulations))
+  actors = actor.init(game, settings, jax.random.split(jax.random.key(1), batch))
+  replay = replay_lib.init(game, batch, game.max_length)
 
   def turn(games, key, variables):
     actors, replay = games
     look = functools.partial(apply, variables)
-    actors, entry, _ = actor.play(game, settings, look, actors, key, jnp.float32(-1))
-    return (actors, replay_lib.write(replay, entry)), entry.over
+    actors, transition, _ = actor.play(game, settings, look, actors, key, jnp.float32(-1))
+    return (actors, replay_lib.write(replay, transition)), transition.ended
 
   return (actors, replay), turn
 
 
 def pgx(size, batch, simulations, apply):
-  """Likewise."""
+  """Returns the same of pgx and mctx."""
   import jax
   import jax.numpy as jnp
   import mctx
@@ -114,7 +116,7 @@ def pgx(size, batch, simulations, apply):
 
 
 def make_burst(engine, case):
-  """A function (calls) that plays, and how many positions a call has."""
+  """Returns a function (calls) that plays, and how many positions a call has."""
   import jax
 
   from benchmarks.go import spread
@@ -148,9 +150,10 @@ def make_burst(engine, case):
 
 
 def parts(case, rounds):
-  """Of a move of self-play, replay included, the network's share, and that of all but the search.
+  """Measures the shares of the network, and of all but the search, in a move of self-play.
 
-  Each by itself: as many evaluations as a move has, and the search of the same positions.
+  Each is timed alone: as many evaluations as a move has, and the search of the same positions. The
+  move includes writing the replay.
   """
   import jax
 
@@ -166,8 +169,8 @@ def parts(case, rounds):
 
   def search(states, key, variables):
     evaluate = evaluators.network(game, functools.partial(apply, variables))
-    choose = players.search_player(game, evaluate, Gumbel(considered=16), simulations)
-    return choose(states, simulate.fold(jax.random.split(key, batch), 0))
+    choose = players.search_player(game, evaluate, Gumbel(max_num_considered_actions=16), simulations)
+    return choose(states, simulate.fold_in(jax.random.split(key, batch), 0))
 
   move = jax.jit(turn, donate_argnums=0).lower(games, key, variables).compile()
   search = jax.jit(search).lower(games[0].state, key, variables).compile()
@@ -184,6 +187,7 @@ def parts(case, rounds):
 
 
 def seconds(program, *args):
+  """Returns the seconds of one call, and its result."""
   import jax
 
   start = time.perf_counter()
@@ -195,11 +199,13 @@ def seconds(program, *args):
 
 
 def work(engine, case):
+  """Runs as an engine's process."""
   burst, positions = make_burst(engine, case)
   turns.serve(burst, positions=positions)
 
 
 def start(engine, case):
+  """Starts an engine's process."""
   environment = {}
   if engine.endswith('-devices'):
     flags = os.environ.get('XLA_FLAGS', host.settings()['XLA_FLAGS'])
@@ -208,6 +214,7 @@ def start(engine, case):
 
 
 def engines():
+  """Returns the names of the engines that can run here."""
   forms = ['threads'] if host.accelerator() else ['threads', 'devices']
   has_pgx = importlib.util.find_spec('pgx') and importlib.util.find_spec('mctx')
   names = ['ours', *['pgx-plain', 'pgx-net'] * bool(has_pgx)]
@@ -215,11 +222,13 @@ def engines():
 
 
 def compare(case, rounds, seconds):
-  """Rows of the table, of which ratios are ours to theirs in positions a second."""
+  """Returns rows of the table, whose ratios are ours to theirs in positions a second."""
   workers = [start(engine, case) for engine in engines()]
   times = turns.measure(workers, rounds, seconds)
   best = {turns.fastest(times, name) for name in ('ours', 'pgx-plain', 'pgx-net')}
-  mine = times[turns.fastest(times, 'ours')]
+  ours_best = turns.fastest(times, 'ours')
+  assert ours_best is not None, 'ours runs everywhere'
+  mine = times[ours_best]
   return [
     {
       'engine': worker.engine,
@@ -232,6 +241,7 @@ def compare(case, rounds, seconds):
 
 
 def show(case, rows):
+  """Prints the table of a case."""
   size, batch, blocks, channels, simulations = CASES[case]
   print(
     f'\n{size}x{size}, {batch} games, network of {blocks} blocks with {channels} channels, '

@@ -179,6 +179,7 @@ def read(text: str) -> list[tuple[list[int], list[int]]]:
 
 
 def main() -> None:
+  """Writes solved positions to a file, as the command line says."""
   parser = argparse.ArgumentParser(prog='python -m mcts.games.connect_four_solver')
   parser.add_argument('--positions', type=int, default=500, help='how many; %(default)s')
   parser.add_argument('--seed', type=int, default=0)

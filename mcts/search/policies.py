@@ -70,9 +70,11 @@ class Puct:
 
   @property
   def allows_tree_reuse(self) -> bool:
+    """Returns whether a search may start from a root that has visits."""
     return True
 
   def without_noise(self) -> 'Puct':
+    """Returns the policy without Dirichlet noise and forced playouts."""
     return dataclasses.replace(self, dirichlet_fraction=0.0, forced_playouts=0.0)
 
   def prepare(self, tree: Tree, keys: Array) -> Tree:
@@ -213,9 +215,11 @@ class Gumbel:
 
   @property
   def allows_tree_reuse(self) -> bool:
+    """Returns whether a search may start from a root that has visits."""
     return False  # the schedule of sequential halving starts from an unvisited root
 
   def without_noise(self) -> 'Gumbel':
+    """Returns the policy without Gumbel noise."""
     return dataclasses.replace(self, gumbel_scale=0.0)
 
   def prepare(self, tree: Tree, keys: Array) -> Tree:

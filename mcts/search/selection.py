@@ -57,7 +57,7 @@ class SelectionPolicy(Protocol):
 
   @property
   def allows_tree_reuse(self) -> bool:
-    """Whether a search may start from a root that has visits already."""
+    """Returns whether a search may start from a root that has visits already."""
 
   def without_noise(self) -> 'SelectionPolicy':
     """Returns the policy for strength alone: no noise at the root and no forced playouts."""
@@ -92,6 +92,7 @@ class SelectionPolicy(Protocol):
 
 
 def root_edges(tree: Tree) -> Edges:
+  """Returns the edges of the roots."""
   visits, value_sum = tree.visits[:, 0].astype(jnp.float32), tree.value_sum[:, 0]
   raw_value = tree.raw_value[:, 0]
   statistics = node_statistics(raw_value, visits, value_sum)

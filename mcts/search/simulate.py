@@ -3,11 +3,12 @@
 The trees are flat here (`flatten`): the nodes of all games stand in one axis, so that a node is the
 row game * N + number; the edges of all nodes in one axis, so that an edge is row * A + action.
 
-Why the cost of a simulation does not grow with the tree: XLA copies an array that a loop or a
-conditional both reads and replaces. So the loop down the tree carries only where the lanes are and
-the path of edges; node arrays are read in it but are not in its carry. The backup then carries
-the edge statistics, and changes them by scatters, in place. Of games that are finished or have
-stopped, writes go to an index out of range and are dropped (`mode='drop'`), which needs no branch.
+Why the cost of a simulation does not grow with the tree: no array with an axis of nodes is carried
+through a conditional, where XLA would copy it. The loop down the tree carries only where the lanes
+are and the path of edges; node arrays are read in it, and are not in its carry. The backup carries
+the edge statistics, and changes them by scatters, in place. What finished games would write goes
+to an index out of range and is dropped (`mode='drop'`), which needs no branch. A test reads the
+compiled program for copies.
 
 Letters in shapes: B games, N nodes, A actions, K leaves in parallel, L = K B lanes, D levels.
 """
@@ -167,7 +168,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
 
 
 def _scan(function, carry, k):
-  """Runs `lax.scan` over 0 ... k - 1; for k = 1 without a loop, whose carry would be copied."""
+  """Runs `lax.scan` over 0 ... k - 1; for k = 1, the usual case, without a loop."""
   if k > 1:
     return lax.scan(function, carry, jnp.arange(k, dtype=jnp.int32))
   carry, out = function(carry, 0)

@@ -57,7 +57,7 @@ class LossSettings:
 
   @property
   def weights(self) -> dict[str, float]:
-    """Term -> weight; the policy's is 1."""
+    """Returns term -> weight; the policy's is 1."""
     return {
       'value': self.value_weight,
       'ownership': self.ownership_weight,
@@ -66,6 +66,7 @@ class LossSettings:
 
   @property
   def has_aux(self) -> bool:
+    """Returns whether auxiliary heads are learned."""
     return self.ownership_weight > 0 or self.score_weight > 0
 
 

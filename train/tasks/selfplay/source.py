@@ -167,7 +167,7 @@ class PlaySource:
     return dict(jax.eval_shape(self.game.aux_targets, self.game.init()))
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
-    """Plays, and returns the carry and the batch of `step`; does not wait for the devices."""
+    """Returns the carry and the batch of `step`, for which it plays; does not wait for devices."""
     snapshot, snapshot_step, pool = carry.snapshot, carry.snapshot_step, carry.pool
     snapshots, since = divmod(step, self.sizes.snapshot_every)
     if since == 0:

@@ -46,6 +46,9 @@ from train.tasks.selfplay.settings import (
 SELECTIONS: Mapping[str, Callable[..., SelectionPolicy]] = {'puct': Puct, 'gumbel': Gumbel}
 
 
+AUX_HEADS = ('ownership', 'score')  # of `models.alphazero`, as its config names them
+
+
 class SelfPlayTask:
   """The task `selfplay`.
 
@@ -111,7 +114,9 @@ class SelfPlayTask:
       stride = opponent_pool.env_stride
       self.settings = SelfPlay(policy, search, exploration, resignation, stride, loss.has_aux)
       self.model = models.build(**{**model, 'num_actions': self.game.num_actions})
-    self._check_heads()
+    for name in AUX_HEADS:
+      weight, has = loss.weights[name], model.get(name, False)
+      require(f'loss.{name}_weight', weight, weight == 0 or has, f'needs model.{name}=true')
     self.sizes = source_lib.Sizes(
       num_envs=num_envs,
       moves_per_step=moves_per_step,
@@ -133,19 +138,16 @@ class SelfPlayTask:
     self.eval_num_simulations = evaluation.num_simulations or search.num_simulations
     self._snapshot: tuple[Any, Any] | None = None
 
-  def _check_heads(self) -> None:
-    for name in ('ownership', 'score'):
-      weight, has = self.loss_settings.weights[name], getattr(self.model, name, False)
-      require(f'loss.{name}_weight', weight, weight == 0 or has, f'needs model.{name}=true')
-
   # -------- what the loop asks for --------
 
   @property
   def batch_size(self) -> int:
+    """Returns the positions of a batch, over all devices."""
     return self.data.batch_size
 
   @property
   def throughput(self) -> tuple[str, int]:
+    """Returns what the reported rates count, and how many of it a batch has."""
     return 'positions', self.data.batch_size
 
   def summary(self) -> str:
@@ -154,6 +156,7 @@ class SelfPlayTask:
     return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
 
   def close(self) -> None:
+    """Closes the data."""
     self.data.close()
 
   def init(self, key: Array) -> Variables:
