@@ -42,6 +42,7 @@ MAX_LANES = 1024  # elsewhere one for each board, up to so many
 
 CAPTURE, ESCAPE = 0, 1  # kinds of queries
 OPEN, CAUGHT, ESCAPED = 0, 1, 2  # outcomes of a move or a node; OPEN: not known yet
+BESIDE = 1 << 12  # more than all pseudo-liberties of a chain
 
 
 class Lane(NamedTuple):
@@ -212,29 +213,11 @@ class Tried(NamedTuple):
 
 
 def _try_move(lane: Lane, query: Query, size: int) -> Tried:
-  """Returns what the node's next untried move does; the node is decided if there is none.
-
-  Moves worth trying are the prey's liberties, and for the prey also the captures of chains beside
-  it.
-  """
+  """Returns what the node's next untried move does; the node is decided if there is none."""
   index = np.arange(size * (size + 1), dtype=np.int32)
   attacking = (lane.depth + query.kind) % 2 == 0
   chains = chains_lib.materialize(lane.chains.astype(jnp.int32))
-  is_prey = (chains == chains[query.prey]) & (chains != 0)
-  empty = (chains == 0) & (index % (size + 1) < size)
-  beside = chains_lib.materialize(chains_lib.any_of(_neighbours(is_prey, size)))
-  liberties = chains_lib.sum_of(_neighbours(chains_lib.materialize(empty.astype(jnp.int32)), size))
-  # One sum over each chain holds two facts: its pseudo-liberties in the low bits, and above them
-  # how many of its stones are beside the prey.
-  sums = jnp.zeros_like(chains, shape=(chains.shape[0] + 1,))
-  sums = sums.at[jnp.abs(chains)].add(chains_lib.materialize(liberties + beside * BESIDE))
-  sums = chains_lib.materialize(sums[jnp.abs(chains)])
-  around = _neighbours(chains, size)
-  pseudo = [x & (BESIDE - 1) for x in _neighbours(sums, size)]
-  last = [n == k for n, k in zip(pseudo, chains_lib.same_chain_counts(around), strict=True)]
-  near = [x >= BESIDE for x in _neighbours(sums, size)]
-  rescue = [(i > 0) & x & t for i, x, t in zip(around, last, near, strict=True)]
-  moves = empty & (beside | (chains_lib.any_of(rescue) & ~attacking))
+  moves, around, last = _moves_to_try(chains, query.prey, attacking, size)
   moves = jnp.where(lane.depth == 0, index == query.point, moves) & (index > lane.last_tried)
   move = jnp.where(moves, index, index[-1] + 1).min()
   left, move = move <= index[-1], jnp.minimum(move, index[-1])
@@ -253,7 +236,32 @@ def _try_move(lane: Lane, query: Query, size: int) -> Tried:
   return Tried(result, outcome, move, new.astype(jnp.int16), ko)
 
 
-BESIDE = 1 << 12  # more than all pseudo-liberties of a chain
+def _moves_to_try(chains, prey, attacking, size: int) -> tuple[Array, list[Array], list[Array]]:
+  """Returns the moves that a ladder depends on, and what is beside each point.
+
+  The moves, bool `[N (N + 1)]`, are the prey's liberties, and for the prey also captures of chains
+  beside it. Then by side the chain there, and whether the point is its only liberty.
+  """
+  is_prey, empty = _prey_and_empty(chains, prey, size)
+  beside = chains_lib.materialize(chains_lib.any_of(_neighbours(is_prey, size)))
+  liberties = chains_lib.sum_of(_neighbours(chains_lib.materialize(empty.astype(jnp.int32)), size))
+  # One sum over each chain holds two facts: its pseudo-liberties in the low bits, and above them
+  # how many of its stones are beside the prey.
+  sums = jnp.zeros_like(chains, shape=(chains.shape[0] + 1,))
+  sums = sums.at[jnp.abs(chains)].add(chains_lib.materialize(liberties + beside * BESIDE))
+  sums = chains_lib.materialize(sums[jnp.abs(chains)])
+  around = _neighbours(chains, size)
+  pseudo = [x & (BESIDE - 1) for x in _neighbours(sums, size)]
+  last = [n == k for n, k in zip(pseudo, chains_lib.same_chain_counts(around), strict=True)]
+  near = [x >= BESIDE for x in _neighbours(sums, size)]
+  rescue = [(i > 0) & x & t for i, x, t in zip(around, last, near, strict=True)]
+  return empty & (beside | (chains_lib.any_of(rescue) & ~attacking)), around, last
+
+
+def _prey_and_empty(chains, prey, size: int) -> tuple[Array, Array]:
+  """Returns bool `[N (N + 1)]` twice: the prey's stones, none once it is captured; empty points."""
+  is_prey = (chains == chains[prey]) & (chains != 0)
+  return is_prey, (chains == 0) & (np.arange(chains.shape[0]) % (size + 1) < size)
 
 
 def _neighbours(x, size: int) -> list[Array]:
@@ -266,13 +274,8 @@ def _neighbours(x, size: int) -> list[Array]:
 def _play(chains, ids, only, move, mover, size: int):
   """Returns the board after a move, whether it is legal but for ko, and the point of a new ko.
 
-  Args:
-    chains: int32 `[N (N + 1)]`.
-    ids: int32 `[4]`, chains beside the move.
-    only: bool `[4]`, whether the move is their only liberty.
-    move: int32 `[]`.
-    mover: int32 `[]`, 1 for the attacker and -1 for the prey's side.
-    size: N.
+  ids int32 `[4]` are the chains beside the move and only bool `[4]` whether it is their only
+  liberty; mover is 1 for the attacker, -1 for the prey's side.
   """
   index = np.arange(chains.shape[0], dtype=np.int32)
   row, column = move // (size + 1), move % (size + 1)
@@ -297,8 +300,7 @@ def _outcome(chains, prey, attacking, legal, size: int):
   prey's only if it has two liberties.
   """
   chains = chains_lib.materialize(chains)
-  is_prey = (chains == chains[prey]) & (chains != 0)
-  empty = (chains == 0) & (np.arange(chains.shape[0]) % (size + 1) < size)
+  is_prey, empty = _prey_and_empty(chains, prey, size)
   free = chains_lib.any_of(_neighbours(is_prey, size)) & empty
   count = free.sum(dtype=jnp.int32)
   after_prey = jnp.where(count >= 3, ESCAPED, jnp.where(count <= 1, CAUGHT, OPEN))

@@ -169,7 +169,7 @@ def test_a_run_that_was_interrupted_ends_where_an_undisturbed_one_does(tmp_path)
 
 
 @pytest.mark.long
-def test_it_begins_as_the_run_that_it_is_told_and_is_measured_against_it(tmp_path):
+def test_it_begins_from_the_sl_policy_and_is_evaluated_against_it(tmp_path):
   verbs.train(config(), str(tmp_path / 'first'))
   begun = task_of(sl_policy=str(tmp_path / 'first'))
   first = verbs.load_run(str(tmp_path / 'first')).variables
