@@ -169,7 +169,9 @@ def parts(case, rounds):
 
   def search(states, key, variables):
     evaluate = evaluators.network(game, functools.partial(apply, variables))
-    choose = players.search_player(game, evaluate, Gumbel(max_num_considered_actions=16), simulations)
+    choose = players.search_player(
+      game, evaluate, Gumbel(max_num_considered_actions=16), simulations
+    )
     return choose(states, simulate.fold_in(jax.random.split(key, batch), 0))
 
   move = jax.jit(turn, donate_argnums=0).lower(games, key, variables).compile()
