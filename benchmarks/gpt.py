@@ -109,7 +109,7 @@ def our_generation(shape, bias, batch, prompt):
   import jax.numpy as jnp
 
   from models.gpt import GPT, generation
-  from models.gpt.parameters import unboxed
+  from models.transformer import unboxed
 
   model = GPT(**shape, bias=bias)
 

@@ -37,11 +37,6 @@ def parameter(module: nn.Module, name: str, init: Initializer, shape, axes) -> A
   return value.value if isinstance(value, nn.LogicallyPartitioned) else value
 
 
-def on_channels(vector: Array, ndim: int) -> Array:
-  """`[C]` as `[1, ..., 1, C]`."""
-  return vector.reshape((1,) * (ndim - 1) + vector.shape)
-
-
 # -------- products --------
 
 
@@ -59,7 +54,7 @@ class Dense(nn.Module):
     kernel = parameter(self, 'kernel', self.kernel_init, shape, ('features_in', 'features_out'))
     bias = parameter(self, 'bias', self.bias_init, shape[1:], ('features_out',))
     y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
-    return y + on_channels(bias, y.ndim).astype(self.dtype)
+    return y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
 
 
 class Conv(nn.Module):
@@ -91,7 +86,7 @@ class Conv(nn.Module):
     )
     if self.use_bias:
       bias = parameter(self, 'bias', self.bias_init, (self.features,), (self.out_axis,))
-      y = y + on_channels(bias, y.ndim).astype(self.dtype)
+      y = y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
     return y
 
 
@@ -240,7 +235,7 @@ class BatchNorm(nn.Module):
 def normalise(x: Array, mean: Array, var: Array, *, scale, bias, epsilon: float, dtype) -> Array:
   # As a x + b the gradient needs two sums over x, not three.
   a = scale * lax.rsqrt(var + epsilon)
-  a, b = on_channels(a, x.ndim), on_channels(bias - mean * a, x.ndim)
+  a, b = lax.broadcast_to_rank(a, x.ndim), lax.broadcast_to_rank(bias - mean * a, x.ndim)
   return (x.astype(jnp.float32) * a + b).astype(dtype)
 
 

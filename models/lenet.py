@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from models import ops
-from models.layers import Conv, Dense, MaxPool, on_channels, parameter
+from models.layers import Conv, Dense, MaxPool, parameter
 
 OUTPUTS = ('linear', 'rbf')
 
@@ -80,7 +80,7 @@ class Subsampling(nn.Module):
     scale = parameter(self, 'scale', quarter, x.shape[-1:], ('channels_out',))
     bias = parameter(self, 'bias', nn.initializers.zeros, x.shape[-1:], ('channels_out',))
     sums = 4 * ops.avg_pool(x, (2, 2), (2, 2))
-    scale, bias = (on_channels(v, x.ndim).astype(self.dtype) for v in (scale, bias))
+    scale, bias = (lax.broadcast_to_rank(v, x.ndim).astype(self.dtype) for v in (scale, bias))
     return squash(sums * scale + bias)
 
 
@@ -105,12 +105,12 @@ class PartialConv(nn.Module):
     full = jnp.zeros((5, 5, 6, 16), self.dtype)
     full = full.at[:, :, inputs, outputs].set(kernel.astype(self.dtype), unique_indices=True)
     y = ops.conv(x.astype(self.dtype), full, padding='VALID')
-    return y + on_channels(bias, y.ndim).astype(self.dtype)
+    return y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
 
 
 def scaled_uniform(key: Array, shape, dtype, bound: np.ndarray) -> Array:
   """Uniform within `bound`, `[shape[-1]]`."""
-  return jax.random.uniform(key, shape, dtype, -1, 1) * on_channels(bound, len(shape))
+  return jax.random.uniform(key, shape, dtype, -1, 1) * lax.broadcast_to_rank(bound, len(shape))
 
 
 class RadialBasis(nn.Module):

@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import models
+import models.gpt
 from data import SOURCES
 from models.cpu import onednn
 from train import config as config_lib
@@ -77,7 +78,7 @@ FREE = (
 )
 
 # What of an imported model may differ: its name, since sizes have several, and how it is run.
-NO_WEIGHTS = ('model.name', *(f'model.{name}' for name in models.gpt.RUNNING))
+NO_WEIGHTS = ('model.name', *(f'model.{name}' for name in models.gpt.RUNTIME_FIELDS))
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,12 +39,12 @@ def _norm_forward(centred, x, scale):
   x = x - row_means(x) if centred else x
   rate = lax.rsqrt(row_means(x * x) + EPSILON)
   x = x * rate
-  return x * scale.reshape((1,) * (x.ndim - 1) + scale.shape), (x, rate, scale)
+  return x * lax.broadcast_to_rank(scale, x.ndim), (x, rate, scale)
 
 
 def _norm_backward(centred, saved, dy):
   x, rate, scale = saved
-  dx = dy * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+  dx = dy * lax.broadcast_to_rank(scale, x.ndim)
   across = x * row_means(dx * x)
   across = across + row_means(dx) if centred else across
   rows = (dy * x).reshape(-1, x.shape[-1])

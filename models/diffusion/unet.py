@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import zeros
 from jax import Array
 
+from models.axes import shard_batch
 from models.diffusion.conditioning import FEATURES, Embedding, check_context, check_label, in_full
 from models.diffusion.unet_blocks import (
   Attention,
@@ -23,7 +24,6 @@ from models.diffusion.unet_blocks import (
   add,
   conv3,
 )
-from models.gpt import on_batch
 
 CHOICES = {
   'resampling': ('conv', 'block'),
@@ -81,7 +81,7 @@ class UNet(nn.Module):
   heads, head_width: of attention; a width other than 0 decides the number.
   groups: of the norms, at most.
   resampling: a convolution of its own ('conv'), or a residual block ('block', BigGAN's).
-  scale_shift, rescale, project, fir: those of `unet_parts.ResBlock`.
+  scale_shift, rescale, project, fir: those of `unet_blocks.ResBlock`.
   embedding: of noise levels, 'sinusoidal' or 'fourier' waves.
   input_skip: each level also sees the image, filtered down (NCSN++'s residual input pyramid).
   num_classes: 0 for a network without labels.
@@ -197,14 +197,14 @@ class Path:
       h = self.attends(f'{name}_attention')(h)
       if self.net.context_width:
         h = self.attends(f'{name}_context')(h, self.context, self.mask)
-    return on_batch(h)
+    return shard_batch(h)
 
   def resampled(self, h: Array, name: str, to: str) -> Array:
     net = self.net
     if net.resampling == 'block':
-      return on_batch(self.residual(h, f'{name}_resample', h.shape[-1], to))
+      return shard_batch(self.residual(h, f'{name}_resample', h.shape[-1], to))
     layer: Callable = Upsample if to == 'up' else functools.partial(Downsample, h.shape[-1])
-    return on_batch(layer(fir=net.fir, dtype=net.dtype, name=f'{name}_resample')(h))
+    return shard_batch(layer(fir=net.fir, dtype=net.dtype, name=f'{name}_resample')(h))
 
   def residual(self, h: Array, name: str, features: int, to: str = '') -> Array:
     fields = ('groups', 'dropout', 'scale_shift', 'rescale', 'project', 'fir', 'dtype')

@@ -18,8 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from models.gpt.model import GPT, RUNNING
-from models.gpt.parameters import parameters, unboxed
+from models.gpt.model import GPT, QKV, RUNTIME_FIELDS
+from models.gpt.parameters import specs
+from models.transformer import unboxed
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {
@@ -30,7 +31,6 @@ LAYER_NAMES = {
   'down': 'mlp.c_proj',
 }
 LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
-QKV = ('query', 'key', 'value')
 
 # Masks that older files hold beside the parameters.
 BUFFERS = re.compile(r'h\.\d+\.attn\.(bias|masked_bias)')
@@ -58,8 +58,8 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
   """
   folder = pathlib.Path(path)
   config = read_json(folder / 'config.json')
-  if wrong := [name for name in overrides if name not in RUNNING]:
-    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNNING)}')
+  if wrong := [name for name in overrides if name not in RUNTIME_FIELDS]:
+    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNTIME_FIELDS)}')
   check_settings(folder, config)
   tensors = read_folder(folder)
   fields = fields_of(folder, config, tied=is_tied(config, tensors))
@@ -241,7 +241,7 @@ def layout(model: GPT) -> dict[str, tuple[list[Path], tuple[int, ...]]]:
       outer[f'h.{{}}.{theirs}.{LEAF_NAMES[leaf]}'] = [('blocks', ours, leaf)]
   for leaf in ('kernel', 'bias'):
     outer[f'h.{{}}.attn.c_attn.{LEAF_NAMES[leaf]}'] = [('blocks', name, leaf) for name in QKV]
-  table = parameters(model.clone(bias=True, vocab_multiple=1))
+  table = specs(model.clone(bias=True, vocab_multiple=1))
   return {name: (paths, shape_of(table, paths)) for name, paths in outer.items()}
 
 
