@@ -214,7 +214,8 @@ class GPT(nn.Module):
       return self.add_residuals(weights, x, y), slots
 
     x, slots = self.embed(tokens, positions), (cache.keys, cache.values)
-    if blocks := self.get_variable('decoding', 'blocks'):  # a list: `decoding_variables`
+    blocks: Any = self.get_variable('decoding', 'blocks')
+    if blocks:  # a list, from `decoding_variables`
       layers = []
       for own in zip(blocks, range(self.layers), zip(*slots, strict=True), strict=True):
         x, written = layer(x, own)
@@ -237,7 +238,7 @@ class GPT(nn.Module):
     """Returns the cache, on a CPU in the layout that goes with `decoding_variables`."""
     if not self._decodes_by_layer:
       return cache
-    keys, values = (cpu_decode.layer_slots(slots) for slots in (cache.keys, cache.values))
+    keys, values = (cpu_decode.layer_slots(jnp.asarray(x)) for x in (cache.keys, cache.values))
     return dataclasses.replace(cache, keys=keys, values=values)
 
   @property

@@ -85,6 +85,9 @@ def filter_logits(logits: Array, sampling: Sampling, seen: Array | None = None) 
     logits: float32 `[B, V]`.
     sampling: the filters; what they drop becomes -inf.
     seen: bool `[B, V]`, the tokens that each sequence holds, for the repetition penalty.
+
+  Raises:
+    ValueError: there is a repetition penalty, and no `seen`.
   """
   return _filter(logits, sampling.filters, sampling.numbers, seen)
 
@@ -112,6 +115,8 @@ def _keep(logits, kept):
 def _penalised(logits, filters: Filters, numbers: Numbers, seen: Array | None):
   if not filters.repetition_penalty:
     return logits
+  if seen is None:
+    raise ValueError('seen=None: a repetition penalty needs to know the tokens of each sequence')
   penalty = numbers['repetition_penalty']
   return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.text import tokenizers
-from models.gpt import GPT, huggingface, unboxed
+from models.gpt import huggingface
 from tests.train.tasks.language import small_gpt2 as small
 from tests.train.tasks.language.small_gpt2 import (
   BPE,
@@ -150,7 +150,9 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(folder, tmp_path):
     convert.import_hf(folder, str(workdir))
   assert '\n' not in str(caught.value)
   shutil.rmtree(folder)
-  huggingface.to_hf(MODEL.clone(vocab_size=299), random_variables(MODEL.clone(vocab_size=299)), folder)
+  huggingface.to_hf(
+    MODEL.clone(vocab_size=299), random_variables(MODEL.clone(vocab_size=299)), folder
+  )
   BPE.save(folder)
   with pytest.raises(UserError, match=r'its tokenizer has 300 tokens, its weights only 299'):
     convert.import_hf(folder, str(workdir))
@@ -204,7 +206,9 @@ def test_what_is_exported_is_imported_again(folder, workdir, tmp_path):
 def test_averaged_weights_are_exported_where_they_are_kept(workdir, text, tmp_path):
   tune(workdir, text, steps=3, train__ema_decay=0.9)
   convert.export_hf(workdir, str(tmp_path / 'out'), 3)
-  assert_same(huggingface.from_hf(tmp_path / 'out')[1], jax.device_get(verbs.load_run(workdir).variables))
+  assert_same(
+    huggingface.from_hf(tmp_path / 'out')[1], jax.device_get(verbs.load_run(workdir).variables)
+  )
 
 
 def trained(tmp_path, text, tokenizer, **model):
