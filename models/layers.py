@@ -37,7 +37,7 @@ def parameter(
   name: str,
   init: Initializer,
   shape: Sequence[int],
-  axes: Sequence[str | None],
+  axes: tuple[str | None, ...],
 ) -> Array:
   """Returns a float32 parameter of the module, whose initial value is boxed with its axes' names.
 
@@ -234,6 +234,12 @@ class Dropout(nn.Module):
     return jnp.where(kept, x / keep if self.inverted else x, 0)
 
 
+def check_statistics(statistics: str) -> None:
+  """Raises ValueError unless BatchNorm knows these statistics."""
+  if statistics not in STATISTICS:
+    raise ValueError(f'model.statistics={statistics!r}: choose from {", ".join(STATISTICS)}')
+
+
 class BatchNorm(nn.Module):
   """Ioffe & Szegedy 2015, algorithms 1 and 2, per channel, in float32 whatever `dtype`.
 
@@ -245,9 +251,10 @@ class BatchNorm(nn.Module):
     scale_init: initialiser of the scale.
     dtype: of outputs.
 
-  Both statistics mean the same under `jit` over a mesh, where 'device' computes the moments of as many groups
-  as the mesh splits the batch into, and under `pmap`. Running statistics are moving averages; with
-  'device' of the devices' mean, which under pmap the step takes (`pmean` of `batch_stats`).
+  Both statistics mean the same under `jit` over a mesh, where 'device' computes the moments of as
+  many groups as the mesh splits the batch into, and under `pmap`. Running statistics are moving
+  averages; with 'device' of the devices' mean, which under pmap the step takes (`pmean` of
+  `batch_stats`).
 
   A batch is normalised by its biased variance; the running variance averages unbiased ones, as the
   paper's algorithm 2 (step 10) has it.
@@ -304,7 +311,7 @@ def normalise_by_batch(
 
 
 def moments(x: Array, *, everywhere: bool) -> tuple[Array, Array, int]:
-  """Returns mean and biased variance `[C]` and the number of values, over all pmap devices or one."""
+  """Returns mean, biased variance `[C]` and the number of values; `everywhere`: of all replicas."""
   mean, var = ops.batch_moments(x)
   count = x.size // x.shape[-1]
   if not everywhere or not (devices := bound_size('data')):
