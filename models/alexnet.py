@@ -58,6 +58,7 @@ class AlexNet(nn.Module):
     return self.full('full8', self.num_classes)(x).astype(jnp.float32)
 
   def conv(self, name: str, features: int, size: int, **kwargs) -> Conv:
+    """Returns a convolution whose outputs belong to the columns."""
     out_axis = 'column' if self.columns > 1 else 'channels_out'
     common: dict[str, Any] = {
       'kernel_init': normal(0.01),
@@ -67,12 +68,15 @@ class AlexNet(nn.Module):
     return Conv(features, (size, size), name=name, **common, **kwargs)
 
   def full(self, name: str, features: int, bias_init=zeros) -> Dense:
+    """Returns a fully connected layer."""
     return Dense(features, normal(0.01), bias_init, self.dtype, name=name)
 
   def norm(self, name: str) -> LocalResponseNorm:
+    """Returns response normalisation within each column."""
     return LocalResponseNorm(columns=self.columns, name=name)
 
   def pool(self, name: str) -> MaxPool:
+    """Returns overlapping pooling (section 3.4)."""
     return MaxPool((3, 3), (2, 2), name=name)
 
 

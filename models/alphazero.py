@@ -67,11 +67,13 @@ class PolicyValue(nn.Module):
     return self.policy(x, train), self.value(x, train), aux
 
   def policy(self, x: Array, train: bool) -> Array:
+    """Returns the policy head's logits `[B, A]`."""
     x = conv(self.policy_channels, 1, 1, dtype=self.dtype, name='policy_conv')(x)
     x = self.norm_relu('policy_norm', x, train).reshape(x.shape[0], -1)
     return Dense(self.num_actions, dtype=self.dtype, name='policy')(x).astype(jnp.float32)
 
   def value(self, x: Array, train: bool) -> Array:
+    """Returns the value head's values `[B]`."""
     x = conv(self.value_channels, 1, 1, dtype=self.dtype, name='value_conv')(x)
     x = self.norm_relu('value_norm', x, train).reshape(x.shape[0], -1)
     x = nn.relu(Dense(self.value_width, dtype=self.dtype, name='value_hidden')(x))
@@ -79,4 +81,5 @@ class PolicyValue(nn.Module):
     return jnp.tanh(x[:, 0].astype(jnp.float32))
 
   def norm_relu(self, name: str, x: Array, train: bool) -> Array:
+    """Applies BatchNorm and ReLU."""
     return nn.relu(BatchNorm(self.statistics, dtype=self.dtype, name=name)(x, train=train))

@@ -82,10 +82,12 @@ class Block(nn.Module):
     return [(n, 1, first), (n, 3, second), (4 * n, 1, 1)]
 
   def norm(self, name: str, x: Array, scale_init=ones, *, train: bool) -> Array:
+    """Applies BatchNorm."""
     layer = BatchNorm(self.statistics, scale_init=scale_init, dtype=self.dtype, name=name)
     return layer(x, train=train)
 
   def shortcut(self, x: Array, features: int, norm: Callable[..., Array]) -> Array:
+    """Returns x in the shape of the residual, by option B or A of the paper."""
     if self.project:
       x = conv(features, 1, self.strides, dtype=self.dtype, name='projection')(x)
       return x if self.version == 'v2' else norm('projection_norm', x)
@@ -160,6 +162,7 @@ class ResNet(nn.Module):
     return Dense(self.num_classes, dtype=self.dtype, name='full')(x).astype(jnp.float32)
 
   def block(self, channels: int, strides: int, name: str) -> Block:
+    """Returns a block of this network's kind."""
     fields = ('bottleneck', 'version', 'zero_init_last_scale', 'statistics', 'dtype')
     shared = {field: getattr(self, field) for field in fields}
     return Block(channels, strides, project=self.large_images, name=name, **shared)

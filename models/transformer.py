@@ -161,6 +161,7 @@ def stacked_specs(groups: dict[str, Specs], layers: int) -> dict[str, Specs]:
 
 
 def is_spec(leaf: Any) -> bool:
+  """Returns whether a node of a tree of Specs is one of them."""
   return isinstance(leaf, tuple)
 
 

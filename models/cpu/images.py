@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 from models.axes import vary_alike
+from models.cpu.onednn import Pads, Pair
 from models.cpu.order import apart
 
 # -------- products --------
@@ -52,7 +53,7 @@ def _rows_product(x, dy):
 # -------- pooling --------
 
 
-def slices(x, window, strides) -> list[Array]:
+def slices(x: Array, window: Pair, strides: Pair) -> list[Array]:
   """Returns the first value of every window, the second, ...: h * w arrays `[B, H', W', C]`."""
   size = _pooled(x.shape, window, strides)
   return [
@@ -69,7 +70,8 @@ def _pooled(shape, window, strides):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x, window, strides, pads):
+def max_pool(x: Array, window: Pair, strides: Pair, pads: Pads) -> Array:
+  """Returns the maxima `[B, H', W', C]` of the windows; see `models.ops.max_pool`."""
   return _max_forward(x, window, strides, pads)[0]
 
 

@@ -73,9 +73,7 @@ class Cache:
 
 
 class GPT(nn.Module):
-  """Tokens int32 `[B, T]` to float32 logits `[B, T, vocab_size]` of the token after each.
-
-  It meets `language_model.LanguageModel`.
+  """Tokens int32 `[B, T]` to logits `[B, T, vocab_size]` of the next: a `LanguageModel`.
 
   Attributes:
     vocab_size: number of tokens.
@@ -173,12 +171,7 @@ class GPT(nn.Module):
   ) -> tuple[Array, Array]:
     """Returns the sum of the targets' weighted nats and the sum of the weights, float32 scalars.
 
-    Args:
-      tokens: int32 `[B, T]`.
-      targets: int32 `[B, T]`, the token after each.
-      weights: `[B, T]`.
-      chunk: see `loss.chunked_cross_entropy`.
-      **kwargs: those of `hidden`.
+    All are `[B, T]`; for `chunk` see `loss.chunked_cross_entropy`, for the rest `hidden`.
     """
     hidden = self.hidden(tokens, **kwargs)
     return loss_lib.chunked_cross_entropy(
@@ -299,6 +292,7 @@ class GPT(nn.Module):
     return x + (drop(2, y) if drop else y)
 
   def normalise_output(self, x: Array) -> Array:
+    """Applies the last norm."""
     return transformer.NORMS[self.norm](x, self.final_norm)
 
   @property

@@ -68,10 +68,12 @@ class Language:
 
   @property
   def batch_size(self) -> int:
+    """Rows in a training batch."""
     return self.data.batch_size
 
   @property
   def throughput(self) -> tuple[str, int]:
+    """What rates count, and how many of it a batch has."""
     return 'tokens', self.data.batch_size * self.data.block_size
 
   @property
@@ -136,7 +138,7 @@ class Language:
 
   def examine(
     self,
-    members: Sequence[Variables],
+    ensemble: Sequence[Variables],
     mesh: Mesh,
     *,
     text: str | None = None,
@@ -146,7 +148,7 @@ class Language:
     """Measures loss, perplexities and bits per byte, or the accuracy of choosing answers.
 
     Args:
-      members: one network's variables.
+      ensemble: one network's variables.
       mesh: where it runs.
       text: a file to measure in place of the evaluation split.
       stride: see `Scorer`; 0 is half a block for a text, and for the split the rows that evaluation
@@ -159,11 +161,11 @@ class Language:
     Raises:
       UserError: there are several networks, or an option does not fit the data.
     """
-    if len(members) > 1:
-      raise UserError(f'{len(members)} workdirs: language models are evaluated one by one')
+    if len(ensemble) > 1:
+      raise UserError(f'{len(ensemble)} workdirs: language models are evaluated one by one')
     if choices is not None and text is None and stride:
       raise UserError(f'--stride={stride}: is of texts; --choices has no windows that move')
-    scorer, found = Scorer(self.loss, self.data, members[0], mesh), []
+    scorer, found = Scorer(self.loss, self.data, ensemble[0], mesh), []
     with mesh_lib.activate(mesh):
       if text is not None:
         found.append(scorer.text(text, stride))
