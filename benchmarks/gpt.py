@@ -100,7 +100,7 @@ def our_generation(shape: Shape, bias: bool, batch: int, prompt: int) -> Engine:
   import jax.numpy as jnp
 
   from models.gpt import GPT, generation
-  from models.gpt.parameters import unboxed
+  from models.transformer import unboxed
 
   model = GPT(**shape, bias=bias)
 

@@ -4,6 +4,8 @@ All three suppose images in units of grey levels: 0 to 255 less the mean. Initia
 rates and the constants of the response normalisation were chosen at that scale.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,15 @@ from models.layers import Conv, Dense, Dropout, LocallyConnected, LocalResponseN
 class AlexNet(nn.Module):
   """Images `[B, 224, 224, 3]` to logits `[B, num_classes]`; sections 3 and 5 of the paper.
 
-  channels: of the five convolutions, all columns together.
-  columns: the paper trained two, one a GPU. Each holds half of the channels, contiguous; conv2,
-    conv4 and conv5 see their own column alone, conv3 and the full layers see both. On a mesh whose
-    `tensor` axis is 2, each device holds and computes one column, and activations travel where the
-    paper's GPUs spoke to each other: before conv3 and before each full layer.
+  Attributes:
+    num_classes: number of outputs.
+    channels: of the five convolutions, all columns together.
+    columns: the paper trained two, one a GPU. Each holds half of the channels, contiguous; conv2,
+      conv4 and conv5 see their own column alone, conv3 and the full layers see both. On a mesh
+      whose `tensor` axis is 2, each device holds and computes one column, and activations travel
+      where the paper's GPUs communicated: before conv3 and before each full layer.
+    hidden: units of the two hidden full layers.
+    dtype: of the computation.
   """
 
   num_classes: int
@@ -52,17 +58,25 @@ class AlexNet(nn.Module):
     return self.full('full8', self.num_classes)(x).astype(jnp.float32)
 
   def conv(self, name: str, features: int, size: int, **kwargs) -> Conv:
+    """Returns a convolution whose outputs belong to the columns."""
     out_axis = 'column' if self.columns > 1 else 'channels_out'
-    common = {'kernel_init': normal(0.01), 'out_axis': out_axis, 'dtype': self.dtype}
+    common: dict[str, Any] = {
+      'kernel_init': normal(0.01),
+      'out_axis': out_axis,
+      'dtype': self.dtype,
+    }
     return Conv(features, (size, size), name=name, **common, **kwargs)
 
   def full(self, name: str, features: int, bias_init=zeros) -> Dense:
+    """Returns a fully connected layer."""
     return Dense(features, normal(0.01), bias_init, self.dtype, name=name)
 
   def norm(self, name: str) -> LocalResponseNorm:
+    """Returns response normalisation within each column."""
     return LocalResponseNorm(columns=self.columns, name=name)
 
   def pool(self, name: str) -> MaxPool:
+    """Returns overlapping pooling (section 3.4)."""
     return MaxPool((3, 3), (2, 2), name=name)
 
 
@@ -105,20 +119,25 @@ class CifarNet(nn.Module):
 
 
 def alexnet(num_classes: int, *, hidden: int = 4096, dtype: str = 'float32') -> nn.Module:
-  """As published in 2012: 60,965,224 parameters for 1,000 classes."""
+  """Returns AlexNet as published in 2012: 60,965,224 parameters for 1,000 classes."""
   return AlexNet(num_classes, hidden=hidden, dtype=dtype)
 
 
 def alexnet_one_column(
   num_classes: int, *, conv4: int = 384, hidden: int = 4096, dtype: str = 'float32'
 ) -> nn.Module:
-  """One column, as in Krizhevsky 2014 (arXiv 1404.5997).
+  """Returns the network of one column in Krizhevsky 2014 (arXiv 1404.5997).
 
-  conv4: 384 channels in that paper; 256 in the author's code and in torchvision (61,100,840
-    parameters).
+  Args:
+    num_classes: number of outputs.
+    conv4: channels of the fourth convolution: 384 in that paper; 256 in the author's code and in
+      torchvision (61,100,840 parameters).
+    hidden: units of the two hidden full layers.
+    dtype: of the computation.
   """
   return AlexNet(num_classes, (64, 192, 384, conv4, 256), columns=1, hidden=hidden, dtype=dtype)
 
 
 def alexnet_cifar10(num_classes: int, *, lrn: bool = True, dtype: str = 'float32') -> nn.Module:
+  """Returns the CIFAR-10 network, with or without response normalisation; see `CifarNet`."""
   return CifarNet(num_classes, lrn, dtype)

@@ -1,7 +1,7 @@
 """AlphaGo's networks, and its linear policy: Silver et al. 2016, Methods.
 
-Networks see planes `[B, N, N, C]` of a board, 48 of `mcts.alphago.features`, or 49 for values.
-`sees` is what a module has to be shown, for whoever feeds it.
+The networks see planes `[B, N, N, C]` of a board: 48 of `mcts.alphago.features`, or 49 for values.
+Their class attribute `sees` says which inputs a module takes, for the code that feeds it.
 """
 
 import flax.linen as nn
@@ -16,7 +16,7 @@ PATTERNS = 856_080  # features of `mcts.alphago.rollout_policy`
 
 
 class Trunk(nn.Module):
-  """Rectified convolutions, `filters` in each: one of 5x5, and `layers` - 1 of 3x3."""
+  """A 5x5 convolution and `layers` - 1 of 3x3, each of `filters` channels and rectified."""
 
   layers: int
   filters: int
@@ -34,8 +34,12 @@ class Trunk(nn.Module):
 
 
 class Policy(nn.Module):
-  """Planes to float32 logits `[B, N^2]` of the points: the last layer is a filter of 1x1, and a
-  bias for each point.
+  """Planes to float32 logits `[B, N^2]`: the last layer is a 1x1 filter and a bias for each point.
+
+  Attributes:
+    layers: number of convolutions.
+    filters: channels of each but the last.
+    dtype: of the computation.
   """
 
   layers: int
@@ -54,7 +58,13 @@ class Policy(nn.Module):
 
 
 class Value(nn.Module):
-  """Planes to float32 values `[B]` in (-1, 1), the expected outcome for the player to move."""
+  """Planes to float32 values `[B]` in (-1, 1), the expected outcome for the player to move.
+
+  Attributes:
+    layers: number of convolutions, the last one of one filter.
+    filters: channels of each but the last.
+    dtype: of the computation.
+  """
 
   layers: int
   filters: int
@@ -71,8 +81,10 @@ class Value(nn.Module):
 
 
 class Rollout(nn.Module):
-  """A softmax of sums of weights: features int32 `[B, N^2, F]` of `[0, features)` to logits
-  `[B, N^2]`.
+  """The rollout policy, a linear softmax: indices int32 `[B, N^2, F]` to logits `[B, N^2]`.
+
+  A point's logit is the sum of the weights of its F features; indices outside `[0, features)` are
+  clipped.
   """
 
   features: int = PATTERNS
@@ -86,13 +98,19 @@ class Rollout(nn.Module):
 
 
 def policy(*, layers: int = 13, filters: int = 192, dtype: str = 'float32') -> Policy:
-  """192 filters played; 256 predict better, and 128 and 384 were tried (extended data table 3)."""
+  """Returns the policy network.
+
+  192 filters played; 256 predict better, and 128 and 384 were tried (extended data table 3).
+
+  Raises:
+    ValueError: there are fewer than 2 layers or no filters.
+  """
   _check(layers, filters)
   return Policy(layers, filters, dtype)
 
 
 def value(*, layers: int = 13, filters: int = 192, dtype: str = 'float32') -> Value:
-  """layers: the convolutions, that of one filter included."""
+  """Returns the value network; see `policy` and `Value`."""
   _check(layers, filters)
   return Value(layers, filters, dtype)
 

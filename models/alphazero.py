@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from models.layers import BatchNorm, Dense
-from models.resnet import Block, check, conv
+from models.layers import BatchNorm, Dense, check_statistics
+from models.resnet import Block, conv
 
 SIZES: dict[str, dict] = {
   'policy_value': {},
@@ -19,14 +19,19 @@ SIZES: dict[str, dict] = {
 
 
 class PolicyValue(nn.Module):
-  """Planes `[B, H, W, C]` to logits `[B, A]`, values `[B]` in [-1, 1], and a dict of extras.
+  """Planes `[B, H, W, C]` to float32 logits `[B, A]`, values `[B]` in [-1, 1], and auxiliary heads.
 
-  blocks: of two 3x3 convolutions with `channels` each.
-  policy_channels, value_channels: of the heads' 1x1 convolutions; value_width: of the value's
-    hidden layer.
-  ownership: extras get 'ownership' `[B, H, W]` in [-1, 1], 1 where the player to move will own.
-  score: extras get 'score' `[B]`, for the player to move, in boards: points / (H W).
-  statistics: BatchNorm's in training, 'global' or 'device'; without `train` it is the running one.
+  Attributes:
+    num_actions: A.
+    blocks: residual blocks of two 3x3 convolutions.
+    channels: of the tower's convolutions.
+    policy_channels: of the policy head's 1x1 convolution.
+    value_channels: of the value head's 1x1 convolution.
+    value_width: units of the value head's hidden layer.
+    ownership: adds aux['ownership'] `[B, H, W]` in [-1, 1]: 1 where the player to move will own.
+    score: adds aux['score'] `[B]`, for the player to move, in boards: points / (H W).
+    statistics: BatchNorm's in training, 'global' or 'device'.
+    dtype: of the computation.
   """
 
   num_actions: int
@@ -40,36 +45,41 @@ class PolicyValue(nn.Module):
   statistics: str = 'global'
   dtype: str = 'float32'
 
+  def __post_init__(self):
+    check_statistics(self.statistics)
+    super().__post_init__()
+
   @nn.compact
   def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Array, dict[str, Array]]:
-    check('v1', False, self.statistics)
+    """Returns logits, values and the auxiliary outputs by name."""
     x = conv(self.channels, 3, 1, dtype=self.dtype, name='stem')(x.astype(self.dtype))
-    x = self.rectified('stem_norm', x, train)
+    x = self.norm_relu('stem_norm', x, train)
     for i in range(self.blocks):
-      block = Block(
-        self.channels, 1, False, False, 'v1', False, self.statistics, self.dtype, name=f'block{i}'
-      )
+      block = Block(self.channels, statistics=self.statistics, dtype=self.dtype, name=f'block{i}')
       x = block(x, train=train)
-    extras = {}
+    aux = {}
     if self.ownership:
       owner = conv(1, 1, 1, dtype=self.dtype, name='ownership')(x)
-      extras['ownership'] = jnp.tanh(owner[..., 0].astype(jnp.float32))
+      aux['ownership'] = jnp.tanh(owner[..., 0].astype(jnp.float32))
     if self.score:
       mean = x.mean((1, 2))
-      extras['score'] = Dense(1, dtype=self.dtype, name='score')(mean)[:, 0].astype(jnp.float32)
-    return self.policy(x, train), self.value(x, train), extras
+      aux['score'] = Dense(1, dtype=self.dtype, name='score')(mean)[:, 0].astype(jnp.float32)
+    return self.policy(x, train), self.value(x, train), aux
 
   def policy(self, x: Array, train: bool) -> Array:
+    """Returns the policy head's logits `[B, A]`."""
     x = conv(self.policy_channels, 1, 1, dtype=self.dtype, name='policy_conv')(x)
-    x = self.rectified('policy_norm', x, train).reshape(x.shape[0], -1)
+    x = self.norm_relu('policy_norm', x, train).reshape(x.shape[0], -1)
     return Dense(self.num_actions, dtype=self.dtype, name='policy')(x).astype(jnp.float32)
 
   def value(self, x: Array, train: bool) -> Array:
+    """Returns the value head's values `[B]`."""
     x = conv(self.value_channels, 1, 1, dtype=self.dtype, name='value_conv')(x)
-    x = self.rectified('value_norm', x, train).reshape(x.shape[0], -1)
+    x = self.norm_relu('value_norm', x, train).reshape(x.shape[0], -1)
     x = nn.relu(Dense(self.value_width, dtype=self.dtype, name='value_hidden')(x))
     x = Dense(1, dtype=self.dtype, name='value')(x)
     return jnp.tanh(x[:, 0].astype(jnp.float32))
 
-  def rectified(self, name: str, x: Array, train: bool) -> Array:
+  def norm_relu(self, name: str, x: Array, train: bool) -> Array:
+    """Applies BatchNorm and ReLU."""
     return nn.relu(BatchNorm(self.statistics, dtype=self.dtype, name=name)(x, train=train))

@@ -1,24 +1,27 @@
-"""Causal attention of several heads, in two forms that are equal, and rotary positions.
+"""Softmax attention of several heads: causal, over everything, against a cache; rotary positions.
 
 Queries are `[B, T, H, d]`, keys and values `[B, S, K, d]`: K divides H, and query head h reads the
 keys and values of head h // (H / K) (grouped queries, Ainslie et al. 2023, arXiv 2305.13245).
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models import ops
+from models import forms
 from models.cpu import text as cpu_text
 
 FORMS = ('auto', 'explicit', 'fused')
 MASKED = -1e30  # the score of what must not be seen; finite, since inf - inf is not a number
 ROPE_BASE = 10_000.0
 
-Drop = Callable[[Array], Array] | None
+Dropout = Callable[[Array], Array]
+Slots = tuple[Array, Array]
+"""One layer's part of a cache: keys and values, `[B, N, K, d]` each (or as `cached` says)."""
 
 
 def causal(
@@ -28,86 +31,157 @@ def causal(
   segments: Array | None = None,
   *,
   form: str = 'auto',
-  drop: Drop = None,
+  dropout: Dropout | None = None,
 ) -> Array:
-  """Each position attends to itself and what came before it, `[B, T, H, d]`; T = S.
+  """Returns causal attention `[B, T, H, d]`: each position sees itself and what came before it.
 
-  segments: int32 `[B, T]`; positions of different numbers do not see each other.
-  form: 'fused' is `jax.nn.dot_product_attention`, cuDNN's flash kernel where that takes it;
-    'explicit' holds the scores `[B, H, T, S]`; 'auto' is fused where cuDNN takes it.
-  drop: applied to the attention's weights, which only the explicit form has.
+  Args:
+    q: queries `[B, T, H, d]`.
+    k: keys `[B, T, K, d]`.
+    v: values `[B, T, K, d]`.
+    segments: int32 `[B, T]`; positions of different numbers do not see each other.
+    form: 'fused' is `jax.nn.dot_product_attention`, cuDNN's flash kernel where that can be called;
+      'explicit' holds the scores `[B, H, T, T]`; 'auto' is fused where cuDNN can be called.
+    dropout: applied to the attention weights, which only the explicit form has.
   """
-  if drop is None and (form == 'fused' or (form == 'auto' and cudnn_takes(q, segments))):
+  if dropout is None and (form == 'fused' or (form == 'auto' and cudnn_accepts(q, segments))):
     return fused(q, k, v, segments)
   mask = causal_mask(q.shape[1], segments)
-  if ops.formulation() == 'cpu' and drop is None:
+  if forms.formulation() == 'cpu' and dropout is None:
     return cpu_text.attend(q, k, v, mask)
-  return explicit(q, k, v, mask, drop)
+  return explicit(q, k, v, mask, dropout)
 
 
 def causal_mask(length: int, segments: Array | None = None) -> Array:
-  """bool `[1 or B, T, T]`: whether a position (axis 1) sees another (axis 2)."""
+  """Returns bool `[1 or B, T, T]`: whether a position (axis 1) sees another (axis 2)."""
   mask = jnp.tril(jnp.ones((1, length, length), bool))
   return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])
 
 
-def explicit(q: Array, k: Array, v: Array, mask: Array, drop: Drop = None) -> Array:
-  """Softmax attention (Vaswani et al. 2017, arXiv 1706.03762, eq. 1), the softmax in float32.
+def full(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+  """Returns attention of queries `[B, T, H, d]` to all keys and values `[B, S, H, d]`.
 
-  mask: bool `[1 or B, T, S]`, true somewhere in each row.
+  Args:
+    q: queries.
+    k: keys.
+    v: values.
+    mask: bool `[B, S]`, which keys are seen; a row of which none is seen gives 0. None: all are.
+  """
+  if mask is None:
+    return jax.nn.dot_product_attention(q, k, v, implementation=_kernel(q))
+  y = explicit(q, k, v, jnp.broadcast_to(mask[:, None], (len(q), q.shape[1], k.shape[1])))
+  return jnp.where(mask.any(1)[:, None, None, None], y, 0)
+
+
+def explicit(q: Array, k: Array, v: Array, mask: Array, dropout: Dropout | None = None) -> Array:
+  """Returns softmax attention `[B, T, H, d]` (Vaswani et al. 2017, arXiv 1706.03762, eq. 1).
+
+  The softmax is in float32.
+
+  Args:
+    q: queries `[B, T, H, d]`.
+    k: keys `[B, S, K, d]`.
+    v: values `[B, S, K, d]`.
+    mask: bool `[1 or B, T, S]`, true somewhere in each row.
+    dropout: applied to the attention weights.
   """
   B, T, H, d = q.shape
   groups = q.reshape(B, T, k.shape[2], -1, d)
-  scores = jnp.einsum('btkgd,bskd->bkgts', groups, k, preferred_element_type=jnp.float32)
+  scores = _scores(groups, k)
   scores = jnp.where(mask[:, None, None], scores * d**-0.5, MASKED)
   weights = jax.nn.softmax(scores).astype(q.dtype)
-  weights = drop(weights) if drop else weights
-  return jnp.einsum('bkgts,bskd->btkgd', weights, v).reshape(B, T, H, d)
+  weights = dropout(weights) if dropout else weights
+  return _weighted_values(weights, v).reshape(B, T, H, d)
+
+
+def _scores(q: Array, k: Array) -> Array:
+  """Returns float32 `[B, K, G, T, S]` of queries `[B, T, K, G, d]` and keys `[B, S, K, d]`."""
+  if k.shape[2] == 1:  # as a batch axis of the product K would have the keys copied
+    y = jnp.einsum('btgd,bsd->bgts', q[:, :, 0], k[:, :, 0], preferred_element_type=jnp.float32)
+    return y[:, None]
+  return jnp.einsum('btkgd,bskd->bkgts', q, k, preferred_element_type=jnp.float32)
+
+
+def _weighted_values(weights: Array, v: Array) -> Array:
+  """Returns `[B, T, K, G, d]` of weights `[B, K, G, T, S]` and values `[B, S, K, d]`."""
+  if v.shape[2] == 1:
+    return jnp.einsum('bgts,bsd->btgd', weights[:, 0], v[:, :, 0])[:, :, None]
+  return jnp.einsum('bkgts,bskd->btkgd', weights, v)
 
 
 def fused(q: Array, k: Array, v: Array, segments: Array | None = None) -> Array:
+  """Returns causal attention, as `causal` has it, by JAX's fused operation."""
   mask = None if segments is None else (segments[:, :, None] == segments[:, None, :])[:, None]
-  kernel = 'cudnn' if cudnn_takes(q, segments) else 'xla'
+  kernel = _kernel(q, segments)
   return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation=kernel)
 
 
-def cudnn_takes(q: Array, segments: Array | None) -> bool:
-  """Whether cuDNN's flash attention is here and computes these: half precision, heads up to 128."""
-  if jax.default_backend() != 'gpu' or ops.formulation() == 'cpu':
-    return False
-  if 'cuda' not in jax.devices()[0].client.platform_version:
-    return False
+def _kernel(q: Array, segments: Array | None = None) -> Literal['cudnn', 'xla']:
+  return 'cudnn' if cudnn_accepts(q, segments) else 'xla'
+
+
+def cudnn_accepts(q: Array, segments: Array | None = None) -> bool:
+  """Returns whether cuDNN's flash attention can be called for these: half precision, d <= 128."""
   half = q.dtype in (jnp.bfloat16, jnp.float16)
   even = segments is None or q.shape[1] % 2 == 0  # with a mask, in training
-  return half and even and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+  return half and even and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and forms.has_cudnn()
 
 
 # -------- against a cache --------
 
 
-def write(slots: Array, new: Array, end: Array) -> Array:
-  """The cache `[B, N, K, d]` with `new` `[B, S, K, d]` in its slots from `end` on."""
+def cached(
+  q: Array, k: Array, v: Array, slots: Slots, start: Array, end: Array
+) -> tuple[Array, Slots]:
+  """Returns attention of S new positions over a cache `[B, S, H, d]`, and the cache with them.
+
+  A position sees the slots from its sequence's start to its own. One before the start, which is
+  padding, sees itself alone.
+
+  Args:
+    q: queries `[B, S, H, d]`.
+    k: keys `[B, S, K, d]`, which go into the slots from `end` on.
+    v: values, likewise.
+    slots: keys and values `[B, N, K, d]` so far; or with the heads as sequences of their own,
+      `[B * K, N, d]`, a layout that `models/cpu/decode.py` asks for.
+    start: int32 `[B]`, each sequence's first slot.
+    end: int32 `[]`, the first free slot.
+  """
+  keys, values = slots
+  if heads_apart := keys.ndim == 3:
+    B, heads = len(q), len(keys) // len(q)
+    q, k, v = (_heads_as_batch(x, heads) for x in (q, k, v))
+    keys, values, start = keys[:, :, None], values[:, :, None], jnp.repeat(start, heads)
+  keys, values = _write(keys, k, end), _write(values, v, end)
+  here = end + jnp.arange(q.shape[1])[None, :, None]  # [1, S, 1]
+  slot = jnp.arange(keys.shape[1])[None, None]
+  mask = (slot == here) | ((slot < here) & (slot >= start[:, None, None]))
+  y = explicit(q, keys.astype(q.dtype), values.astype(q.dtype), mask)
+  if heads_apart:
+    y = jnp.moveaxis(y.reshape(B, heads, *y.shape[1:]), 1, 2)
+    y, keys, values = y.reshape(B, y.shape[1], -1, y.shape[-1]), keys[:, :, 0], values[:, :, 0]
+  return y, (keys, values)
+
+
+def _write(slots: Array, new: Array, end: Array) -> Array:
   zero = jnp.zeros((), end.dtype)
   return lax.dynamic_update_slice(slots, new.astype(slots.dtype), (zero, end, zero, zero))
 
 
-def cached(q: Array, keys: Array, values: Array, start: Array, end: Array) -> Array:
-  """S new queries `[B, S, H, d]`, in the slots from `end` on, over a cache `[B, N, K, d]`.
-
-  A query sees the slots from its sequence's `start` to its own; one before `start`, which is
-  padding, sees itself alone.
-  """
-  here = end + jnp.arange(q.shape[1])[None, :, None]  # [1, S, 1]
-  slot = jnp.arange(keys.shape[1])[None, None]
-  mask = (slot == here) | ((slot < here) & (slot >= start[:, None, None]))
-  return explicit(q, keys.astype(q.dtype), values.astype(q.dtype), mask)
+def _heads_as_batch(x: Array, heads: int) -> Array:
+  """Returns `[B, S, H, d]` as `[B * heads, S, H / heads, d]`."""
+  B, S, _, d = x.shape
+  return jnp.moveaxis(x.reshape(B, S, heads, -1, d), 2, 1).reshape(B * heads, S, -1, d)
 
 
 # -------- positions --------
 
 
 def positions(length: int, segments: Array | None = None) -> Array:
-  """int32 `[1, T]`; with segments `[B, T]`: each position's distance from where its own begins."""
+  """Returns the position of each token, int32 `[1, T]`.
+
+  With segments `[B, T]` it is `[B, T]`, counted from where the token's own segment begins.
+  """
   index = jnp.arange(length)[None]
   if segments is None:
     return index
@@ -116,9 +190,13 @@ def positions(length: int, segments: Array | None = None) -> Array:
 
 
 def rotate(x: Array, positions: Array) -> Array:
-  """Rotary positions (Su et al. 2021, arXiv 2104.09864, eq. 34): `[B, T, H, d]`, d even.
+  """Turns queries or keys by their positions (RoPE: Su et al. 2021, arXiv 2104.09864, eq. 34).
 
-  The pair (i, i + d / 2) turns by positions * 10000^(-2 i / d). positions: int32 `[1 or B, T]`.
+  The pair (i, i + d / 2) of a head turns by position * 10000^(-2 i / d).
+
+  Args:
+    x: `[B, T, H, d]`, d even.
+    positions: int32 `[1 or B, T]`.
   """
   half = x.shape[-1] // 2
   rates = np.float32(ROPE_BASE) ** (-np.arange(half, dtype=np.float32) / half)

@@ -1,19 +1,23 @@
-"""The mesh as models see it: which axes split a batch, and over how many devices."""
+"""The mesh as models see it: which axes split a batch, and over how many devices.
+
+`train/mesh.py` makes the mesh and maps the parameters' logical axes to it.
+"""
 
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
-# Of train/mesh.py's mesh: what a batch is split over, and what holds AlexNet's columns. Under pmap,
-# whose programs see one device, 'data' is bound instead, as a named axis.
+# What a batch is split over, and what holds AlexNet's columns. Under pmap, whose programs see one
+# device, 'data' is a named axis instead.
 BATCH_AXES = ('data', 'fsdp')
 COLUMN_AXIS = 'tensor'
 
 
 def mesh_size(*axes: str) -> int:
-  """Returns over how many devices these axes of the current mesh split a jitted program.
+  """Returns over how many devices these axes of the active mesh split a jitted program.
 
-  1 without a mesh, and of axes that a `shard_map` has already split.
+  It is 1 without a mesh, and for axes that a `shard_map` around the caller has already split.
   """
   mesh = jax.sharding.get_abstract_mesh()
   split = [axis for axis in axes if axis in mesh.shape and axis not in mesh.manual_axes]
@@ -21,17 +25,30 @@ def mesh_size(*axes: str) -> int:
 
 
 def bound_size(axis: str) -> int:
-  """Returns the devices along an axis that pmap or shard_map has bound, else 0."""
+  """Returns the number of devices along an axis that pmap or shard_map has bound, else 0."""
   try:
     return lax.axis_size(axis)
   except NameError:
     return 0
 
 
-def vary_alike(*arrays: Array) -> list[Array]:
-  """Returns the arrays, all varying over the same axes of a `shard_map`.
+def shard_batch(x: Array) -> Array:
+  """Constrains activations `[B, ...]` to be split over the mesh's batch axes and nothing else.
 
-  For a function with a gradient of its own: the sum over devices is then taken outside of it.
+  Without it XLA may split their width over `fsdp`, as the parameters' is, and gather activations
+  where it should gather parameters. Returns x as it is where the devices do not divide B.
+  """
+  devices = mesh_size(*BATCH_AXES)
+  if devices == 1 or x.shape[0] % devices:
+    return x
+  axes = tuple(axis for axis in BATCH_AXES if mesh_size(axis) > 1)
+  return lax.with_sharding_constraint(x, PartitionSpec(axes, *[None] * (x.ndim - 1)))
+
+
+def vary_alike(*arrays: Array) -> list[Array]:
+  """Returns the arrays, all marked as varying over the same axes of a `shard_map`.
+
+  A function with a custom gradient needs it: the sum over devices is then taken outside of it.
   """
   varying = [jax.typeof(a).manual_axis_type.varying for a in arrays]
   missing = [tuple(frozenset().union(*varying) - v) for v in varying]

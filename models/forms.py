@@ -1,23 +1,48 @@
-"""Says which form of an operation a program gets while it is traced: the plain one, or a CPU's."""
+"""Says what a program is compiled for, and which form of an operation it gets while it is traced.
+
+No other file asks JAX for the platform. The plain form is what accelerators want; `models/cpu/`
+holds the other.
+"""
 
 import contextlib
+from collections.abc import Iterator
 
 import jax
 
 FORMULATIONS = ('cpu', 'plain')
-_forced: list[str] = []  # `use` blocks entered, innermost last
+_forced: list[str] = []  # the `use` blocks entered, innermost last
+
+
+def platform() -> str:
+  """Returns 'cpu', 'gpu' or 'tpu': that of the active mesh's devices, or else JAX's default.
+
+  A mesh may be of devices that this machine does not have (a topology to compile for).
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return device.platform if device else jax.default_backend()
 
 
 def formulation() -> str:
   """Returns which form is traced here and now, 'cpu' or 'plain'."""
   if _forced:
     return _forced[-1]
-  return 'cpu' if jax.default_backend() == 'cpu' else 'plain'
+  return 'cpu' if platform() == 'cpu' else 'plain'
+
+
+def has_cudnn() -> bool:
+  """Returns whether cuDNN's kernels can be called: the program is for a GPU of NVIDIA's."""
+  if platform() != 'gpu' or formulation() == 'cpu':
+    return False
+  return 'cuda' in jax.devices()[0].client.platform_version
 
 
 @contextlib.contextmanager
-def use(name: str):
-  """Forces a formulation while tracing: in a test, or to compile for a TPU on a machine without."""
+def use(name: str) -> Iterator[None]:
+  """Forces a formulation while tracing, such as 'plain' for derivatives of higher order.
+
+  Raises:
+    ValueError: `name` is not one of FORMULATIONS.
+  """
   if name not in FORMULATIONS:
     raise ValueError(f'formulation {name!r}: choose from {", ".join(FORMULATIONS)}')
   _forced.append(name)

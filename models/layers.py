@@ -1,4 +1,4 @@
-"""The layers that the networks share, as linen modules over the formulations of `models/ops.py`.
+"""The layers that networks share, as linen modules over the operations of `models/ops.py`.
 
 Images are `[B, H, W, C]`. Parameters are float32 and carry logical axis names; `dtype` is that of a
 layer's inputs, products and outputs.
@@ -18,28 +18,40 @@ from jax.sharding import PartitionSpec
 from models import ops
 from models.axes import BATCH_AXES, COLUMN_AXIS, bound_size, mesh_size
 
-STATISTICS = ('global', 'device')
+STATISTICS = ('global', 'device')  # of BatchNorm
 
 Initializer = Callable[..., Array]
 
 
 def he_normal(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
-  """N(0, 2 / fan_out) for a kernel `[h, w, in, out]`: He et al. 2015 (arXiv 1502.01852), eq. 14."""
+  """Draws from N(0, 2 / fan_out) for a kernel `[h, w, in, out]`.
+
+  He et al. 2015 (arXiv 1502.01852), eq. 14.
+  """
   fan_out = np.prod(shape) // shape[-2]
   return np.sqrt(2 / fan_out).astype(np.float32) * jax.random.normal(key, shape, dtype)
 
 
-def parameter(module: nn.Module, name: str, init: Initializer, shape, axes) -> Array:
-  """A float32 parameter; its initial value is boxed with the logical names of its axes."""
-  init = nn.with_logical_partitioning(init, axes)
+def parameter(
+  module: nn.Module,
+  name: str,
+  init: Initializer,
+  shape: Sequence[int],
+  axes: tuple[str | None, ...],
+) -> Array:
+  """Returns a float32 parameter of the module, whose initial value is boxed with its axes' names.
+
+  Args:
+    module: inside of its compact method or setup.
+    name: of the parameter.
+    init: `(key, shape, dtype) -> value`.
+    shape: of the parameter.
+    axes: the logical name of each axis, or None; `train/mesh.py` maps them to the mesh.
+  """
+  boxed = nn.with_logical_partitioning(init, axes)
   # Linen would constrain the value to its mesh axes, also where these do not divide it.
-  value = module.param(name, init, tuple(shape), jnp.float32, unbox=False)
+  value = module.param(name, boxed, tuple(shape), jnp.float32, unbox=False)
   return value.value if isinstance(value, nn.LogicallyPartitioned) else value
-
-
-def on_channels(vector: Array, ndim: int) -> Array:
-  """`[C]` as `[1, ..., 1, C]`."""
-  return vector.reshape((1,) * (ndim - 1) + vector.shape)
 
 
 # -------- products --------
@@ -59,14 +71,24 @@ class Dense(nn.Module):
     kernel = parameter(self, 'kernel', self.kernel_init, shape, ('features_in', 'features_out'))
     bias = parameter(self, 'bias', self.bias_init, shape[1:], ('features_out',))
     y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
-    return y + on_channels(bias, y.ndim).astype(self.dtype)
+    return y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
 
 
 class Conv(nn.Module):
   """Convolution with a kernel `[h, w, C / groups, features]`.
 
-  out_axis: the logical name of the outputs; 'column' where they belong to AlexNet's columns, whose
-  groups then stay on their own devices on a mesh with a `tensor` axis.
+  Attributes:
+    features: output channels.
+    window: h and w.
+    strides: of height and width.
+    padding: see `ops.conv`.
+    groups: see `ops.conv`.
+    use_bias: whether a bias is added to each output channel.
+    kernel_init: initialiser of the kernel.
+    bias_init: initialiser of the bias.
+    out_axis: the logical name of the outputs; 'column' where they belong to AlexNet's columns,
+      whose groups then stay on their own devices on a mesh with a `tensor` axis.
+    dtype: of inputs, products and outputs.
   """
 
   features: int
@@ -91,17 +113,26 @@ class Conv(nn.Module):
     )
     if self.use_bias:
       bias = parameter(self, 'bias', self.bias_init, (self.features,), (self.out_axis,))
-      y = y + on_channels(bias, y.ndim).astype(self.dtype)
+      y = y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
     return y
 
 
 def column_conv(x: Array, kernel: Array, *, strides, padding, groups: int) -> Array:
-  """A grouped convolution that is computed where its groups lie.
+  """Returns a grouped convolution, computed on the devices that hold its groups.
 
   XLA's partitioner gathers both operands of a grouped convolution onto every device. As the program
-  of one device (`shard_map`), each convolves its own channels with its own filters, silently.
+  of one device (`shard_map`), each convolves its own channels with its own filters and nothing
+  travels.
 
-  Raises ValueError where the mesh would cut through a group.
+  Args:
+    x: `[B, H, W, C]`, its channels split over the columns' axis of the mesh.
+    kernel: `[h, w, C / groups, F]`.
+    strides: of height and width.
+    padding: see `ops.conv`.
+    groups: the number of columns.
+
+  Raises:
+    ValueError: the mesh would cut through a group.
   """
   devices = mesh_size(COLUMN_AXIS)
   if groups % devices:
@@ -133,16 +164,18 @@ class LocallyConnected(nn.Module):
   def __call__(self, x: Array) -> Array:
     patches = neighbourhoods(x.astype(self.dtype), self.window)
     height, width, inputs = patches.shape[1:]
-    shape, axes = (height, width, self.features), (None, None, 'channels_out')
-    bias = parameter(self, 'bias', self.bias_init, shape, axes)
-    shape, axes = (height, width, inputs, self.features), (None, None, 'channels_in', axes[-1])
-    kernel = parameter(self, 'kernel', self.kernel_init, shape, axes)
+    shape = (height, width, self.features)
+    bias = parameter(self, 'bias', self.bias_init, shape, (None, None, 'channels_out'))
+    axes = (None, None, 'channels_in', 'channels_out')
+    kernel = parameter(
+      self, 'kernel', self.kernel_init, (height, width, inputs, self.features), axes
+    )
     y = jnp.einsum('bhwp,hwpf->bhwf', patches, kernel.astype(self.dtype))
     return y + bias[None].astype(self.dtype)
 
 
 def neighbourhoods(x: Array, window: tuple[int, int]) -> Array:
-  """The window around each position, zeros outside: `[B, H, W, C]` to `[B, H, W, h * w * C]`."""
+  """Returns the window around each position, zeros outside: `[B, H, W, h * w * C]`."""
   height, width = x.shape[1:3]
   h, w = window
   x = jnp.pad(x, ((0, 0), ((h - 1) // 2, h // 2), ((w - 1) // 2, w // 2), (0, 0)))
@@ -154,6 +187,8 @@ def neighbourhoods(x: Array, window: tuple[int, int]) -> Array:
 
 
 class MaxPool(nn.Module):
+  """The largest value of each window."""
+
   window: tuple[int, int]
   strides: tuple[int, int]
   padding: ops.Padding = 'VALID'
@@ -164,7 +199,7 @@ class MaxPool(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-  """Krizhevsky 2012, section 3.3, among the channels of each of `columns`; computed in float32."""
+  """Response normalisation (Krizhevsky 2012, section 3.3) within each of `columns`, in float32."""
 
   size: int = 5
   k: float = 2.0
@@ -199,15 +234,27 @@ class Dropout(nn.Module):
     return jnp.where(kept, x / keep if self.inverted else x, 0)
 
 
+def check_statistics(statistics: str) -> None:
+  """Raises ValueError unless BatchNorm knows these statistics."""
+  if statistics not in STATISTICS:
+    raise ValueError(f'model.statistics={statistics!r}: choose from {", ".join(STATISTICS)}')
+
+
 class BatchNorm(nn.Module):
   """Ioffe & Szegedy 2015, algorithms 1 and 2, per channel, in float32 whatever `dtype`.
 
-  statistics: whose moments normalise a batch in training.
-    'global': the whole batch's, over all devices.
-    'device': each device's part by its own, as if there were no other (He 2015 trained so).
-  Both mean the same under `jit` over a mesh, where 'device' computes the moments of as many groups
-  as the mesh splits the batch into, and under `pmap`. Running statistics are moving averages; with
-  'device' of the devices' mean, which under pmap the step takes (`pmean` of `batch_stats`).
+  Attributes:
+    statistics: whose moments normalise a batch in training: the whole batch's, over all devices
+      ('global'), or each device's part by its own ('device', as He et al. 2015 trained).
+    momentum: of the moving averages.
+    epsilon: added to variances.
+    scale_init: initialiser of the scale.
+    dtype: of outputs.
+
+  Both statistics mean the same under `jit` over a mesh, where 'device' computes the moments of as
+  many groups as the mesh splits the batch into, and under `pmap`. Running statistics are moving
+  averages; with 'device' of the devices' mean, which under pmap the step takes (`pmean` of
+  `batch_stats`).
 
   A batch is normalised by its biased variance; the running variance averages unbiased ones, as the
   paper's algorithm 2 (step 10) has it.
@@ -231,21 +278,24 @@ class BatchNorm(nn.Module):
     )
     if not train or self.is_initializing():
       return affine(x, mean.value, var.value)
-    y, batch_mean, batch_var = by_batch(x, affine, self.statistics)
+    y, batch_mean, batch_var = normalise_by_batch(x, affine, self.statistics)
     mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
     var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
     return y
 
 
 def normalise(x: Array, mean: Array, var: Array, *, scale, bias, epsilon: float, dtype) -> Array:
+  """Returns `(x - mean) / sqrt(var + epsilon) * scale + bias` in `dtype`, computed in float32."""
   # As a x + b the gradient needs two sums over x, not three.
   a = scale * lax.rsqrt(var + epsilon)
-  a, b = on_channels(a, x.ndim), on_channels(bias - mean * a, x.ndim)
+  a, b = lax.broadcast_to_rank(a, x.ndim), lax.broadcast_to_rank(bias - mean * a, x.ndim)
   return (x.astype(jnp.float32) * a + b).astype(dtype)
 
 
-def by_batch(x: Array, affine: Callable[..., Array], statistics: str) -> tuple[Array, Array, Array]:
-  """`affine(x, mean, var)` by the batch's moments; mean and unbiased variance to keep, `[C]`."""
+def normalise_by_batch(
+  x: Array, affine: Callable[..., Array], statistics: str
+) -> tuple[Array, Array, Array]:
+  """Returns `affine(x, mean, var)` by the batch's moments; and mean and unbiased variance `[C]`."""
 
   def one_group(x: Array) -> tuple[Array, Array, Array]:
     mean, var, count = moments(x, everywhere=statistics == 'global')
@@ -261,7 +311,7 @@ def by_batch(x: Array, affine: Callable[..., Array], statistics: str) -> tuple[A
 
 
 def moments(x: Array, *, everywhere: bool) -> tuple[Array, Array, int]:
-  """Mean, biased variance `[C]`, and of how many values; `everywhere`: on all pmap devices."""
+  """Returns mean, biased variance `[C]` and the number of values; `everywhere`: of all replicas."""
   mean, var = ops.batch_moments(x)
   count = x.size // x.shape[-1]
   if not everywhere or not (devices := bound_size('data')):

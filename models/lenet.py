@@ -4,14 +4,17 @@ Layers have the paper's names and numbers of trainable parameters (section II-B)
 C3 1,516, S4 32, C5 48,120, F6 10,164.
 """
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from models import ops
-from models.layers import Conv, Dense, MaxPool, on_channels, parameter
+from models.layers import Conv, Dense, MaxPool, parameter
 
 OUTPUTS = ('linear', 'rbf')
 
@@ -41,26 +44,27 @@ DIGITS = """
 
 
 def digit_codes() -> np.ndarray:
-  """The codes of the ten digits, -1 (white) and +1 (black), `[10, 84]`."""
+  """Returns the codes of the ten digits, float32 `[10, 84]`: -1 is white, +1 black."""
   rows = np.array([[list(row) for row in line.split()] for line in DIGITS.split('\n') if line])
   return np.where(rows.transpose(1, 0, 2).reshape(10, 84) == '#', 1, -1).astype(np.float32)
 
 
 def squash(x: Array) -> Array:
-  """The paper's scaled tanh (appendix A): squash(1) = 1, squash(-1) = -1."""
+  """Returns the paper's scaled tanh (appendix A): squash(1) = 1, squash(-1) = -1."""
   return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
 def fan_in_uniform(key: Array, shape, dtype=jnp.float32) -> Array:
-  """Uniform within 2.4 / fan-in (appendix A)."""
+  """Draws uniformly within 2.4 / fan-in of 0 (appendix A)."""
   bound = 2.4 / np.prod(shape[:-1])
   return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def pad_to_32(x: Array) -> Array:
-  """Centres images of up to 32 x 32 in 32 x 32, repeating their border: background, however scaled.
+  """Centres images `[B, H, W, C]` in 32 x 32 by repeating their border, which is background.
 
-  Raises ValueError for larger images.
+  Raises:
+    ValueError: an image is larger than 32 x 32.
   """
   if max(x.shape[1:3]) > 32:
     raise ValueError(f'images of {x.shape[1]} x {x.shape[2]}: LeNet takes up to 32 x 32')
@@ -80,7 +84,7 @@ class Subsampling(nn.Module):
     scale = parameter(self, 'scale', quarter, x.shape[-1:], ('channels_out',))
     bias = parameter(self, 'bias', nn.initializers.zeros, x.shape[-1:], ('channels_out',))
     sums = 4 * ops.avg_pool(x, (2, 2), (2, 2))
-    scale, bias = (on_channels(v, x.ndim).astype(self.dtype) for v in (scale, bias))
+    scale, bias = (lax.broadcast_to_rank(v, x.ndim).astype(self.dtype) for v in (scale, bias))
     return squash(sums * scale + bias)
 
 
@@ -99,18 +103,22 @@ class PartialConv(nn.Module):
     # A unit's fan-in is 25 for each map that it sees.
     bound = 2.4 / (25 * np.bincount(outputs)[outputs]).astype(np.float32)
     kernel = parameter(
-      self, 'kernel', lambda *args: scaled_uniform(*args, bound), (5, 5, len(pairs)), (None,) * 3
+      self,
+      'kernel',
+      functools.partial(scaled_uniform, bound=bound),
+      (5, 5, len(pairs)),
+      (None, None, None),
     )
     bias = parameter(self, 'bias', nn.initializers.zeros, (16,), ('channels_out',))
     full = jnp.zeros((5, 5, 6, 16), self.dtype)
     full = full.at[:, :, inputs, outputs].set(kernel.astype(self.dtype), unique_indices=True)
     y = ops.conv(x.astype(self.dtype), full, padding='VALID')
-    return y + on_channels(bias, y.ndim).astype(self.dtype)
+    return y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
 
 
-def scaled_uniform(key: Array, shape, dtype, bound: np.ndarray) -> Array:
-  """Uniform within `bound`, `[shape[-1]]`."""
-  return jax.random.uniform(key, shape, dtype, -1, 1) * on_channels(bound, len(shape))
+def scaled_uniform(key: Array, shape, dtype=jnp.float32, *, bound: np.ndarray) -> Array:
+  """Draws uniformly within `bound` of 0, `[shape[-1]]`."""
+  return jax.random.uniform(key, shape, dtype, -1, 1) * lax.broadcast_to_rank(bound, len(shape))
 
 
 class RadialBasis(nn.Module):
@@ -128,8 +136,11 @@ class RadialBasis(nn.Module):
 class LeNet5(nn.Module):
   """LeNet-5, figure 2. Images `[B, H, W, C]` of up to 32 x 32 to logits `[B, num_classes]`.
 
-  output: 'rbf' as published, for ten digits only, or 'linear': the layer that everybody uses in its
-  place, for any number of classes and any loss.
+  Attributes:
+    num_classes: number of outputs.
+    output: 'rbf' as published, for ten digits only, or 'linear': the layer that everybody uses in
+      its place, for any number of classes and any loss.
+    dtype: of the computation.
   """
 
   num_classes: int
@@ -139,7 +150,7 @@ class LeNet5(nn.Module):
   @nn.compact
   def __call__(self, x: Array, *, train: bool = False) -> Array:
     del train
-    common = {'kernel_init': fan_in_uniform, 'dtype': self.dtype}
+    common: dict[str, Any] = {'kernel_init': fan_in_uniform, 'dtype': self.dtype}
     x = pad_to_32(x)
     x = squash(Conv(6, (5, 5), padding='VALID', name='C1', **common)(x))  # [B, 28, 28, 6]
     x = Subsampling(self.dtype, name='S2')(x)  # [B, 14, 14, 6]
@@ -155,7 +166,11 @@ class LeNet5(nn.Module):
 class LeNet(nn.Module):
   """The convolutional network that goes by the name today: ReLU, max pooling, full connections.
 
-  channels, hidden: the widths of the two convolutions and of the two hidden layers.
+  Attributes:
+    num_classes: number of outputs.
+    channels: of the two convolutions.
+    hidden: units of the two hidden layers.
+    dtype: of the computation.
   """
 
   num_classes: int
@@ -166,7 +181,7 @@ class LeNet(nn.Module):
   @nn.compact
   def __call__(self, x: Array, *, train: bool = False) -> Array:
     del train
-    common = {'kernel_init': nn.initializers.he_normal(), 'dtype': self.dtype}
+    common: dict[str, Any] = {'kernel_init': nn.initializers.he_normal(), 'dtype': self.dtype}
     x = pad_to_32(x)
     for i, channels in enumerate(self.channels, 1):
       x = nn.relu(Conv(channels, (5, 5), padding='VALID', name=f'conv{i}', **common)(x))
@@ -178,6 +193,11 @@ class LeNet(nn.Module):
 
 
 def lenet5(num_classes: int, *, output: str = 'linear', dtype: str = 'float32') -> nn.Module:
+  """Returns LeNet-5; see `LeNet5`.
+
+  Raises:
+    ValueError: `output` is unknown, or 'rbf' for other than 10 classes.
+  """
   if output not in OUTPUTS:
     raise ValueError(f'model.output={output!r}: choose from {", ".join(OUTPUTS)}')
   if output == 'rbf' and num_classes != 10:
@@ -192,4 +212,5 @@ def lenet(
   hidden: tuple[int, int] = (120, 84),
   dtype: str = 'float32',
 ) -> nn.Module:
-  return LeNet(num_classes, tuple(channels), tuple(hidden), dtype)
+  """Returns the modern LeNet; see `LeNet`."""
+  return LeNet(num_classes, channels, hidden, dtype)

@@ -1,8 +1,8 @@
 """Convolution, products and pooling in two forms; response normalisation and batch moments.
 
-The plain form says what is computed in the words of `jax.lax`, and is what accelerators want. The
-CPU form (`models/cpu/`) computes the same numbers as XLA's CPU backend runs them well; it has
-reverse-mode gradients only. Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
+The plain form says what is computed in terms of `jax.lax`. The CPU form (`models/cpu/`) computes
+the same numbers in another order and has reverse-mode gradients only; `models/forms.py` chooses.
+Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
 """
 
 import math
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
-from models.cpu import images, onednn
+from models.cpu import decode, images, onednn
 from models.cpu.onednn import Pads, Pair
 from models.forms import FORMULATIONS as FORMULATIONS
 from models.forms import formulation as formulation
@@ -23,27 +24,51 @@ Padding = str | Sequence[tuple[int, int]]
 # -------- products --------
 
 
-def conv(x: Array, kernel: Array, *, strides: Pair = (1, 1), padding: Padding = 'SAME', groups=1):
-  """Cross-correlation of `[B, H, W, C]` with `[h, w, C / groups, F]`: `[B, H', W', F]`."""
-  strides = tuple(strides)
+def conv(
+  x: Array,
+  kernel: Array,
+  *,
+  strides: Pair = (1, 1),
+  padding: Padding = 'SAME',
+  groups: int = 1,
+) -> Array:
+  """Returns the cross-correlation `[B, H', W', F]` of images with a kernel.
+
+  Args:
+    x: `[B, H, W, C]`.
+    kernel: `[h, w, C / groups, F]`.
+    strides: of height and width.
+    padding: 'SAME', 'VALID', or two pairs (low, high).
+    groups: into how many groups the channels are cut; each output sees the inputs of its own.
+
+  Raises:
+    ValueError: `padding` is none of these.
+  """
   pads = _pads(x, kernel.shape[:2], strides, padding)
   by_onednn = formulation() == 'cpu' and onednn.takes(x, kernel, strides, pads, groups)
   return (onednn.conv if by_onednn else onednn.plain_conv)(x, kernel, strides, pads, groups)
 
 
 def dense(x: Array, kernel: Array) -> Array:
-  """`x @ kernel`: `[..., C]` with `[C, F]`."""
+  """Returns `x @ kernel`: `[..., C]` with `[C, F]`."""
   if formulation() == 'cpu' and x.ndim == 2:
     return images.dense(x, kernel)
   return jnp.dot(x, kernel)
+
+
+def dense_transposed(x: Array, kernel: Array, dtype: DTypeLike | None = None) -> Array:
+  """Returns `x @ kernel.T`, of that dtype: `[B, C]` with `[F, C]`."""
+  if formulation() == 'cpu' and decode.accepts(x):
+    return decode.dense_transposed(x, kernel).astype(dtype or x.dtype)
+  axes = (((1,), (1,)), ((), ()))
+  return lax.dot_general(x, kernel, axes, preferred_element_type=dtype)
 
 
 # -------- pooling --------
 
 
 def max_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') -> Array:
-  """The largest value of each window; the first of equal ones takes its gradient."""
-  window, strides = tuple(window), tuple(strides)
+  """Returns the largest value of each window; the first of equal ones takes its gradient."""
   pads = _pads(x, window, strides, padding)
   if formulation() == 'cpu':
     return images.max_pool(x, window, strides, pads)
@@ -51,7 +76,7 @@ def max_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') 
 
 
 def avg_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') -> Array:
-  """The mean of each window, in which padding counts as zeros."""
+  """Returns the mean of each window, in which padding counts as zeros."""
   pads = _pads(x, window, strides, padding)
   return _reduce_window(x, 0.0, lax.add, window, strides, pads) / math.prod(window)
 
@@ -65,7 +90,7 @@ def _reduce_window(x, start, function, window, strides, pads):
 
 
 def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
-  """`x / (k + alpha * s)^beta`, s the squares' sum over `size` adjacent channels.
+  """Returns `x / (k + alpha * s)^beta`, where s sums the squares of `size` adjacent channels.
 
   Krizhevsky 2012, section 3.3; channels beyond the first and last count as zeros.
   """
@@ -76,17 +101,18 @@ def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float
 
 
 def batch_moments(x: Array) -> tuple[Array, Array]:
-  """Mean and biased variance of `[..., C]` over all but the last axis, float32 `[C]`."""
+  """Returns mean and biased variance over all axes but the last: `[..., C]` to float32 `[C]`."""
   x = x.astype(jnp.float32)
   axes = tuple(range(x.ndim - 1))
   mean, square = x.mean(axes), (x * x).mean(axes)
   return mean, jnp.maximum(square - mean * mean, 0.0)
 
 
-def _pads(x, window, strides, padding: Padding) -> Pads:
-  """Padding as ((low, high), (low, high)) of the two image axes."""
-  if not isinstance(padding, str):
-    return tuple((int(low), int(high)) for low, high in padding)
-  if padding not in ('SAME', 'VALID'):
-    raise ValueError(f'padding {padding!r}: choose from SAME, VALID, two pairs (low, high)')
-  return tuple(lax.padtype_to_pads(x.shape[1:3], window, strides, padding))
+def _pads(x: Array, window: Sequence[int], strides: Pair, padding: Padding) -> Pads:
+  """Returns ((low, high), (low, high)) for height and width."""
+  if isinstance(padding, str):
+    if padding not in ('SAME', 'VALID'):
+      raise ValueError(f'padding {padding!r}: choose from SAME, VALID, two pairs (low, high)')
+    padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+  (top, bottom), (left, right) = padding
+  return (int(top), int(bottom)), (int(left), int(right))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import ones, zeros
 from jax import Array
 
-from models.layers import STATISTICS, BatchNorm, Conv, Dense, MaxPool, he_normal
+from models.layers import BatchNorm, Conv, Dense, MaxPool, check_statistics, he_normal
 
 VERSIONS = ('v1', 'v1.5', 'v2')
 
@@ -29,26 +29,33 @@ IMAGENET_STAGES = {
 class Block(nn.Module):
   """`shortcut(x) + residual(x)`: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1.
 
-  v1, v1.5: each convolution is normalised, and rectified but for the last; so is the sum.
-  v2: each convolution is preceded by both, the sum by nothing.
+  In v1 and v1.5 each convolution is followed by BatchNorm and, but for the last, ReLU; the sum is
+  rectified. In v2 each convolution is preceded by both, and nothing follows the sum.
 
-  channels: of the inner convolutions; a bottleneck puts out four times as many.
-  strides: of the first convolution; of a bottleneck's 3x3 in v1.5 and v2.
-  project: whether a shortcut that changes shape is a convolution (option B), or takes every
-    `strides`-th pixel and fills up with channels of zeros (option A).
+  Attributes:
+    channels: of the inner convolutions; a bottleneck puts out four times as many.
+    strides: of the first convolution; of a bottleneck's 3x3 in v1.5 and v2.
+    bottleneck: whether it is one.
+    project: whether a shortcut that changes shape is a convolution (option B), or takes every
+      `strides`-th pixel and pads with channels of zeros (option A).
+    version: 'v1', 'v1.5' or 'v2'.
+    zero_init_last_scale: begin with the residual at zero.
+    statistics: BatchNorm's, 'global' or 'device'.
+    dtype: of the computation.
   """
 
   channels: int
-  strides: int
-  bottleneck: bool
-  project: bool
-  version: str
-  zero_init_last_scale: bool
-  statistics: str
-  dtype: str
+  strides: int = 1
+  bottleneck: bool = False
+  project: bool = False
+  version: str = 'v1'
+  zero_init_last_scale: bool = False
+  statistics: str = 'global'
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool) -> Array:
+    """Returns `[B, H / strides, W / strides, features]` of x `[B, H, W, C]`."""
     norm = functools.partial(self.norm, train=train)
     layers = self.layers()
     v2 = self.version == 'v2'
@@ -67,7 +74,7 @@ class Block(nn.Module):
     return shortcut + y if v2 else nn.relu(shortcut + y)
 
   def layers(self) -> list[tuple[int, int, int]]:
-    """(features, window, strides) of each convolution."""
+    """Returns (features, window, strides) of each convolution."""
     n, s = self.channels, self.strides
     if not self.bottleneck:
       return [(n, 3, s), (n, 3, 1)]
@@ -75,10 +82,12 @@ class Block(nn.Module):
     return [(n, 1, first), (n, 3, second), (4 * n, 1, 1)]
 
   def norm(self, name: str, x: Array, scale_init=ones, *, train: bool) -> Array:
+    """Applies BatchNorm."""
     layer = BatchNorm(self.statistics, scale_init=scale_init, dtype=self.dtype, name=name)
     return layer(x, train=train)
 
   def shortcut(self, x: Array, features: int, norm: Callable[..., Array]) -> Array:
+    """Returns x in the shape of the residual, by option B or A of the paper."""
     if self.project:
       x = conv(features, 1, self.strides, dtype=self.dtype, name='projection')(x)
       return x if self.version == 'v2' else norm('projection_norm', x)
@@ -88,7 +97,7 @@ class Block(nn.Module):
 
 
 def conv(features: int, size: int, strides: int, *, dtype: str, name: str) -> Conv:
-  """Without a bias, which normalisation would remove; padded by half a window on each side."""
+  """Returns a convolution padded by half a window, without a bias, which BatchNorm would remove."""
   window, pad = (size, size), (size // 2, size // 2)
   return Conv(
     features,
@@ -103,24 +112,35 @@ def conv(features: int, size: int, strides: int, *, dtype: str, name: str) -> Co
 
 
 class ResNet(nn.Module):
-  """Images `[B, H, W, C]` to logits `[B, num_classes]`.
+  """Images `[B, H, W, C]` to float32 logits `[B, num_classes]`.
 
-  stages: the number of blocks of each; the first keeps the size, each other halves it and doubles
-    the channels, from `channels` on.
-  large_images: begin with the 7x7 convolution of stride 2 and the pooling of the ImageNet networks,
-    and project the shortcuts where shapes change.
-  The other fields are those of `resnet_imagenet`.
+  Attributes:
+    num_classes: number of outputs.
+    stages: the number of blocks of each; the first keeps the size, each other halves it and doubles
+      the channels.
+    channels: of the first stage.
+    bottleneck: see `Block`.
+    large_images: begin with the 7x7 convolution of stride 2 and the pooling of the ImageNet
+      networks, and project the shortcuts where shapes change.
+    version: see `Block`.
+    zero_init_last_scale: see `Block`.
+    statistics: see `Block`.
+    dtype: of the computation.
   """
 
   num_classes: int
   stages: tuple[int, ...]
   channels: int
-  bottleneck: bool
-  large_images: bool
-  version: str
-  zero_init_last_scale: bool
-  statistics: str
-  dtype: str
+  bottleneck: bool = False
+  large_images: bool = False
+  version: str = 'v1'
+  zero_init_last_scale: bool = False
+  statistics: str = 'global'
+  dtype: str = 'float32'
+
+  def __post_init__(self):
+    check(self.version, self.zero_init_last_scale, self.statistics)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool = False) -> Array:
@@ -142,17 +162,10 @@ class ResNet(nn.Module):
     return Dense(self.num_classes, dtype=self.dtype, name='full')(x).astype(jnp.float32)
 
   def block(self, channels: int, strides: int, name: str) -> Block:
-    return Block(
-      channels,
-      strides,
-      self.bottleneck,
-      self.large_images,
-      self.version,
-      self.zero_init_last_scale,
-      self.statistics,
-      self.dtype,
-      name=name,
-    )
+    """Returns a block of this network's kind."""
+    fields = ('bottleneck', 'version', 'zero_init_last_scale', 'statistics', 'dtype')
+    shared = {field: getattr(self, field) for field in fields}
+    return Block(channels, strides, project=self.large_images, name=name, **shared)
 
 
 def resnet_cifar(
@@ -164,11 +177,19 @@ def resnet_cifar(
   statistics: str = 'global',
   dtype: str = 'float32',
 ) -> nn.Module:
-  """depth 6 n + 2: three stages of n blocks, 16, 32 and 64 channels at 32, 16 and 8 pixels."""
-  check(version, zero_init_last_scale, statistics)
-  stages = ((depth - 2) // 6,) * 3
+  """Returns the CIFAR network of depth 6 n + 2: three stages of n blocks (section 4.2).
+
+  They have 16, 32 and 64 channels at 32, 16 and 8 pixels. The arguments are those of
+  `resnet_imagenet`.
+  """
   return ResNet(
-    num_classes, stages, 16, False, False, version, zero_init_last_scale, statistics, dtype
+    num_classes,
+    stages=((depth - 2) // 6,) * 3,
+    channels=16,
+    version=version,
+    zero_init_last_scale=zero_init_last_scale,
+    statistics=statistics,
+    dtype=dtype,
   )
 
 
@@ -181,27 +202,39 @@ def resnet_imagenet(
   statistics: str = 'global',
   dtype: str = 'float32',
 ) -> nn.Module:
-  """Table 1's network of that depth.
+  """Returns the ImageNet network of that depth (table 1).
 
-  version: 'v1' as published in 2015; 'v1.5' with the stride of a bottleneck on its 3x3 convolution,
-    which all public results since use; 'v2' of 2016.
-  zero_init_last_scale: begin with every residual at zero (Goyal et al. 2017, section 5.1).
-  statistics: BatchNorm's, 'global' or 'device'.
+  Args:
+    depth: a key of IMAGENET_STAGES.
+    num_classes: number of outputs.
+    version: 'v1' as published in 2015; 'v1.5' with the stride of a bottleneck on its 3x3
+      convolution, which all public results since use; 'v2' of 2016.
+    zero_init_last_scale: begin with every residual at zero (Goyal et al. 2017, section 5.1).
+    statistics: BatchNorm's, 'global' or 'device'.
+    dtype: of the computation.
+
+  Raises:
+    ValueError: a value is unknown, or v2 is to begin with residuals at zero.
   """
-  check(version, zero_init_last_scale, statistics)
   stages, bottleneck = IMAGENET_STAGES[depth]
   return ResNet(
-    num_classes, stages, 64, bottleneck, True, version, zero_init_last_scale, statistics, dtype
+    num_classes,
+    stages=stages,
+    channels=64,
+    bottleneck=bottleneck,
+    large_images=True,
+    version=version,
+    zero_init_last_scale=zero_init_last_scale,
+    statistics=statistics,
+    dtype=dtype,
   )
 
 
 def check(version: str, zero_init_last_scale: bool, statistics: str) -> None:
-  for name, value, choices in (
-    ('version', version, VERSIONS),
-    ('statistics', statistics, STATISTICS),
-  ):
-    if value not in choices:
-      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
+  """Raises ValueError for values that cannot be."""
+  if version not in VERSIONS:
+    raise ValueError(f'model.version={version!r}: choose from {", ".join(VERSIONS)}')
+  check_statistics(statistics)
   if zero_init_last_scale and version == 'v2':
     raise ValueError(
       'model.zero_init_last_scale=True: v2 ends its residuals with a convolution, not a scale;'

@@ -13,12 +13,19 @@ LIBRARIES = ('models', 'mcts', 'data', 'train')
 OURS = ('benchmarks', 'configs', 'examples', 'launch', 'tests', *LIBRARIES)
 
 # What the networks stand on: layers and operations, and the one seam to what XLA on a CPU wants.
-BASE = ('models.layers', 'models.ops', 'models.attention', 'models.axes', 'models.forms')
+BASE = (
+  *('models.layers', 'models.ops', 'models.attention', 'models.transformer'),
+  *('models.axes', 'models.forms'),
+)
 CORE = (
-  *('train.checkpoint', 'train.config', 'train.logging', 'train.loop', 'train.mesh', 'train.optim'),
+  *('train.checkpoint', 'train.config', 'train.config_types', 'train.errors', 'train.logging'),
+  *('train.loop', 'train.mesh', 'train.optim'),
   *('train.run', 'train.runtime', 'train.step', 'train.task', 'train.workdir'),
 )
-LAUNCHER = ('train.cli', 'train.play', 'train.convert', 'train.verbs')
+LAUNCHER = (
+  *('train.cli', 'train.play', 'train.convert', 'train.verbs'),
+  *('train.sections', 'train.provenance', 'train.compatibility'),
+)
 
 # Package or module -> what it may import, beside its own room. The longest name that fits counts.
 ARROWS = {
@@ -26,7 +33,10 @@ ARROWS = {
   'models.axes': (),
   'models.forms': (),
   'models.cpu': ('models.axes', 'models.forms'),
-  **dict.fromkeys(('models.layers', 'models.ops', 'models.attention'), ('models.cpu', *BASE)),
+  **dict.fromkeys(
+    ('models.layers', 'models.ops', 'models.attention', 'models.transformer'),
+    ('models.cpu', *BASE),
+  ),
   'models.gpt': ('models.cpu', *BASE),
   'models.diffusion': ('models.gpt', *BASE),
   'mcts': ('mcts',),
@@ -52,7 +62,7 @@ ARROWS = {
   'train.cli.arguments': ('train.cli', 'train.config'),
   'train.cli.usage': ('train.cli',),
   'train.cli.keys': ('train.config',),
-  'train.report': (*CORE, 'models.gpt'),
+  'train.report': (*CORE, 'models'),
   'train.tasks': ('train.cli.options', *CORE, 'models', 'mcts', 'data'),
   **dict.fromkeys(LAUNCHER, ('train', *LIBRARIES)),
   'launch': ('train.cli', 'train.config'),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import models
+from models.transformer import RUNTIME_FIELDS
 from train.errors import UserError, shown
 from train.run import read_config
 from train.sections import complete_config
@@ -23,7 +23,7 @@ FREE = (
 ENDLESS = ('constant', 'piecewise', 'rsqrt')
 
 # How a model is run; another value makes no other use of the weights.
-RUNNING = tuple(f'model.{name}' for name in models.gpt.RUNNING)
+RUNNING = tuple(f'model.{name}' for name in RUNTIME_FIELDS)
 
 
 def check_same(config: Mapping[str, Any], workdir: str) -> None:

@@ -69,11 +69,11 @@ def _register(built: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _built() -> pathlib.Path:
-  """The library's path; named by all that goes into it, and put there whole or not at all."""
+  """Returns the library's path, named by all that goes into it; builds it whole or not at all."""
   onednn, headers = _installed(PACKAGES[0], 'libdnnl.so.3'), _installed(PACKAGES[1], 'dnnl.h')
   versions = [importlib.metadata.version(name) for name in (*PACKAGES, 'jaxlib')]
-  parts = [SOURCE.read_text(), pathlib.Path(__file__).read_text(), str(onednn), *versions]
-  digest = hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
+  inputs = [SOURCE.read_text(), pathlib.Path(__file__).read_text(), str(onednn), *versions]
+  digest = hashlib.sha256('\0'.join(inputs).encode()).hexdigest()[:16]
   cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   built = cache / 'breakthroughs' / f'onednn-{digest}' / 'onednn.so'
   if not built.exists():
@@ -91,7 +91,7 @@ def _built() -> pathlib.Path:
 
 
 def _installed(package: str, start: str) -> pathlib.Path:
-  """The file of an installed package whose name starts so."""
+  """Returns the file of an installed package whose name begins with `start`."""
   for file in importlib.metadata.files(package) or []:
     if file.name.startswith(start):
       return pathlib.Path(file.locate()).resolve()
@@ -130,7 +130,7 @@ def _forbid_executable_stack(library: pathlib.Path) -> None:
 
 
 def _bundled_openmp() -> pathlib.Path | None:
-  """The OpenMP that scikit-learn's wheel brings, where the system has none for oneDNN."""
+  """Returns the OpenMP in scikit-learn's wheel, where the system has none for oneDNN."""
   try:
     ctypes.CDLL('libgomp.so.1')
   except OSError:

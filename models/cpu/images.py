@@ -1,6 +1,6 @@
-"""Thin products and max pooling, the equals of plain ones in `models/ops.py`.
+"""Products with few rows and max pooling for a CPU, with gradients of their own.
 
-They have gradients of their own, for the derived ones are slow.
+They compute what the plain forms in `models/ops.py` do; the derived gradients are slow here.
 """
 
 import functools
@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 from models.axes import vary_alike
+from models.cpu.onednn import Pads, Pair
 from models.cpu.order import apart
 
 # -------- products --------
@@ -19,7 +20,7 @@ FEW_ROWS = 16  # of x: `x^T dy` is faster as so many outer products, one loop th
 
 
 def dense(x: Array, kernel: Array) -> Array:
-  """`x @ kernel`, `[B, C]` with `[C, F]`."""
+  """Returns `x @ kernel`: `[B, C]` with `[C, F]`."""
   return _dense(*vary_alike(x, kernel))
 
 
@@ -42,7 +43,7 @@ _dense.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _dense_backward)
 
 
 def _rows_product(x, dy):
-  """`x^T dy` over all rows, `[C, F]`. XLA:CPU first transposes the left operand in memory."""
+  """Returns `x^T dy` over all rows, `[C, F]`: XLA:CPU transposes the left operand in memory."""
   x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
   (rows, C), F = x.shape, dy.shape[1]
   # The other order transposes dy and the result.
@@ -52,8 +53,8 @@ def _rows_product(x, dy):
 # -------- pooling --------
 
 
-def slices(x, window, strides) -> list[Array]:
-  """The first value of every window, the second, ...: h * w arrays `[B, H', W', C]`."""
+def slices(x: Array, window: Pair, strides: Pair) -> list[Array]:
+  """Returns the first value of every window, the second, ...: h * w arrays `[B, H', W', C]`."""
   size = _pooled(x.shape, window, strides)
   return [
     x[:, i : i + (size[0] - 1) * strides[0] + 1 : strides[0], j:][
@@ -69,26 +70,29 @@ def _pooled(shape, window, strides):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x, window, strides, pads):
+def max_pool(x: Array, window: Pair, strides: Pair, pads: Pads) -> Array:
+  """Returns the maxima `[B, H', W', C]` of the windows; see `models.ops.max_pool`."""
   return _max_forward(x, window, strides, pads)[0]
 
 
 def _max_forward(x, window, strides, pads):
-  """The maxima, and where in its window each was, int8."""
+  """Returns the maxima `[B, H', W', C]`, and int8 where in its window each was."""
   shape = x.shape
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-  best, where = None, None
-  for i, values in enumerate(slices(x, window, strides)):
-    if i == 0:
-      best, where = values, jnp.zeros(values.shape, jnp.int8)
-    else:
-      where = jnp.where(values > best, jnp.int8(i), where)
-      best = jnp.maximum(best, values)
+  best, *others = slices(x, window, strides)
+  where = jnp.zeros(best.shape, jnp.int8)
+  for i, values in enumerate(others, 1):
+    where = jnp.where(values > best, jnp.int8(i), where)
+    best = jnp.maximum(best, values)
   return best, (where, shape)
 
 
 def _max_backward(window, strides, pads, saved, dy):
-  """Pixel (s t + p, s u + q) collects from the windows where it is number i, j = p, q modulo s."""
+  """Returns the gradient by x, gathered rather than scattered.
+
+  Pixel (s t + p, s u + q) collects from the windows in which it is number (i, j) with i = p and j =
+  q modulo s, so each phase (p, q) is a sum of slices.
+  """
   where, shape = saved
   h, w = strides
   tiles = [-(-(n + sum(p)) // s) for n, p, s in zip(shape[1:3], pads, strides, strict=True)]
@@ -109,7 +113,7 @@ def _max_backward(window, strides, pads, saved, dy):
 
 
 def _pad(x, height, width):
-  """By (low, high) of the image's sides, of which high may be negative."""
+  """Pads height and width by (low, high), of which high may be negative."""
   return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (*height, 0), (*width, 0), (0, 0, 0)))
 
 

@@ -90,8 +90,8 @@ def _backward(*arguments):
   *settings, (x, kernel), dy = arguments
   shapes = x.shape, kernel.shape, dy.shape
   dx = _call(INPUT_GRADIENT, kernel, dy, shapes, settings)
-  parts = _call(KERNEL_GRADIENT, x, dy, shapes, settings)
-  return dx, functools.reduce(lax.add, [parts[i] for i in range(len(parts))])
+  sums = _call(KERNEL_GRADIENT, x, dy, shapes, settings)
+  return dx, functools.reduce(lax.add, [sums[i] for i in range(len(sums))])
 
 
 _conv.defvjp(_forward, _backward)
@@ -136,14 +136,16 @@ def _refuse(*_):
 
 
 class Job(NamedTuple):
-  """One of the `count` equal jobs of a call.
+  """One of the `jobs` equal jobs of a call.
 
-  sizes: how many images, input channels and output channels it has.
-  steps: how far the next one begins behind it, in numbers of x, kernel, y.
-  kernels: into how many arrays the jobs of a kernel's gradient write.
+  Attributes:
+    jobs: their number.
+    sizes: how many images, input channels and output channels each has.
+    steps: how far behind it the next one begins in x, kernel and y, in numbers.
+    kernels: into how many arrays the jobs of a kernel's gradient write.
   """
 
-  count: int
+  jobs: int
   sizes: tuple[int, int, int]
   steps: tuple[int, int, int]
   kernels: int = 1
@@ -173,7 +175,7 @@ def _job(kind: int, shapes: Shapes, groups: int) -> Job:
 
 
 def _divisor(whole: int, count: int, *, most: bool = False) -> int:
-  """The divisor of `whole` that is nearest to `count` from above, or from below if `most`."""
+  """Returns the divisor of `whole` nearest to `count` from above, or from below if `most`."""
   divisors = [n for n in range(1, whole + 1) if whole % n == 0]
   if most:
     return max(n for n in divisors if n <= count)
@@ -181,16 +183,16 @@ def _divisor(whole: int, count: int, *, most: bool = False) -> int:
 
 
 def _numbers(kind: int, shapes: Shapes, strides: Pair, pads: Pads, groups: int) -> tuple[int, ...]:
-  """The call's attribute, in the order of the enum in `onednn.c`."""
+  """Returns the call's attribute, in the order of the enum in `onednn.c`."""
   (_, H, W, C), (h, w, _, _), (_, out_h, out_w, F) = shapes
   (top, bottom), (left, right) = pads
   job = _job(kind, shapes, groups)
   sizes = C, F, H, W, out_h, out_w, h, w
-  return kind, job.count, *job.sizes, *job.steps, *sizes, groups, *strides, top, left, bottom, right
+  return kind, job.jobs, *job.sizes, *job.steps, *sizes, groups, *strides, top, left, bottom, right
 
 
 @functools.lru_cache(maxsize=1024)
 def _workspace(numbers: tuple[int, ...]) -> int:
-  """Bytes that the call needs beside its arrays; -1 where oneDNN has no such convolution."""
+  """Returns the bytes that the call needs beside its arrays; -1: oneDNN has no such convolution."""
   array = np.array(numbers, np.int64)
   return build.library().onednn_conv_workspace(array.ctypes.data)

@@ -1,4 +1,4 @@
-"""What keeps XLA's CPU backend from computing a value anew inside everything that uses it."""
+"""Says in which order a CPU computes, and keeps XLA from computing a value in each of its uses."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from models.forms import formulation
 
 @jax.custom_vjp
 def apart(x: Any) -> Any:
-  """x, an array or more, computed once, in memory, before anything that uses it; so its gradients.
+  """Returns x, arrays that are computed once, in memory, before their uses; so are its gradients.
 
   XLA:CPU fuses cheap producers into every consumer. A convolution's kernel gradient consumes its
   operands transposed, and in ResNet-20 that computed whole stages anew, one strided pixel at a
@@ -31,7 +31,7 @@ apart.defvjp(lambda x: (apart(x), None), lambda _, dx: (apart(dx),))
 
 
 def in_turn(first: Any, then: Any) -> tuple[Any, Any]:
-  """Both as they are, but on a CPU nothing uses `then` before `first` is computed.
+  """Returns both; on a CPU nothing uses `then` before `first` is computed.
 
   Of two updates in place, one of which reads the old value of the other's array, the reader must
   come first; XLA's CPU backend copies the array where nothing says so.

@@ -1,6 +1,7 @@
-"""What XLA's CPU backend runs well of a language model; each equals a plain form elsewhere.
+"""Norms and causal attention for a CPU, with gradients of their own.
 
-They compute in float32, which this backend is fast at, and have reverse-mode gradients only.
+They compute what the plain forms in `models/transformer.py` and `models/attention.py` do, in
+float32, which XLA's CPU backend is fast at, and have reverse-mode gradients only.
 """
 
 import functools
@@ -17,7 +18,7 @@ BLOCKS, SMALLEST_BLOCK = 4, 32  # of queries
 
 
 def row_means(x: Array) -> Array:
-  """`[..., C]` to `[..., 1]`, as a product."""
+  """Returns the mean over the last axis, `[..., C]` to `[..., 1]`, as a product: sums are slow."""
   mean = jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype)
   return lax.dot_general(x, mean, (((x.ndim - 1,), (0,)), ((), ())))[..., None]
 
@@ -26,7 +27,7 @@ def row_means(x: Array) -> Array:
 
 
 def norm(x: Array, scale: Array, *, centred: bool) -> Array:
-  """LayerNorm without a bias, or RMSNorm if not `centred`: `[..., C]`, scale `[C]`."""
+  """Returns LayerNorm without a bias, or RMSNorm if not `centred`: x `[..., C]`, scale `[C]`."""
   return _norm(centred, *vary_alike(x, scale))
 
 
@@ -39,12 +40,12 @@ def _norm_forward(centred, x, scale):
   x = x - row_means(x) if centred else x
   rate = lax.rsqrt(row_means(x * x) + EPSILON)
   x = x * rate
-  return x * scale.reshape((1,) * (x.ndim - 1) + scale.shape), (x, rate, scale)
+  return x * lax.broadcast_to_rank(scale, x.ndim), (x, rate, scale)
 
 
 def _norm_backward(centred, saved, dy):
   x, rate, scale = saved
-  dx = dy * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+  dx = dy * lax.broadcast_to_rank(scale, x.ndim)
   across = x * row_means(dx * x)
   across = across + row_means(dx) if centred else across
   rows = (dy * x).reshape(-1, x.shape[-1])
@@ -58,7 +59,7 @@ _norm.defvjp(_norm_forward, _norm_backward)
 
 
 def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
-  """`attention.explicit`, `[B, T, H, d]`, of a mask `[1 or B, T, T]` without a view of what comes.
+  """Returns what `attention.explicit` does, `[B, T, H, d]`, for a causal mask `[1 or B, T, T]`.
 
   A block of queries at a time against what the last of them sees: four blocks compute 5/8 of the
   scores. Their exponentials are kept, and divided by their sums only behind the product with the
@@ -95,7 +96,7 @@ def _attend_backward(saved, dy):
   queries, keys, values = _scaled(q), _by_head(k), _turned(v)
   dy = _by_head(dy) * rates
   through = (dy * out).sum(-1, keepdims=True)  # what the softmax's gradient subtracts
-  dqueries, dkeys, dvalues = [], 0.0, 0.0
+  dqueries, dkeys, dvalues = [], jnp.zeros((), q.dtype), jnp.zeros((), q.dtype)
   for (a, b), weights in zip(_blocks(q.shape[1]), exponentials, strict=True):
     dout = dy[:, :, a:b]
     dscores = weights * (_product(dout, values[..., :b], 3, 2) - through[:, :, a:b])
@@ -125,10 +126,10 @@ def _scaled(q):
 
 
 def _by_head(x):
-  """`[B, T, H, d]` as `[B, H, T, d]`, or back."""
+  """Swaps positions and heads: `[B, T, H, d]` and `[B, H, T, d]`."""
   return x.swapaxes(1, 2)
 
 
 def _turned(x):
-  """`[B, T, H, d]` as `[B, H, d, T]`."""
+  """Returns `[B, T, H, d]` as `[B, H, d, T]`."""
   return x.transpose(0, 2, 3, 1)

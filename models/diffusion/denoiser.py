@@ -101,7 +101,7 @@ class DenoisingNetwork(Protocol):
   """The network of a diffusion model, a linen module such as `unet.UNet` and `dit.DiT`.
 
   It takes every input below; one that it was not made for must be None or is refused with a
-  ValueError. `networks.NETWORKS` lists the networks that keep this contract.
+  ValueError. `models.DENOISING_NETWORKS` lists the networks that keep this contract.
   """
 
   @property

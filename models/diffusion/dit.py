@@ -8,18 +8,15 @@ import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import normal, variance_scaling, zeros
 from jax import Array, lax
 
-from models import ops
+from models import attention as attention_lib
+from models import transformer as parts
+from models.axes import shard_batch
 from models.diffusion.conditioning import check_context, check_label, complete_context, sinusoids
-from models.diffusion.unet_blocks import attend
-from models.gpt import functional as parts
-from models.gpt import on_batch
-from models.gpt.parameters import initial, stacked, unboxed
 
 CHOICES = {'remat': ('none', 'block'), 'dtype': ('float32', 'bfloat16')}
 POSITIVE = ('patch', 'layers', 'heads', 'width')
@@ -98,7 +95,7 @@ class DiT(nn.Module):
     check_input(self, x, label, context)
     outputs = x.shape[-1] * (2 if self.learned_variance else 1)
     weights = {
-      name: unboxed(self.param(name, functools.partial(initial, specs), unbox=False))
+      name: parts.unboxed(self.param(name, functools.partial(parts.init_specs, specs), unbox=False))
       for name, specs in parameters(self, x.shape[-1], outputs).items()
     }
     c = nn.silu(self.condition(weights, t, label))
@@ -108,7 +105,7 @@ class DiT(nn.Module):
     h = h + positions(rows, columns, self.width)[None].astype(h.dtype)
     cross = complete_context(context, mask, len(x), self.context_width)
     step = functools.partial(self.layer, c, *cross)
-    h = self.through(step, on_batch(h), weights['blocks'])
+    h = self.through(step, shard_batch(h), weights['blocks'])
     shift, scale = jnp.split(parts.dense(c, weights['final_modulation'])[:, None], 2, axis=-1)
     h = parts.dense(norm(h) * (1 + scale) + shift, weights['final'])
     return image(h, rows, self.patch).astype(jnp.float32)
@@ -137,23 +134,20 @@ class DiT(nn.Module):
       x = x + parts.dense(self.attend([q, k, v], mask), weights['context_out'])
     y = norm(x) * (1 + scale2) + shift2
     y = parts.dense(parts.gelu(parts.dense(y, weights['up'])), weights['down'])
-    return on_batch(x + gate2 * y)
+    return shard_batch(x + gate2 * y)
 
   def attend(self, qkv: list[Array], mask: Array | None = None) -> Array:
     """Returns multi-head attention `[B, T, width]` of [query, key, value], each `[B, T, width]`."""
     q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in qkv)
-    return attend(q, k, v, mask).reshape(qkv[0].shape)
+    return attention_lib.full(q, k, v, mask=mask).reshape(qkv[0].shape)
 
   def through(self, layer: Any, x: Array, blocks: Any) -> Array:
     """Returns x after all layers, `layer(x, weights) -> x`."""
-    scan = ops.formulation() != 'cpu' if self.scan is None else self.scan
-    if self.remat == 'block':
-      layer = jax.checkpoint(layer, prevent_cse=not scan)
-    if scan:
-      return lax.scan(lambda x, weights: (layer(x, weights), None), x, blocks)[0]
-    for weights in parts.unstack(blocks, self.layers):
-      x = layer(x, weights)
-    return x
+
+    def step(x: Array, weights: Any) -> tuple[Array, None]:
+      return layer(x, weights), None
+
+    return parts.apply_layers(step, x, blocks, scan=self.scan, remat=self.remat)[0]
 
 
 # -------- parameters --------
@@ -166,7 +160,7 @@ def parameters(net: DiT, inputs: int, outputs: int) -> dict[str, Any]:
     'patch': linear(pixels * inputs, width, None, 'width'),
     'noise1': linear(FREQUENCIES, width, None, 'mlp', normal(STD)),
     'noise2': linear(width, width, 'mlp', 'width', normal(STD)),
-    'blocks': stacked(layer_parameters(net), net.layers),
+    'blocks': parts.stacked_specs(layer_parameters(net), net.layers),
     'final_modulation': linear(width, 2 * width, 'width', None, zeros),
     'final': linear(width, pixels * outputs, 'width', None, zeros),
   }

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from models import attention as attention_lib
-from models.gpt import GPT, on_batch
+from models.axes import shard_batch
+from models.gpt import GPT
 
 
 class TextEncoder(GPT):
@@ -31,13 +32,14 @@ class TextEncoder(GPT):
       raise ValueError(f'{tokens.shape[1]} tokens: block_size={self.block_size} is the most')
     mask, positions = tokens >= 0, attention_lib.positions(tokens.shape[1])
     seen = jnp.broadcast_to(mask[:, None], (*tokens.shape, tokens.shape[1]))  # [B, L, L]
-    drop = self.dropper(train)
+    dropout = self.make_dropout(train)
 
-    def layer(x: Array, weights, index: Array) -> tuple[Array, None]:
-      q, k, v = self.heads_of(weights, x, positions)
-      here = functools.partial(drop, index) if drop else None
-      y = attention_lib.explicit(q, k, v, seen, functools.partial(here, 0) if here else None)
-      return on_batch(self.rest(weights, x, y, here)), None
+    def layer(x: Array, own) -> tuple[Array, None]:
+      weights, index = own
+      drop = functools.partial(dropout, index) if dropout else None
+      q, k, v = self.queries_keys_values(weights, x, positions)
+      y = attention_lib.explicit(q, k, v, seen, functools.partial(drop, 0) if drop else None)
+      return shard_batch(self.add_residuals(weights, x, y, drop)), None
 
     x = self.embed(jnp.maximum(tokens, 0), positions)
-    return self.last_norm(self.through(layer, x)[0]), mask
+    return self.normalise_output(self.apply_layers(layer, x)[0]), mask

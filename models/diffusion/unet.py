@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import zeros
 from jax import Array
 
+from models.axes import shard_batch
 from models.diffusion.conditioning import (
   FEATURES,
   Embedding,
@@ -30,7 +31,6 @@ from models.diffusion.unet_blocks import (
   add,
   conv3,
 )
-from models.gpt import on_batch
 
 CHOICES = {
   'resampling': ('conv', 'block'),
@@ -219,15 +219,15 @@ class Blocks:
       h = self.attend(h, f'{name}_attention')
       if self.net.context_width:
         h = self.attend(h, f'{name}_context', self.context, self.mask)
-    return on_batch(h)
+    return shard_batch(h)
 
   def resample(self, h: Array, name: str, to: str) -> Array:
     """Halves (to='down') or doubles ('up') the height and width."""
     net = self.net
     if net.resampling == 'block':
-      return on_batch(self.residual(h, f'{name}_resample', h.shape[-1], to))
+      return shard_batch(self.residual(h, f'{name}_resample', h.shape[-1], to))
     layer: Callable = Upsample if to == 'up' else functools.partial(Downsample, h.shape[-1])
-    return on_batch(layer(fir=net.fir, dtype=net.dtype, name=f'{name}_resample')(h))
+    return shard_batch(layer(fir=net.fir, dtype=net.dtype, name=f'{name}_resample')(h))
 
   def residual(self, h: Array, name: str, features: int, to: str = '') -> Array:
     fields = ('groups', 'dropout', 'scale_shift_norm', 'skip_rescale', 'project_shortcut', 'fir')

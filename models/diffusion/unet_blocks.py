@@ -5,7 +5,6 @@ Images are `[B, H, W, C]`. Norms and softmaxes are computed in float32 whatever 
 
 import functools
 import math
-from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -15,8 +14,8 @@ from jax import Array
 
 from models import attention as attention_lib
 from models.diffusion.conditioning import linear, uniform
-from models.gpt.functional import dense_each
 from models.layers import Conv, Dropout, Initializer, parameter
+from models.transformer import dense_each
 
 EPSILON = 1e-6
 TAPS = {False: (1, 1), True: (1, 3, 3, 1)}  # filters of resampling, by the field `fir`
@@ -144,7 +143,7 @@ def add(x: Array, h: Array, rescale: bool) -> Array:
 
 
 class Linear(nn.Module):
-  """The weights `{'kernel': [C, F], 'bias': [F]}` of a linear layer, for `functional.dense`."""
+  """The weights `{'kernel': [C, F], 'bias': [F]}` of a linear layer, for `transformer.dense`."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
@@ -184,7 +183,7 @@ class Attention(nn.Module):
       (q,) = dense_each(h, self.weights(h, 'query'))
       k, v = dense_each(context, self.weights(context, 'key', 'value', features=x.shape[-1]))
     q, k, v = (y.reshape(*y.shape[:2], -1, self.head_width) for y in (q, k, v))
-    h = attend(q, k, v, mask).reshape(h.shape)
+    h = attention_lib.full(q, k, v, mask=mask).reshape(h.shape)
     shape, axes = (x.shape[-1],) * 2, ('heads', 'width')
     (h,) = dense_each(h, [Linear(shape, axes, zeros, name='out')()])
     return add(x, h.reshape(x.shape), self.skip_rescale)
@@ -192,20 +191,6 @@ class Attention(nn.Module):
   def weights(self, x: Array, *names: str, features: int | None = None) -> list[dict[str, Array]]:
     shape = x.shape[-1], features or x.shape[-1]
     return [Linear(shape, ('width', 'heads'), name=name)() for name in names]
-
-
-def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
-  """Returns softmax attention `[B, T, H, d]` of queries to keys and values `[B, S, H, d]`.
-
-  mask: bool `[B, S]`, the keys that exist; the result is 0 where none does.
-  """
-  if mask is None:
-    kernel: Literal['cudnn', 'xla'] = 'cudnn' if attention_lib.cudnn_takes(q, None) else 'xla'
-    return jax.nn.dot_product_attention(q, k, v, implementation=kernel)
-  y = attention_lib.explicit(
-    q, k, v, jnp.broadcast_to(mask[:, None], (len(q), q.shape[1], k.shape[1]))
-  )
-  return jnp.where(mask.any(1)[:, None, None, None], y, 0)
 
 
 # -------- resampling --------

@@ -1,14 +1,27 @@
-"""The language model: GPT-2 and its modern variants, generation, and weights of Hugging Face."""
+"""The language model: GPT-2 and its modern variants, generation, and weights of Hugging Face.
 
+Read in this order:
+
+1. `model.py`: the network, field by field; how it trains and how it decodes with a cache. It is
+   made of `models/attention.py` and `models/transformer.py`, which diffusion's transformers share.
+2. `parameters.py`: the table of its parameters, and the counts that papers compare.
+3. `loss.py`: cross-entropy without ever holding all logits.
+4. `sampling.py`, `generation.py`: how a token is chosen; the compiled loop that writes texts.
+5. `language_model.py`: the contract that other language models meet, to be trained and sampled too.
+6. `huggingface.py`: GPT-2 weights in and out. Call `huggingface.from_hf` and `to_hf`.
+
+The room imports `models.{attention, transformer, axes, forms, ops}` and itself. It is imported by
+`train.tasks.language`, and by `models.diffusion.text_encoder`, whose network is a GPT that sees
+both ways.
+"""
+
+from models.gpt.language_model import LanguageModel as LanguageModel
+from models.gpt.language_model import UncachedLanguageModel as UncachedLanguageModel
+from models.gpt.loss import chunked_cross_entropy as chunked_cross_entropy
 from models.gpt.model import GPT as GPT
-from models.gpt.model import RUNNING as RUNNING
+from models.gpt.model import RUNTIME_FIELDS as RUNTIME_FIELDS
 from models.gpt.model import SIZES as SIZES
 from models.gpt.model import Cache as Cache
-from models.gpt.model import chunked_cross_entropy as chunked_cross_entropy
-from models.gpt.model import flops_per_token as flops_per_token
-from models.gpt.model import from_hf as from_hf
-from models.gpt.model import init_cache as init_cache
-from models.gpt.model import num_params as num_params
-from models.gpt.model import on_batch as on_batch
-from models.gpt.model import to_hf as to_hf
-from models.gpt.model import unboxed as unboxed
+from models.gpt.parameters import flops_per_token as flops_per_token
+from models.gpt.parameters import num_params as num_params
+from models.transformer import unboxed as unboxed

@@ -1,4 +1,4 @@
-"""GPT-2 weights in Hugging Face's layout, in and out: a folder of config.json and safetensors.
+"""Reads and writes GPT-2 weights in Hugging Face's layout: config.json and safetensors.
 
 Kernels lie there as `[in, out]`, as here; queries, keys and values share one, side by side. Neither
 torch nor transformers is needed.
@@ -18,8 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from models.gpt.model import GPT, RUNNING
-from models.gpt.parameters import parameters, unboxed
+from models.gpt.model import GPT, QKV, RUNTIME_FIELDS
+from models.gpt.parameters import specs
+from models.transformer import unboxed
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {
@@ -30,7 +31,6 @@ LAYER_NAMES = {
   'down': 'mlp.c_proj',
 }
 LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
-QKV = ('query', 'key', 'value')
 
 # Masks that older files hold beside the parameters.
 BUFFERS = re.compile(r'h\.\d+\.attn\.(bias|masked_bias)')
@@ -49,17 +49,20 @@ DROPOUTS = ('resid_pdrop', 'embd_pdrop', 'attn_pdrop')
 
 
 def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:
-  """The model and its variables (float32, in NumPy) of a folder that transformers wrote.
+  """Returns the model and its variables (float32, in NumPy) of a folder that transformers wrote.
 
-  overrides: fields of GPT that do not change what the weights mean, such as `dtype='bfloat16'`.
+  Args:
+    path: the folder.
+    **overrides: some of RUNTIME_FIELDS, such as `dtype='bfloat16'`.
 
-  Raises ValueError where a file is missing or cut short, where a tensor is missing, unknown or of
-  another shape than config.json says, and for settings that the model does not honour.
+  Raises:
+    ValueError: a file is missing or cut short, a tensor is missing, unknown or of another shape
+      than config.json says, or a setting is one that the model does not honour.
   """
   folder = pathlib.Path(path)
   config = read_json(folder / 'config.json')
-  if wrong := [name for name in overrides if name not in RUNNING]:
-    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNNING)}')
+  if wrong := [name for name in overrides if name not in RUNTIME_FIELDS]:
+    raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNTIME_FIELDS)}')
   check_settings(folder, config)
   tensors = read_folder(folder)
   fields = fields_of(folder, config, tied=is_tied(config, tensors))
@@ -70,10 +73,17 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
 def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -> None:
   """Writes config.json and model.safetensors (float32), which transformers loads.
 
-  config: more of config.json, such as `eos_token_id`. Of variables that are float32 in the host's
-  memory a quarter of the layers is copied on the way, queries, keys and values; nothing else.
+  Of variables that are float32 in the host's memory only queries, keys and values are copied on the
+  way, a quarter of the layers.
 
-  Raises ValueError where GPT-2's layout cannot say what the model is.
+  Args:
+    model: a GPT that GPT-2's files can express.
+    variables: its variables.
+    path: the folder.
+    **config: more of config.json, such as `eos_token_id`.
+
+  Raises:
+    ValueError: GPT-2's layout cannot express the model.
   """
   check_exportable(model)
   folder = pathlib.Path(path)
@@ -91,6 +101,7 @@ def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object; raises ValueError where there is none."""
   if not path.parent.is_dir():
     raise ValueError(f'{path.parent}: no such folder; it should hold config.json and safetensors')
   if not path.is_file():
@@ -105,6 +116,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_settings(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Raises ValueError for a setting that the model does not honour."""
   for name, honoured in SETTINGS.items():
     if (value := config.get(name, honoured[0])) not in honoured:
       choices = ', '.join(repr(choice) for choice in honoured)
@@ -112,7 +124,7 @@ def check_settings(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def fields_of(folder: pathlib.Path, config: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-  """GPT's fields; what the file leaves out is as transformers has it."""
+  """Returns GPT's fields; what the file leaves out is as in transformers."""
   names = {
     'vocab_size': ('vocab_size', 50_257),
     'block_size': ('n_positions', 1024),
@@ -134,6 +146,7 @@ def fields_of(folder: pathlib.Path, config: Mapping[str, Any], *, tied: bool) ->
 
 
 def check_exportable(model: GPT) -> None:
+  """Raises ValueError where GPT-2's files cannot express the model."""
   wanted = {'positions': 'learned', 'norm': 'layer', 'mlp': 'gelu', 'qk_norm': False, 'softcap': 0}
   for name, value in wanted.items():
     if getattr(model, name) != value:
@@ -143,6 +156,7 @@ def check_exportable(model: GPT) -> None:
 
 
 def config_of(model: GPT) -> dict[str, Any]:
+  """Returns config.json as transformers writes it."""
   return {
     'architectures': ['GPT2LMHeadModel'],
     'model_type': 'gpt2',
@@ -167,7 +181,7 @@ def config_of(model: GPT) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """One tensor of a file, which is read when an array is made of it."""
+  """A tensor of a file, which is read when an array is made of it."""
 
   path: pathlib.Path
   file: Any
@@ -186,7 +200,7 @@ class Tensor:
 
 
 def read_folder(folder: pathlib.Path) -> dict[str, Tensor]:
-  """The tensors by name, of the one file or of the index's shards."""
+  """Returns the tensors by name, from the one file or from the shards in the index."""
   single, index = folder / 'model.safetensors', folder / 'model.safetensors.index.json'
   if single.is_file():
     found = read_tensors(single)
@@ -205,7 +219,7 @@ def read_folder(folder: pathlib.Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
-  """The tensors of one file by name; none of them is read yet."""
+  """Returns the tensors of one file by name; none of them is read yet."""
   if not path.is_file():
     raise ValueError(f'{path}: no such file')
   try:
@@ -216,7 +230,7 @@ def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
 
 
 def is_tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-  """As config.json says, unless the files hold a head that differs from the embedding."""
+  """Returns what config.json says, unless the files hold a head that is not the embedding."""
   head, embedding = tensors.get('lm_head.weight'), tensors.get('wte.weight')
   if not config.get('tie_word_embeddings', True):
     return False
@@ -227,7 +241,7 @@ Path = tuple[str, ...]
 
 
 def layout(model: GPT) -> dict[str, tuple[list[Path], tuple[int, ...]]]:
-  """Their name, `{}` for a layer's number -> where it lies here, side by side, and its shape."""
+  """Maps their name (`{}` for a layer's number) to our paths, side by side, and a shape."""
   outer: dict[str, list[Path]] = {
     'wte.weight': [('token_embed', 'embedding')],
     'wpe.weight': [('position_embed', 'embedding')],
@@ -241,12 +255,12 @@ def layout(model: GPT) -> dict[str, tuple[list[Path], tuple[int, ...]]]:
       outer[f'h.{{}}.{theirs}.{LEAF_NAMES[leaf]}'] = [('blocks', ours, leaf)]
   for leaf in ('kernel', 'bias'):
     outer[f'h.{{}}.attn.c_attn.{LEAF_NAMES[leaf]}'] = [('blocks', name, leaf) for name in QKV]
-  table = parameters(model.clone(bias=True, vocab_multiple=1))
+  table = specs(model.clone(bias=True, vocab_multiple=1))
   return {name: (paths, shape_of(table, paths)) for name, paths in outer.items()}
 
 
 def shape_of(table: Any, paths: Sequence[Path]) -> tuple[int, ...]:
-  """Of one layer's, or of what is outside of the layers; side by side along the last axis."""
+  """Returns the shape of the arrays side by side along the last axis; of one layer if stacked."""
   shapes = [look_up(table, path)[0] for path in paths]
   *rest, _ = shapes[0]
   whole = (*rest, sum(shape[-1] for shape in shapes))
@@ -254,14 +268,14 @@ def shape_of(table: Any, paths: Sequence[Path]) -> tuple[int, ...]:
 
 
 def look_up(tree: Any, path: Path) -> Any:
-  """The leaf at that path; None where there is none."""
+  """Returns the leaf at that path, or None."""
   for name in path:
     tree = tree.get(name) if isinstance(tree, Mapping) else None
   return tree
 
 
 def to_ours(model: GPT, tensors: dict[str, Tensor], folder: pathlib.Path) -> dict[str, Any]:
-  """The tree of parameters, float32, each layer's tensors read as they are stacked."""
+  """Returns our tree of parameters, float32; each tensor is read when it is stacked."""
   if model.tied:
     tensors = {name: x for name, x in tensors.items() if name != 'lm_head.weight'}
   known = layout(model)
@@ -280,6 +294,7 @@ def to_ours(model: GPT, tensors: dict[str, Tensor], folder: pathlib.Path) -> dic
 
 
 def put(tree: dict[str, Any], path: Path, leaf: Any) -> None:
+  """Sets the leaf at that path of nested dicts."""
   for name in path[:-1]:
     tree = tree.setdefault(name, {})
   tree[path[-1]] = leaf
@@ -302,12 +317,13 @@ def check_tensors(folder, tensors: Mapping[str, Tensor], layers: int, known: Any
 
 
 def some(names: Sequence[str]) -> str:
+  """Returns the first three names, and how many more there are."""
   more = f' and {len(names) - 3} more' if len(names) > 3 else ''
   return ', '.join(names[:3]) + more
 
 
 def to_theirs(model: GPT, params: Any) -> dict[str, np.ndarray]:
-  """Their tensors by name, float32; views of the parameters where these lie in memory as there."""
+  """Returns their tensors by name, float32: views of the parameters where layouts agree."""
   params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
   tensors = {}
   for name, (paths, shape) in layout(model).items():
@@ -318,7 +334,7 @@ def to_theirs(model: GPT, params: Any) -> dict[str, np.ndarray]:
 
 
 def joined(params: Any, paths: Sequence[Path], layer: int | None, shape: tuple[int, ...]) -> Any:
-  """Of one layer, side by side; zeros for biases that the model is without."""
+  """Returns one layer's arrays side by side; zeros for biases that the model does not have."""
   found = [look_up(params, path) for path in paths]
   if found[0] is None:
     return np.zeros(shape, np.float32)

@@ -7,7 +7,6 @@ The parameters of all layers are stacked, `[layers, ...]`, whether these are sca
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,31 +14,31 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import PartitionSpec
 
 from models import attention as attention_lib
-from models import ops
-from models.axes import BATCH_AXES, mesh_size
-from models.gpt import functional as parts
-from models.gpt.functional import chunked_cross_entropy as chunked_cross_entropy
-from models.gpt.parameters import flops_per_token as flops_per_token
-from models.gpt.parameters import initial, kv_heads_of, parameters, unboxed
-from models.gpt.parameters import num_params as num_params
+from models import forms, transformer
+from models.axes import shard_batch
+from models.cpu import decode as cpu_decode
+from models.gpt import loss as loss_lib
+from models.gpt import parameters as parameters_lib
+from models.transformer import RUNTIME_FIELDS as RUNTIME_FIELDS
+from models.transformer import dense
 
 CHOICES = {
   'positions': ('learned', 'rope'),
-  'norm': ('layer', 'rms'),
+  'norm': tuple(transformer.NORMS),
   'mlp': ('gelu', 'swiglu'),
   'attention': attention_lib.FORMS,
-  'remat': ('none', 'block', 'dots'),
+  'remat': transformer.REMAT,
   'dtype': ('float32', 'bfloat16'),
 }
 
-# What of a model is about running it: another value makes no other use of the weights.
-RUNNING = ('dropout', 'attention', 'scan', 'remat', 'dtype')
 
-POSITIVE = ('vocab_size', 'block_size', 'layers', 'heads', 'width', 'kv_heads', 'mlp_width')
-POSITIVE += ('vocab_multiple',)
+POSITIVE: tuple[str, ...] = (
+  *('vocab_size', 'block_size', 'layers', 'heads', 'width', 'kv_heads', 'mlp_width'),
+  'vocab_multiple',
+)
+QKV = ('query', 'key', 'value')
 
 # The paper's table 2, whose widths are cut into heads of 64.
 SIZES = {
@@ -49,41 +48,54 @@ SIZES = {
   'gpt2_xl': {'vocab_size': 50_257, 'layers': 48, 'heads': 25, 'width': 1600},
 }
 
+LayerDropout = Callable[[int, Array], Array]
+"""`(site, x) -> x`: dropout in one layer; site 0: attention weights, 1: attention, 2: MLP."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-  """What the layers computed of a batch's tokens so far.
+  """The keys and values of a batch's tokens so far.
 
-  keys, values: `[layers, B, N, kv_heads, d]`, of which the first `end` slots are used.
-  start: int32 `[B]`, the first slot of each sequence; what is before it is padding.
-  end: int32 scalar.
+  Attributes:
+    keys: `[layers, B, N, kv_heads, d]`, of which the first `end` slots are used; or a list of one
+      array for each layer, as `models/cpu/decode.py` lays them out.
+    values: likewise.
+    start: int32 `[B]`, the first slot of each sequence; what is before it is padding.
+    end: int32 `[]`.
   """
 
-  keys: Array
-  values: Array
+  keys: Array | list[Array]
+  values: Array | list[Array]
   start: Array
   end: Array
 
 
 class GPT(nn.Module):
-  """Tokens int32 `[B, T]` to float32 logits `[B, T, vocab_size]` of the token after each.
+  """Tokens int32 `[B, T]` to logits `[B, T, vocab_size]` of the next: a `LanguageModel`.
 
-  kv_heads: of keys and values, a divisor of `heads` (grouped queries); None: as many as `heads`.
-  norm: 'layer', or 'rms' (Zhang & Sennrich 2019, arXiv 1910.07467).
-  mlp: 'gelu' of 4 x width, or 'swiglu' (Shazeer 2020, arXiv 2002.05202) of about as many weights;
-    mlp_width overrules its hidden width.
-  bias: whether the products and LayerNorm have one.
-  qk_norm: RMSNorm on queries and keys, each head's (Henry et al. 2020, arXiv 2010.04245).
-  softcap: logits are softcap * tanh(logits / softcap) (Gemma 2, arXiv 2408.00118); 0: as they are.
-  dropout: of embeddings, attention weights and residuals, in training.
-  attention: see `models.attention.causal`.
-  scan: one compiled layer in a loop; None: on accelerators, since it is slower on a CPU.
-  remat: what the backward pass computes anew: 'none', whole layers ('block'), or all of a layer
-    but its products with kernels ('dots').
-  dtype: of activations; parameters are float32, and so are norms, softmaxes and logits.
-  vocab_multiple: the embedding's rows are rounded up to one, such as 64, for fast products and so
-    that devices can share them; the rows beyond `vocab_size` are in no loss and no logits.
+  Attributes:
+    vocab_size: number of tokens.
+    block_size: the most tokens that a prediction is made from.
+    layers: number of layers.
+    heads: number of heads of queries, each `width / heads` wide.
+    width: of the residual stream.
+    kv_heads: heads of keys and values, a divisor of `heads` (grouped queries); None: `heads`.
+    positions: 'learned' embeddings, or 'rope' (`attention.rotate`).
+    norm: 'layer', or 'rms' (Zhang & Sennrich 2019, arXiv 1910.07467).
+    mlp: 'gelu' of 4 x width, or 'swiglu' (Shazeer 2020, arXiv 2002.05202) of about as many weights.
+    bias: whether the products and LayerNorm have one.
+    qk_norm: RMSNorm on queries and keys of each head (Henry et al. 2020, arXiv 2010.04245).
+    softcap: logits are softcap * tanh(logits / softcap) (Gemma 2, arXiv 2408.00118); 0: no cap.
+    tied: whether the output's weights are the token embedding's.
+    dropout: rate for embeddings, attention weights and residuals, in training.
+    attention: the form, see `models.attention.causal`.
+    scan: see `models.transformer.apply_layers`.
+    remat: see `models.transformer.apply_layers`.
+    dtype: of activations; parameters are float32, and so are norms, softmaxes and logits.
+    mlp_width: overrules the hidden width of the MLP.
+    vocab_multiple: the embedding's rows are rounded up to one, such as 64, for fast products and so
+      that devices can share them; rows beyond `vocab_size` are in no loss and no logits.
   """
 
   vocab_size: int
@@ -112,163 +124,200 @@ class GPT(nn.Module):
     super().__post_init__()
 
   def setup(self):
-    for name, specs in parameters(self).items():
-      boxed = self.param(name, functools.partial(initial, specs), unbox=False)
-      setattr(self, name, unboxed(boxed))
+    for name, specs in parameters_lib.specs(self).items():
+      boxed = self.param(name, functools.partial(transformer.init_specs, specs), unbox=False)
+      setattr(self, name, transformer.unboxed(boxed))
 
   def __call__(self, tokens: Array, *, train: bool = False, segments: Array | None = None) -> Array:
+    """Returns float32 logits `[B, T, vocab_size]`; see `hidden`."""
     return self.logits(self.hidden(tokens, train=train, segments=segments))
 
   def hidden(self, tokens: Array, *, train: bool = False, segments: Array | None = None) -> Array:
-    """`[B, T, width]` after the last norm.
+    """Returns `[B, T, width]` after the last norm.
 
-    segments: int32 `[B, T]`, numbers of the documents packed into a row, each contiguous.
-      Attention stays inside each, and its positions begin at 0.
+    Args:
+      tokens: int32 `[B, T]`.
+      train: whether dropout acts, from the stream 'dropout'.
+      segments: int32 `[B, T]`, numbers of the documents packed into a row, each contiguous.
+        Attention stays inside each, and its positions begin at 0.
+
+    Raises:
+      ValueError: T is larger than `block_size`.
     """
     if tokens.shape[1] > self.block_size:
       raise ValueError(f'{tokens.shape[1]} tokens: model.block_size={self.block_size} is the most')
     positions = attention_lib.positions(tokens.shape[1], segments)
-    drop = self.dropper(train)
+    dropout = self.make_dropout(train)
 
-    def layer(x: Array, weights: Any, index: Array) -> tuple[Array, None]:
-      q, k, v = self.heads_of(weights, x, positions)
-      here = functools.partial(drop, index) if drop else None
-      y = attention_lib.causal(
-        q, k, v, segments, form=self.attention, drop=here and functools.partial(here, 0)
-      )
-      return on_batch(self.rest(weights, x, y, here)), None
+    def layer(x: Array, own: Any) -> tuple[Array, None]:
+      weights, index = own
+      drop = functools.partial(dropout, index) if dropout else None
+      weights_drop = functools.partial(drop, 0) if drop else None
+      q, k, v = self.queries_keys_values(weights, x, positions)
+      y = attention_lib.causal(q, k, v, segments, form=self.attention, dropout=weights_drop)
+      return shard_batch(self.add_residuals(weights, x, y, drop)), None
 
     x = self.embed(tokens, positions)
-    x = on_batch(drop(self.layers, 0, x) if drop else x)
-    return self.last_norm(self.through(layer, x)[0])
+    x = shard_batch(dropout(self.layers, 0, x) if dropout else x)
+    return self.normalise_output(self.apply_layers(layer, x)[0])
 
   def logits(self, hidden: Array) -> Array:
-    """float32 `[..., vocab_size]` from `[..., width]`."""
-    return parts.logits(hidden, self.head_weight, self.softcap)[..., : self.vocab_size]
+    """Returns float32 logits `[B, T, vocab_size]` from `[B, T, width]`."""
+    return loss_lib.logits(hidden, self.head_weight, self.softcap)[..., : self.vocab_size]
 
   def loss(
     self, tokens: Array, targets: Array, weights: Array, *, chunk: int = 0, **kwargs: Any
   ) -> tuple[Array, Array]:
-    """Sums of the targets' weighted nats and of the weights, float32; all `[B, T]`.
+    """Returns the sum of the targets' weighted nats and the sum of the weights, float32 scalars.
 
-    chunk: see `chunked_cross_entropy`; kwargs: those of `hidden`.
+    All are `[B, T]`; for `chunk` see `loss.chunked_cross_entropy`, for the rest `hidden`.
     """
     hidden = self.hidden(tokens, **kwargs)
-    return chunked_cross_entropy(
+    return loss_lib.chunked_cross_entropy(
       hidden, self.head_weight, targets, weights, chunk, self.softcap, self.vocab_size
     )
 
+  # -------- decoding --------
+
+  def init_cache(self, batch: int, length: int, dtype: Any = None) -> Cache:
+    """Returns an empty cache of `length` slots a sequence, of the model's dtype unless given."""
+    heads, d = parameters_lib.num_kv_heads(self), self.width // self.heads
+    shape = (self.layers, batch, length, heads, d)
+    zeros = functools.partial(jnp.zeros, shape, dtype or self.dtype)
+    return Cache(zeros(), zeros(), jnp.zeros(batch, jnp.int32), jnp.zeros((), jnp.int32))
+
   def decode(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
-    """float32 logits `[B, S, vocab_size]` of S new tokens `[B, S]`, and the cache with them."""
+    """Returns float32 logits `[B, S, vocab_size]` of S new tokens `[B, S]`, and the new cache."""
     hidden, cache = self.extend(tokens, cache)
     return self.logits(hidden), cache
 
   def extend(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
-    """`decode` without its logits: `[B, S, width]`, for whoever wants only the last one's.
+    """Returns what `decode` does, but `[B, S, width]` for those who need no or few logits.
 
     With learned positions, what is at `block_size` or beyond it is not a number.
     """
     index = cache.end + jnp.arange(tokens.shape[1])[None] - cache.start[:, None]
     positions = jnp.maximum(index, 0)
 
-    def layer(x: Array, weights: Any, index: Array, slots: Any) -> tuple[Array, Any]:
-      q, k, v = self.heads_of(weights, x, positions)
-      keys, values = (
-        attention_lib.write(old, new, cache.end) for old, new in zip(slots, (k, v), strict=True)
-      )
-      y = attention_lib.cached(q, keys, values, cache.start, cache.end)
-      return self.rest(weights, x, y), (keys, values)
+    def layer(x: Array, own: Any) -> tuple[Array, Any]:
+      weights, _, slots = own
+      q, k, v = self.queries_keys_values(weights, x, positions)
+      y, slots = attention_lib.cached(q, k, v, slots, cache.start, cache.end)
+      return self.add_residuals(weights, x, y), slots
 
-    x = self.embed(tokens, positions)
-    x, (keys, values) = self.through(layer, x, (cache.keys, cache.values))
+    x, slots = self.embed(tokens, positions), (cache.keys, cache.values)
+    blocks: Any = self.get_variable('decoding', 'blocks')
+    if blocks:  # a list, from `decoding_variables`
+      layers = []
+      for own in zip(blocks, range(self.layers), zip(*slots, strict=True), strict=True):
+        x, written = layer(x, own)
+        layers.append(written)
+      keys, values = (list(each) for each in zip(*layers, strict=True))
+    else:
+      x, (keys, values) = self.apply_layers(layer, x, slots)
     cache = Cache(keys, values, cache.start, cache.end + tokens.shape[1])
     known = self.positions == 'rope' or (positions < self.block_size)[..., None]
-    return jnp.where(known, self.last_norm(x), jnp.nan).astype(self.dtype), cache
+    return jnp.where(known, self.normalise_output(x), jnp.nan).astype(self.dtype), cache
 
-  # -------- of what they consist --------
+  def decoding_variables(self, variables: Any) -> Any:
+    """Returns the variables, and on a CPU also the layers' weights as single tokens want them."""
+    if not self._decodes_by_layer:
+      return variables
+    blocks = cpu_decode.layer_weights(variables['params']['blocks'], self.dtype, {'qkv': QKV})
+    return {**variables, 'decoding': {'blocks': blocks}}
+
+  def decoding_cache(self, cache: Cache) -> Cache:
+    """Returns the cache, on a CPU in the layout that goes with `decoding_variables`."""
+    if not self._decodes_by_layer:
+      return cache
+    keys, values = (cpu_decode.layer_slots(jnp.asarray(x)) for x in (cache.keys, cache.values))
+    return dataclasses.replace(cache, keys=keys, values=values)
+
+  @property
+  def _decodes_by_layer(self) -> bool:
+    # The layout is known to this `extend` alone: a subclass with another one gets the plain cache.
+    return forms.formulation() == 'cpu' and type(self).extend is GPT.extend
+
+  def flops_per_token(self, length: int) -> float:
+    """Returns `parameters.flops_per_token` of the model."""
+    return parameters_lib.flops_per_token(self, length)
+
+  # -------- the parts of a layer --------
 
   def embed(self, tokens: Array, positions: Array) -> Array:
+    """Returns `[B, T, width]` of tokens and, unless they are rotary, of positions `[B, T]`."""
     x = jnp.take(self.token_embed['embedding'], tokens, axis=0)
     if self.positions == 'learned':
       x = x + jnp.take(self.position_embed['embedding'], positions, axis=0, mode='clip')
     return x.astype(self.dtype)
 
-  def heads_of(self, weights: Any, x: Array, positions: Array) -> tuple[Array, Array, Array]:
-    """Queries `[B, T, heads, d]`, keys and values `[B, T, kv_heads, d]` of `x` `[B, T, width]`."""
-    x = parts.NORMS[self.norm](x, weights['norm1'])
-    qkv = parts.dense_each(x, [weights[name] for name in ('query', 'key', 'value')])
-    q, k, v = (y.reshape(*y.shape[:2], -1, self.width // self.heads) for y in qkv)
+  def queries_keys_values(
+    self, weights: Any, x: Array, positions: Array
+  ) -> tuple[Array, Array, Array]:
+    """Returns queries `[B, T, heads, d]`, keys and values `[B, T, kv_heads, d]` of `x`."""
+    x, d = transformer.NORMS[self.norm](x, weights['norm1']), self.width // self.heads
+    if 'qkv' in weights:  # joined beforehand, by `decoding_variables`
+      kv_width = parameters_lib.num_kv_heads(self) * d
+      products = lax.split(dense(x, weights['qkv']), (self.width, kv_width, kv_width), 2)
+    else:
+      products = transformer.dense_each(x, [weights[name] for name in QKV])
+    q, k, v = (y.reshape(*y.shape[:2], -1, d) for y in products)
     if self.qk_norm:
-      q, k = parts.rms_norm(q, weights['query_norm']), parts.rms_norm(k, weights['key_norm'])
+      q = transformer.rms_norm(q, weights['query_norm'])
+      k = transformer.rms_norm(k, weights['key_norm'])
     if self.positions == 'rope':
       q, k = attention_lib.rotate(q, positions), attention_lib.rotate(k, positions)
     return q, k, v
 
-  def rest(self, weights: Any, x: Array, y: Array, drop: Callable | None = None) -> Array:
-    """`x` `[B, T, width]` plus what attention gave, `[B, T, heads, d]`, plus the MLP of that."""
-    y = parts.dense(y.reshape(x.shape), weights['out'])
+  def add_residuals(
+    self, weights: Any, x: Array, y: Array, drop: LayerDropout | None = None
+  ) -> Array:
+    """Returns x `[B, T, width]` plus attention's output, plus the MLP of that sum.
+
+    Args:
+      weights: the layer's.
+      x: what the layer got, `[B, T, width]`.
+      y: what attention gave, `[B, T, heads, d]`.
+      drop: dropout of the two residuals.
+    """
+    y = dense(y.reshape(x.shape), weights['out'])
     x = x + (drop(1, y) if drop else y)
-    y = parts.NORMS[self.norm](x, weights['norm2'])
+    y = transformer.NORMS[self.norm](x, weights['norm2'])
     if self.mlp == 'swiglu':
-      gate, y = parts.dense_each(y, [weights['gate'], weights['up']])
-      y = parts.dense(nn.silu(gate) * y, weights['down'])
+      gate, y = transformer.dense_each(y, [weights['gate'], weights['up']])
+      y = dense(nn.silu(gate) * y, weights['down'])
     else:
-      y = parts.dense(parts.gelu(parts.dense(y, weights['up'])), weights['down'])
+      y = dense(transformer.gelu(dense(y, weights['up'])), weights['down'])
     return x + (drop(2, y) if drop else y)
 
-  def last_norm(self, x: Array) -> Array:
-    return parts.NORMS[self.norm](x, self.final_norm)
+  def normalise_output(self, x: Array) -> Array:
+    """Applies the last norm."""
+    return transformer.NORMS[self.norm](x, self.final_norm)
 
   @property
   def head_weight(self) -> Array:
-    """`[vocab_size, width]`, with the rows of `vocab_multiple`."""
+    """The output's weights `[vocab_size, width]`, with the rows of `vocab_multiple`."""
     return (self.token_embed if self.tied else self.head)['embedding']
 
-  def dropper(self, train: bool) -> Callable[[Any, int, Array], Array] | None:
-    """`drop(layer, site, x)`, with a key for each layer and site; None where nothing is dropped."""
+  def make_dropout(self, train: bool) -> Callable[[Any, int, Array], Array] | None:
+    """Returns `dropout(layer, site, x)`, or None where nothing is dropped.
+
+    Each layer and site has its own key, so that scanned layers drop what unrolled ones do.
+    """
     if not train or not self.dropout:
       return None
     key = self.make_rng('dropout')
 
-    def drop(layer: Any, site: int, x: Array) -> Array:
+    def dropout(layer: Any, site: int, x: Array) -> Array:
       own = jax.random.fold_in(jax.random.fold_in(key, layer), site)
-      return parts.dropout(x, self.dropout, own)
+      return transformer.dropout(x, self.dropout, own)
 
-    return drop
+    return dropout
 
-  def through(self, layer: Callable, x: Array, *each: Any) -> tuple[Array, Any]:
-    """x after all layers, `layer(x, weights, index, *each) -> (x, out)`, and the outs stacked."""
-    scan = ops.formulation() != 'cpu' if self.scan is None else self.scan
-
-    def step(x: Array, of_layer: Any) -> tuple[Array, Any]:
-      return layer(x, *of_layer)
-
-    if self.remat != 'none':
-      dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-      policy = dots if self.remat == 'dots' else None
-      step = jax.checkpoint(step, policy=policy, prevent_cse=not scan)
+  def apply_layers(self, layer: transformer.Layer, x: Array, *each: Any) -> tuple[Array, Any]:
+    """Returns x after all layers, `layer(x, (weights, index, *each)) -> (x, out)`, and the outs."""
     stacked = (self.blocks, jnp.arange(self.layers), *each)
-    if scan:
-      return lax.scan(step, x, stacked)
-    outs = []
-    for of_layer in parts.unstack(stacked, self.layers):
-      x, out = step(x, of_layer)
-      outs.append(out)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
-
-
-def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:
-  """The model and its variables (float32, in NumPy) of a Hugging Face folder: `gpt_hf.from_hf`."""
-  from models.gpt import huggingface  # which is made of this module
-
-  return huggingface.from_hf(path, **overrides)
-
-
-def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -> None:
-  """Writes a folder that transformers loads: `gpt_hf.to_hf`."""
-  from models.gpt import huggingface
-
-  huggingface.to_hf(model, variables, path, **config)
+    return transformer.apply_layers(layer, x, stacked, scan=self.scan, remat=self.remat)
 
 
 def check(model: GPT) -> None:
@@ -276,7 +325,7 @@ def check(model: GPT) -> None:
   for name, choices in CHOICES.items():
     if (value := getattr(model, name)) not in choices:
       raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
-  kv_heads = kv_heads_of(model)
+  kv_heads = parameters_lib.num_kv_heads(model)
   for name in POSITIVE:
     if (value := getattr(model, name)) is not None and value < 1:
       raise ValueError(f'model.{name}={value}: at least 1')
@@ -295,22 +344,3 @@ def check(model: GPT) -> None:
     raise ValueError(
       f"model.dropout={model.dropout}: attention='fused' drops no weights; choose auto, explicit"
     )
-
-
-def on_batch(x: Array) -> Array:
-  """Activations `[B, T, width]` split over the mesh's batch axes and nothing else.
-
-  Left alone, XLA may split their width over `fsdp` as the parameters' is, and not gather those.
-  """
-  devices = mesh_size(*BATCH_AXES)
-  if devices == 1 or x.shape[0] % devices:
-    return x
-  axes = tuple(axis for axis in BATCH_AXES if mesh_size(axis) > 1)
-  return lax.with_sharding_constraint(x, PartitionSpec(axes, None, None))
-
-
-def init_cache(model: GPT, batch: int, length: int, dtype: Any = None) -> Cache:
-  """An empty cache of `length` slots a sequence, of `model.dtype` unless said."""
-  shape = (model.layers, batch, length, kv_heads_of(model), model.width // model.heads)
-  zeros = functools.partial(jnp.zeros, shape, dtype or model.dtype)
-  return Cache(zeros(), zeros(), jnp.zeros(batch, jnp.int32), jnp.zeros((), jnp.int32))

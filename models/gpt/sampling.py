@@ -1,19 +1,22 @@
-"""How the next token is chosen: temperature, top-k, top-p, min-p, a penalty on what was said."""
+"""Chooses the next token from logits: temperature, top-k, top-p, min-p, a repetition penalty."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+Numbers = Mapping[str, Any]  # float32 scalars
 
-class Rules(NamedTuple):
-  """What of a `Sampling` is compiled in: which rules are on, and how many logits top-k keeps."""
+
+class Filters(NamedTuple):
+  """What of a `Sampling` is compiled in: which filters are on, and how many logits top-k keeps."""
 
   greedy: bool
-  repetition: bool
+  repetition_penalty: bool
   top_k: int
   top_p: bool
   min_p: bool
@@ -21,69 +24,86 @@ class Rules(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How a token is chosen. The rules are applied in this order, each to what the last has left.
+  """How a token is chosen. The filters act in the order below, each on what the last has left.
 
-  repetition: > 0. Logits of tokens that the sequence holds, its prompt included, are divided by it,
-    negative ones multiplied: above 1 they become less likely, whatever their sign. Keskar et al.
-    2019 (arXiv 1909.05858), section 4.1, which divides both and recommends 1.2.
-  top_k: >= 0. The k largest are kept, of equal ones the lowest ids; 0 keeps all.
-    Fan et al. 2018 (arXiv 1805.04833), section 5.4.
-  temperature: >= 0. Logits are divided by it; at 0 the largest is taken, the lowest id of equals.
-  top_p: in (0, 1]. The most likely are kept, as few as have this mass together.
-    Holtzman et al. 2020 (arXiv 1904.09751), section 3.1.
-  min_p: in [0, 1]. Kept is what has at least this share of the most likely one's probability.
-    Nguyen et al. 2024 (arXiv 2407.01082), section 3.
+  Attributes:
+    repetition_penalty: > 0. Logits of tokens that the sequence holds, its prompt included, are
+      divided by it, negative ones multiplied: above 1 they become less likely, whatever their sign.
+      Keskar et al. 2019 (arXiv 1909.05858), section 4.1, which divides both and recommends 1.2.
+    top_k: >= 0. The k largest are kept, of equal ones the lowest ids; 0 keeps all.
+      Fan et al. 2018 (arXiv 1805.04833), section 5.4.
+    temperature: >= 0. Logits are divided by it; at 0 the largest is taken, the lowest id of equals.
+    top_p: in (0, 1]. The most likely are kept, as few as have this mass together.
+      Holtzman et al. 2020 (arXiv 1904.09751), section 3.1.
+    min_p: in [0, 1]. Kept is what has at least this share of the most likely one's probability.
+      Nguyen et al. 2024 (arXiv 2407.01082), section 3.
+
+  Raises:
+    ValueError: a number is outside of its range.
   """
 
   temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
   min_p: float = 0.0
-  repetition: float = 1.0
+  repetition_penalty: float = 1.0
 
   def __post_init__(self):
+    penalty = self.repetition_penalty
     for name, holds, rule in (
       ('temperature', 0 <= self.temperature < np.inf, 'must be a number >= 0; 0 is greedy'),
       ('top_k', self.top_k >= 0 and self.top_k == int(self.top_k), 'must be an integer >= 0'),
       ('top_p', 0 < self.top_p <= 1, 'must be in (0, 1]; 1 keeps all'),
       ('min_p', 0 <= self.min_p <= 1, 'must be in [0, 1]; 0 keeps all'),
-      ('repetition', 0 < self.repetition < np.inf, 'must be a number > 0; 1 changes nothing'),
+      ('repetition_penalty', 0 < penalty < np.inf, 'must be a number > 0; 1 changes nothing'),
     ):
       if not holds:
         raise ValueError(f'sampling.{name}={getattr(self, name)!r}: {rule}')
 
   @property
-  def rules(self) -> Rules:
-    on = (self.top_p < 1, self.min_p > 0)
-    return Rules(self.temperature == 0, self.repetition != 1, int(self.top_k), *on)
+  def filters(self) -> Filters:
+    """What a program is compiled for."""
+    return Filters(
+      greedy=self.temperature == 0,
+      repetition_penalty=self.repetition_penalty != 1,
+      top_k=int(self.top_k),
+      top_p=self.top_p < 1,
+      min_p=self.min_p > 0,
+    )
 
   @property
   def numbers(self) -> dict[str, np.float32]:
     """What may change without a new compilation."""
-    names = ('temperature', 'top_p', 'min_p', 'repetition')
+    names = ('temperature', 'top_p', 'min_p', 'repetition_penalty')
     return {name: np.float32(getattr(self, name)) for name in names}
 
 
 def filter_logits(logits: Array, sampling: Sampling, seen: Array | None = None) -> Array:
-  """Logits `[B, V]` whose softmax a token is drawn from: -inf where dropped, else up to a constant.
+  """Returns logits `[B, V]` whose softmax a token is drawn from, up to a constant in each row.
 
-  seen: bool `[B, V]`, the tokens that each sequence holds; wanted for `repetition` only.
+  Args:
+    logits: float32 `[B, V]`.
+    sampling: the filters; what they drop becomes -inf.
+    seen: bool `[B, V]`, the tokens that each sequence holds, for the repetition penalty.
+
+  Raises:
+    ValueError: there is a repetition penalty, and no `seen`.
   """
-  return _filter(logits, sampling.rules, sampling.numbers, seen)
+  return _filter(logits, sampling.filters, sampling.numbers, seen)
 
 
-def _filter(logits, rules: Rules, numbers, seen):
-  logits = _penalised(logits, rules, numbers, seen)
-  top_k = 1 if rules.greedy else rules.top_k
+def _filter(logits: Array, filters: Filters, numbers: Numbers, seen: Array | None) -> Array:
+  logits = _penalised(logits, filters, numbers, seen)
+  top_k = 1 if filters.greedy else filters.top_k
   if 0 < top_k < logits.shape[-1]:
     logits = _keep(logits, _most_likely(logits, top_k))
-  if rules.greedy:
+  if filters.greedy:
     return logits
   # Less the largest, so that no temperature overflows; rounding may make equals of what was not.
   logits = (logits - logits.max(-1, keepdims=True)) / numbers['temperature']
-  if rules.top_p:
+  if filters.top_p:
     logits = _keep(logits, _nucleus(jnp.exp(logits), numbers['top_p']))
-  if rules.min_p:
+  if filters.min_p:
     logits = _keep(logits, logits >= jnp.log(numbers['min_p']))
   return logits
 
@@ -92,25 +112,28 @@ def _keep(logits, kept):
   return jnp.where(kept, logits, -jnp.inf)
 
 
-def _penalised(logits, rules: Rules, numbers, seen):
-  if not rules.repetition:
+def _penalised(logits, filters: Filters, numbers: Numbers, seen: Array | None):
+  if not filters.repetition_penalty:
     return logits
-  penalty = numbers['repetition']
+  if seen is None:
+    raise ValueError('seen=None: a repetition penalty needs to know the tokens of each sequence')
+  penalty = numbers['repetition_penalty']
   return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def _most_likely(logits, k: int):
-  """bool `[B, V]`: the k largest of each row, without a sort, which XLA:CPU is slow at."""
+  """Returns bool `[B, V]`: the k largest of each row."""
   _, ids = lax.top_k(logits, k)  # lower ids first among equals
   rows = jnp.arange(logits.shape[0])[:, None]
   return jnp.zeros(logits.shape, bool).at[rows, ids].set(True)
 
 
 def _nucleus(weights, share):
-  """bool `[B, V]`: the fewest, largest first, that have `share` of the weights `[B, V]` >= 0.
+  """Returns bool `[B, V]`: the fewest weights >= 0, largest first, that have `share` of their sum.
 
-  The least weight that is kept is found bit by bit, from its highest: as integers, the bits of
-  floats >= 0 are in their order. Of the weights equal to it the lowest ids are kept, as needed.
+  The least weight that is kept is found bit by bit, from its highest, without a sort: as integers,
+  the bits of floats >= 0 are in their order. Of the weights equal to it the lowest ids are kept, as
+  needed.
   """
   wanted = share * weights.sum(-1, keepdims=True)
   order = lax.bitcast_convert_type(weights, jnp.int32)
@@ -129,7 +152,7 @@ def _nucleus(weights, share):
 
 
 def _draw(key, weights):
-  """An index of `weights` `[V]` >= 0 with a probability in proportion to its weight.
+  """Draws an index of `weights` `[V]` >= 0 with a probability in proportion to its weight.
 
   A group of neighbours first, then one of the group: two uniform numbers, where Gumbel's trick
   takes V of them and as many logarithms.
@@ -142,13 +165,23 @@ def _draw(key, weights):
 
 
 def _below(uniform, weights):
-  """The first index whose cumulative weight exceeds `uniform` in [0, 1) times the sum of all."""
+  """Returns the first index whose cumulative weight exceeds `uniform` in [0, 1) times their sum."""
   total = jnp.cumsum(weights)
   return jnp.argmax(total > uniform * total[-1]).astype(jnp.int32)
 
 
-def choose(logits, keys, rules: Rules, numbers, seen):
-  """int32 `[B]`: a token for each row of float32 logits `[B, V]`."""
-  if rules.greedy:
-    return lax.top_k(_penalised(logits, rules, numbers, seen), 1)[1][:, 0]
-  return jax.vmap(_draw)(keys, jnp.exp(_filter(logits, rules, numbers, seen)))
+def sample_tokens(
+  logits: Array, keys: Array, filters: Filters, numbers: Numbers, seen: Array | None
+) -> Array:
+  """Returns a token for each row, int32 `[B]`.
+
+  Args:
+    logits: float32 `[B, V]`.
+    keys: `[B]`, which are used up.
+    filters: those of a `Sampling`.
+    numbers: those of the same `Sampling`.
+    seen: see `filter_logits`.
+  """
+  if filters.greedy:
+    return lax.top_k(_penalised(logits, filters, numbers, seen), 1)[1][:, 0]
+  return jax.vmap(_draw)(keys, jnp.exp(_filter(logits, filters, numbers, seen)))

@@ -232,7 +232,7 @@ def convert(overrides: Overrides) -> None:
     raise UserError('convert: give either --from_hf=DIR, to read from, or --to_hf=DIR, to write to')
   step = arguments.checkpoint(FLAGS.step)
   start()
-  from train.tasks.language import convert as convert_lib
+  from train import convert as convert_lib
 
   with config_lib.user_errors():
     if FLAGS.from_hf:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import attention as attention_lib
 from models import ops
 from models.diffusion import conditioning, unet_blocks
-from models.diffusion.unet_blocks import attend
 from tests.models.diffusion.denoising import assert_close, jit, normals
 
 
@@ -57,9 +57,9 @@ def test_attention_equals_attention_with_a_full_mask():
   q, k, v, weights = (normals(2, 9, 3, 4, seed=i) for i in range(4))
 
   def value_and_gradients(*mask):
-    return jit(jax.value_and_grad(lambda *qkv: (attend(*qkv, *mask) * weights).sum(), (0, 1, 2)))(
-      q, k, v
-    )
+    return jit(
+      jax.value_and_grad(lambda *qkv: (attention_lib.full(*qkv, *mask) * weights).sum(), (0, 1, 2))
+    )(q, k, v)
 
   assert_close(value_and_gradients(), value_and_gradients(np.ones((2, 9), bool)))
 

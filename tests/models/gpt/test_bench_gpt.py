@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.gpt import GPT
-from models.gpt.parameters import num_params, unboxed
+from models.gpt import GPT, num_params, unboxed
 
 torch = pytest.importorskip('torch')
 from benchmarks import torch_gpt  # noqa: E402

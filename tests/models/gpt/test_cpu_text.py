@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import attention, ops
+from models import attention, ops, transformer
 from models.cpu import text as cpu_text
-from models.gpt import functional as parts
 
 
 def normal(seed, *shape):
@@ -49,7 +48,7 @@ def test_norms(norm, bias):
   x, scale, shift = 3 * normal(0, 2, 5, 24) + 1, normal(1, 24), normal(2, 24)
 
   def run(x, scale, shift):
-    return parts.NORMS[norm](x, {'scale': scale} | ({'bias': shift} if bias else {}))
+    return transformer.NORMS[norm](x, {'scale': scale} | ({'bias': shift} if bias else {}))
 
   with ops.use('cpu'):
     assert_equal(run, plain(run), x, scale, shift)

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import ops
-from models.cpu import decode as cpu_decode
-from models.gpt import GPT, init_cache
+from models import forms
+from models.gpt import GPT, Cache, UncachedLanguageModel
 from models.gpt import generation as lib
 from models.gpt.generation import generate
 from models.gpt.sampling import Sampling
@@ -19,16 +18,16 @@ from models.gpt.sampling import Sampling
 GREEDY = Sampling(temperature=0.0)
 
 
-class Tiny(nn.Module):
+class Tiny(UncachedLanguageModel):
   """A causal network of one layer: each token's logits depend on all before it and their places."""
 
   vocab_size: int = 13
   block_size: int = 32
-  layers: int = 1
-  heads: int = 1
-  kv_heads: int | None = None
   width: int = 8
-  dtype: str = 'float32'
+
+  def init_cache(self, batch, length):
+    keys = jnp.zeros((1, batch, length, 1, self.width))
+    return Cache(keys, keys, jnp.zeros(batch, jnp.int32), jnp.int32(0))
 
   @nn.compact
   def decode(self, tokens, cache):
@@ -48,7 +47,7 @@ class Tiny(nn.Module):
 @functools.cache
 def tiny(**fields):
   model = Tiny(**fields)
-  start = init_cache(model, 1, 4)
+  start = model.init_cache(1, 4)
   return model, model.init(jax.random.key(1), jnp.zeros((1, 2), int), start, method='decode')
 
 
@@ -65,7 +64,7 @@ def write(network, prompts, max_tokens=12, key=None, sampling=GREEDY, **kwargs):
   key = jax.random.key(0) if key is None else key
   blocks = generate(*network, prompts, key, max_tokens=max_tokens, sampling=sampling, **kwargs)
   rows = np.concatenate(list(blocks), axis=1)
-  return [[t for t in row if t != lib.NOTHING] for row in rows.tolist()]
+  return [[t for t in row if t != lib.NO_TOKEN] for row in rows.tolist()]
 
 
 def uncached(network, prompt, max_tokens):
@@ -86,7 +85,7 @@ def uncached(network, prompt, max_tokens):
 def all_logits(model, variables, tokens):
   if isinstance(model, GPT):
     return model.apply(variables, tokens)
-  return model.apply(variables, tokens, init_cache(model, *tokens.shape), method='decode')[0]
+  return model.apply(variables, tokens, model.init_cache(*tokens.shape), method='decode')[0]
 
 
 PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [5, 5], [9, 8, 7, 6]]
@@ -125,7 +124,7 @@ def test_of_a_prompt_longer_than_the_block_the_end_counts(make):
   assert ours != write(make(), [prompt[-20:]], 6)[0]
 
 
-RULES = Sampling(temperature=1.5, top_k=9, top_p=0.95, min_p=0.01, repetition=1.2)
+RULES = Sampling(temperature=1.5, top_k=9, top_p=0.95, min_p=0.01, repetition_penalty=1.2)
 
 
 @pytest.mark.long
@@ -174,7 +173,7 @@ def test_blocks_come_as_they_are_made():
 
 def test_repetition_counts_the_prompt_and_what_was_written():
   prompt = list(range(6))
-  row = write(tiny(), [prompt], 7, sampling=Sampling(temperature=0.0, repetition=1e9))[0]
+  row = write(tiny(), [prompt], 7, sampling=Sampling(temperature=0.0, repetition_penalty=1e9))[0]
   # Large enough a penalty, and greedy text holds no token twice while others score above 0.
   model, variables = tiny()
   first = np.asarray(all_logits(model, variables, jnp.asarray([prompt])))[0, -1]
@@ -183,8 +182,16 @@ def test_repetition_counts_the_prompt_and_what_was_written():
   assert len(set(row[:3])) == 3
 
 
+def prefilled(model, variables, batch, form):
+  with forms.use(form):
+    tokens = np.arange(8 * batch, dtype=np.int32).reshape(batch, 8)
+    lengths = np.arange(6 - batch, 6, dtype=np.int32)
+    cache = lib._prefill(model, variables, tokens, lengths, np.int32(6), slots=16, form=form)
+    return model.decoding_variables(variables), cache
+
+
 @pytest.mark.long
-def test_the_step_of_a_cpu_gives_the_logits_of_the_model():
+def test_the_layout_of_a_cpu_gives_the_logits_of_the_model():
   settings = (
     {},
     {'positions': 'rope', 'norm': 'rms', 'mlp': 'swiglu', 'kv_heads': 1, 'bias': False},
@@ -192,29 +199,78 @@ def test_the_step_of_a_cpu_gives_the_logits_of_the_model():
   )
   for batch, fields in zip((1, 3, 2), settings, strict=True):
     model, variables = small_gpt(**fields)
-    cache = lib._prefill(
-      model,
-      variables,
-      np.arange(8 * batch, dtype=np.int32).reshape(batch, 8),
-      np.arange(6 - batch, 6, dtype=np.int32),
-      np.int32(6),
-      slots=16,
-      by_layer=False,
-    )
-    token = np.arange(batch, dtype=np.int32)
+    token = np.arange(batch, dtype=np.int32)[:, None]
     decode = jax.jit(functools.partial(model.apply, method='decode'))
-    whole, longer = decode(variables, token[:, None], cache)
-    weights = cpu_decode.prepare(model, variables)
-    step = jax.jit(cpu_decode.step, static_argnums=0)
-    ours, layers = step(model, weights, token, cpu_decode.by_layer(cache))
-    np.testing.assert_allclose(ours, whole[:, 0], rtol=1e-4, atol=1e-4)
+    (whole, longer), (ours, layers) = (
+      decode(weights, token, cache)
+      for weights, cache in (prefilled(model, variables, batch, form) for form in ('plain', 'cpu'))
+    )
+    np.testing.assert_allclose(ours, whole, rtol=1e-4, atol=1e-4)
     assert layers.end == longer.end == 7
-    for a, b in zip(layers.keys, cpu_decode.by_layer(longer).keys, strict=True):
+    for a, b in zip(layers.keys, model.decoding_cache(longer).keys, strict=True):
       np.testing.assert_allclose(a[:, :7], b[:, :7], rtol=1e-4, atol=1e-4)
 
 
+class ScaledQueries(GPT):
+  """A GPT with a field more, and a method of a layer that obeys it."""
+
+  scale: float = 1.0
+
+  def queries_keys_values(self, weights, x, positions):
+    q, k, v = super().queries_keys_values(weights, x, positions)
+    return self.scale * q, k, v
+
+
+class Alibi(GPT):
+  """A GPT with a field more that its own `hidden` and `extend` obey: scores fall with distance."""
+
+  slope: float = 1.0
+
+  def hidden(self, tokens, **kwargs):
+    cache = self.init_cache(*tokens.shape)
+    return self.extend(tokens, cache)[0]
+
+  def extend(self, tokens, cache):
+    end, size = cache.end, cache.keys.shape[2]
+    here, slot = end + jnp.arange(tokens.shape[1])[:, None], jnp.arange(size)[None]
+    seen = (slot <= here)[None] & (slot[None] >= cache.start[:, None, None])
+    positions = jnp.maximum(here[:, 0][None] - cache.start[:, None], 0)
+
+    def layer(x, own):
+      weights, _, (keys, values) = own
+      q, k, v = self.queries_keys_values(weights, x, positions)
+      keys, values = (
+        jax.lax.dynamic_update_slice(a, b, (0, end, 0, 0)) for a, b in ((keys, k), (values, v))
+      )
+      scores = jnp.einsum('bshd,bnhd->bhsn', q, keys) / jnp.sqrt(q.shape[-1])
+      scores = jnp.where(seen[:, None], scores - self.slope * (here - slot)[None, None], -1e30)
+      y = jnp.einsum('bhsn,bnhd->bshd', jax.nn.softmax(scores), values)
+      return self.add_residuals(weights, x, y), (keys, values)
+
+    x, (keys, values) = self.apply_layers(
+      layer, self.embed(tokens, positions), (cache.keys, cache.values)
+    )
+    return self.normalise_output(x), Cache(keys, values, cache.start, end + tokens.shape[1])
+
+
+@pytest.mark.parametrize('kind, field', [(ScaledQueries, 'scale'), (Alibi, 'slope')])
+def test_a_field_that_the_cpu_does_not_know_still_decides_the_text(kind, field):
+  """A layer's method is called on a CPU too; a decoder of its own gets the plain cache."""
+  plain, variables = small_gpt()
+  fields = {
+    name: getattr(plain, name) for name in ('vocab_size', 'block_size', 'layers', 'heads', 'width')
+  }
+  texts = []
+  for value in (0.2, 3.0):
+    network = kind(**fields, **{field: value}), variables
+    assert forms.formulation() == 'cpu'
+    texts.append(write(network, PROMPTS))
+    assert texts[-1] == [uncached(network, prompt, 12) for prompt in PROMPTS]
+  assert texts[0] != texts[1]
+
+
 def test_both_forms_write_the_same():
-  with ops.use('plain'):
+  with forms.use('plain'):
     plain = write(small_gpt(), PROMPTS, 6)
   assert plain == write(small_gpt(), PROMPTS, 6)
 
@@ -240,16 +296,16 @@ def test_one_compilation_for_all_lengths_of_a_bucket_and_all_numbers_of_tokens()
 @pytest.mark.parametrize('batch', [1, 2])
 def test_the_loop_writes_into_the_cache_it_was_given(batch):
   model, variables = small_gpt()
-  cache = cpu_decode.by_layer(init_cache(model, batch, 4096))
-  state = lib._start(model, [[1]] * batch, GREEDY.rules)
+  cache = model.decoding_cache(model.init_cache(batch, 4096))
+  state = lib._start(model, [[1]] * batch, GREEDY.filters)
   keys = jax.random.split(jax.random.key(0), batch)
-  weights = cpu_decode.prepare(model, variables)
+  weights = model.decoding_variables(variables)
   none, limit = np.zeros(0, np.int32), np.int32(2)
   args = (model, weights, cache, state, keys, none, GREEDY.numbers, limit)
-  compiled = lib._run.lower(*args, rules=GREEDY.rules, chunk=4).compile()
+  compiled = lib._run.lower(*args, filters=GREEDY.filters, chunk=4).compile()
   # Not even one layer's keys are held twice.
   assert compiled.memory_analysis().temp_size_in_bytes < cache.keys[0].nbytes
-  lib._run(*args, rules=GREEDY.rules, chunk=4)
+  lib._run(*args, filters=GREEDY.filters, chunk=4)
   assert cache.keys[0].is_deleted()
 
 

@@ -116,7 +116,7 @@ def test_decoding_with_a_cache_gives_the_logits_of_whole_sequences(name, scan):
   model = small(scan=scan, **VARIANTS[name])
   tokens = draw(2, 15)
   decode = jax.jit(functools.partial(model.apply, method='decode'))
-  cache, found = gpt.init_cache(model, 2, 20), []
+  cache, found = model.init_cache(2, 20), []
   for begin, end in ((0, 13), (13, 14), (14, 15)):
     logits, cache = decode(start(model), tokens[:, begin:end], cache)
     found.append(logits)
@@ -131,7 +131,7 @@ def test_left_padded_prompts_of_unequal_length_decode_as_if_alone(name):
   prompts, more = [draw(n, seed=n) for n in (3, 9, 1)], draw(3, 4, seed=7)
   padded = np.stack([np.concatenate([draw(9 - len(p), seed=1), p]) for p in prompts])
   lengths = np.array([9 - len(p) for p in prompts], np.int32)
-  cache = dataclasses.replace(gpt.init_cache(model, 3, 16), start=jnp.asarray(lengths))
+  cache = dataclasses.replace(model.init_cache(3, 16), start=jnp.asarray(lengths))
   decode = jax.jit(functools.partial(model.apply, method='decode'))
   first, cache = decode(start(model), padded, cache)
   second, cache = decode(start(model), more, cache)
@@ -144,13 +144,13 @@ def test_left_padded_prompts_of_unequal_length_decode_as_if_alone(name):
 
 def test_learned_positions_beyond_the_block_are_not_numbers():
   model = small(block_size=6)
-  logits, _ = model.apply(start(model), draw(1, 8), gpt.init_cache(model, 1, 8), method='decode')
+  logits, _ = model.apply(start(model), draw(1, 8), model.init_cache(1, 8), method='decode')
   assert np.all(np.isfinite(logits[:, :6])) and np.all(np.isnan(logits[:, 6:]))
 
 
 def test_a_cache_in_half_precision_is_close():
   model, tokens = small(), draw(1, 8)
-  cache = gpt.init_cache(model, 1, 8, 'bfloat16')
+  cache = model.init_cache(1, 8, 'bfloat16')
   logits, cache = model.apply(start(model), tokens, cache, method='decode')
   assert cache.keys.dtype == jnp.bfloat16 and logits.dtype == jnp.float32
   np.testing.assert_allclose(logits, run(model, tokens), atol=0.1)

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from models import gpt
-from models.gpt import functional
+from models.gpt import loss as loss_lib
 from tests.models.gpt.small_gpt import (
   VARIANTS,
   assert_close,
@@ -56,7 +56,7 @@ def test_chunks_change_no_loss_and_no_gradient(softcap, chunk):
   weights = normals(2, 16, seed=3) ** 2
 
   def whole(hidden, head):
-    logits = functional.logits(hidden, head, softcap)
+    logits = loss_lib.logits(hidden, head, softcap)
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return (nats * weights).sum() / weights.sum()
 

@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import gpt
-from models.cpu import decode as cpu_decode
-from models.gpt import GPT, generation, sampling
-from models.gpt.parameters import unboxed
+from models import forms
+from models.gpt import GPT, generation, huggingface, sampling, unboxed
 from train import mesh as mesh_lib
 
 PLAIN = GPT(37, block_size=16, layers=2, heads=2, width=16)
@@ -56,15 +54,15 @@ def test_losses_gradients_and_logits_are_those_without_the_rows(kwargs, chunk):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize('form', ['cpu', 'default'])
-def test_no_row_without_a_token_is_ever_drawn(form, monkeypatch):
-  monkeypatch.setattr(cpu_decode, 'takes', lambda model: form == 'cpu')
+@pytest.mark.parametrize('form', forms.FORMULATIONS)
+def test_no_row_without_a_token_is_ever_drawn(form):
   wide = padded(start(PLAIN), 9.0)
   hot = sampling.Sampling(temperature=50.0)
-  draws = generation.generate(
-    PADDED, wide, [[1], [2, 3]] * 8, jax.random.key(0), max_tokens=20, sampling=hot
-  )
-  made = np.concatenate(list(draws), axis=1)
+  with forms.use(form):
+    draws = generation.generate(
+      PADDED, wide, [[1], [2, 3]] * 8, jax.random.key(0), max_tokens=20, sampling=hot
+    )
+    made = np.concatenate(list(draws), axis=1)
   assert made.max() < 37 and len(np.unique(made)) > 30
 
 
@@ -78,8 +76,8 @@ def test_the_rows_are_shared_by_devices():
 
 def test_the_rows_are_cut_at_export(tmp_path):
   variables = start(PLAIN)
-  gpt.to_hf(PADDED, padded(variables, 9.0), tmp_path)
-  model, back = gpt.from_hf(tmp_path)
+  huggingface.to_hf(PADDED, padded(variables, 9.0), tmp_path)
+  model, back = huggingface.from_hf(tmp_path)
   assert model.vocab_size == 37 and model.vocab_multiple == 1
   np.testing.assert_array_equal(
     back['params']['token_embed']['embedding'], variables['params']['token_embed']['embedding']

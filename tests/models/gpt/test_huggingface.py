@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from models import gpt
 from models.gpt import GPT, huggingface
 
 SIZES = {'vocab_size': 37, 'n_positions': 16, 'n_embd': 12, 'n_layer': 2, 'n_head': 3}
@@ -326,12 +325,3 @@ def test_an_export_copies_little(folder, monkeypatch):
   leaves = jax.tree.leaves(params)
   copied = [n for n, x in tensors.items() if not any(np.shares_memory(x, p) for p in leaves)]
   assert all('c_attn' in name for name in copied) and len(copied) == 4
-
-
-def test_the_calls_are_found_beside_the_model(folder):
-  model, variables = gpt.from_hf(folder, dropout=0.0)
-  assert model == MODEL.clone(dropout=0.0)
-  assert_same(variables, start(MODEL))
-  gpt.to_hf(MODEL, variables, folder / 'again', eos_token_id=3)
-  assert json.loads((folder / 'again' / 'config.json').read_text())['eos_token_id'] == 3
-  assert_same(gpt.from_hf(folder / 'again')[1], variables)

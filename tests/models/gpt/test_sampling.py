@@ -78,7 +78,7 @@ def test_temperature_divides(logits, temperature):
 def test_repetition_divides_what_was_seen_and_multiplies_it_below_zero(logits, penalty, bits):
   seen = np.broadcast_to((bits >> np.arange(V)) & 1 == 1, (B, V))
   plain = np.where(logits > 0, logits / penalty, logits * penalty)
-  ours = filtered(logits, seen, repetition=penalty)
+  ours = filtered(logits, seen, repetition_penalty=penalty)
   np.testing.assert_allclose(softmax(ours), softmax(np.where(seen, plain, logits)), atol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_tokens_are_drawn_in_proportion_to_their_weights():
     ({'top_k': 1.5}, r'sampling.top_k=1.5: must be an integer'),
     ({'top_p': 0.0}, r'sampling.top_p=0.0: must be in \(0, 1\]'),
     ({'min_p': 1.1}, r'sampling.min_p=1.1: must be in \[0, 1\]'),
-    ({'repetition': 0.0}, r'sampling.repetition=0.0: must be a number > 0'),
+    ({'repetition_penalty': 0.0}, r'sampling.repetition_penalty=0.0: must be a number > 0'),
   ],
 )
 def test_sampling_refuses_what_makes_no_sense(kwargs, message):

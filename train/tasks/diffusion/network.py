@@ -11,7 +11,6 @@ from jax import Array
 import models
 from models.diffusion import guidance
 from models.diffusion.denoiser import DenoisingNetwork, NetworkDenoiser, Output
-from models.diffusion.networks import NETWORKS
 from models.diffusion.process import Process
 from train.config import UserError, user_errors
 from train.task import Variables
@@ -119,9 +118,9 @@ class ConditionalNetwork:
 
 def build(section: Mapping[str, Any], num_classes: int) -> DenoisingNetwork:
   """Builds the network that the section `model` names; UserError if it is no denoising network."""
-  if section['name'] not in NETWORKS:
-    name = section['name']
-    raise UserError(f'model.name={name!r}: takes no noise level; choose from {", ".join(NETWORKS)}')
+  if section['name'] not in models.DENOISING_NETWORKS:
+    choices = ', '.join(models.DENOISING_NETWORKS)
+    raise UserError(f'model.name={section["name"]!r}: takes no noise level; choose from {choices}')
   given: dict[str, Any] = {'num_classes': num_classes} if num_classes else {}
   return models.build(**section, **given)
 

@@ -1,7 +1,7 @@
-"""How likely a language model finds a text, and which of several answers it finds the likeliest.
+"""Evaluates language models: the perplexity of a text, and the accuracy of multiple choice.
 
 Perplexities and losses can only be compared with the same tokenizer, windows and denominators; all
-of these are in the facts that come with the metrics.
+of these are in the metadata that comes with the metrics.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from train.config import UserError, user_errors
 from train.logging.progress import Progress
 from train.task import Batch, Batches, Variables
 
-Found = tuple[dict[str, float], dict[str, Any]]  # metrics, and facts for eval.json
+Result = tuple[dict[str, float], dict[str, Any]]  # metrics, and metadata for eval.json
 
-# No text is changed before it is counted. Published zero-shot perplexities of WikiText, PTB or 1BW
-# are a word of the original text, of which a file of these sets holds the tokenised form.
+# No text is de-tokenised before it is counted. Published zero-shot perplexities of WikiText, PTB or
+# 1BW are per word of the original text, and files of these sets hold a tokenised form of it.
 DENOMINATORS = {
   'loss': 'tokens that were predicted',
   'perplexity': 'tokens that were predicted',
@@ -36,9 +36,13 @@ DENOMINATORS = {
 
 
 def text_metrics(name: str, loss: float, counts: dict[str, int]) -> dict[str, float]:
-  """loss: nats a predicted token. A word and a byte get their part of all tokens of the text.
+  """Returns loss, perplexity, perplexity per word, and bits per byte.
 
-  That part is by the mean of the predicted ones, where the first token is not among these.
+  Args:
+    name: prefix of the metrics.
+    loss: nats per predicted token. Where the first token is not predicted, words and bytes share
+      the nats of all tokens as if it had the mean of the others.
+    counts: numbers of tokens, words and bytes of the text.
   """
   nats = loss * counts['tokens']
   return {
@@ -50,15 +54,19 @@ def text_metrics(name: str, loss: float, counts: dict[str, int]) -> dict[str, fl
 
 
 def exponential(x: float) -> float:
-  """Infinite where floats end, as for words of a text that has no spaces."""
+  """Returns e^x, infinite where floats end, as for words of a text that has no spaces."""
   return math.exp(x) if x < 709 else math.inf
 
 
 def accuracies(name: str, nats: Sequence[np.ndarray], answers: Sequence[int]) -> dict[str, float]:
-  """The share of questions whose answer has the fewest nats, and its standard error.
+  """Returns the share of questions whose answer has the fewest nats, and its standard error.
 
-  nats: [choices] of each question; of equal ones the first is chosen. The error is that of a mean,
-  by the sample's variance; 0 for one question, of which it can say nothing.
+  The error is that of a mean, by the sample's variance; 0 for a single question.
+
+  Args:
+    name: of the metric.
+    nats: `[choices]` of each question; of equal ones the first is chosen.
+    answers: the index of each right choice.
   """
   right = np.array([each.argmin() == answer for each, answer in zip(nats, answers, strict=True)])
   accuracy = float(right.mean())
@@ -68,10 +76,13 @@ def accuracies(name: str, nats: Sequence[np.ndarray], answers: Sequence[int]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """What is scored, and where.
+  """Scores texts with one language model.
 
-  loss: of a task, whose metric `loss` is (nats, tokens) of a batch of `TextData`.
-  data: gives the tokenizer, the block and the batch size.
+  Attributes:
+    loss: of a task, whose metric `loss` is (nats, tokens) of a batch of `TextData`.
+    data: gives the tokenizer, the block and the batch size.
+    variables: the network's.
+    mesh: where it runs.
   """
 
   loss: Callable[..., Any]
@@ -81,44 +92,63 @@ class Scorer:
 
   # -------- what can be asked --------
 
-  def split(self, stride: int = 0) -> Found:
-    """The evaluation split: by rows as in training, or by windows that move by `stride` tokens.
+  def split(self, stride: int = 0) -> Result:
+    """Scores the evaluation split: by rows as in training, or by windows that move by `stride`.
 
-    The latter are `val_strided/loss` and so on: a paper's number may be of the former.
+    The latter give `val_strided/loss` and so on, another number than a paper's rows.
+
+    Args:
+      stride: in tokens; 0: rows.
+
+    Raises:
+      UserError: rows are packed documents, which have no windows, or the stride is out of range.
     """
     data, split = self.data, self.data.eval_split
-    facts = {'split': split, 'packing': data.packing, 'block_size': data.block_size}
+    about = {'split': split, 'packing': data.packing, 'block_size': data.block_size}
     if stride and data.packing != 'stream':
       raise UserError(f'--stride={stride}: windows are of data.packing=stream, not {data.packing}')
     counts, name = data.tokens(split).counts, 'val_strided' if stride else 'val'
     if stride:
-      facts['stride'] = stride
+      about['stride'] = stride
       loss, predicted = self.strided(data.tokens(split).stream, stride)
     else:
       loss, predicted = self.mean(data.eval_batches(split, mesh_lib.batch_sharding(self.mesh)))
-    text = {**facts, **counts, 'predicted': predicted}
-    return text_metrics(name, loss, counts), self.facts(text=text)
+    text = {**about, **counts, 'predicted': predicted}
+    return text_metrics(name, loss, counts), self.metadata(text=text)
 
-  def text(self, path: str, stride: int = 0) -> Found:
-    """A file's text by windows that move by `stride` tokens, 0 for half a block.
+  def text(self, path: str, stride: int = 0) -> Result:
+    """Scores a file's text by windows that move by `stride` tokens.
 
     Each token is predicted once, from more than block_size - stride tokens before it wherever the
-    text has them; the first from the end of a document, without which it is not predicted.
+    text has them; the first from the end-of-text token, without which it is not predicted.
+
+    Args:
+      path: a text file.
+      stride: in tokens; 0: half a block.
+
+    Raises:
+      UserError: the file cannot be read or encoded, or the stride is out of range.
     """
     stride = stride or max(1, self.data.block_size // 2)
     with user_errors():
       stream, counts = evaluation.read_text(path, self.data.tokenizer)
     loss, predicted = self.strided(stream, stride)
     given = 'the end of a document' if predicted == counts['tokens'] else "the text's first token"
-    facts = {'file': path, 'block_size': self.data.block_size, 'stride': stride, **counts}
-    text = {**facts, 'predicted': predicted, 'given': given}
-    return text_metrics('text', loss, counts), self.facts(text=text)
+    about = {'file': path, 'block_size': self.data.block_size, 'stride': stride, **counts}
+    text = {**about, 'predicted': predicted, 'given': given}
+    return text_metrics('text', loss, counts), self.metadata(text=text)
 
-  def choices(self, path: str) -> Found:
-    """The accuracy of choosing by likelihood, and by likelihood to the power of 1 / bytes.
+  def choices(self, path: str) -> Result:
+    """Scores answers: the accuracy of choosing by likelihood, and by likelihood per byte.
 
     They are `acc` and `acc_norm` of lm-evaluation-harness (github.com/EleutherAI), which counts
-    characters. `choices/chance` is the accuracy of choosing blindly.
+    characters in place of bytes. `choices/chance` is the accuracy of choosing blindly.
+
+    Args:
+      path: a file of questions, one JSON object a line.
+
+    Raises:
+      UserError: the file cannot be read or encoded, or a likelihood is not finite.
     """
     data = self.data
     with user_errors():
@@ -133,14 +163,14 @@ class Scorer:
       **accuracies('accuracy_norm', list(map(np.divide, nats, sizes)), answers),
       'choices/chance': float(np.mean([1 / len(each) for each in sizes])),
     }
-    facts = {'file': path, 'block_size': data.block_size, 'questions': len(questions)}
-    facts |= {'choices': len(flat), 'shortened': sum(choice.num_truncated > 0 for choice in flat)}
-    return metrics, self.facts(choices=facts)
+    about = {'file': path, 'block_size': data.block_size, 'questions': len(questions)}
+    about |= {'choices': len(flat), 'shortened': sum(choice.num_truncated > 0 for choice in flat)}
+    return metrics, self.metadata(choices=about)
 
   # -------- how --------
 
   def strided(self, stream: np.ndarray, stride: int) -> tuple[float, int]:
-    """`mean` over windows of a stream [N]."""
+    """Returns `mean` over windows of a stream of tokens `[N]`."""
     if not 1 <= stride <= self.data.block_size:
       raise UserError(
         f'--stride={stride}: must be from 1 to data.block_size, which is {self.data.block_size}'
@@ -149,30 +179,32 @@ class Scorer:
       return self.mean(batches)
 
   def mean(self, batches: Batches) -> tuple[float, int]:
-    """Nats a token, added up in float64, and how many tokens that is of."""
+    """Returns nats per token, added up in float64, and the number of tokens."""
     measure = jax.jit(self.sums)
-    sums = [jax.device_get(measure(self.variables, batch)) for batch in self.shown(batches)]
+    sums = [jax.device_get(measure(self.variables, batch)) for batch in self.with_progress(batches)]
     nats, tokens = np.asarray(sums, np.float64).sum(0)
     return float(nats / tokens), round(tokens)
 
   def nats(self, choices: Sequence[evaluation.Choice]) -> np.ndarray:
-    """[choices], of what is not given of each."""
+    """Returns `[choices]`: the nats of each choice, given its context."""
     measure = jax.jit(self.row_nats, out_shardings=mesh_lib.replicated(self.mesh))
     found = np.zeros(len(choices))
     for length, which in evaluation.length_buckets(choices, self.data.block_size).items():
       with self.batches(evaluation.PaddedChoices([choices[i] for i in which], length)) as batches:
-        rows = [jax.device_get(measure(self.variables, batch)) for batch in self.shown(batches)]
+        rows = [
+          jax.device_get(measure(self.variables, batch)) for batch in self.with_progress(batches)
+        ]
       found[which] = np.concatenate(rows)[: len(which)]
     if not np.isfinite(found).all():
       raise UserError('choices: the network gives some of them no finite likelihood')
     return found
 
   def sums(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
-    """Nats and tokens of a batch."""
+    """Returns nats and tokens of a batch."""
     return self.loss(variables, batch, jax.random.key(0), train=False)[1][1]['loss']
 
   def row_nats(self, variables: Variables, batch: Batch) -> Array:
-    """[B]; a row is a batch of its own, so that nobody has to offer more than a loss."""
+    """Returns the nats of each row `[B]`; each is a batch of its own, so that a loss is enough."""
 
     def of_row(row: Batch) -> Array:
       return self.sums(variables, jax.tree.map(lambda x: x[None], row))[0]
@@ -180,11 +212,12 @@ class Scorer:
     return jax.vmap(of_row)(batch)
 
   def batches(self, rows: Rows) -> contextlib.AbstractContextManager[Batches]:
+    """Returns a context in which the rows are read in batches."""
     sharding = mesh_lib.batch_sharding(self.mesh)
     return evaluation.batches(rows, sharding, self.data.eval_batch_size)
 
-  def shown(self, batches: Batches) -> Iterator[Batch]:
-    """The batches, with a bar on a terminal."""
+  def with_progress(self, batches: Batches) -> Iterator[Batch]:
+    """Yields the batches, with a progress bar on a terminal."""
     data, show = self.data, mesh_lib.is_main()
     size = data.eval_batch_size * data.block_size
     with contextlib.closing(Progress(len(batches), size, unit='tokens', show=show)) as progress:
@@ -192,5 +225,6 @@ class Scorer:
         yield batch
         progress.update(number)
 
-  def facts(self, **more: Any) -> dict[str, Any]:
+  def metadata(self, **more: Any) -> dict[str, Any]:
+    """Returns what makes the metrics comparable, for `eval.json`."""
     return {'tokenizer': self.data.tokenizer.name, 'denominators': DENOMINATORS, **more}

@@ -1,4 +1,4 @@
-"""Texts of a language model as a user sees them: shown while they are made, kept in a file."""
+"""Writes texts with a language model: shows them while they are made, and keeps them in a file."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,8 @@ import numpy as np
 from jax import Array
 
 from data.text.tokenizer import IncrementalDecoder, Tokenizer
-from models.gpt.generation import PLAIN, generate
+from models.gpt import LanguageModel
+from models.gpt.generation import DEFAULT_SAMPLING, generate
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
 from train.config import UserError
@@ -27,12 +28,14 @@ BLOCK = 8  # tokens between two looks at the texts
 
 
 class Text:
-  """A text while its tokens come.
+  """A text while its tokens are made.
 
-  text: what is sure to stand in it: the prompt, and what follows but for half characters and
-    what may turn out to be the beginning of a stop string.
-  tokens: how many came, the prompt's apart.
-  ended: '', or why nothing more comes: 'end of text', 'stop', or 'length'.
+  Attributes:
+    prompt: what it begins with.
+    text: the prompt and what is sure to follow it: not half a character, nor what may turn out to
+      be the beginning of a stop string.
+    tokens: how many were made, without the prompt's.
+    ended: '', or why no more are made: 'end of text', 'stop', or 'length'.
   """
 
   def __init__(self, tokenizer: Tokenizer, prompt: str = '', stop: Sequence[str] = ()):
@@ -43,7 +46,7 @@ class Text:
     self.tokens, self.ended = 0, ''
 
   def push(self, ids: Sequence[int]) -> None:
-    """Takes the next tokens; the text may end among them."""
+    """Adds the next tokens; the text may end among them."""
     for token in ids:
       if self.ended:
         return
@@ -54,14 +57,14 @@ class Text:
         self._add(self._stream.push([token]))
 
   def close(self, reason: str = 'length') -> None:
-    """Nothing more comes: what was held back belongs to the text."""
+    """Ends the text: what was held back belongs to it."""
     if not self.ended:
       self._add(self._stream.end())
     if not self.ended:
       self.text, self._held, self.ended = self.text + self._held, '', reason
 
   def _add(self, new: str) -> None:
-    """The stop string that is whole first ends the text, before its own beginning."""
+    """Adds characters; the stop string that is complete first ends the text where it begins."""
     held = self._held + new
     found = [(at + len(stop), at) for stop in self._stop if (at := held.find(stop)) >= 0]
     sure = min(found)[1] if found else len(held) - self._beginning(held)
@@ -69,14 +72,25 @@ class Text:
     self.ended = 'stop' if found else ''
 
   def _beginning(self, held: str) -> int:
-    """How many of the last characters are the beginning of a stop string."""
+    """Returns how many of the last characters are the beginning of a stop string."""
     sizes = (n for stop in self._stop for n in range(1, len(stop)) if held.endswith(stop[:n]))
     return max(sizes, default=0)
 
 
 def first_tokens(tokenizer: Tokenizer, prompt: str, name: str = 'prompt') -> list[int]:
-  """A prompt's tokens; of an empty one what a text may stand behind: the end of another text, or
-  without such a token a line break, or token 0. UserError for a character without a token."""
+  """Returns a prompt's tokens, one at least.
+
+  For an empty prompt that is the end-of-text token, or where there is none a line break, or token
+  0.
+
+  Args:
+    tokenizer: of the model.
+    prompt: a text.
+    name: the option that an error names.
+
+  Raises:
+    UserError: a character has no token.
+  """
   try:
     if prompt or tokenizer.eot is None:
       return tokenizer.encode(prompt or '\n')
@@ -92,19 +106,29 @@ def first_tokens(tokenizer: Tokenizer, prompt: str, name: str = 'prompt') -> lis
 
 
 def compose(
-  model: Any,
+  model: LanguageModel,
   variables: Variables,
   tokenizer: Tokenizer,
   texts: Sequence[Text],
   keys: Array,
   *,
   tokens: int,
-  sampling: Sampling = PLAIN,
+  sampling: Sampling = DEFAULT_SAMPLING,
   on_block: Callable[[], None] = lambda: None,
 ) -> None:
   """Continues all texts at once, from their prompts, until the last has ended.
 
-  keys: as `generate` has them. On a mesh every process has to call it; each makes all texts.
+  On a mesh every process has to call it; each makes all texts.
+
+  Args:
+    model: the network.
+    variables: its variables.
+    tokenizer: of the model.
+    texts: what to continue.
+    keys: those of `generate`.
+    tokens: how many new tokens a text gets at most.
+    sampling: how a token is chosen.
+    on_block: called when all texts have a few tokens more.
   """
   prompts = [first_tokens(tokenizer, text.prompt) for text in texts]
   ends = () if tokenizer.eot is None else (tokenizer.eot,)
@@ -127,7 +151,7 @@ def compose(
 
 @contextlib.contextmanager
 def on_one_device(tree: Any) -> Iterator[Any]:
-  """The arrays, whole, on this process's first device, which is the mesh meanwhile.
+  """Yields the arrays, whole, on this process's first device, which is the mesh meanwhile.
 
   A token takes so little work that sharing it costs more than it saves, and one device writes the
   same text whatever the mesh it was trained on.
@@ -154,9 +178,18 @@ def _same(leaf: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """`samples` texts of up to `tokens` new tokens behind each of the prompts.
+  """What the verb sample is asked for.
 
-  A text ends before any of the strings in `stop`; what the prompt has of them does not count.
+  Attributes:
+    prompts: what the texts go on from.
+    samples: how many texts go on from each.
+    tokens: how many new tokens a text gets at most.
+    sampling: how a token is chosen.
+    stop: a text ends before any of these strings; those in the prompt do not count.
+    seed: from 0 to 2^63 - 1.
+
+  Raises:
+    UserError: a value is outside of its range.
   """
 
   prompts: Sequence[str]
@@ -178,23 +211,21 @@ class Request:
       raise UserError(f'seed={self.seed}: must be at least 0 and less than 2**63')
 
   def texts(self, tokenizer: Tokenizer) -> list[Text]:
+    """Returns the texts, all samples of the first prompt first."""
     prompts = (prompt for prompt in self.prompts for _ in range(self.samples))
     return [Text(tokenizer, prompt, self.stop) for prompt in prompts]
 
   @property
   def keys(self) -> Array:
-    """One a text, of the seed and which of its prompt's samples it is: with other prompts or fewer
-    samples it stays the same."""
+    """A key for each text, from the seed and the sample's number: whatever the other prompts."""
     numbers = np.tile(np.arange(self.samples), len(self.prompts))
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), numbers)
 
 
 def sample(
-  model: Any, variables: Variables, tokenizer: Tokenizer, folder: str, request: Request
+  model: LanguageModel, variables: Variables, tokenizer: Tokenizer, folder: str, request: Request
 ) -> None:
-  """Shows the texts on stdout as they come, and adds them to `texts.jsonl` in the folder."""
-  if not hasattr(model, 'decode'):
-    raise UserError(f'model {type(model).__name__}: has no method decode, by which texts are made')
+  """Shows the texts on stdout as they are made, and adds them to `texts.jsonl` in the folder."""
   sizes = {len(first_tokens(tokenizer, prompt)) for prompt in request.prompts}
   if max(sizes) > model.block_size:
     _note(f'prompt of {max(sizes):,} tokens: the network reads the last {model.block_size:,}')
@@ -213,15 +244,15 @@ def sample(
 
 
 def keep(folder: str, texts: Sequence[Text], request: Request) -> str:
-  """Adds a line of JSON for each text, with all that made it; returns the file."""
+  """Adds a line of JSON for each text, with all that made it, and returns the file's path."""
   os.makedirs(folder, exist_ok=True)
   path = os.path.join(folder, FILE)
   how = {'seed': request.seed, 'stop': list(request.stop), **dataclasses.asdict(request.sampling)}
   with open(path, 'a', encoding='utf-8') as file:
     for i, text in enumerate(texts):
-      facts = {'prompt': text.prompt, 'sample': i % request.samples, 'text': text.text}
-      facts |= {'tokens': text.tokens, 'ended': text.ended, **how}
-      file.write(json.dumps(facts, ensure_ascii=False) + '\n')
+      line = {'prompt': text.prompt, 'sample': i % request.samples, 'text': text.text}
+      line |= {'tokens': text.tokens, 'ended': text.ended, **how}
+      file.write(json.dumps(line, ensure_ascii=False) + '\n')
   return path
 
 
@@ -233,6 +264,7 @@ class Screen:
     self._at, self._shown = 0, 0  # which text, and how many of its characters
 
   def refresh(self) -> None:
+    """Writes what the texts have gained."""
     self._show(self._texts[self._at])
     while self._texts[self._at].ended and self._at + 1 < len(self._texts):
       self._end_line()
@@ -241,6 +273,7 @@ class Screen:
       self._show(self._texts[self._at])
 
   def close(self) -> None:
+    """Writes the rest and ends the line."""
     self.refresh()
     self._end_line()
 
@@ -253,20 +286,21 @@ class Screen:
       self._put('\n')
 
   def _put(self, text: str) -> None:
-    """What the terminal's encoding lacks becomes '?'."""
+    """Writes a text; what the terminal's encoding lacks becomes '?'."""
     encoding = self._out.encoding or 'utf-8'
     self._out.write(text.encode(encoding, 'replace').decode(encoding))
     self._out.flush()
 
 
 class Clock:
-  """How fast texts grow; the first block, which waits for the compiler, is left out."""
+  """Measures tokens a second, without the first block, which waits for the compiler."""
 
   def __init__(self, texts: Sequence[Text]):
     self._texts = texts
     self._ticks: list[tuple[int, float]] = []  # tokens of all texts, seconds
 
   def tick(self) -> None:
+    """Notes how many tokens there are now."""
     self._ticks.append((sum(text.tokens for text in self._texts), time.perf_counter()))
 
   def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""Language models: the next token of a text, from those before it."""
+"""Task `language`: a network predicts each token of a text from those before it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 import models
 import models.summary
 from data.text.source import TextData
-from models.gpt import GPT, flops_per_token
+from models.gpt import LanguageModel
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
@@ -27,10 +27,17 @@ Evaluation = Callable[[Variables], Mapping[str, float]]
 class Language:
   """The task `language`: the mean cross-entropy of a text's tokens, in nats.
 
-  chunk: so many tokens' logits are computed at a time, 0 for all at once; with a vocabulary of
-    50,000 the whole of them may take more memory than the network.
-  sample_tokens: of the text that is written at each evaluation in training, which goes on from
-    `prompt`; 0: none.
+  Args:
+    model: the config's section; any network that meets `models.gpt.LanguageModel`.
+    data: the text, encoded, with its tokenizer.
+    chunk: at how many positions of a row logits are computed at a time, 0 for all at once; with a
+      vocabulary of 50,000 the whole of them may take more memory than the network.
+    sample_tokens: how many tokens are written at each evaluation in training; 0: none.
+    prompt: what that text goes on from.
+
+  Raises:
+    UserError: a number is negative, a character of `prompt` has no token, the network is no
+      language model, or its block is shorter than a row of the data.
   """
 
   def __init__(
@@ -50,7 +57,9 @@ class Language:
       sample_lib.first_tokens(data.tokenizer, prompt, 'task.prompt')
     self.data, self.chunk = data, chunk
     self.sample_tokens, self.prompt = sample_tokens, prompt
-    self.model = models.build(**{**model, 'vocab_size': data.vocab_size})
+    with user_errors():
+      built = models.build(**{**model, 'vocab_size': data.vocab_size})
+    self.model = cast(LanguageModel, built)  # what takes a vocabulary is one
     if data.block_size > self.model.block_size:
       raise UserError(
         f'data.block_size={data.block_size}: must be at most model.block_size, which is'
@@ -59,33 +68,46 @@ class Language:
 
   @property
   def batch_size(self) -> int:
+    """Rows in a training batch."""
     return self.data.batch_size
 
   @property
   def throughput(self) -> tuple[str, int]:
+    """What rates count, and how many of it a batch has."""
     return 'tokens', self.data.batch_size * self.data.block_size
 
   @property
   def flops(self) -> float | None:
-    """Of a training step, in PaLM's convention: see `models.gpt.parameters.flops_per_token`."""
-    if not isinstance(self.model, GPT):
-      return None
+    """FLOPs of a training step in PaLM's convention (`models.gpt.flops_per_token`), if known."""
     length = self.data.block_size
-    return flops_per_token(self.model, length) * self.data.batch_size * length
+    per_token = self.model.flops_per_token(length)
+    return None if per_token is None else per_token * self.data.batch_size * length
 
   def summary(self) -> str:
+    """Returns a table of the parameters."""
     shapes = jax.eval_shape(self.init, jax.random.key(0))
     return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
 
   def close(self) -> None:
+    """Closes the data."""
     self.data.close()
 
   def init(self, key: Array) -> Variables:
+    """Returns the network's initial variables."""
     return self.model.init(key, jnp.zeros((1, 2), jnp.int32))
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, tuple[Variables, Metrics]]:
+    """Returns the mean nats a token, no variables, and the metric `loss` as (nats, tokens).
+
+    Args:
+      variables: the network's.
+      batch: `tokens` int32 `[B, T + 1]`, `mask` `[B, T]` of the targets that count, `index` `[B]`
+        the rows' numbers, and for packed documents `segments` int32 `[B, T + 1]`.
+      key: of dropout.
+      train: whether dropout acts.
+    """
     tokens, segments = batch['tokens'], batch.get('segments')
     sums: Any = self.model.apply(
       variables,
@@ -103,36 +125,47 @@ class Language:
     return total / jnp.maximum(weight, 1), ({}, {'loss': (total, weight)})
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    """Returns the stream of training batches."""
     if split != 'train':
       raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
     return self.data.train_source(seed, mesh_lib.batch_sharding(mesh))
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    """'val': nats a token over every row of the evaluation split."""
+    """Returns 'val': nats a token over every row of the evaluation split."""
     batches = self.data.eval_batches(self.data.eval_split, mesh_lib.batch_sharding(mesh))
     measure = make_eval(self)
     return {'val': lambda variables: measure(variables, batches)}
 
   def examine(
     self,
-    members: Sequence[Variables],
+    ensemble: Sequence[Variables],
     mesh: Mesh,
     *,
     text: str | None = None,
     stride: int = 0,
     choices: str | None = None,
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Loss, perplexity a token and a word, and bits a byte, of the evaluation split or of `text`.
+    """Measures loss, perplexities and bits per byte, or the accuracy of choosing answers.
 
-    text: a file. stride: see `Scorer`; 0 is half a block for a text, and for the split the rows
-      that evaluation in training has.
-    choices: a file of questions, whose answers are chosen by their likelihood.
+    Args:
+      ensemble: one network's variables.
+      mesh: where it runs.
+      text: a file to measure in place of the evaluation split.
+      stride: see `Scorer`; 0 is half a block for a text, and for the split the rows that evaluation
+        in training has.
+      choices: a file of questions, whose answers are chosen by their likelihood.
+
+    Returns:
+      Metrics, metadata for `eval.json`, and no arrays.
+
+    Raises:
+      UserError: there are several networks, or an option does not fit the data.
     """
-    if len(members) > 1:
-      raise UserError(f'{len(members)} workdirs: language models are evaluated one by one')
+    if len(ensemble) > 1:
+      raise UserError(f'{len(ensemble)} workdirs: language models are evaluated one by one')
     if choices is not None and text is None and stride:
       raise UserError(f'--stride={stride}: is of texts; --choices has no windows that move')
-    scorer, found = Scorer(self.loss, self.data, members[0], mesh), []
+    scorer, found = Scorer(self.loss, self.data, ensemble[0], mesh), []
     with mesh_lib.activate(mesh):
       if text is not None:
         found.append(scorer.text(text, stride))
@@ -140,11 +173,12 @@ class Language:
         found.append(scorer.choices(choices))
       found = found or [scorer.split(stride)]
     metrics = {name: value for measured, _ in found for name, value in measured.items()}
-    return metrics, {name: fact for _, facts in found for name, fact in facts.items()}, {}
+    metadata = {name: value for _, said in found for name, value in said.items()}
+    return metrics, metadata, {}
 
   def draw(self, variables: Variables, key: Array) -> dict[str, bytes]:
-    """'sample.txt': `prompt`, and up to `sample_tokens` tokens behind it as the model has them."""
-    if not self.sample_tokens or not hasattr(self.model, 'decode'):
+    """Returns 'sample.txt': `prompt` and up to `sample_tokens` tokens that the model adds."""
+    if not self.sample_tokens:
       return {}
     text = sample_lib.Text(self.data.tokenizer, self.prompt)
     sample_lib.compose(
@@ -168,10 +202,24 @@ class Language:
     stop: Sequence[str] = (),
     seed: int = 0,
   ) -> None:
-    """The verb sample: texts on stdout as they are made, and in the folder's `texts.jsonl`.
+    """Writes texts to stdout as they are made, and to `texts.jsonl` in the folder (verb sample).
 
-    `samples` of up to `tokens` new tokens behind each prompt; an end of text, or a string of
-    `stop`, ends one, and is no part of it. `models.gpt.sampling.Sampling` has the other numbers.
+    Args:
+      variables: the network's.
+      folder: where the file is.
+      prompt: one text or several.
+      samples: how many texts go on from each prompt.
+      tokens: how many new tokens a text gets at most.
+      temperature: see `models.gpt.sampling.Sampling`, as for the next four.
+      top_k: likewise.
+      top_p: likewise.
+      min_p: likewise.
+      repetition: the repetition penalty.
+      stop: strings that end a text, and are no part of it.
+      seed: with its prompt and number it decides a text.
+
+    Raises:
+      UserError: a value is outside of its range.
     """
     with user_errors():
       sampling = Sampling(temperature, top_k, top_p, min_p, repetition)

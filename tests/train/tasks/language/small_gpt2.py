@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 
 from data.text import tokenizers
-from models import gpt
+from models.gpt import GPT, huggingface, unboxed
 from train import config as config_lib
-from train import verbs
-from train.tasks.language import convert
+from train import convert, verbs
 
 TEXT = 'the cat sat on the mat and the dog sat on the cat; so it goes.\n' * 40
-MODEL = gpt.GPT(300, block_size=32, layers=2, heads=2, width=16, dropout=0.1)
+MODEL = GPT(300, block_size=32, layers=2, heads=2, width=16, dropout=0.1)
 BPE = tokenizers.train_bpe([TEXT, 'and so on, until the end of it all, which is not here. '], 300)
 
 
@@ -31,13 +30,13 @@ def random_variables(model, seed=0):
   shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2), np.int32))
   draw = np.random.default_rng(seed)
   leaf = lambda x: 0.2 * draw.normal(size=x.shape).astype('f4')  # noqa: E731
-  return jax.tree.map(leaf, gpt.unboxed(shapes))
+  return jax.tree.map(leaf, unboxed(shapes))
 
 
 @pytest.fixture
 def folder(tmp_path):
   """A small GPT-2 with its tokenizer, in Hugging Face's layout."""
-  gpt.to_hf(MODEL, random_variables(MODEL), tmp_path / 'hf')
+  huggingface.to_hf(MODEL, random_variables(MODEL), tmp_path / 'hf')
   BPE.save(tmp_path / 'hf')
   return str(tmp_path / 'hf')
 

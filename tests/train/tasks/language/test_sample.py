@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from data.text import tokenizers
 from data.text.source import TextData
+from models.gpt import UncachedLanguageModel
 from models.gpt import generation as generate_lib
 from train import mesh as mesh_lib
 from train.config import UserError
@@ -28,16 +29,10 @@ PLAY = 'to be, or not to be: that is the question.\n' * 60
 MODEL = {'name': 'gpt', 'layers': 2, 'heads': 4, 'width': 32, 'block_size': 16}
 
 
-class Chain(nn.Module):
+class Chain(UncachedLanguageModel):
   """Says after each token the one that its parameter `table` names, without a doubt."""
 
-  vocab_size: int
   block_size: int = 16
-  layers: int = 1
-  heads: int = 1
-  kv_heads: int | None = None
-  width: int = 2
-  dtype: str = 'float32'
 
   @nn.compact
   def decode(self, tokens, cache):
@@ -303,9 +298,3 @@ def test_a_drawing_is_of_the_tasks_prompt_and_length(play):
     Language(MODEL, task.data, prompt='é')
   with pytest.raises(UserError, match=r'task\.sample_tokens=-1'):
     Language(MODEL, task.data, sample_tokens=-1)
-
-
-def test_a_network_that_cannot_write_says_so(tmp_path):
-  request = sample.Request(('',), 1, 1, generate_lib.PLAIN, (), 0)
-  with pytest.raises(UserError, match='model object: has no method decode'):
-    sample.sample(object(), {}, BYTES, str(tmp_path), request)

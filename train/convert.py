@@ -1,6 +1,6 @@
-"""Public weights: a workdir of a Hugging Face folder of GPT-2's, and such a folder of a workdir.
+"""Converts public weights: GPT-2 in Hugging Face's layout to a workdir, and back (verb convert).
 
-Both are written beside their place and get their name when they are whole.
+Both are written beside their place and get their name when they are complete.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import jax
 
 from data.text import tokenizers
 from models.gpt import GPT, huggingface
-from models.gpt.parameters import vocab_rows
+from models.gpt.parameters import num_embeddings
 from train import config as config_lib
 from train import sections, verbs
 from train.checkpoint import Checkpointer
@@ -24,10 +24,10 @@ from train.workdir import write_json
 GPT2_TOKENS = 50_257
 GPT2_FOLDER = 'GPT2_BPE_DIR'  # where GPT-2's tokenizer is, for who has only its weights
 
-# However many the run had: every device here has it all.
+# Whatever mesh the run had: every device here holds all of the weights.
 ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
 
-# What an imported workdir does unless it is told otherwise: 500 steps of fine-tuning.
+# The config of an imported workdir, but for its model: 500 steps of fine-tuning.
 DEFAULTS: Mapping[str, Any] = {
   'task': {'name': 'language', 'chunk': 128},
   'data': {'name': 'text', 'dataset': 'python', 'batch_size': 8},
@@ -49,10 +49,15 @@ DEFAULTS: Mapping[str, Any] = {
 def import_hf(folder: str, workdir: str) -> None:
   """Makes a workdir, which `eval`, `sample` and `train` accept, of a GPT-2 that transformers wrote.
 
-  The weights are its step 0, and nothing of them was trained here: a first `train` may change all
-  of the config but what the weights mean. Says on stdout what was found and what was not.
+  The weights become step 0. Since nothing was trained here, a first `train` may change all of the
+  config but what the weights mean. Prints what was found and what was not.
 
-  Raises UserError where `workdir` holds something, and where `folder` is not right.
+  Args:
+    folder: config.json, safetensors and perhaps tokenizer files.
+    workdir: a new or empty folder.
+
+  Raises:
+    UserError: `workdir` holds something, or `folder` lacks something or does not fit together.
   """
   with config_lib.user_errors(), new_folder(workdir, 'a workdir') as made:
     model, variables = huggingface.from_hf(folder)
@@ -69,7 +74,7 @@ def import_hf(folder: str, workdir: str) -> None:
 def find_tokenizer(
   folder: pathlib.Path, vocab_size: int
 ) -> tuple[str, tokenizers.Tokenizer | None]:
-  """`data.tokenizer`, and what the workdir is to keep; says so where the folder has none."""
+  """Returns `data.tokenizer` and the tokenizer to keep; prints what is done where there is none."""
   if tokenizers.holds_tokenizer(folder):
     found = tokenizers.load(folder)
     return spec_of(found), found
@@ -84,14 +89,14 @@ def find_tokenizer(
 
 
 def spec_of(tokenizer: tokenizers.Tokenizer) -> str:
-  """`data.tokenizer` for one that the workdir keeps."""
+  """Returns `data.tokenizer` for a tokenizer that the workdir keeps."""
   sized = isinstance(tokenizer, tokenizers.Numbers)
   kind = 'gpt2' if isinstance(tokenizer, tokenizers.BPE) else tokenizer.name
   return f'{kind}:{tokenizer.vocab_size}' if sized else kind
 
 
 def fit_vocabulary(folder: str, model: GPT, tokenizer: tokenizers.Tokenizer | None) -> GPT:
-  """The model with the tokenizer's vocabulary; rows that it has beyond are padding from here on."""
+  """Returns the model with the tokenizer's vocabulary; rows beyond it become padding."""
   rows = model.vocab_size
   tokens = rows if tokenizer is None else tokenizer.vocab_size
   if tokens > rows:
@@ -101,11 +106,11 @@ def fit_vocabulary(folder: str, model: GPT, tokenizer: tokenizers.Tokenizer | No
   print(f'{folder}: {rows} tokens, {tokens} in its tokenizer; the others are never drawn or scored')
   power = rows & -rows  # the largest power of two that divides them
   fitted = model.clone(vocab_size=tokens, vocab_multiple=power)
-  return fitted if vocab_rows(fitted) == rows else fitted.clone(vocab_multiple=rows)
+  return fitted if num_embeddings(fitted) == rows else fitted.clone(vocab_multiple=rows)
 
 
 def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
-  """A config of the model, with DEFAULTS for the rest."""
+  """Returns a config of the model, with DEFAULTS for the rest."""
   fields = ('layers', 'heads', 'width', 'block_size', 'mlp_width', 'tied', 'dropout')
   section = {name: getattr(model, name) for name in (*fields, 'vocab_multiple')}
   data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': model.block_size}
@@ -114,14 +119,14 @@ def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
 
 
 def save(variables: dict[str, Any], folder: str) -> None:
-  """Step 0, of a model alone; each array of `variables` is let go of once it is JAX's."""
+  """Writes step 0 of a model alone; frees each array of `variables` once it is JAX's."""
   params = release(variables.pop('params'))
   with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
     checkpoints.save(0, {'params': params, 'extra': {}, 'ema': ()}, {}, {'metrics': {}})
 
 
 def release(tree: dict[str, Any]) -> dict[str, Any]:
-  """The tree as JAX's arrays; takes the leaves out of it as it goes."""
+  """Returns the tree as JAX's arrays, and empties it on the way."""
   taken = {}
   for name in list(tree):
     leaf = tree.pop(name)
@@ -135,7 +140,14 @@ def release(tree: dict[str, Any]) -> dict[str, Any]:
 def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
   """Writes a workdir's weights (averaged where kept) and its tokenizer for transformers.
 
-  Raises UserError where `folder` holds something, and for a model that GPT-2's files cannot say.
+  Args:
+    workdir: of a run of task `language`.
+    folder: a new or empty folder.
+    step: the checkpoint's, or 'latest', 'best'.
+
+  Raises:
+    UserError: `folder` holds something, the run is no language model's, or GPT-2's files cannot
+      express its model.
   """
   name = verbs.read_config(workdir)['task']['name']
   if name != 'language':
@@ -156,7 +168,11 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
 
 @contextlib.contextmanager
 def new_folder(path: str, what: str) -> Iterator[str]:
-  """A folder to fill, which then becomes `path`; UserError if that holds something already."""
+  """Yields a folder to fill, which then becomes `path`.
+
+  Raises:
+    UserError: `path` holds something already.
+  """
   place = pathlib.Path(path).resolve()
   if place.exists() and (not place.is_dir() or any(place.iterdir())):
     raise UserError(f'{path}: holds something already; {what} needs a new or empty folder')

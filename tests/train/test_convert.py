@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.text import tokenizers
-from models import gpt
+from models.gpt import huggingface
 from tests.train.tasks.language import small_gpt2 as small
 from tests.train.tasks.language.small_gpt2 import (
   BPE,
@@ -20,9 +20,8 @@ from tests.train.tasks.language.small_gpt2 import (
   random_variables,
   tune,
 )
-from train import verbs
+from train import convert, verbs
 from train.config import UserError
-from train.tasks.language import convert
 
 pytestmark = pytest.mark.usefixtures('one_device')
 cache, text, folder, workdir = small.cache, small.text, small.folder, small.workdir  # fixtures
@@ -48,7 +47,7 @@ def nats(model, variables, tokens, block):
 @pytest.mark.long
 def test_an_imported_workdir_is_a_run_like_any(folder, workdir, text):
   run = verbs.load_run(workdir)
-  model, variables = gpt.from_hf(folder)
+  model, variables = huggingface.from_hf(folder)
   assert run.step == 0 and run.task.model == model
   assert_same(run.variables, variables)
   assert run.task.data.tokenizer == BPE
@@ -115,7 +114,7 @@ def test_the_published_size_without_a_tokenizer_is_gpt2s(folder, tmp_path, monke
   """Its tokens are what they are; the tokenizer may come later, or be there at import."""
   model = MODEL.clone(vocab_size=50_257)
   shutil.rmtree(folder)
-  gpt.to_hf(model, random_variables(model), folder)
+  huggingface.to_hf(model, random_variables(model), folder)
   convert.import_hf(folder, str(tmp_path / 'later'))
   with pytest.raises(UserError, match=r"data.tokenizer='gpt2': .*set GPT2_BPE_DIR"):
     verbs.load_run(str(tmp_path / 'later'))
@@ -130,7 +129,7 @@ def test_the_published_size_without_a_tokenizer_is_gpt2s(folder, tmp_path, monke
 def test_rows_without_a_token_become_padding(rows, multiple, folder, tmp_path, capsys):
   model = MODEL.clone(vocab_size=rows)
   variables = random_variables(model)
-  gpt.to_hf(model, variables, folder)
+  huggingface.to_hf(model, variables, folder)
   convert.import_hf(folder, str(tmp_path / 'run'))
   assert f'{rows} tokens, 300 in its tokenizer' in capsys.readouterr().out
   run = verbs.load_run(str(tmp_path / 'run'))
@@ -150,7 +149,9 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(folder, tmp_path):
     convert.import_hf(folder, str(workdir))
   assert '\n' not in str(caught.value)
   shutil.rmtree(folder)
-  gpt.to_hf(MODEL.clone(vocab_size=299), random_variables(MODEL.clone(vocab_size=299)), folder)
+  huggingface.to_hf(
+    MODEL.clone(vocab_size=299), random_variables(MODEL.clone(vocab_size=299)), folder
+  )
   BPE.save(folder)
   with pytest.raises(UserError, match=r'its tokenizer has 300 tokens, its weights only 299'):
     convert.import_hf(folder, str(workdir))
@@ -194,7 +195,7 @@ def test_an_import_that_is_interrupted_leaves_no_workdir(folder, tmp_path, monke
 def test_what_is_exported_is_imported_again(folder, workdir, tmp_path):
   out = str(tmp_path / 'out')
   convert.export_hf(workdir, out)
-  assert_same(gpt.from_hf(out)[1], gpt.from_hf(folder)[1])
+  assert_same(huggingface.from_hf(out)[1], huggingface.from_hf(folder)[1])
   assert tokenizers.load(out) == BPE
   saved = json.loads(pathlib.Path(out, 'config.json').read_text())
   assert saved['eos_token_id'] == saved['bos_token_id'] == BPE.eot
@@ -204,7 +205,9 @@ def test_what_is_exported_is_imported_again(folder, workdir, tmp_path):
 def test_averaged_weights_are_exported_where_they_are_kept(workdir, text, tmp_path):
   tune(workdir, text, steps=3, train__ema_decay=0.9)
   convert.export_hf(workdir, str(tmp_path / 'out'), 3)
-  assert_same(gpt.from_hf(tmp_path / 'out')[1], jax.device_get(verbs.load_run(workdir).variables))
+  assert_same(
+    huggingface.from_hf(tmp_path / 'out')[1], jax.device_get(verbs.load_run(workdir).variables)
+  )
 
 
 def trained(tmp_path, text, tokenizer, **model):

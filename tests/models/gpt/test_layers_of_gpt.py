@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import attention, ops
-from models.gpt import functional
+from models import attention, ops, transformer
 from tests.models.gpt.small_gpt import (
   VARIANTS,
   assert_close,
@@ -93,14 +92,14 @@ def test_as_many_kv_heads_as_heads_is_the_usual_attention():
 def test_rms_norm_divides_by_the_root_of_the_mean_square():
   x, scale = normals(3, 5), normals(5, seed=1)
   wanted = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * scale
-  np.testing.assert_allclose(functional.rms_norm(x, {'scale': scale}), wanted, rtol=1e-5)
+  np.testing.assert_allclose(transformer.rms_norm(x, {'scale': scale}), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize('formulation', ops.FORMULATIONS)
 def test_gelu_and_its_slope_are_those_of_jax(formulation):
   x = np.linspace(-5, 5, 101, dtype=np.float32)
   with ops.use(formulation):
-    values, pull = jax.vjp(functional.gelu, x)
+    values, pull = jax.vjp(transformer.gelu, x)
   wanted, pull_wanted = jax.vjp(functools.partial(jax.nn.gelu, approximate=True), x)
   np.testing.assert_allclose(values, wanted, atol=1e-6)
   np.testing.assert_allclose(pull(x)[0], pull_wanted(x)[0], atol=1e-5)
@@ -147,14 +146,14 @@ def test_dropped_weights_and_units_are_random_in_training_alone():
 
 
 def test_dropout_keeps_the_mean_and_drops_at_its_rate():
-  x = functional.dropout(jnp.ones((100, 100)), 0.2, jax.random.key(0))
+  x = transformer.dropout(jnp.ones((100, 100)), 0.2, jax.random.key(0))
   assert set(np.unique(x)) == {0.0, 1.25}
   assert abs((np.asarray(x) == 0).mean() - 0.2) < 0.02
 
 
 def test_layers_and_places_drop_different_units():
   model, rngs = small(dropout=0.5), {'dropout': jax.random.key(0)}
-  drop = model.apply(start(model), True, method='dropper', rngs=rngs)
+  drop = model.apply(start(model), True, method='make_dropout', rngs=rngs)
   masks = [np.asarray(drop(*where, jnp.ones(64))) for where in ((0, 0), (0, 1), (1, 0), (1, 1))]
   assert len({mask.tobytes() for mask in masks}) == 4
 

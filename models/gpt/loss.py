@@ -1,0 +1,147 @@
+"""Logits over the vocabulary, and their cross-entropy without ever holding all of them.
+
+A chunk of positions at a time: with a vocabulary of 50,000 the logits of a whole batch can take
+more memory than the network. The gradient is computed with the loss, in the same pass.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from models import ops
+from models.axes import vary_alike
+
+
+def logits(hidden: Array, head: Array, softcap: float = 0.0) -> Array:
+  """Returns float32 logits `[B, T, V]`, capped as Gemma 2's are (arXiv 2408.00118).
+
+  Args:
+    hidden: activations `[B, T, D]`.
+    head: `[V, D]`.
+    softcap: logits become `softcap * tanh(logits / softcap)`; 0: they stay as they are.
+  """
+  rows, head = hidden.reshape(-1, hidden.shape[-1]), head.astype(hidden.dtype)
+  if hidden.shape[-2] == 1:  # one new token of each sequence
+    y = ops.dense_transposed(rows, head, jnp.float32)
+  else:
+    y = lax.dot_general(rows, head, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+  y = softcap * jnp.tanh(y / softcap) if softcap else y
+  return y.reshape(*hidden.shape[:-1], -1)
+
+
+def chunked_cross_entropy(
+  hidden: Array,
+  head: Array,
+  targets: Array,
+  weights: Array,
+  chunk: int = 0,
+  softcap: float = 0.0,
+  vocab: int | None = None,
+) -> tuple[Array, Array]:
+  """Returns the weighted sum of the targets' nats, and the sum of the weights, float32 scalars.
+
+  Where a gradient is wanted it is computed with the loss, so that logits are neither kept nor
+  computed twice.
+
+  Args:
+    hidden: activations `[B, T, D]`.
+    head: `[V, D]`.
+    targets: int32 `[B, T]`.
+    weights: `[B, T]`, which get no gradient.
+    chunk: at how many positions of each row logits exist at once, `[B, chunk, V]`; 0: at all. A
+      chunk has all rows, so that a batch stays on the devices that hold it.
+    softcap: see `logits`.
+    vocab: how many of the head's V rows are tokens; None: all. The others get no probability.
+
+  Raises:
+    ValueError: `chunk` is negative.
+  """
+  weights = weights.astype(jnp.float32)
+  length = targets.shape[1]
+  if chunk < 0:
+    raise ValueError(f'chunk={chunk}: a number of positions, or 0 for all')
+  chunk = min(chunk, length) or length
+  head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
+  chunks = [in_chunks(x, chunk) for x in (hidden, targets, weights)]
+  vocab = None if vocab == head.shape[0] else vocab
+  return _cross_entropy((softcap, vocab), head, *chunks), weights.sum()
+
+
+def in_chunks(x: Array, chunk: int) -> Array:
+  """Returns `[B, T, ...]` as `[T / chunk, B, chunk, ...]`, padded with zeros."""
+  fill = [(0, 0), (0, -x.shape[1] % chunk)] + [(0, 0)] * (x.ndim - 2)
+  x = jnp.pad(x, fill)
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _cross_entropy(cap_and_vocab, head, *chunks):
+  return _over_chunks(functools.partial(_nats, cap_and_vocab, head), chunks)[0]
+
+
+def _cross_entropy_forward(cap_and_vocab, head, *chunks):
+  function = functools.partial(_nats_and_gradients, cap_and_vocab, head)
+  (nats, dhead), dhidden = _over_chunks(function, chunks)
+  return nats, (dhead, dhidden, chunks[2])
+
+
+def _cross_entropy_backward(_, saved, dnats):
+  dhead, dhidden, weights = saved
+  return dhead * dnats, (dhidden * dnats).astype(dhidden.dtype), None, jnp.zeros_like(weights)
+
+
+_cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
+
+
+def _over_chunks(function, chunks):
+  """Maps `function(*chunk) -> (sums, out)` over axis 0; adds the sums, stacks the outs."""
+  # The first chunk is apart: it gives the sums their types, and is often the only one.
+  sums, out = function(*(x[0] for x in chunks))
+  outs = jax.tree.map(lambda x: x[None], out)
+  if len(chunks[0]) == 1:
+    return sums, outs
+
+  def step(sums, chunk):
+    more, out = function(*chunk)
+    return jax.tree.map(jnp.add, sums, more), out
+
+  sums, others = lax.scan(step, sums, tuple(x[1:] for x in chunks))
+  return sums, jax.tree.map(lambda *own: jnp.concatenate(own), outs, others)
+
+
+def _nats(cap_and_vocab, head, hidden, targets, weights):
+  softcap, vocab = cap_and_vocab
+  scores = _of_tokens(logits(hidden, head, softcap), vocab)
+  return _weighted_nats(scores, targets, weights)[0], ()
+
+
+def _of_tokens(scores, vocab):
+  """Masks scores `[..., V]` of the head's rows that stand for no token."""
+  if vocab is None:
+    return scores
+  row = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+  return jnp.where(row < vocab, scores, -jnp.inf)
+
+
+def _weighted_nats(scores, targets, weights):
+  """Returns the weighted sum of nats, and the log partition sum of each position `[B, T, 1]`."""
+  log_sum = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+  at_target = jnp.take_along_axis(scores, targets[..., None], axis=-1)
+  return (weights * (log_sum - at_target)[..., 0]).sum(), log_sum
+
+
+def _nats_and_gradients(cap_and_vocab, head, hidden, targets, weights):
+  """Returns ((nats, d nats / d head), d nats / d hidden); products are in the dtype of hidden."""
+  softcap, vocab = cap_and_vocab
+  capped = logits(hidden, head, softcap)
+  scores = _of_tokens(capped, vocab)
+  nats, log_sum = _weighted_nats(scores, targets, weights)
+  is_target = targets[..., None] == lax.broadcasted_iota(jnp.int32, scores.shape, 2)
+  dscores = weights[..., None] * (jnp.exp(scores - log_sum) - is_target)
+  if softcap:
+    dscores = dscores * (1 - jnp.square(capped / softcap))
+  d = dscores.astype(hidden.dtype)
+  dhead = jnp.einsum('btv,btd->vd', d, hidden, preferred_element_type=jnp.float32)
+  return (nats, dhead), jnp.einsum('btv,vd->btd', d, head.astype(d.dtype))

@@ -1,0 +1,191 @@
+"""What transformers share: products, norms, GELU, dropout, a loop over layers, parameter tables.
+
+GPT (`models/gpt/`), DiT and the U-Net's attention (`models/diffusion/`) are made of these.
+Weights are plain dicts of arrays, `{'kernel': [C, F], 'bias': [F]}`; those of all layers are
+stacked, `[layers, ...]`. Attention itself is in `models/attention.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from models import forms, ops
+from models.axes import mesh_size
+from models.cpu import text as cpu_text
+
+FUSED_ROWS = 64  # from how many rows on one product for several kernels pays their joining
+RUNTIME_FIELDS = ('dropout', 'attention', 'scan', 'remat', 'dtype')
+"""The fields that say how a model runs: the same weights can be used with any value of them."""
+
+REMAT = ('none', 'block', 'dots')
+
+Layer = Callable[[Array, Any], tuple[Array, Any]]
+
+
+# -------- products --------
+
+
+def dense(x: Array, weights: Any) -> Array:
+  """Returns `x @ kernel + bias` in the dtype of x: `[..., C]` to `[..., F]`.
+
+  Args:
+    x: `[..., C]`.
+    weights: `kernel` `[C, F]`, or its transpose as `transposed` `[F, C]`; `bias` `[F]` may be
+      missing.
+  """
+  rows = x.reshape(-1, x.shape[-1])
+  if 'transposed' in weights:
+    y = ops.dense_transposed(rows, weights['transposed'].astype(x.dtype))
+  else:
+    y = ops.dense(rows, weights['kernel'].astype(x.dtype))
+  if 'bias' in weights:
+    y = y + lax.broadcast_to_rank(weights['bias'].astype(x.dtype), 2)
+  return y.reshape(*x.shape[:-1], -1)
+
+
+def dense_each(x: Array, weights: Sequence[Any]) -> list[Array]:
+  """Returns `dense(x, own)` for each of several weights.
+
+  They are computed as one product where there are rows enough to pay for joining the kernels, and
+  where that would not cut through the part of a device.
+  """
+  few = x.size // x.shape[-1] < FUSED_ROWS
+  if few or mesh_size('tensor') > 1 or 'transposed' in weights[0]:
+    return [dense(x, own) for own in weights]
+  sizes = [own['kernel'].shape[1] for own in weights]
+  leaves = [{name: leaf.astype(x.dtype) for name, leaf in own.items()} for own in weights]
+  joined = jax.tree.map(lambda *own: jnp.concatenate(own, -1), *leaves)
+  return list(lax.split(dense(x, joined), sizes, x.ndim - 1))
+
+
+# -------- norms, GELU, dropout --------
+
+
+def layer_norm(x: Array, weights: Any) -> Array:
+  """Normalises over the last axis by mean and variance; the `bias` may be missing.
+
+  Ba et al. 2016 (arXiv 1607.06450). Computed in float32, returned in the dtype of x.
+  """
+  y = _norm(x.astype(jnp.float32), weights['scale'], centred=True)
+  if 'bias' in weights:
+    y = y + lax.broadcast_to_rank(weights['bias'], y.ndim)
+  return y.astype(x.dtype)
+
+
+def rms_norm(x: Array, weights: Any) -> Array:
+  """Divides by the root of the mean square over the last axis (Zhang & Sennrich 2019, eq. 4)."""
+  return _norm(x.astype(jnp.float32), weights['scale'], centred=False).astype(x.dtype)
+
+
+def _norm(x: Array, scale: Array, *, centred: bool) -> Array:
+  if forms.formulation() == 'cpu':
+    return cpu_text.norm(x, scale, centred=centred)
+  x = x - x.mean(-1, keepdims=True) if centred else x
+  x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + cpu_text.EPSILON)
+  return x * lax.broadcast_to_rank(scale, x.ndim)
+
+
+NORMS: dict[str, Callable[[Array, Any], Array]] = {'layer': layer_norm, 'rms': rms_norm}
+
+
+def gelu(x: Array) -> Array:
+  """Returns GELU by tanh, as GPT-2 has it (Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
+  return jax.nn.gelu(x, approximate=True)
+
+
+def dropout(x: Array, rate: float, key: Array) -> Array:
+  """Zeroes each unit with probability `rate` and divides the others by `1 - rate`."""
+  kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+  return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+
+
+# -------- layers --------
+
+
+def apply_layers(
+  layer: Layer, x: Array, stacked: Any, *, scan: bool | None = None, remat: str = 'none'
+) -> tuple[Array, Any]:
+  """Returns x after all layers, and what they put out beside it, stacked.
+
+  Args:
+    layer: `(x, own) -> (x, out)`.
+    x: activations.
+    stacked: a tree of arrays `[layers, ...]`, of which a layer gets its slice as `own`.
+    scan: compiles one layer and loops over it. None: wherever the program is not for a CPU, on
+      which a loop is slower than its steps one after another.
+    remat: what the backward pass computes anew: 'none', whole layers ('block'), or all of a layer
+      but its products with kernels ('dots').
+  """
+  scan = forms.formulation() != 'cpu' if scan is None else scan
+  if remat != 'none':
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    # A scan already keeps XLA from merging the two computations of a layer.
+    layer = jax.checkpoint(layer, policy=dots if remat == 'dots' else None, prevent_cse=not scan)
+  if scan:
+    return lax.scan(layer, x, stacked)
+  outs = []
+  for own in unstack(stacked):
+    x, out = layer(x, own)
+    outs.append(out)
+  return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+
+
+def unstack(tree: Any) -> list[Any]:
+  """Returns a tree for each index of the leading axis.
+
+  By a split rather than by indexing, since the gradient of a split is one concatenation.
+  """
+  leaves, structure = jax.tree.flatten(tree)
+  split = [[x[0] for x in lax.split(leaf, (1,) * leaf.shape[0])] for leaf in leaves]
+  return [jax.tree.unflatten(structure, own) for own in zip(*split, strict=True)]
+
+
+# -------- tables of parameters --------
+
+Spec = tuple[tuple[int, ...], tuple[str | None, ...], Any]
+"""A parameter before it has a value: its shape, its logical axis names, its initialiser."""
+
+Specs = dict[str, Spec]
+"""The parameters of one product, norm or embedding, by name."""
+
+
+def stacked_specs(groups: dict[str, Specs], layers: int) -> dict[str, Specs]:
+  """Returns the specs of one layer with an axis in front, for all layers."""
+
+  def stack(spec: Spec) -> Spec:
+    shape, axes, init = spec
+    return (layers, *shape), ('layers', *axes), init
+
+  return jax.tree.map(stack, groups, is_leaf=is_spec)
+
+
+def is_spec(leaf: Any) -> bool:
+  """Returns whether a node of a tree of Specs is one of them."""
+  return isinstance(leaf, tuple)
+
+
+def init_specs(specs: Any, key: Array) -> Any:
+  """Returns float32 initial values for a tree of Specs, boxed with their logical axis names."""
+  leaves, tree = jax.tree.flatten(specs, is_leaf=is_spec)
+  keys = jax.random.split(key, len(leaves))
+  values = [
+    nn.LogicallyPartitioned(init(key, shape, jnp.float32), axes)
+    for key, (shape, axes, init) in zip(keys, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(tree, values)
+
+
+def unboxed(tree: Any) -> Any:
+  """Returns the tree without the boxes that hold logical axis names.
+
+  `nn.unbox` would constrain each value to its mesh axes, also where these do not divide it.
+  """
+  return jax.tree.map(lambda leaf: leaf.value if _is_box(leaf) else leaf, tree, is_leaf=_is_box)
+
+
+def _is_box(leaf: Any) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)
