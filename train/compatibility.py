@@ -1,13 +1,15 @@
 """Checks that a run folder is resumed, evaluated and sampled from as what it is."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from models.transformer import RUNTIME_FIELDS
 from train.errors import UserError, shown
-from train.run import read_config
+from train.run import read_config, read_meaning
 from train.sections import complete_config
+from train.task import Task
 from train.tasks import DECLARATIONS
 
 # What may differ when a run is resumed, beside what its task declares: where it runs and what it
@@ -64,6 +66,21 @@ def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workd
         f'{key}={shown(ours.get(key))}: {workdir} was trained with {shown(theirs.get(key))}, which'
         f' its weights depend on; eval and sample may change {", ".join(allowed)}'
       )
+
+
+def check_meaning(task: Task, workdir: str) -> None:
+  """Checks that a run's weights mean to this task what they meant to the one that trained them.
+
+  Raises:
+    UserError: the data have other classes, say, or the same in another order.
+  """
+  theirs = read_meaning(workdir)
+  ours: Mapping[str, Any] = json.loads(json.dumps(task.meaning())) if theirs else {}
+  for key in _differences(ours, theirs):
+    raise UserError(
+      f'{workdir}: its weights were trained with {key}={shown(theirs.get(key))}, and the data here'
+      f' have {shown(ours.get(key))}'
+    )
 
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from train.logging.progress import Progress
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
 from train.step import TrainState, init_state, make_step
-from train.task import Counts, Draws, Task, Variables, evaluate
+from train.task import Task, Variables, evaluate
 from train.workdir import lock
 
 
@@ -141,7 +141,7 @@ class _Session:
 
   def _progress(self) -> Progress:
     unit, number = self.task.throughput
-    flops = self.task.flops if isinstance(self.task, Counts) else None
+    flops = self.task.flops
     ideal = peaks.seconds(flops, list(self.mesh.devices.flat))
     progress = Progress(
       self.settings.steps,
@@ -211,8 +211,6 @@ class _Session:
 
   def _draw(self, step: int, variables: Variables) -> None:
     """Writes what the task draws, if it does; the key depends on the seed and the step alone."""
-    if not isinstance(self.task, Draws):
-      return
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 2), step)
     files = self.task.draw(variables, key)
     if not files or not mesh_lib.is_main():

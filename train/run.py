@@ -15,6 +15,8 @@ from train.checkpoint import Checkpointer
 from train.config import UserError
 from train.task import Variables
 
+MEANING = 'meaning.json'
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -24,11 +26,13 @@ class Weights:
     config: completed, as `config.json` has it.
     step: the number of updates done.
     variables: `params` (averaged, where the run keeps an average) and the other collections, NumPy.
+    meaning: what they depend on beside the config, see `Task.meaning`; {} of an older run.
   """
 
   config: dict[str, Any]
   step: int
   variables: Variables
+  meaning: dict[str, Any]
 
 
 def read_config(workdir: str) -> dict[str, Any]:
@@ -41,6 +45,12 @@ def read_config(workdir: str) -> dict[str, Any]:
   if not os.path.exists(path):
     raise UserError(f'{workdir}: no config.json there; a workdir is what `launch.py train` made')
   return config_lib.load(path)
+
+
+def read_meaning(workdir: str) -> dict[str, Any]:
+  """Returns what the run's weights depend on beside its config; {} if nothing was kept."""
+  path = os.path.join(workdir, MEANING)
+  return config_lib.read_json(path) if os.path.exists(path) else {}
 
 
 def open_checkpoints(workdir: str, config: dict[str, Any]) -> Checkpointer:
@@ -72,7 +82,8 @@ def load_weights(workdir: str, step: int | str = 'latest') -> Weights:
     raise no_checkpoint(workdir)
   number, model = restored
   params = model.get('ema') or model['params']
-  return Weights(config, number, jax.device_get({'params': params, **model.get('extra', {})}))
+  variables = jax.device_get({'params': params, **model.get('extra', {})})
+  return Weights(config, number, variables, read_meaning(workdir))
 
 
 def no_checkpoint(workdir: str) -> UserError:

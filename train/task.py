@@ -5,7 +5,7 @@ that a new one needs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from jax import Array
@@ -58,7 +58,11 @@ def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str,
 
 
 class Task(Protocol):
-  """What is trained: a model, its loss, its data and its evaluations."""
+  """What is trained: a model, its loss, its data and its evaluations.
+
+  A task inherits from this class and gets what it need not have from here: `close`, `draw`, `flops`
+  and `meaning`.
+  """
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""
@@ -96,6 +100,28 @@ class Task(Protocol):
 
   def close(self) -> None:
     """Ends whatever runs in the background for the sources."""
+    return None
+
+  def draw(self, variables: Variables, key: Array) -> Mapping[str, bytes]:
+    """Returns files to look at, name -> contents, such as 'sample.txt' or 'grid.png'.
+
+    Called at each evaluation on every process, with a key that depends on the run's seed and the
+    step alone; the files of process 0 are kept.
+    """
+    del variables, key
+    return {}
+
+  def meaning(self) -> Mapping[str, Any]:
+    """Returns what the weights depend on beside the config, as JSON: class names in their order.
+
+    It is kept with the run, which is resumed and evaluated only with the same.
+    """
+    return {}
+
+  @property
+  def flops(self) -> float | None:
+    """Returns the model's FLOPs in one training step (`train.logging.peaks`); None if unknown."""
+    return None
 
   @property
   def batch_size(self) -> int:
@@ -104,24 +130,3 @@ class Task(Protocol):
   @property
   def throughput(self) -> tuple[str, int]:
     """Returns what the reported rates count, and how many a batch has: `('images', 128)`."""
-
-
-@runtime_checkable
-class Draws(Protocol):
-  """What a task may have besides: something to look at while it trains."""
-
-  def draw(self, variables: Variables, key: Array) -> Mapping[str, bytes]:
-    """Returns file name -> contents, such as 'sample.txt' or 'grid.png'; perhaps none.
-
-    Called at each evaluation on every process, with a key that depends on the run's seed and the
-    step alone; the files of process 0 are kept.
-    """
-
-
-@runtime_checkable
-class Counts(Protocol):
-  """What a task may have besides: what its steps cost, by which the loop reports MFU."""
-
-  @property
-  def flops(self) -> float | None:
-    """Returns the model's FLOPs in one training step (`train.logging.peaks`); None if unknown."""

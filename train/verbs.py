@@ -13,12 +13,12 @@ from jax.sharding import Mesh
 from data import SOURCES
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.compatibility import check_overrides, check_same
+from train.compatibility import check_meaning, check_overrides, check_same
 from train.config import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
 from train.provenance import convolutions, provenance, record_start
-from train.run import no_checkpoint, open_checkpoints, read_config
+from train.run import MEANING, no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
 from train.sections import build_task, complete_config
 from train.step import abstract_model
@@ -83,6 +83,7 @@ def train(
   """Trains by a completed config, or resumes what the workdir holds."""
   check_same(config, workdir)
   task, mesh = build_task(config, workdir), mesh_lib.make_mesh(**config['mesh'])
+  check_meaning(task, workdir)
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
 
@@ -93,6 +94,8 @@ def train(
         file=sys.stderr,
       )
       write_json(os.path.join(workdir, 'config.json'), config)
+      if meaning := task.meaning():
+        write_json(os.path.join(workdir, MEANING), meaning)
       record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
@@ -121,6 +124,8 @@ def evaluate(
     is left in a file of its own, such as `eval_text.json`, by the first of them.
   """
   runs = [load_run(workdir, step, overrides) for workdir in workdirs]
+  for run, workdir in zip(runs, workdirs, strict=True):
+    check_meaning(run.task, workdir)
   first, options = runs[0], dict(options or {})
   examine = method_of(first, 'eval', options)
   members = [run.variables for run in runs]

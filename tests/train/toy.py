@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import mesh as mesh_lib
+from train.task import Task
 
 
 class Network(nn.Module):
@@ -36,8 +37,10 @@ class Network(nn.Module):
     return nn.Dense(4, kernel_init=named)(x)
 
 
-class Toy:
+class Toy(Task):
   """Four classes of noise images, told apart by their brightness."""
+
+  batch_size, throughput = 32, ('images', 32)
 
   def __init__(self, batch_size=32, dropout=0.0, poison=None, signal=(None, 0), only=0, pause=0):
     self.batch_size, self.poison = batch_size, poison

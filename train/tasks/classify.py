@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +13,13 @@ from jax.sharding import Mesh
 
 import models
 import models.summary
-from data import spec
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import make_eval
-from train.task import Batch, Metrics, Source, Variables
+from train.task import Batch, Metrics, Source, Task, Variables
+from train.tasks import classifier as classifier_lib
 from train.tasks import reading
 
 
@@ -44,25 +43,12 @@ LOSSES: Mapping[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def center_crop(images: Array, *, size: int) -> Array:
-  """Returns the centre of images `[B, H, W, C]` as one view, `[B, 1, size, size, C]`."""
-  return augment_lib.center_crop(images, size)[:, None]
-
-
-def ten_crop(images: Array, *, size: int) -> Array:
-  """Returns corners, centre and their mirror images: `[B, H, W, C]` to `[B, 10, size, size, C]`."""
-  return augment_lib.ten_crop(images, size)
-
-
-VIEWS: Mapping[str, Callable[..., Array]] = {'center_crop': center_crop, 'ten_crop': ten_crop}
-
-
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]  # image, label, probabilities
 NUM_PREVIEW_SAMPLES = 32  # images in the report: half of them misclassified, if there are so many
 TOP5_FROM = 20  # classes; with fewer, the top-5 error says little
 
 
-class Classify:
+class Classify(Task):
   """The task `classify`.
 
   Args:
@@ -75,8 +61,9 @@ class Classify:
     std: likewise; the network sees (image - mean) / std.
     augment: functions of `data.images.augment` that run inside the compiled step, such as
       'random_crop(padding=4)|flip()'.
-    view: what the network sees of a test image: '' (all of it), or a function of VIEWS, such as
-      'ten_crop(size=224)', over whose crops probabilities are averaged.
+    view: what the network sees of a test image: '' (all of it), or a function of
+      `train.tasks.classifier.VIEWS`, such as 'ten_crop(size=224)', over whose crops probabilities
+      are averaged.
 
   Raises:
     UserError: a value is unknown or outside of its range.
@@ -99,12 +86,13 @@ class Classify:
     if not 0 <= label_smoothing < 1:
       raise UserError(f'task.label_smoothing={label_smoothing}: must be in [0, 1)')
     self.data = data
-    self.model = models.build(**{**model, 'num_classes': len(data.classes)})
+    self.classifier = classifier_lib.build(
+      model, len(data.classes), data.image_shape[-1], mean=mean, std=std, view=view
+    )
+    self.model, self.features = self.classifier.model, self.classifier.features
     self.loss_function = LOSSES[loss]
     self.label_smoothing = label_smoothing
-    self.mean, self.std = (_per_channel(x, data.image_shape[-1]) for x in (mean, std))
     self.augment = augment_lib.parse(augment, 'task.augment')
-    self.view = _view(view)
 
   @property
   def batch_size(self) -> int:
@@ -123,6 +111,10 @@ class Classify:
   def close(self) -> None:
     """Closes the data."""
     self.data.close()
+
+  def meaning(self) -> dict[str, Any]:
+    """Returns the classes, whose order the scores have, and the shape of the images."""
+    return {'classes': list(self.data.classes), 'image_shape': list(self.data.image_shape)}
 
   @property
   def input_shape(self) -> tuple[int, int, int]:
@@ -176,9 +168,7 @@ class Classify:
 
   def _inputs(self, batch: Batch, key: Array, *, train: bool) -> tuple[Array, Array]:
     """Returns what the network sees `[B * crops, h, w, C]`, and the targets `[B, K]`."""
-    images = batch['image']
-    if images.dtype == jnp.uint8:
-      images = images.astype(jnp.float32) / 255
+    images = classifier_lib.to_unit(batch['image'])
     targets = jax.nn.one_hot(batch['label'], len(self.data.classes))
     if train:
       targets = optax.smooth_labels(targets, self.label_smoothing)
@@ -186,48 +176,19 @@ class Classify:
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['index'])
       images, targets = self.augment(keys, images, targets)
     else:
-      images = self.view(images)  # [B, crops, h, w, C]
-      images = images.reshape(-1, *images.shape[2:])
-    return (images - self.mean) / self.std, targets
+      images = self.classifier.views(images)
+    return self.classifier.normalise(images), targets
 
   def _logits(
     self, variables: Variables, images: Array, batch: Batch, key: Array, *, train: bool
   ) -> tuple[Array, Variables]:
-    """Returns scores `[B, K]` and the other collections after the call.
-
-    The scores of several crops are the logarithm of their mean probability.
-    """
+    """Returns scores `[B, K]` and the other collections after the call."""
     if train:
       # The record's number again: another mask on each device and in each microbatch.
       rngs = {'dropout': jax.random.fold_in(key, batch['index'][0])}
       mutable = [name for name in variables if name != 'params']
       return self.model.apply(variables, images, train=True, rngs=rngs, mutable=mutable)
-    logits: Any = self.model.apply(variables, images, train=False)
-    crops = images.shape[0] // batch['label'].shape[0]
-    if crops > 1:
-      scores = jax.nn.log_softmax(logits.reshape(-1, crops, logits.shape[-1]))
-      logits = jax.nn.logsumexp(scores, axis=1) - jnp.log(crops)
-    return logits, {}
-
-  def features(self, variables: Variables, images: Array) -> tuple[Array, Array]:
-    """Returns the last layer's inputs `[B, D]` and scores `[B, K]` for uint8 images `[B, H, W, C]`.
-
-    The inputs are averaged over crops.
-    """
-    seen: list[Array] = []
-
-    def look(call: Callable, args: tuple, kwargs: Mapping, context: Any) -> Any:
-      # The last layer is the last call among the network's own layers, not those inside of them.
-      if len(context.module.path) == 1 and args:
-        seen.append(args[0])
-      return call(*args, **kwargs)
-
-    batch = {'image': images, 'label': jnp.zeros(len(images), jnp.int32)}
-    inputs, _ = self._inputs(batch, jax.random.key(0), train=False)
-    with nn.intercept_methods(look):
-      logits, _ = self._logits(variables, inputs, batch, jax.random.key(0), train=False)
-    crops = len(inputs) // len(images)
-    return seen[-1].astype(jnp.float32).reshape(len(images), crops, -1).mean(1), logits
+    return self.classifier.scores(variables, images, len(batch['label'])), {}
 
   # -------- the verb eval --------
 
@@ -294,21 +255,3 @@ def _stack(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     'predictions': probabilities.argmax(-1),
     'probabilities': probabilities.max(-1),
   }
-
-
-def _view(text: str) -> Callable[[Array], Array]:
-  """Returns a map of `[B, H, W, C]` to `[B, crops, h, w, C]`, for text as 'ten_crop(size=224)'."""
-  views = spec.parse(text, VIEWS, 'task.view')
-  if len(views) > 1:
-    raise UserError(f'task.view={text!r}: one view at most')
-  return views[0] if views else lambda images: images[:, None]
-
-
-def _per_channel(value: float | Sequence[float], channels: int) -> np.ndarray:
-  """Returns float32 `[1, 1, 1, C]` or `[1, 1, 1, 1]`, for images `[B, H, W, C]`."""
-  numbers = np.atleast_1d(np.asarray(value, np.float32))
-  if len(numbers) not in (1, channels):
-    raise UserError(
-      f'task.mean or task.std has {len(numbers)} numbers: one, or one a channel ({channels})'
-    )
-  return numbers.reshape(1, 1, 1, -1)

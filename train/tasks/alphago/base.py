@@ -15,7 +15,7 @@ from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
 from train.config import UserError
 from train.step import make_eval
-from train.task import Batch, Batches, Evaluation, Metrics, Source, Variables
+from train.task import Batch, Batches, Evaluation, Metrics, Source, Task, Variables
 from train.tasks import reading
 from train.tasks.alphago.network import INPUTS, GoNetwork
 
@@ -29,7 +29,7 @@ class Data(Protocol):
   def close(self) -> None: ...
 
 
-class GoTask:
+class GoTask(Task):
   """A task of one `GoNetwork`, wherever its positions come from.
 
   Attributes:

@@ -20,7 +20,7 @@ from models.diffusion.processes import PROCESSES
 from models.diffusion.table_sampler import Constraint, Sampler
 from train import mesh as mesh_lib
 from train.step import make_eval
-from train.task import Batch, Evaluation, Metrics, Source, Variables
+from train.task import Batch, Evaluation, Metrics, Source, Task, Variables
 from train.tasks import reading
 from train.tasks.diffusion import grids
 from train.tasks.diffusion import sample as sample_lib
@@ -34,7 +34,7 @@ FRAMES = 11  # states of a trajectory that are shown
 Guide = Callable[[Denoiser, Array], Denoiser]  # (denoiser, labels `[B]`) to a guided denoiser
 
 
-class ImageGeneration:
+class ImageGeneration(Task):
   """A task whose network removes noise and draws images, which are floats in [-1, 1].
 
   A subclass says `loss`, `sampler`, `timesteps` and perhaps `denoiser`. The byte k of an image is

@@ -11,8 +11,10 @@ from jax import Array
 
 from models.diffusion import inception, quality
 from train import mesh as mesh_lib
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
+from train.run import load_weights
 from train.task import Batch, Variables
+from train.tasks import classifier
 from train.tasks.diffusion.batches import Columns, SplitRunner
 
 
@@ -72,23 +74,22 @@ def of_classifier(workdir: str, image_shape: tuple[int, ...]) -> Features:
   Raises UserError for a run of another task than classify, or of images of another shape than the
   image_shape of those to be compared.
   """
-  from train import verbs  # which knows all tasks
-
-  run = verbs.load_run(workdir)
-  task: Any = run.task
-  if (name := run.config['task']['name']) != 'classify':
+  weights = load_weights(workdir)
+  config, task, meaning = weights.config, weights.config['task'], weights.meaning
+  if (name := task['name']) != 'classify':
     raise UserError(
       f'--classifier={workdir}: a run of task {name}, which has no features; it must be of task'
       ' classify'
     )
-  if tuple(task.data.image_shape) != tuple(image_shape):
-    theirs, ours = (' x '.join(map(str, x)) for x in (task.data.image_shape, image_shape))
+  if tuple(meaning['image_shape']) != tuple(image_shape):
+    theirs, ours = (' x '.join(map(str, x)) for x in (meaning['image_shape'], image_shape))
     raise UserError(f'--classifier={workdir}: is of images of {theirs}, and not {ours}')
-  variables = jax.device_get(run.variables)
-  metadata = {'classifier': workdir, 'step': run.step}
-  task.close()
-  name = run.config['model']['name']
-  return Features(name, task.features, variables, tuple(task.data.classes), metadata)
+  classes = tuple(meaning['classes'])
+  inputs = {name: task[name] for name in ('mean', 'std', 'view')}
+  network = classifier.build(config['model'], len(classes), image_shape[-1], **inputs)
+  metadata = {'classifier': workdir, 'step': weights.step}
+  name = config['model']['name']
+  return Features(name, network.features, weights.variables, classes, metadata)
 
 
 def of_inception(path: str) -> Features:

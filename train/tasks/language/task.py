@@ -17,14 +17,14 @@ from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Metrics, Source, Variables
+from train.task import Batch, Metrics, Source, Task, Variables
 from train.tasks.language import sample as sample_lib
 from train.tasks.language.evaluate import Scorer
 
 Evaluation = Callable[[Variables], Mapping[str, float]]
 
 
-class Language:
+class Language(Task):
   """The task `language`: the mean cross-entropy of a text's tokens, in nats.
 
   Args:

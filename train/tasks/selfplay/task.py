@@ -28,7 +28,7 @@ from mcts.selfplay.settings import (
 )
 from train import mesh as mesh_lib
 from train.config import UserError, user_errors
-from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
+from train.task import Batch, Evaluation, Metrics, Source, Task, Variables, evaluate
 from train.tasks import matches
 from train.tasks.selfplay import loss as loss_lib
 from train.tasks.selfplay import preview, timing
@@ -49,7 +49,7 @@ SELECTIONS: Mapping[str, Callable[..., SelectionPolicy]] = {'puct': Puct, 'gumbe
 AUX_HEADS = ('ownership', 'score')  # of `models.alphazero`, as its config names them
 
 
-class SelfPlayTask:
+class SelfPlayTask(Task):
   """The task `selfplay`.
 
   Text such as 'go(size=9)' or 'puct(dirichlet_fraction=0.25)' names an entry of a table and changes
