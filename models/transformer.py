@@ -115,8 +115,7 @@ def apply_layers(
     layer: `(x, own) -> (x, out)`.
     x: activations.
     stacked: a tree of arrays `[layers, ...]`, of which a layer gets its slice as `own`.
-    scan: compiles one layer and loops over it. None: wherever the program is not for a CPU, on
-      which a loop is slower than its steps one after another.
+    scan: compiles one layer and loops over it. None: unless the program is for a CPU.
     remat: what the backward pass computes anew: 'none', whole layers ('block'), or all of a layer
       but its products with kernels ('dots').
   """

@@ -147,6 +147,8 @@ def fields_of(folder: pathlib.Path, config: Mapping[str, Any], *, tied: bool) ->
 
 def check_exportable(model: GPT) -> None:
   """Raises ValueError where GPT-2's files cannot express the model."""
+  if type(model) is not GPT:  # a subclass may compute something else with the same weights
+    raise ValueError(f'{type(model).__name__}: GPT-2 files can only say GPT')
   wanted = {'positions': 'learned', 'norm': 'layer', 'mlp': 'gelu', 'qk_norm': False, 'softcap': 0}
   for name, value in wanted.items():
     if getattr(model, name) != value:

@@ -21,9 +21,12 @@ GAMES = [
 @pytest.mark.parametrize(('name', 'options'), GAMES)
 def test_random_games_keep_the_contract(name, options):
   game = mcts.build(name, **options)
-  step, legal, done, value, observe, to_play = (
+  step, legal, rollout_legal, done, value, observe, to_play = (
     jax.jit(jax.vmap(f))
-    for f in (game.step, game.legal, game.done, game.value, game.observe, game.to_play)
+    for f in (
+      *(game.step, game.legal, game.rollout_legal),
+      *(game.done, game.value, game.observe, game.to_play),
+    )
   )
   rng = np.random.default_rng(0)
   states = stack(*[game.init()] * 16)
@@ -33,6 +36,8 @@ def test_random_games_keep_the_contract(name, options):
     mask, over, mover = np.asarray(legal(states)), np.asarray(done(states)), to_play(states)
     assert mask.shape == (16, game.num_actions) and mask.dtype == bool
     np.testing.assert_array_equal(mask.any(1), ~over)
+    sensible = np.asarray(rollout_legal(states))[~over]
+    assert sensible.any(1).all() and not (sensible & ~mask[~over]).any()
     actions = np.where(over, 0, (mask * rng.random(mask.shape)).argmax(1)).astype(np.int32)
     after = step(states, actions)
     for old, new in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
@@ -41,9 +46,19 @@ def test_random_games_keep_the_contract(name, options):
     assert (to_play(after) != mover)[~over].all()
     assert observe(after).shape == shape
     states, turn = after, turn + 1
-    assert turn < 1000
+    assert turn <= game.max_length
   assert np.isin(value(states), (-1, 0, 1)).all()
   assert value(states).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(('name', 'options'), GAMES)
+def test_positions_and_actions_are_told_apart_in_text(name, options):
+  game = mcts.build(name, **options)
+  names = [game.action_name(action) for action in range(game.num_actions)]
+  assert len({name.lower() for name in names}) == game.num_actions
+  before, after = game.init(), game.step(game.init(), jnp.int32(1))
+  assert game.render(before) != game.render(after) == game.render(jax.device_get(after))
+  assert not game.render(before).endswith('\n')
 
 
 @pytest.mark.long

@@ -288,6 +288,14 @@ def test_models_that_gpt2_files_cannot_say_are_refused(kwargs, message, tmp_path
   assert not (tmp_path / 'out').exists()
 
 
+def test_a_subclass_is_refused_whatever_it_computes(tmp_path):
+  class Other(GPT):
+    pass
+
+  with pytest.raises(ValueError, match='Other: GPT-2 files can only say GPT'):
+    huggingface.to_hf(Other(37), {'params': {}}, tmp_path / 'out')
+
+
 # -------- files of tensors --------
 
 
