@@ -63,7 +63,7 @@ slow: venv
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy launch.py train
+	$(BIN)/mypy launch.py models mcts data train benchmarks configs tests
 
 results: venv
 	$(BIN)/python -m train.report.results

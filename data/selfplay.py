@@ -4,9 +4,13 @@ from data import checks
 
 
 class SelfPlayData:
-  """Holds the number of positions in a training batch: `data=dict(name='selfplay', ...)`.
+  """The config section of data that a task makes itself: `data=dict(name='selfplay', ...)`.
 
-  Raises ValueError if it is below 1.
+  Args:
+    batch_size: positions in a training batch, over all devices.
+
+  Raises:
+    ValueError: batch_size is below 1.
   """
 
   def __init__(self, batch_size: int = 256):

@@ -119,7 +119,13 @@ class CifarNet(nn.Module):
 
 
 def alexnet(num_classes: int, *, hidden: int = 4096, dtype: str = 'float32') -> nn.Module:
-  """Returns AlexNet as published in 2012: 60,965,224 parameters for 1,000 classes."""
+  """Returns AlexNet as published in 2012: 60,965,224 parameters for 1,000 classes.
+
+  Args:
+    num_classes: number of outputs.
+    hidden: units of the two hidden full layers.
+    dtype: of the computation; parameters are float32.
+  """
   return AlexNet(num_classes, hidden=hidden, dtype=dtype)
 
 
@@ -139,5 +145,11 @@ def alexnet_one_column(
 
 
 def alexnet_cifar10(num_classes: int, *, lrn: bool = True, dtype: str = 'float32') -> nn.Module:
-  """Returns the CIFAR-10 network, with or without response normalisation; see `CifarNet`."""
+  """Returns the CIFAR-10 network; see `CifarNet`.
+
+  Args:
+    num_classes: number of outputs.
+    lrn: whether it has local response normalisation.
+    dtype: of the computation; parameters are float32.
+  """
   return CifarNet(num_classes, lrn, dtype)

@@ -85,6 +85,9 @@ class Rollout(nn.Module):
 
   A point's logit is the sum of the weights of its F features; indices outside `[0, features)` are
   clipped.
+
+  Attributes:
+    features: the number of weights.
   """
 
   features: int = PATTERNS
@@ -102,6 +105,11 @@ def policy(*, layers: int = 13, filters: int = 192, dtype: str = 'float32') -> P
 
   192 filters played; 256 predict better, and 128 and 384 were tried (extended data table 3).
 
+  Args:
+    layers: convolutions, the last of 1 x 1.
+    filters: channels of all but the last.
+    dtype: of the computation; parameters are float32.
+
   Raises:
     ValueError: there are fewer than 2 layers or no filters.
   """
@@ -110,7 +118,16 @@ def policy(*, layers: int = 13, filters: int = 192, dtype: str = 'float32') -> P
 
 
 def value(*, layers: int = 13, filters: int = 192, dtype: str = 'float32') -> Value:
-  """Returns the value network; see `policy` and `Value`."""
+  """Returns the value network; see `Value`.
+
+  Args:
+    layers: convolutions before the full layers, the last of 1 x 1.
+    filters: channels of all but the last.
+    dtype: of the computation; parameters are float32.
+
+  Raises:
+    ValueError: there are fewer than 2 layers or no filters.
+  """
   _check(layers, filters)
   return Value(layers, filters, dtype)
 

@@ -195,6 +195,11 @@ class LeNet(nn.Module):
 def lenet5(num_classes: int, *, output: str = 'linear', dtype: str = 'float32') -> nn.Module:
   """Returns LeNet-5; see `LeNet5`.
 
+  Args:
+    num_classes: number of outputs.
+    output: the last layer, 'linear' or the paper's 'rbf' units with their codes of digits.
+    dtype: of the computation; parameters are float32.
+
   Raises:
     ValueError: `output` is unknown, or 'rbf' for other than 10 classes.
   """
@@ -212,5 +217,12 @@ def lenet(
   hidden: tuple[int, int] = (120, 84),
   dtype: str = 'float32',
 ) -> nn.Module:
-  """Returns the modern LeNet; see `LeNet`."""
+  """Returns the modern LeNet; see `LeNet`.
+
+  Args:
+    num_classes: number of outputs.
+    channels: of the two convolutions.
+    hidden: units of the two hidden full layers.
+    dtype: of the computation; parameters are float32.
+  """
   return LeNet(num_classes, channels, hidden, dtype)

@@ -179,8 +179,15 @@ def resnet_cifar(
 ) -> nn.Module:
   """Returns the CIFAR network of depth 6 n + 2: three stages of n blocks (section 4.2).
 
-  They have 16, 32 and 64 channels at 32, 16 and 8 pixels. The arguments are those of
-  `resnet_imagenet`.
+  They have 16, 32 and 64 channels at 32, 16 and 8 pixels.
+
+  Args:
+    depth: 6 n + 2.
+    num_classes: number of outputs.
+    version: 'v1', or 'v2' with pre-activation (He 2016).
+    zero_init_last_scale: starts the last norm of each block at 0, so that it starts as an identity.
+    statistics: of batch normalisation, over the 'global' batch or each device's part ('device').
+    dtype: of the computation; parameters are float32.
   """
   return ResNet(
     num_classes,

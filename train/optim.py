@@ -1,7 +1,6 @@
 """Optimisers and learning-rate schedules, by the names that a config's section `optimizer` uses."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from optax import contrib
 
-from train.config import UserError, unknown
+from train.errors import UserError, unknown
+from train.muon import apart, hidden, like_adam, matrices
 
 Schedule = Callable[[Any], Array]
 """Step (an int or a traced int32 scalar, 0 for the first) -> learning rate, a float32 scalar."""
@@ -24,9 +23,11 @@ class Optimizer:
   """The options that all optimisers share; a subclass adds its update rule, `scale`.
 
   Attributes:
-    learning_rate: the peak, from which `schedule` (a name in SCHEDULES) starts.
-    warmup_steps: steps over which the rate rises linearly from 0; with `warmup_learning_rate` it
-      stays at that rate instead (ResNet-110: He 2015, section 4.2).
+    learning_rate: the peak of the schedule.
+    schedule: constant, linear, cosine, piecewise or rsqrt.
+    warmup_steps: steps over which the rate rises linearly from 0.
+    warmup_learning_rate: a constant rate during the warm-up instead (ResNet-110: He 2015, section
+      4.2).
     final_learning_rate: where the schedules cosine and linear end.
     milestones, factor: of the schedule piecewise, whose rate is multiplied by `factor` (one number,
       or one a milestone) once the step reaches a milestone.
@@ -123,7 +124,13 @@ class SGD(Optimizer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
-  """Kingma and Ba 2015, algorithm 1. Weight decay is L2 regularisation: it enters the moments."""
+  """Kingma and Ba 2015, algorithm 1. Weight decay is L2 regularisation: it enters the moments.
+
+  Attributes:
+    b1: decay of the mean of gradients.
+    b2: decay of the mean of squared gradients.
+    eps: added to the root of the latter.
+  """
 
   b1: float = 0.9
   b2: float = 0.999
@@ -164,8 +171,13 @@ class LAMB(Adam):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LARS(Optimizer):
-  """You et al. 2017, algorithm 1: SGD whose rate is, in each kernel, in proportion to
-  |w| / |gradient + weight_decay w|, times `trust`; the rate enters the momentum.
+  """You et al. 2017, algorithm 1: SGD with a rate for each kernel.
+
+  It is in proportion to |w| / |gradient + weight_decay w|; the rate enters the momentum.
+
+  Attributes:
+    momentum: the factor of the last update.
+    trust: the factor of that ratio.
   """
 
   momentum: float = 0.9
@@ -189,6 +201,9 @@ class Muon(Adam):
   embeddings, and a head called so, norms and biases are not. Updates are 0.2 sqrt(max(rows,
   columns)) times that matrix, which gives their elements the root mean square of AdamW's: one
   learning rate and one weight decay serve all (Liu et al. 2025, arXiv 2502.16982, equation 4).
+
+  Attributes:
+    momentum: the factor of the last update of hidden matrices.
   """
 
   momentum: float = 0.95
@@ -293,61 +308,3 @@ def everything(params: Any) -> Any:
 
 
 DECAYS = {'kernels': kernels, 'all': everything}
-
-
-# -------- which parameters are matrices --------
-
-
-def hidden(path: tuple[str, ...]) -> bool:
-  """Returns whether the parameter at this path is a hidden matrix, by its name `kernel`."""
-  return path[-1] == 'kernel'
-
-
-def matrices(params: Any) -> Any:
-  """Returns which axes of each kernel are the rows and columns of a matrix.
-
-  Kernels are `[in, out]`, a stack of layers' `[layers, in, out]`, or a convolution's
-  `[height, width, in, out]`, whose rows are the first three axes.
-  """
-
-  def numbers(kernel: Any) -> contrib.MuonDimensionNumbers:
-    rows = (0, 1, 2) if kernel.ndim == 4 else kernel.ndim - 2
-    return contrib.MuonDimensionNumbers(rows, kernel.ndim - 1)
-
-  return jax.tree.map(numbers, params)
-
-
-def like_adam(update: Array) -> Array:
-  """Makes the elements of an orthogonal matrix as large as AdamW's, by its rows and columns."""
-  *rows, columns = update.shape if update.ndim != 3 else update.shape[1:]
-  return update * (0.2 * math.sqrt(max(math.prod(rows), columns)))
-
-
-def apart(
-  chosen: Callable[[tuple[str, ...]], bool],
-  first: optax.GradientTransformation,
-  second: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-  """Applies `first` to the parameters whose path is `chosen`, `second` to the others.
-
-  Unlike optax.partition it leaves no holes in the states, which have logical axes to be found.
-  """
-
-  def split(tree: Any) -> tuple[Any, Any]:
-    flat = flatten_dict(tree)
-    return tuple(
-      unflatten_dict({path: leaf for path, leaf in flat.items() if chosen(path) == wanted})
-      for wanted in (True, False)
-    )
-
-  def init(params: Any) -> tuple[Any, Any]:
-    ours, others = split(params)
-    return first.init(ours), second.init(others)
-
-  def update(updates: Any, state: tuple[Any, Any], params: Any = None) -> tuple[Any, tuple]:
-    of_params = (None, None) if params is None else split(params)
-    both = zip((first, second), split(updates), state, of_params, strict=True)
-    (ours, state1), (others, state2) = (each.update(*arguments) for each, *arguments in both)
-    return unflatten_dict(flatten_dict(ours) | flatten_dict(others)), (state1, state2)
-
-  return optax.GradientTransformation(init, update)

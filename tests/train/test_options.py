@@ -1,6 +1,7 @@
 """Options that several tasks declare agree, and are what the tasks' methods take."""
 
 import inspect
+from typing import get_args
 
 import pytest
 from absl import flags
@@ -23,7 +24,7 @@ def test_options_of_one_name_agree_in_kind_default_and_bounds():
     assert meaning.setdefault(option.name, told) == told, option.name
 
 
-@pytest.mark.parametrize('kind', options.Kind.__args__)
+@pytest.mark.parametrize('kind', get_args(options.Kind))
 def test_every_kind_becomes_a_flag(kind):
   values = flags.FlagValues()
   options.define(options.Option('x', kind, 'help', choices=('a', 'b')), values)

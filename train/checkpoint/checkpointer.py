@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -31,9 +30,13 @@ from train.checkpoint.record import (
   check_structure,
   check_values,
   describe,
-  leaves,
+  full,
+  nested,
+  or_empty,
   seal,
+  target,
   unseal,
+  written,
 )
 from train.config import UserError
 
@@ -125,8 +128,8 @@ class Checkpointer:
     items = arrays({**model, 'train': dict(train)})  # orbax's close would hang on another leaf
     record = seal({'step': step, 'meta': dict(meta), 'leaves': describe(items)})
     self._note_score(step, record['meta'])
-    written = {name: _written(tree) for name, tree in items.items()}
-    args = {name: ocp.args.StandardSave(tree) for name, tree in written.items() if _full(tree)}
+    stored = {name: written(tree) for name, tree in items.items()}
+    args = {name: ocp.args.StandardSave(tree) for name, tree in stored.items() if full(tree)}
     self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
 
   def wait(self) -> None:
@@ -160,7 +163,7 @@ class Checkpointer:
     Raises:
       UserError: no such step, none is whole, or it holds another model or optimiser.
     """
-    wanted = jax.tree.map(_target, {**model, **({} if train is None else {'train': dict(train)})})
+    wanted = jax.tree.map(target, {**model, **({} if train is None else {'train': dict(train)})})
     found = self._first_whole(step, lambda record: wanted)
     if found is None:
       return None
@@ -172,7 +175,7 @@ class Checkpointer:
 
     Steps are chosen, and damage is met, as in `restore`. Trees of dicts alone: Flax's collections.
     """
-    found = self._first_whole(step, lambda record: _nested(record['leaves']))
+    found = self._first_whole(step, lambda record: nested(record['leaves']))
     return None if found is None else found[:2]
 
   def _first_whole(
@@ -245,10 +248,10 @@ class Checkpointer:
     # Not through the manager: its barrier would wait for ever for a process that found damage.
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
       for name, tree in wanted.items():
-        found = written = _written(tree)
-        if _full(written):
-          found = handler.restore(self._item(step, name), args=ocp.args.StandardRestore(written))
-        yield name, jax.tree.map(_or_empty, tree, found)
+        found = stored = written(tree)
+        if full(stored):
+          found = handler.restore(self._item(step, name), args=ocp.args.StandardRestore(stored))
+        yield name, jax.tree.map(or_empty, tree, found)
 
   def _item(self, step: int, name: str) -> epath.Path:
     return epath.Path(self._directory) / str(step) / name
@@ -289,43 +292,6 @@ class _NewestAndBest(PreservationPolicy):
 
 
 # -------- small things --------
-
-
-def _full(tree: Tree) -> bool:
-  """Returns whether there is an array: orbax takes no item without one."""
-  return any(True for _ in leaves(tree))
-
-
-def _written(tree: Tree) -> Tree:
-  """Removes arrays of no elements, which orbax refuses."""
-  return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
-
-
-def _or_empty(target: jax.ShapeDtypeStruct, found: jax.Array | None) -> jax.Array:
-  if found is None:
-    return jnp.zeros(target.shape, target.dtype, device=target.sharding)
-  return found
-
-
-def _nested(stored: Mapping[str, list]) -> dict[str, Tree]:
-  """Returns the model's items as a record describes them, 'params/conv1/kernel' as nested dicts."""
-  items: dict[str, Any] = {}
-  for path, (dtype, shape, _) in stored.items():
-    *folders, name = path.split('/')
-    if folders and folders[0] == 'train':
-      continue
-    node = items
-    for folder in folders:
-      node = node.setdefault(folder, {})
-    node[name] = _target(jax.ShapeDtypeStruct(shape, dtype))
-  return items
-
-
-def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-  """Returns a target with a sharding; without one orbax looks for the devices that saved."""
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  sharding = getattr(leaf, 'sharding', None) or here
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _together(read: Callable[[], Any]) -> Any:

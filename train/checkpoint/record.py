@@ -97,6 +97,43 @@ def _some(names: list[str], most: int = 4) -> str:
   return ', '.join(names[:most]) + rest
 
 
+def full(tree: Any) -> bool:
+  """Returns whether there is an array: orbax takes no item without one."""
+  return any(True for _ in leaves(tree))
+
+
+def written(tree: Any) -> Any:
+  """Removes arrays of no elements, which orbax refuses."""
+  return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
+
+
+def or_empty(target: jax.ShapeDtypeStruct, found: jax.Array | None) -> jax.Array:
+  if found is None:
+    return jnp.zeros(target.shape, target.dtype, device=target.sharding)
+  return found
+
+
+def nested(stored: Mapping[str, list]) -> dict[str, Any]:
+  """Returns the model's items as a record describes them, 'params/conv1/kernel' as nested dicts."""
+  items: dict[str, Any] = {}
+  for path, (dtype, shape, _) in stored.items():
+    *folders, name = path.split('/')
+    if folders and folders[0] == 'train':
+      continue
+    node = items
+    for folder in folders:
+      node = node.setdefault(folder, {})
+    node[name] = target(jax.ShapeDtypeStruct(shape, dtype))
+  return items
+
+
+def target(leaf: Any) -> jax.ShapeDtypeStruct:
+  """Returns a target with a sharding; without one orbax looks for the devices that saved."""
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  sharding = getattr(leaf, 'sharding', None) or here
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
 # -------- the record --------
 
 

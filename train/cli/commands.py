@@ -15,6 +15,26 @@ from absl import flags
 from train import config as config_lib
 from train.cli import arguments
 from train.cli.options import Option
+from train.cli.verb_options import (
+  CONFIG,
+  CONVERT,
+  HOST_TUNING,
+  NEW_RUN,
+  PLAY,
+  PLAYERS,
+  PREPARE,
+  PROCESSES,
+  RECORDS,
+  REPORT,
+  RULES,
+  RUN,
+  RUNS,
+  SEARCH,
+  SEED,
+  STEP,
+  TERMS,
+  TRAIN,
+)
 from train.config import UserError, unknown
 from train.runtime import host
 from train.tasks import DECLARATIONS
@@ -22,99 +42,6 @@ from train.tasks import DECLARATIONS
 FLAGS = flags.FLAGS
 Overrides = Mapping[str, str]
 """Config key -> text, as given by --config.KEY=TEXT."""
-
-CONFIG = Option(
-  'config',
-  'text',
-  'a file, or the name of one in configs/; --config.section.key=value changes one of its values.'
-  ' To resume, --workdir alone is enough',
-)
-NEW_RUN = Option('workdir', 'texts', "the run's folder, new or to be resumed [runs/NAME]")
-RUN = Option('workdir', 'texts', "the run's folder")
-RUNS = Option('workdir', 'texts', 'the run folder; several, given again or joined by commas')
-RECORDS = Option('workdir', 'texts', 'a folder for the records of the games')
-STEP = Option('step', 'text', 'the checkpoint: latest, best, or the number of a step', 'latest')
-SEED = Option('seed', 'integer', 'of all random numbers', 0)
-HOST_TUNING = Option(
-  'host_tuning',
-  'switch',
-  'on a CPU: restart the process once with huge pages and the XLA flags that help there',
-  True,
-)
-PROCESSES = (
-  Option('coordinator_address', 'text', 'HOST:PORT of process 0, where several train one run'),
-  Option('num_processes', 'integer', 'how many processes train; 1: this one alone', least=1),
-  Option('process_id', 'integer', 'which of them this is, from 0', least=0),
-  Option(
-    'heartbeat_timeout', 'integer', 'seconds after which a silent process stops all', 100, least=1
-  ),
-)
-TRAIN = (
-  Option('dry_run', 'switch', 'print the completed config and exit', False),
-  Option('summary', 'switch', "print the table of the model's layers and exit", False),
-  Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
-)
-REPORT = (
-  Option('output', 'text', 'the page to write, instead of report.html in the workdir'),
-  Option('record', 'text', "a JSON file of docs/results to write the runs' number to"),
-)
-CONVERT = (
-  Option('from_hf', 'text', 'a folder of GPT-2 weights to make the workdir from'),
-  Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
-)
-PREPARE = (
-  Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),
-  Option('data_dir', 'text', 'the folder [$TFDS_DATA_DIR, else ~/tensorflow_datasets]'),
-)
-RULES = (
-  Option('size', 'integer', 'of the board, until the controller sets another [9]'),
-  Option('komi', 'number', "White's points for moving second", 7.5),
-  Option(
-    'superko',
-    'choice',
-    'which repetitions are forbidden, see docs/go_rules.md',
-    'positional',
-    choices=('positional', 'situational', 'simple'),
-  ),
-  Option('suicide', 'switch', 'whether a move may remove its own chain', False),
-)
-SEARCH = (
-  Option('num_simulations', 'integer', 'of the search, for a move', 400, least=1),
-  Option(
-    'num_parallel_leaves',
-    'integer',
-    'evaluated in one batch; divides --num_simulations',
-    8,
-    least=1,
-  ),
-)
-PLAY = (
-  Option(
-    'engine',
-    'text',
-    'who plays without --workdir: rollout, uniform (searches) or random',
-    'rollout',
-  ),
-  Option('resign', 'number', 'resign below this chance to win, 0: never', 0.0, least=0.0, most=1.0),
-  Option('game', 'text', 'play this game by hand in the terminal, as tictactoe', None),
-)
-PLAYERS = (
-  Option(
-    'first',
-    'text',
-    'an engine or workdir, as rollout:400, runs/go:50, or a GTP command line',
-    'rollout',
-  ),
-  Option('second', 'text', 'its opponent, likewise', 'random'),
-)
-TERMS = (
-  Option('games', 'integer', 'rounded up to pairs: each opening is played with both colours', 100),
-  Option('opening', 'integer', 'random moves that a game begins with [a third of --size]'),
-  Option('sprt', 'words', 'ELO0,ELO1: stop when this test of the first player decides'),
-  Option('time', 'text', 'a clock: 300, 60+30/5 (Canadian) or 60+3x10 (byo-yomi), in seconds', ''),
-  Option('timeout', 'number', 'seconds after which a silent program has lost', 60.0),
-)
-
 
 # -------- what the verbs do --------
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from train import config as config_lib
 
-ENTRY = re.compile(r'(?P<names>\w+(?:, \w+)*)(?: \([^)]*\))?: (?P<text>.*)')
-HEADINGS = ('Args:', 'Attributes:')
+ENTRY = re.compile(r'(?P<names>\w+(?:, \w+)*)(?: \([^)]*\))?: (?P<text>.+)')
 
 
 def describe(
@@ -55,21 +54,29 @@ def entry(setting: str, meaning: str) -> Iterator[str]:
 
 
 def meanings(constructor: Callable[..., Any]) -> dict[str, str]:
-  """Returns argument -> its meaning, from a docstring's `Args:` or `Attributes:` (Google style)."""
+  """Returns argument -> its meaning, from the lines `name: text` of the docstrings.
+
+  A subclass's docstring goes before those of its bases; lines about anything else than an argument
+  are passed over.
+  """
   function = getattr(constructor, 'func', constructor)
+  names = config_lib.parameters_of(constructor)
+  documents = [function, *getattr(function, '__mro__', ())[1:], getattr(function, '__init__', None)]
   found: dict[str, str] = {}
-  documents = [function, *getattr(function, '__mro__', ())[1:]]
-  for document in reversed([*documents, getattr(function, '__init__', None)]):
-    found |= dict(_entries(inspect.getdoc(document) or ''))
+  for document in reversed(documents):
+    found |= {
+      name: text for name, text in _entries(inspect.getdoc(document) or '') if name in names
+    }
   return found
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:
-  blocks = re.split(r'\n(?=\S)', text)
-  for block in blocks:
-    heading, _, body = block.partition('\n')
-    if heading.strip() not in HEADINGS:
+  """Yields the names and texts of the lines `name, name: text`, with their continuations."""
+  names, words, depth = '', [], 0
+  for line in [*text.splitlines(), 'end: .']:
+    indent, match = len(line) - len(line.lstrip()), ENTRY.fullmatch(line.strip())
+    if names and line.strip() and indent > depth and not (match and indent <= depth):
+      words.append(line.strip())
       continue
-    for item in re.split(r'\n(?=\S)', textwrap.dedent(body)):
-      if match := ENTRY.fullmatch(' '.join(item.split())):
-        yield from ((name, match['text']) for name in match['names'].split(', '))
+    yield from ((name, ' '.join(words)) for name in names.split(', ') if name)
+    names, words, depth = (match['names'], [match['text']], indent) if match else ('', [], 0)

@@ -21,7 +21,7 @@ class Records(Protocol):
 
 
 def training(data: Records, split: str, mesh: Mesh, seed: int) -> Source:
-  """What tasks on files give as their `source`."""
+  """Returns the stream of training batches of data in files."""
   if split != 'train':
     raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
   with user_errors():
@@ -29,7 +29,7 @@ def training(data: Records, split: str, mesh: Mesh, seed: int) -> Source:
 
 
 def evaluation(data: Records, split: str, mesh: Mesh) -> Batches:
-  """Every record of `split` once, in order."""
+  """Returns the batches of every record of `split`, once and in order."""
   with user_errors():
     return UsersBatches(data.eval_batches(split, mesh_lib.batch_sharding(mesh)))
 

@@ -46,7 +46,7 @@ def write_registered(root: pathlib.Path, damaged: tuple, features: dict | None) 
   class Tiny(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version('1.2.3')
     name = 'tiny'
-    url_infos = {}  # nothing is downloaded
+    url_infos: dict = {}  # nothing is downloaded
 
     def _info(self):
       return tfds.core.DatasetInfo(

@@ -253,15 +253,22 @@ def truncate(step):
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def empty(step):
+  shutil.rmtree(step)
+  step.mkdir()
+
+
+def replace_values(step):
+  shutil.rmtree(step / 'params')
+  shutil.copytree(step.parent / '1' / 'params', step / 'params')
+
+
 DAMAGE = {
   'truncated': truncate,
   'half deleted': lambda step: shutil.rmtree(step / 'train'),
   'no metadata': lambda step: (step / 'train' / '_METADATA').unlink(),
-  'nothing but the folder': lambda step: (shutil.rmtree(step), step.mkdir()),
-  'other values': lambda step: (
-    shutil.rmtree(step / 'params'),
-    shutil.copytree(step.parent / '1' / 'params', step / 'params'),
-  ),
+  'nothing but the folder': empty,
+  'other values': replace_values,
 }
 
 

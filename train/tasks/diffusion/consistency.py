@@ -37,7 +37,8 @@ class Consistency(ImageGeneration):
   """The task `consistency` (Song et al. 2023, arXiv 2303.01469, algorithm 2).
 
   teacher: the workdir of a diffusion run, needed to start and to train.
-  process, prediction, conditioning, and the model: must be the teacher's.
+  process: must be the teacher's, as must the model and `conditioning`.
+  prediction: must be the teacher's.
   distillation, sampling: see `options`.
   augment: augmentation of training images, as for the task classify.
   """
