@@ -297,7 +297,7 @@ def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games
 def test_a_run_of_something_else_is_no_policy(run, values, tmp_path):
   with pytest.raises(
     UserError,
-    match='must be of go_policy or go_reinforce with a model that sees patterns of a board',
+    match='a model that sees patterns of a board of size 5',
   ):
     load_policy(run, 'task.engine.rollout_policy', SIZE, 'patterns')
   with pytest.raises(UserError, match='of a board of size 9'):
