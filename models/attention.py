@@ -151,21 +151,25 @@ def cached(
   if heads_apart := keys.ndim == 3:
     B, heads = len(q), len(keys) // len(q)
     q, k, v = (_heads_as_batch(x, heads) for x in (q, k, v))
-    keys, values, start = keys[:, :, None], values[:, :, None], jnp.repeat(start, heads)
-  keys, values = _write(keys, k, end), _write(values, v, end)
+    keys, values = _write(keys, k[:, :, 0], end), _write(values, v[:, :, 0], end)
+    slots, start = (keys, values), jnp.repeat(start, heads)
+    keys, values = keys[:, :, None], values[:, :, None]
+  else:
+    slots = keys, values = _write(keys, k, end), _write(values, v, end)
   here = end + jnp.arange(q.shape[1])[None, :, None]  # [1, S, 1]
   slot = jnp.arange(keys.shape[1])[None, None]
   mask = (slot == here) | ((slot < here) & (slot >= start[:, None, None]))
   y = explicit(q, keys.astype(q.dtype), values.astype(q.dtype), mask)
   if heads_apart:
     y = jnp.moveaxis(y.reshape(B, heads, *y.shape[1:]), 1, 2)
-    y, keys, values = y.reshape(B, y.shape[1], -1, y.shape[-1]), keys[:, :, 0], values[:, :, 0]
-  return y, (keys, values)
+    y = y.reshape(B, y.shape[1], -1, y.shape[-1])
+  return y, slots
 
 
 def _write(slots: Array, new: Array, end: Array) -> Array:
   zero = jnp.zeros((), end.dtype)
-  return lax.dynamic_update_slice(slots, new.astype(slots.dtype), (zero, end, zero, zero))
+  begin = (zero, end, *[zero] * (slots.ndim - 2))
+  return lax.dynamic_update_slice(slots, new.astype(slots.dtype), begin)
 
 
 def _heads_as_batch(x: Array, heads: int) -> Array:
