@@ -1,8 +1,10 @@
 """Diffusion models as a task: the loss, its evaluation, and images on any layout of devices."""
 
+import dataclasses
 import json
 import os
 import signal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,22 +102,27 @@ def test_the_lattice_is_even_for_any_number_of_records():
   assert lattice(jnp.array([0, -1])).min() > 0 and lattice(jnp.arange(10**5)).max() < 1
 
 
-class Interrupted(Diffusion):
-  """A task that receives SIGTERM at step `at`."""
+@dataclasses.dataclass(frozen=True)
+class StoppingSource:
+  """A source that sends SIGTERM to the process when the batch of a step is asked for."""
 
-  at = 2
+  source: Any
+  step: int
+
+  def init(self, key):
+    return self.source.init(key)
+
+  def next(self, carry, step, variables):
+    if step == self.step:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return self.source.next(carry, step, variables)
+
+
+class Interrupted(Diffusion):
+  """A task that is interrupted at step 2."""
 
   def source(self, split, mesh, seed):
-    source = super().source(split, mesh, seed)
-    deliver = source.next
-
-    def deliver_or_stop(carry, step, variables):
-      if step == self.at:
-        os.kill(os.getpid(), signal.SIGTERM)
-      return deliver(carry, step, variables)
-
-    source.next = deliver_or_stop
-    return source
+    return StoppingSource(super().source(split, mesh, seed), 2)
 
 
 def train(workdir, kind=Diffusion):
