@@ -16,13 +16,13 @@ from train.tasks import TASKS
 
 
 def paper(
-  title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
+  title: str = '', metric: str = '', value: float | None = None, note: str = ''
 ) -> dict[str, Any]:
   """Returns the section `paper`: what the run reproduces.
 
   Args:
     title: the paper.
-    metric: the headline, as an evaluation names it.
+    metric: the headline, as an evaluation names it; '' for the task's own.
     value: the paper's number, in the metric's unit (an error of 5 % is 0.05); None if it has none.
     note: what to keep in mind when comparing the two.
   """

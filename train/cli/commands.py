@@ -14,7 +14,6 @@ from absl import flags
 
 from train import config as config_lib
 from train.cli import arguments
-from train.cli.options import Option
 from train.cli.verb_options import (
   CONFIG,
   CONVERT,
@@ -36,6 +35,7 @@ from train.cli.verb_options import (
   TRAIN,
 )
 from train.config import UserError, unknown
+from train.declaration import Option
 from train.runtime import host
 from train.tasks import DECLARATIONS
 
