@@ -21,8 +21,8 @@ except ModuleNotFoundError:
 from train import declaration
 from train.cli import arguments, commands, usage
 from train.cli.commands import VERBS
-from train.config import UserError, unknown
 from train.declaration import Option
+from train.errors import UserError, unknown
 
 FLAGS = flags.FLAGS
 ALWAYS = (

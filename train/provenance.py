@@ -14,7 +14,7 @@ import jax
 
 from models.cpu import onednn
 from train import config as config_lib
-from train.config import UserError
+from train.errors import UserError
 from train.runtime import host as host_lib
 from train.workdir import write_json
 

@@ -12,7 +12,7 @@ import jax
 
 from train import config as config_lib
 from train.checkpoint import Checkpointer
-from train.config import UserError
+from train.errors import UserError
 from train.task import Variables
 
 MEANING = 'meaning.json'

@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 
 from data import SOURCES
 from train import config as config_lib
+from train import errors
 from train import mesh as mesh_lib
 from train.compatibility import check_meaning, check_overrides, check_same
-from train.config import UserError, unknown
+from train.errors import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
 from train.provenance import convolutions, provenance, record_start
@@ -184,7 +185,7 @@ def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., 
 
 def summary(config: Mapping[str, Any]) -> str:
   """Returns the table of the model's layers and parameters."""
-  with config_lib.user_errors():
+  with errors.user_errors():
     source: Any = config_lib.resolve(SOURCES[config['data']['name']])
     data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
     task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)

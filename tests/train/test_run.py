@@ -6,7 +6,7 @@ import pytest
 
 from train import config as config_lib
 from train import run, verbs
-from train.config import UserError
+from train.errors import UserError
 
 
 @pytest.fixture(scope='module')

@@ -16,8 +16,8 @@ import jinja2
 import numpy as np
 
 from train import workdir as workdir_lib
-from train.config import UserError
 from train.declaration import ReportWords
+from train.errors import UserError
 from train.report import charts, pictures, results, scaling
 from train.report.charts import Chart, Line, brief, percent
 from train.report.elo_curves import with_elo

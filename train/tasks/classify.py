@@ -16,7 +16,7 @@ import models.summary
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Task, Variables
 from train.tasks import classifier as classifier_lib

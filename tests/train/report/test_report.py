@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.config import UserError
+from train.errors import UserError
 from train.report import charts, pictures, results
 from train.report import page as page_lib
 

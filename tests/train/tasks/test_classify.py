@@ -10,7 +10,7 @@ import pytest
 
 from data.images.source import ImageData
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import init_state, make_step
 from train.tasks.classify import Classify
 

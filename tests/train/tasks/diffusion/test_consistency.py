@@ -16,7 +16,7 @@ from tests.models.diffusion import mixture
 from tests.train.tasks.diffusion import small_diffusion
 from train import mesh as mesh_lib
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 from train.step import init_state, make_step
 from train.tasks.diffusion.consistency import Consistency
 from train.tasks.diffusion.options import Distillation

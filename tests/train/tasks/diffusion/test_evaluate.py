@@ -20,7 +20,7 @@ from tests.models.diffusion import denoising, mixture
 from tests.train.tasks.diffusion import small_diffusion
 from train import mesh as mesh_lib
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.classify import Classify
 from train.tasks.diffusion import batches, evaluate, features
 from train.tasks.diffusion.options import Sampling
