@@ -1,4 +1,4 @@
-"""The one entry: python launch.py VERB [--config=FILE] [--workdir=DIR] [--config.section.key=value]
+"""The one entry: `python launch.py VERB [--config=NAME] [--workdir=DIR] [--config.KEY=VALUE]`.
 
 The verbs and their options are in `train/cli/commands.py`; a task declares its own beside itself
 (`train/tasks/*/declaration.py`). Nothing imports this file.

@@ -49,6 +49,7 @@ def convolutions(platform: str) -> str:
 def record_start(
   workdir: str, step: int, config: Mapping[str, Any], host: Mapping[str, Any]
 ) -> None:
+  """Adds a start of the run to `run.json`: from which step, by what, and where."""
   path = os.path.join(workdir, 'run.json')
   run: dict[str, Any] = {'starts': []}
   if os.path.exists(path):

@@ -50,7 +50,9 @@ def estimate(wins: int, draws: int, losses: int, z: float = 1.96) -> Estimate:
   all was won, too; with draws it is a little wide. Games of one opening count as independent.
 
   Args:
-    wins, draws, losses: of the first player.
+    wins: games won by the first player.
+    draws: games drawn.
+    losses: games lost by the first player.
     z: the normal quantile of the interval; 1.96 for 95 %.
   """
   n = wins + draws + losses

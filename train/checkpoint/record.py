@@ -108,6 +108,7 @@ def written(tree: Any) -> Any:
 
 
 def or_empty(target: jax.ShapeDtypeStruct, found: jax.Array | None) -> jax.Array:
+  """Returns what was read, or the array of no elements that `written` had removed."""
   if found is None:
     return jnp.zeros(target.shape, target.dtype, device=target.sharding)
   return found
