@@ -18,6 +18,7 @@ from models.gpt.parameters import num_embeddings
 from train import errors, sections, verbs
 from train.checkpoint import Checkpointer
 from train.errors import UserError
+from train.run import check_finite
 from train.workdir import write_json
 
 GPT2_TOKENS = 50_257
@@ -60,6 +61,7 @@ def import_hf(folder: str, workdir: str) -> None:
   """
   with errors.user_errors(), new_folder(workdir, 'a workdir') as made:
     model, variables = huggingface.from_hf(folder)
+    check_finite(variables, folder)
     spec, tokenizer = find_tokenizer(pathlib.Path(folder), model.vocab_size)
     model = fit_vocabulary(folder, model, tokenizer)
     if tokenizer is not None:

@@ -19,7 +19,7 @@ from train.errors import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
 from train.provenance import convolutions, provenance, record_start
-from train.run import MEANING, no_checkpoint, open_checkpoints, read_config
+from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
 from train.sections import build_task, complete_config
 from train.step import abstract_model
@@ -68,6 +68,7 @@ def load_run(
     raise no_checkpoint(workdir)
   step, model, _, _ = restored
   variables = {'params': model['ema'] or model['params'], **model['extra']}
+  check_finite(variables, f'{workdir}, step {step}')
   return Run(config, task, mesh, step, variables)
 
 
