@@ -63,6 +63,7 @@ def test_gpt_has_the_loss_of_a_guess_and_goes_on_from_its_prompts():
     assert text.startswith(prompt) and len(text) == len(prompt) + 16
 
 
+@pytest.mark.long
 def test_run_classifies_files(tmp_path):
   options = ['--config=lenet_digits', f'--workdir={tmp_path / "run"}', '--config.train.steps=100']
   run('launch.py', 'train', *options)
