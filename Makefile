@@ -63,7 +63,7 @@ slow: venv
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy launch.py models mcts data train benchmarks configs tests
+	$(BIN)/mypy launch.py models mcts data train benchmarks configs examples tests
 
 results: venv
 	$(BIN)/python -m train.report.results
