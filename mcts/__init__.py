@@ -1,6 +1,6 @@
 """Games of two players: their rules, the search of their trees, self-play, and programs that play.
 
-Read first `game.py`, the contract of a game, and `games/in_a_row.py`, a game in 90 lines; then
+Read first `game.py`, the contract of a game, and `games/in_a_row.py`, a short game; then
 `search/` (the batched tree search) and `selfplay/` (games that a network plays against itself).
 Go has its own rooms: `go/` (rules, text, SGF), `alphago/` (the features and rollouts of 2016),
 `engines/`, `gtp/` and `match/` (players that talk to other programs), `draw/` (diagrams).
