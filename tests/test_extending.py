@@ -105,7 +105,8 @@ def test_a_game_trains_and_is_played_by_hand(root):
   assert shown.startswith(f'\n{"o" * 12}\nX to move (1 2 3; q quits): ')
   assert 'O plays ' in shown and shown.endswith(('no stones\nX wins\n', 'no stones\nO wins\n'))
   found = metrics(root / 'runs' / 'nim')
-  assert 4 <= found['train/play_length'] <= 12 and 0 <= found['random/share'] <= 1
+  assert 4 <= found['train/play_length'] <= 12
+  assert found['raw/share'] > 0.75  # the network without search, against random play
 
 
 def test_a_process_and_a_sampler_train_and_sample(root):
@@ -128,6 +129,6 @@ def test_a_task_trains_and_is_evaluated_sampled_and_reported(root):
   run('A task', root)
   workdir = root / 'runs' / 'autoencoder'
   loss = read(workdir / 'eval.json')['metrics']['test/loss']
-  assert loss < 177  # nats; all pixels with probability 1/2: 256 log 2 = 177.4
+  assert loss < 165  # nats; all pixels with probability 1/2: 256 log 2 = 177.4
   assert (workdir / 'samples' / 'grid.png').read_bytes().startswith(b'\x89PNG')
   assert 'autoencoder' in (workdir / 'report.html').read_text()
