@@ -1,4 +1,4 @@
-"""The one entry: python launch.py VERB [--config=FILE] [--workdir=DIR] [--config.section.key=value]
+"""The one entry: `python launch.py VERB [--config=NAME] [--workdir=DIR] [--config.KEY=VALUE]`.
 
 The verbs and their options are in `train/cli/commands.py`; a task declares its own beside itself
 (`train/tasks/*/declaration.py`). Nothing imports this file.
@@ -18,10 +18,11 @@ except ModuleNotFoundError:
   os.environ['BREAKTHROUGHS_VENV'] = '1'
   os.execv(VENV, [str(VENV), *sys.argv])
 
-from train.cli import arguments, commands, options, usage
+from train import declaration
+from train.cli import arguments, commands, usage
 from train.cli.commands import VERBS
-from train.cli.options import Option
-from train.config import UserError, unknown
+from train.declaration import Option
+from train.errors import UserError, unknown
 
 FLAGS = flags.FLAGS
 ALWAYS = (
@@ -35,7 +36,7 @@ def define() -> None:
   flags.DEFINE_boolean('help', False, ALWAYS[0].help, short_name='h')
   for verb in VERBS:
     for option in (*ALWAYS, *VERBS[verb].options, *sum(commands.task_options(verb).values(), ())):
-      options.define(option, FLAGS)
+      declaration.define(option, FLAGS)
 
 
 def parse(argv: list[str]) -> tuple[str | None, dict[str, str]]:

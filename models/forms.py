@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import jax
 
 FORMULATIONS = ('cpu', 'plain')
-_forced: list[str] = []  # the `use` blocks entered, innermost last
+
+# Part of the key of `jax.jit`: what was traced in one form is traced anew in the other.
+_forced = jax.make_user_context(default_value=None)
 
 
 def platform() -> str:
@@ -24,9 +26,7 @@ def platform() -> str:
 
 def formulation() -> str:
   """Returns which form is traced here and now, 'cpu' or 'plain'."""
-  if _forced:
-    return _forced[-1]
-  return 'cpu' if platform() == 'cpu' else 'plain'
+  return _forced.value or ('cpu' if platform() == 'cpu' else 'plain')
 
 
 def has_cudnn() -> bool:
@@ -45,8 +45,5 @@ def use(name: str) -> Iterator[None]:
   """
   if name not in FORMULATIONS:
     raise ValueError(f'formulation {name!r}: choose from {", ".join(FORMULATIONS)}')
-  _forced.append(name)
-  try:
+  with _forced(name):
     yield
-  finally:
-    _forced.pop()

@@ -50,7 +50,7 @@ def digit_codes() -> np.ndarray:
 
 
 def squash(x: Array) -> Array:
-  """Returns the paper's scaled tanh (appendix A): squash(1) = 1, squash(-1) = -1."""
+  """Returns the paper's scaled tanh (appendix A), which maps 1 to 1 and -1 to -1."""
   return 1.7159 * jnp.tanh(2 / 3 * x)
 
 

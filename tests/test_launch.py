@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from train.config import UserError
+from train.errors import UserError
 from train.runtime import host
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -16,10 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from train.config_types import MISSING, Text, describe, fit, is_json
-from train.errors import UserError as UserError
-from train.errors import shown
-from train.errors import unknown as unknown
-from train.errors import user_errors as user_errors
+from train.errors import UserError, shown, unknown
 
 # What a section is checked against: one constructor, or a choice of them by the section's `name`.
 # A constructor 'module:name' is imported when it is chosen.

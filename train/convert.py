@@ -15,10 +15,10 @@ import jax
 from data.text import tokenizers
 from models.gpt import GPT, huggingface
 from models.gpt.parameters import num_embeddings
-from train import config as config_lib
-from train import sections, verbs
+from train import errors, sections, verbs
 from train.checkpoint import Checkpointer
-from train.config import UserError
+from train.errors import UserError
+from train.run import check_finite
 from train.workdir import write_json
 
 GPT2_TOKENS = 50_257
@@ -59,8 +59,9 @@ def import_hf(folder: str, workdir: str) -> None:
   Raises:
     UserError: `workdir` holds something, or `folder` lacks something or does not fit together.
   """
-  with config_lib.user_errors(), new_folder(workdir, 'a workdir') as made:
+  with errors.user_errors(), new_folder(workdir, 'a workdir') as made:
     model, variables = huggingface.from_hf(folder)
+    check_finite(variables, folder)
     spec, tokenizer = find_tokenizer(pathlib.Path(folder), model.vocab_size)
     model = fit_vocabulary(folder, model, tokenizer)
     if tokenizer is not None:
@@ -156,7 +157,7 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
   task: Any = run.task
   tokenizer = task.data.tokenizer
   roles = ('bos_token_id', 'eos_token_id') if tokenizer.eot is not None else ()
-  with config_lib.user_errors(), new_folder(folder, 'the folder of an export') as made:
+  with errors.user_errors(), new_folder(folder, 'the folder of an export') as made:
     huggingface.to_hf(task.model, run.variables, made, **dict.fromkeys(roles, tokenizer.eot))
     if not tokenizer.save_for_transformers(made):
       print(f'{folder}: transformers has no tokenizer like {tokenizer.name}; its weights are there')

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
-from train.config import UserError
+from train.errors import UserError
 from train.logging import peaks, samples
 from train.logging.metrics import MetricLog, NonFinite
 from train.logging.progress import Progress

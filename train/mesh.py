@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train.config import UserError
+from train.errors import UserError
 
 BATCH_AXES = ('data', 'fsdp')
 

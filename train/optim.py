@@ -194,8 +194,10 @@ class LARS(Optimizer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Muon(Adam):
-  """Jordan 2024 (kellerjordan.github.io/posts/muon): of each hidden matrix, the momentum with all
-  its singular values made nearly 1 by five Newton-Schulz iterations. AdamW for all else.
+  """Orthogonalised momentum for hidden matrices, AdamW for all else (Jordan 2024).
+
+  The singular values of a matrix's momentum are made nearly 1 by five Newton-Schulz iterations
+  (kellerjordan.github.io/posts/muon).
 
   Hidden matrices are the parameters called kernel, each layer's of a stack for itself (`hidden`);
   embeddings, and a head called so, norms and biases are not. Updates are 0.2 sqrt(max(rows,

@@ -14,7 +14,7 @@ import jax
 
 from models.cpu import onednn
 from train import config as config_lib
-from train.config import UserError
+from train.errors import UserError
 from train.runtime import host as host_lib
 from train.workdir import write_json
 
@@ -49,6 +49,7 @@ def convolutions(platform: str) -> str:
 def record_start(
   workdir: str, step: int, config: Mapping[str, Any], host: Mapping[str, Any]
 ) -> None:
+  """Adds a start of the run to `run.json`: from which step, by what, and where."""
   path = os.path.join(workdir, 'run.json')
   run: dict[str, Any] = {'starts': []}
   if os.path.exists(path):

@@ -9,10 +9,12 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from train import config as config_lib
 from train.checkpoint import Checkpointer
-from train.config import UserError
+from train.checkpoint.record import leaves, some
+from train.errors import UserError
 from train.task import Variables
 
 MEANING = 'meaning.json'
@@ -83,7 +85,24 @@ def load_weights(workdir: str, step: int | str = 'latest') -> Weights:
   number, model = restored
   params = model.get('ema') or model['params']
   variables = jax.device_get({'params': params, **model.get('extra', {})})
+  check_finite(variables, f'{workdir}, step {number}')
   return Weights(config, number, variables, read_meaning(workdir))
+
+
+def check_finite(variables: Variables, where: str) -> None:
+  """Raises UserError if a weight is NaN or infinite: no answer of such a network means anything.
+
+  Args:
+    variables: of a model.
+    where: whose they are, for the error.
+  """
+  bad = [
+    path
+    for path, leaf in leaves(dict(variables))
+    if jnp.issubdtype(leaf.dtype, jnp.inexact) and not bool(jnp.isfinite(leaf).all())
+  ]
+  if bad:
+    raise UserError(f'{where}: has weights that are not finite: {some(bad)}')
 
 
 def no_checkpoint(workdir: str) -> UserError:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import models
 from data import SOURCES
 from train import config as config_lib
+from train import errors
 from train import mesh as mesh_lib
 from train.loop import Loop
 from train.optim import OPTIMIZERS
@@ -16,13 +17,13 @@ from train.tasks import TASKS
 
 
 def paper(
-  title: str = '', metric: str = 'test/error', value: float | None = None, note: str = ''
+  title: str = '', metric: str = '', value: float | None = None, note: str = ''
 ) -> dict[str, Any]:
   """Returns the section `paper`: what the run reproduces.
 
   Args:
     title: the paper.
-    metric: the headline, as an evaluation names it.
+    metric: the headline, as an evaluation names it; '' for the task's own.
     value: the paper's number, in the metric's unit (an error of 5 % is 0.05); None if it has none.
     note: what to keep in mind when comparing the two.
   """
@@ -73,6 +74,6 @@ def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: b
   given = {'folder': os.path.join(workdir, TOKENIZER) if workdir else None, 'read': read}
   taken = inspect.signature(config_lib.resolve(SOURCES[config['data']['name']])).parameters
   given = {name: value for name, value in given.items() if name in taken}
-  with config_lib.user_errors():
+  with errors.user_errors():
     data = config_lib.build(config['data'], SOURCES, 'data', **given)
     return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)

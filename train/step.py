@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.cpu.order import in_turn, unrolled
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.runtime.ahead import Ahead
 from train.task import Batch, Metrics, Task, Variables
 

@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 
 from data import SOURCES
 from train import config as config_lib
+from train import errors
 from train import mesh as mesh_lib
 from train.compatibility import check_meaning, check_overrides, check_same
-from train.config import UserError, unknown
+from train.errors import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
 from train.provenance import convolutions, provenance, record_start
-from train.run import MEANING, no_checkpoint, open_checkpoints, read_config
+from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
 from train.sections import build_task, complete_config
 from train.step import abstract_model
@@ -67,6 +68,7 @@ def load_run(
     raise no_checkpoint(workdir)
   step, model, _, _ = restored
   variables = {'params': model['ema'] or model['params'], **model['extra']}
+  check_finite(variables, f'{workdir}, step {step}')
   return Run(config, task, mesh, step, variables)
 
 
@@ -184,7 +186,7 @@ def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., 
 
 def summary(config: Mapping[str, Any]) -> str:
   """Returns the table of the model's layers and parameters."""
-  with config_lib.user_errors():
+  with errors.user_errors():
     source: Any = config_lib.resolve(SOURCES[config['data']['name']])
     data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
     task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)

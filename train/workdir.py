@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from train.config import UserError
+from train.errors import UserError
 
 
 @contextlib.contextmanager

@@ -22,13 +22,12 @@ pseudo-liberties are one point, which their number, sum and sum of squares tell 
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from models import forms
+from models.cpu import order
 
 COUNT_BITS = 11  # a board of 25 x 25 has 1,200 pairs of neighbours
 
@@ -37,15 +36,11 @@ def materialize(*arrays: Array):
   """Returns the same arrays, on a CPU computed once and stored before anything uses them.
 
   XLA:CPU fuses cheap producers into every consumer, even into a gather that reads each element
-  several times. It fuses nothing through a call that must not be inlined.
+  several times (`models.cpu.order.apart`).
   """
   if forms.formulation() == 'cpu':
-    with set_xla_metadata(inlineable='false'):
-      arrays = _identity(arrays)
+    arrays = order.apart(arrays)
   return arrays if len(arrays) > 1 else arrays[0]
-
-
-_identity = jax.jit(lambda x: x)
 
 
 # -------- neighbours --------

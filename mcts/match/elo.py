@@ -50,7 +50,9 @@ def estimate(wins: int, draws: int, losses: int, z: float = 1.96) -> Estimate:
   all was won, too; with draws it is a little wide. Games of one opening count as independent.
 
   Args:
-    wins, draws, losses: of the first player.
+    wins: games won by the first player.
+    draws: games drawn.
+    losses: games lost by the first player.
     z: the normal quantile of the interval; 1.96 for 95 %.
   """
   n = wins + draws + losses
@@ -80,8 +82,11 @@ def sprt(
   log(beta / (1 - alpha)).
 
   Args:
-    wins, draws, losses: of the first player so far.
-    elo0, elo1: of the hypotheses, elo0 < elo1.
+    wins: games won by the first player so far.
+    draws: games drawn.
+    losses: games lost by the first player.
+    elo0: of H0.
+    elo1: of H1, above elo0.
     alpha: the chance to accept H1 where H0 holds, below 0.5.
     beta: the chance to accept H0 where H1 holds, below 0.5.
 

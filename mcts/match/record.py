@@ -41,9 +41,11 @@ class GameRecord:
     """Returns the record of a game that was scored on the board.
 
     Args:
-      number, black, claims: as the fields.
+      number: of the game.
+      black: who plays black.
       moves: actions, NumPy's or Python's.
       score: black's points less white's and komi.
+      claims: what the players said the result is.
     """
     winner = None if score == 0 else black if score > 0 else 1 - black
     moves = tuple(int(action) for action in moves)
@@ -56,9 +58,12 @@ class GameRecord:
     """Returns the record of a game that a colour has lost without a score.
 
     Args:
-      number, black, moves, fault: as the fields.
+      number: of the game.
+      black: who plays black.
+      moves: actions.
       loser: BLACK or WHITE.
       letter: 'R', 'T' or 'F', behind the + of the result.
+      fault: why the game was lost.
     """
     winner = 1 - black if loser == BLACK else black
     winning_colour = COLOURS[WHITE if loser == BLACK else BLACK][0].upper()

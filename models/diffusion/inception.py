@@ -155,6 +155,7 @@ def _figure7(conv: Conv, name: str, x: Array, pool: Callable[[Array], Array]) ->
 
 
 def max_pool(x: Array, strides: int = 2, padding: str = 'VALID') -> Array:
+  """Returns the largest of each window of 3 x 3."""
   return _pool(x, -jnp.inf, lax.max, strides, padding)
 
 

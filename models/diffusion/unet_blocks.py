@@ -247,6 +247,7 @@ def weighted_sum(windows: list[Array], taps: tuple[int, ...]) -> Array:
 
 
 def pad_axis(x: Array, axis: int, by: int) -> Array:
+  """Pads an axis with `by` zeros at both ends."""
   return jnp.pad(x, [(by, by) if i == axis else (0, 0) for i in range(x.ndim)]) if by else x
 
 

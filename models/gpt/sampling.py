@@ -59,6 +59,11 @@ class Sampling:
     ):
       if not holds:
         raise ValueError(f'sampling.{name}={getattr(self, name)!r}: {rule}')
+    for name, number in self.numbers.items():
+      if (number == 0) != (getattr(self, name) == 0) or not np.isfinite(number):
+        raise ValueError(
+          f'sampling.{name}={getattr(self, name)!r}: is {number} in float32, in which it is used'
+        )
 
   @property
   def filters(self) -> Filters:
@@ -75,7 +80,8 @@ class Sampling:
   def numbers(self) -> dict[str, np.float32]:
     """What may change without a new compilation."""
     names = ('temperature', 'top_p', 'min_p', 'repetition_penalty')
-    return {name: np.float32(getattr(self, name)) for name in names}
+    with np.errstate(over='ignore'):
+      return {name: np.float32(getattr(self, name)) for name in names}
 
 
 def filter_logits(logits: Array, sampling: Sampling, seen: Array | None = None) -> Array:
@@ -146,9 +152,10 @@ def _nucleus(weights, share):
   least = lax.fori_loop(0, 31, add_bit, jnp.zeros((weights.shape[0], 1), jnp.int32))
   above = jnp.where(order > least, weights, 0.0).sum(-1, keepdims=True)
   equal = order == least
-  needed = (wanted - above) / lax.bitcast_convert_type(least, jnp.float32)
+  needed = jnp.ceil((wanted - above) / lax.bitcast_convert_type(least, jnp.float32))
+  needed = jnp.maximum(needed, above == 0)  # the likeliest token stays, however small the share
   rank = jnp.cumsum(equal, -1, dtype=jnp.int32).astype(jnp.float32)
-  return (order > least) | (equal & (rank < needed + 1))
+  return (order > least) | (equal & (rank <= needed))
 
 
 def _draw(key, weights):

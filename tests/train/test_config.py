@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train import config as config_lib
-from train.config import UserError, complete, override
+from train.config import complete, override
+from train.errors import UserError
 
 
 def sgd(

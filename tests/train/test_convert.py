@@ -21,7 +21,7 @@ from tests.train.tasks.language.small_gpt2 import (
   tune,
 )
 from train import convert, verbs
-from train.config import UserError
+from train.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('one_device')
 cache, text, folder, workdir = small.cache, small.text, small.folder, small.workdir  # fixtures

@@ -13,7 +13,7 @@ import pytest
 
 from tests.train import toy
 from train.checkpoint import Checkpointer
-from train.config import UserError
+from train.errors import UserError
 from train.loop import Halted, Loop
 from train.step import abstract_model
 from train.workdir import lock

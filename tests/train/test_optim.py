@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from train.config import UserError, build, complete
+from train.config import build, complete
+from train.errors import UserError
 from train.optim import OPTIMIZERS, make_optimizer
 
 PARAMS = {

@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 from absl import flags
 
-from train.cli import commands, options
+from train import declaration as options
+from train.cli import commands
 from train.config import resolve
 from train.tasks import DECLARATIONS, TASKS
 from train.verbs import METHODS

@@ -14,7 +14,7 @@ from mcts.match.contestants import EngineContestant, from_spec
 from mcts.match.terms import MatchTerms
 from tests.mcts.gtp.gtp_talk import answer
 from train import play, verbs
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.selfplay.task import SelfPlayTask
 
 SMALL = {

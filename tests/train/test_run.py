@@ -6,7 +6,7 @@ import pytest
 
 from train import config as config_lib
 from train import run, verbs
-from train.config import UserError
+from train.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -30,3 +30,15 @@ def test_what_is_not_there_is_said(workdir, tmp_path):
     run.load_weights(workdir, 3)
   with pytest.raises(UserError, match=r'no config.json there'):
     run.load_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_weights_that_are_not_finite_answer_nothing(value):
+  variables = {
+    'params': {'full': {'kernel': np.ones((2, 2), np.float32)}},
+    'steps': np.ones(2, int),
+  }
+  run.check_finite(variables, 'runs/x, step 3')
+  variables['params']['full']['kernel'][1, 0] = value
+  with pytest.raises(UserError, match=r'runs/x, step 3: .* not finite: params/full/kernel'):
+    run.check_finite(variables, 'runs/x, step 3')

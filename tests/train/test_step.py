@@ -11,7 +11,7 @@ import pytest
 
 from tests.train.toy import Toy
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import init_state, make_step, warmed_up
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]

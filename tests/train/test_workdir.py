@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from train.config import UserError
+from train.errors import UserError
 from train.runtime.preemption import Preemption
 from train.workdir import lock, write_json
 

@@ -38,7 +38,7 @@ from train.checkpoint.record import (
   unseal,
   written,
 )
-from train.config import UserError
+from train.errors import UserError
 
 Tree = Any
 log = logging.getLogger(__name__)

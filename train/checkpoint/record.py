@@ -64,7 +64,7 @@ def check_values(stored: Leaves, items: Mapping[str, Any]) -> None:
   """Raises Damaged naming the leaves of `items` that are not as described."""
   bad = [path for path, kind in describe(items).items() if stored[path] != kind]
   if bad:
-    raise Damaged(f'checksum of {_some(bad)}')
+    raise Damaged(f'checksum of {some(bad)}')
 
 
 def check_structure(stored: Leaves, wanted: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def check_structure(stored: Leaves, wanted: Mapping[str, Any]) -> None:
     ],
   }
   if any(differences.values()):
-    raise ValueError('; '.join(f'{what}: {_some(x)}' for what, x in differences.items() if x))
+    raise ValueError('; '.join(f'{what}: {some(x)}' for what, x in differences.items() if x))
 
 
 def _kind(leaf: Any) -> list:
@@ -92,7 +92,8 @@ def _name(kind: list) -> str:
   return f'{kind[0]}{kind[1]}'
 
 
-def _some(names: list[str], most: int = 4) -> str:
+def some(names: list[str], most: int = 4) -> str:
+  """Returns the first few names, and how many more there are."""
   rest = f' and {len(names) - most} more' if len(names) > most else ''
   return ', '.join(names[:most]) + rest
 
@@ -108,6 +109,7 @@ def written(tree: Any) -> Any:
 
 
 def or_empty(target: jax.ShapeDtypeStruct, found: jax.Array | None) -> jax.Array:
+  """Returns what was read, or the array of no elements that `written` had removed."""
   if found is None:
     return jnp.zeros(target.shape, target.dtype, device=target.sharding)
   return found

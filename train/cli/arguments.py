@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from train.cli import usage
-from train.config import UserError, unknown
+from train.errors import UserError, unknown
 
 CONFIGS = str(pathlib.Path(__file__).parents[2] / 'configs')
 

@@ -13,8 +13,8 @@ from typing import Any
 from absl import flags
 
 from train import config as config_lib
+from train import errors
 from train.cli import arguments
-from train.cli.options import Option
 from train.cli.verb_options import (
   CONFIG,
   CONVERT,
@@ -35,7 +35,8 @@ from train.cli.verb_options import (
   TERMS,
   TRAIN,
 )
-from train.config import UserError, unknown
+from train.declaration import Option
+from train.errors import UserError, unknown
 from train.runtime import host
 from train.tasks import DECLARATIONS
 
@@ -96,7 +97,7 @@ def evaluate(overrides: Overrides) -> None:
   start()
   from train import mesh, verbs
 
-  with config_lib.user_errors():
+  with errors.user_errors():
     result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
   if mesh.is_main():
     print_metrics(result['metrics'], config['paper'])
@@ -129,7 +130,7 @@ def sample(overrides: Overrides) -> None:
   start()
   from train import verbs
 
-  with config_lib.user_errors():
+  with errors.user_errors():
     verbs.sample(workdir, step=step, overrides=overrides, options=options)
 
 
@@ -138,7 +139,7 @@ def prepare(overrides: Overrides) -> None:
   refuse(overrides)
   from data import prepare as prepare_lib
 
-  with config_lib.user_errors():
+  with errors.user_errors():
     if not FLAGS.dataset:
       raise UserError(f'prepare: give --dataset=NAME; choose from {", ".join(prepare_lib.SETS)}')
     print(f'in {prepare_lib.prepare(FLAGS.dataset, FLAGS.data_dir)}')
@@ -161,7 +162,7 @@ def convert(overrides: Overrides) -> None:
   start()
   from train import convert as convert_lib
 
-  with config_lib.user_errors():
+  with errors.user_errors():
     if FLAGS.from_hf:
       convert_lib.import_hf(FLAGS.from_hf, arguments.new_folder(FLAGS.workdir))
     else:
@@ -176,7 +177,7 @@ def play(overrides: Overrides) -> None:
   start()
   from train import play as play_lib
 
-  with config_lib.user_errors():
+  with errors.user_errors():
     play_lib.play(
       workdir,
       step,
@@ -199,7 +200,7 @@ def match(overrides: Overrides) -> None:
   start()
   from train import play as play_lib
 
-  with config_lib.user_errors():
+  with errors.user_errors():
     play_lib.match(
       FLAGS.first,
       FLAGS.second,
@@ -320,7 +321,7 @@ def start() -> dict[str, Any]:
   record = host.report(host_tuning=False)
   if FLAGS.host_tuning:
     record = host.tune()
-  with config_lib.user_errors():
+  with errors.user_errors():
     host.join(
       FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
     )

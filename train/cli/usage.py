@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from train.cli.options import Option
+from train.declaration import Option
 
 
 def overview(verbs: Mapping[str, Callable], folder: str) -> str:

@@ -1,6 +1,6 @@
 """The options of the verbs that are the same for every task."""
 
-from train.cli.options import Option
+from train.declaration import Option
 
 CONFIG = Option(
   'config',

@@ -9,18 +9,20 @@ import dataclasses
 import datetime
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from train import workdir as workdir_lib
-from train.config import UserError
+from train.declaration import ReportWords
+from train.errors import UserError
 from train.report import charts, pictures, results, scaling
 from train.report.charts import Chart, Line, brief, percent
 from train.report.elo_curves import with_elo
 from train.report.results import Folder
-from train.report.words import ReportWords, words_of
+from train.tasks import DECLARATIONS
 
 TEMPLATES = Path(__file__).with_name('templates')
 ROLES = {'train': charts.TRAIN, 'test': charts.TEST, 'val': charts.TEST, 'time': charts.OTHER}
@@ -146,6 +148,12 @@ def remarks(run: Folder) -> list[tuple[str, str, str]]:
     adds = f' adds {words_of(run.config).evaluation}.'
     found.append(('not evaluated yet; ', f'python launch.py eval --workdir={run.path}', adds))
   return found
+
+
+def words_of(config: Mapping) -> ReportWords:
+  """Returns the words of the task that a run's config names; the default of an unknown one."""
+  declared = DECLARATIONS.get((config.get('task') or {}).get('name') or '')
+  return declared.report if declared else ReportWords()
 
 
 def facts(runs: list[Folder], words: ReportWords) -> dict[str, str]:

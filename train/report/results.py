@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from train import workdir as workdir_lib
-from train.config import UserError
+from train.declaration import Declaration
+from train.errors import UserError
+from train.tasks import DECLARATIONS
 
-METRIC = 'test/error'  # the headline when a config names no paper
 RESULTS = 'docs/results'  # beside README.md
 MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 PIXELS = 'images', 'labels', 'predictions', 'probabilities', 'filters'
@@ -169,6 +170,12 @@ class Number:
     return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
+def headline(config: dict) -> str:
+  """Returns the metric that a run is about: of its paper, else of its task."""
+  declared = DECLARATIONS.get((config.get('task') or {}).get('name') or '', Declaration(''))
+  return (config.get('paper') or {}).get('metric') or declared.metric
+
+
 def number(runs: list[Folder]) -> Number:
   """Returns the headline of runs that differ in the seed alone.
 
@@ -176,7 +183,7 @@ def number(runs: list[Folder]) -> Number:
   of the curves. An ensemble is no seed: its number counts where it stands alone.
   """
   paper = runs[0].config.get('paper') or {}
-  metric = paper.get('metric') or METRIC
+  metric = headline(runs[0].config)
   measured = [_measured(run, metric, alone=len(runs) == 1) for run in runs]
   last = [run.curves[metric][1][-1] if metric in run.curves else None for run in runs]
   values = [own if own is not None else late for own, late in zip(measured, last, strict=True)]

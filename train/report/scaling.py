@@ -57,7 +57,7 @@ class Law:
 
   @property
   def exponent(self) -> float:
-    """a of N ~ C^a, the best size for so much compute C = 6 N D (the paper's equation 4)."""
+    """The exponent a of N ~ C^a, the best size for compute C = 6 N D (the paper's equation 4)."""
     total = self.alpha + self.beta
     return self.beta / total if total else math.nan
 

@@ -13,7 +13,7 @@ import platform
 import sys
 from typing import Any
 
-from train.config import UserError
+from train.errors import UserError
 
 ALLOCATOR = (  # glibc's: huge pages, and no memory goes back to the system
   'glibc.malloc.hugetlb=1',

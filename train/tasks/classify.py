@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ import models.summary
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Task, Variables
 from train.tasks import classifier as classifier_lib
@@ -89,10 +90,15 @@ class Classify(Task):
     self.classifier = classifier_lib.build(
       model, len(data.classes), data.image_shape[-1], mean=mean, std=std, view=view
     )
-    self.model, self.features = self.classifier.model, self.classifier.features
+    self.features = self.classifier.features
     self.loss_function = LOSSES[loss]
     self.label_smoothing = label_smoothing
     self.augment = augment_lib.parse(augment, 'task.augment')
+
+  @property
+  def model(self) -> nn.Module:
+    """The network."""
+    return self.classifier.model
 
   @property
   def batch_size(self) -> int:

@@ -1,5 +1,11 @@
 """Declares the task `classify` to the launcher."""
 
-from train.cli.options import Declaration
+from train.declaration import Declaration, ReportWords
 
-TASKS = {'classify': Declaration(task='train.tasks.classify:Classify', free=('task.view',))}
+TASKS = {
+  'classify': Declaration(
+    task='train.tasks.classify:Classify',
+    free=('task.view',),
+    report=ReportWords('confusion, samples and filters'),
+  )
+}

@@ -20,7 +20,7 @@ from mcts.search import evaluators
 from mcts.search.policies import Puct
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
 from train.task import Variables
 
 Maker = Callable[[Variables], Player]

@@ -8,7 +8,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
-from train.config import user_errors
+from train.errors import user_errors
 from train.task import Batch, Batches, Source, Variables
 
 

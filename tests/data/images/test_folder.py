@@ -12,7 +12,7 @@ from data.images import datasets
 from data.images.source import ImageData
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.loop import Loop
 from train.tasks.classify import Classify
 

@@ -128,3 +128,43 @@ def test_tokens_are_drawn_in_proportion_to_their_weights():
 def test_sampling_refuses_what_makes_no_sense(kwargs, message):
   with pytest.raises(ValueError, match=message):
     Sampling(**kwargs)
+
+
+@pytest.mark.parametrize(
+  'extreme',
+  [
+    {'top_p': 1e-8},
+    {'top_p': 1.2e-38},
+    {'top_p': 1 - 1e-9},
+    {'min_p': 1.0},
+    {'min_p': 1e-30},
+    {'temperature': 1e-37},
+    {'temperature': 1e38},
+    {'repetition_penalty': 1e-30},
+    {'repetition_penalty': 1e30},
+    {'top_k': 10**9},
+  ],
+  ids=str,
+)
+def test_at_every_extreme_the_likeliest_token_stays(extreme):
+  logits = jnp.array([[1.0, 3.0, 2.0], [5.0, 5.0, -1.0], [0.0, -1e4, -1e4]])
+  kept = filter_logits(logits, Sampling(**extreme), seen=jnp.zeros(logits.shape, bool))
+  assert not bool(jnp.isnan(kept).any())
+  assert np.isfinite(kept[np.arange(3), [1, 0, 0]]).all()
+
+
+@pytest.mark.parametrize(
+  'absorbed',
+  [
+    {'top_p': 1e-60},
+    {'temperature': 1e-60},
+    {'temperature': 1e60},
+    {'min_p': 1e-60},
+    {'repetition_penalty': 1e60},
+    {'repetition_penalty': 1e-60},
+  ],
+  ids=str,
+)
+def test_what_float32_cannot_hold_is_refused(absorbed):
+  with pytest.raises(ValueError, match='in float32, in which it is used'):
+    Sampling(**absorbed)

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from train.checkpoint import Checkpointer
 from train.checkpoint.record import fingerprint
-from train.config import UserError
+from train.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -10,7 +10,7 @@ import pytest
 
 from data.images.source import ImageData
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import init_state, make_step
 from train.tasks.classify import Classify
 
@@ -39,7 +39,7 @@ def with_logits(digits, logits, **options):
   """A task whose network answers with these scores [B, K], whatever it sees."""
   task = Classify(SMALL_LENET, digits, **options)
   fixed = jnp.asarray(logits, jnp.float32)
-  task.model = task.classifier.model = type(
+  task.classifier.model = type(
     'Fixed', (), {'apply': lambda self, *_, **k: (fixed, {}) if 'mutable' in k else fixed}
   )()
   return task

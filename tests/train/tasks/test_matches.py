@@ -8,7 +8,7 @@ from mcts.games import connect_four_solver as solver
 from mcts.games.connect_four import ConnectFour
 from mcts.games.tictactoe import TicTacToe
 from tests.train.tasks.selfplay.small_selfplay import mesh_of, task_of
-from train.config import UserError
+from train.errors import UserError
 from train.tasks import matches
 
 # Columns that were played, and those that count as best here.

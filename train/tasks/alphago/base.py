@@ -13,7 +13,7 @@ from data.go.source import GoGames
 from mcts.go import Go, recorded
 from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import make_eval
 from train.task import Batch, Batches, Evaluation, Metrics, Source, Task, Variables
 from train.tasks import reading

@@ -1,20 +1,28 @@
 """Declares AlphaGo's tasks to the launcher."""
 
-from train.cli.options import Declaration
+from train.declaration import Declaration, ReportWords
+
+POSITIONS = ReportWords('metrics on the test positions')
 
 TASKS = {
-  'go_policy': Declaration(task='train.tasks.alphago.policy:GoPolicy', metric='test/accuracy'),
+  'go_policy': Declaration(
+    task='train.tasks.alphago.policy:GoPolicy', metric='test/accuracy', report=POSITIONS
+  ),
   'go_value': Declaration(
     task='train.tasks.alphago.value:GoValue',
     free=('task.engine',),
-    metric='test/squared_error',
+    metric='test/loss',
+    report=POSITIONS,
   ),
   'go_value_selfplay': Declaration(
     task='train.tasks.alphago.value_selfplay:GoValueSelfPlay',
     free=('task.engine',),
-    metric='test/squared_error',
+    metric='test/loss',
+    report=POSITIONS,
   ),
   'go_reinforce': Declaration(
-    task='train.tasks.alphago.reinforce:GoReinforce', metric='random/share'
+    task='train.tasks.alphago.reinforce:GoReinforce',
+    metric='random/share',
+    report=ReportWords('matches against fixed players'),
   ),
 }

@@ -16,7 +16,7 @@ from mcts.game import initial_states
 from mcts.go import Go, State
 from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
 from train.run import load_weights
 from train.task import Variables
 

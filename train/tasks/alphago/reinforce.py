@@ -20,7 +20,7 @@ from data.selfplay import SelfPlayData
 from mcts.alphago import episodes
 from mcts.go import playouts, recorded
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
 from train.tasks import matches
 from train.tasks.alphago.base import GoTask, check_at_least, mean_loss

@@ -15,7 +15,7 @@ from data.go.source import GoGames
 from mcts.alphago import mixed
 from mcts.go import Go, State
 from mcts.search.evaluators import Evaluate
-from train.config import UserError
+from train.errors import UserError
 from train.task import Batch, Batches, Metrics, Variables
 from train.tasks.alphago.base import GoTask, RecordedGamesTask, mean_loss
 from train.tasks.alphago.network import VALUE_INPUTS, GoNetwork, load_policy

@@ -18,7 +18,7 @@ from data.selfplay import SelfPlayData
 from mcts import symmetry
 from mcts.alphago import episodes
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import make_eval
 from train.task import Batch, Batches, Evaluation, Source, Variables
 from train.tasks.alphago.base import InputBatches, InputSource, check_at_least, to_inputs

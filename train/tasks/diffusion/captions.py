@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from models.diffusion.text_encoder import TextEncoder
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.diffusion.options import Conditioning
 
 DIGITS = 'zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine'

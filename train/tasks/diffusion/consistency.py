@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from data.images.source import ImageData
 from models.diffusion import consistency, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
-from train.config import UserError
+from train.errors import UserError
 from train.run import load_weights
 from train.task import Batch, Metrics, Source, Variables
 from train.tasks.diffusion import evaluate

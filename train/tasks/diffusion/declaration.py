@@ -1,6 +1,6 @@
 """Declares the tasks `diffusion` and `consistency` to the launcher."""
 
-from train.cli.options import Declaration, Option
+from train.declaration import Declaration, Option, ReportWords
 
 IMAGES = (
   Option('samples', 'integer', 'images to be judged, in all [1000]', least=1),
@@ -37,12 +37,14 @@ TASKS = {
     task='train.tasks.diffusion.task:Diffusion',
     options={'eval': (*LIKELIHOOD, *IMAGES), 'sample': SAMPLE},
     free=('task.sampling',),
-    metric='test/loss',
+    metric='val/loss',
+    report=ReportWords('bounds in bits a dimension'),
   ),
   'consistency': Declaration(
     task='train.tasks.diffusion.consistency:Consistency',
     options={'eval': IMAGES, 'sample': SAMPLE},
     free=('task.sampling',),
-    metric='test/loss',
+    metric='val/loss',
+    report=ReportWords('distances between distributions of samples'),
   ),
 }

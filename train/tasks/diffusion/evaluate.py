@@ -20,7 +20,7 @@ from models.diffusion.denoiser import Denoiser
 from models.diffusion.process import Process
 from models.diffusion.table_sampler import Sampler
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.task import Batch, Evaluation, Variables, evaluate
 from train.tasks.diffusion import features as features_lib
 from train.tasks.diffusion.batches import Columns, EvalData, SplitRunner, with_progress

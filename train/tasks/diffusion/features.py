@@ -51,6 +51,7 @@ class Features:
 
 
 def shuffle(x: np.ndarray) -> np.ndarray:
+  """Returns the rows in a random order, the same one each time."""
   return np.random.default_rng(0).permutation(x)
 
 

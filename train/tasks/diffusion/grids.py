@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
 from train import mesh as mesh_lib
-from train.config import UserError, unknown
+from train.errors import UserError, unknown
 from train.task import Variables
 
 GAP = 2  # pixels between the images of a grid

@@ -12,7 +12,7 @@ import models
 from models.diffusion import guidance
 from models.diffusion.denoiser import DenoisingNetwork, NetworkDenoiser, Output
 from models.diffusion.process import Process
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
 from train.task import Variables
 from train.tasks.diffusion import captions as captions_lib
 from train.tasks.diffusion.options import Conditioning

@@ -10,7 +10,7 @@ from typing import Any
 from data import spec
 from models.diffusion import guidance, losses
 from train import config as config_lib
-from train.config import UserError, unknown, user_errors
+from train.errors import UserError, unknown, user_errors
 
 HYBRID = 'hybrid'  # the loss that trains a learned variance
 WEIGHTINGS = (*losses.WEIGHTINGS, HYBRID)

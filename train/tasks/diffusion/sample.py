@@ -18,7 +18,7 @@ from models.diffusion import guidance, samplers
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.table_sampler import Constraint
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.task import Variables
 from train.tasks import reading
 from train.tasks.diffusion import features, grids

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from data.images.source import ImageData
 from models.diffusion import losses, samplers, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
-from train.config import UserError
+from train.errors import UserError
 from train.task import Batch, Metrics, Variables
 from train.tasks.diffusion import evaluate
 from train.tasks.diffusion.base import (

@@ -1,6 +1,6 @@
 """Declares the task `language` to the launcher."""
 
-from train.cli.options import Declaration, Option
+from train.declaration import Declaration, Option, ReportWords
 
 EVAL = (
   Option('text', 'text', 'a file: its perplexity, instead of the evaluation split'),
@@ -30,5 +30,6 @@ TASKS = {
     options={'eval': EVAL, 'sample': SAMPLE},
     free=('task.sample_tokens', 'task.prompt'),
     metric='val/loss',
+    report=ReportWords('perplexity and bits per byte'),
   )
 }

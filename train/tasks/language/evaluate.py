@@ -19,7 +19,7 @@ from data.text import evaluation
 from data.text.rows import Rows, StridedWindows
 from data.text.source import TextData
 from train import mesh as mesh_lib
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
 from train.logging.progress import Progress
 from train.task import Batch, Batches, Variables
 

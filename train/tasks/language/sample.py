@@ -18,7 +18,7 @@ from models.gpt import LanguageModel
 from models.gpt.generation import DEFAULT_SAMPLING, generate
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.task import Variables
 
 FILE = 'texts.jsonl'

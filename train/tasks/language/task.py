@@ -15,7 +15,7 @@ from data.text.source import TextData
 from models.gpt import LanguageModel
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Task, Variables
 from train.tasks.language import sample as sample_lib

@@ -1,11 +1,15 @@
 """Declares the task `selfplay` to the launcher."""
 
-from train.cli.options import Declaration
+from train.declaration import Declaration, ReportWords
 
 TASKS = {
   'selfplay': Declaration(
     task='train.tasks.selfplay.task:SelfPlayTask',
     free=('task.evaluation',),
     metric='random/share',
+    report=ReportWords(
+      'matches against fixed players',
+      time_shares=('network', 'search', 'environment', 'training'),
+    ),
   )
 }

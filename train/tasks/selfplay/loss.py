@@ -53,8 +53,10 @@ def aux_terms(game: Game, heads: Mapping[str, Array], batch: Batch) -> dict[str,
 
 
 def example_metrics(outputs: Any, batch: Batch) -> dict[str, Array]:
-  """Returns `[B]` each: 'agreement', whether the likeliest move is the search's most visited one,
-  and 'search_mse', the squared error of the search's value as a prediction of the outcome.
+  """Returns how the outputs compare with the search, `[B]` each.
+
+  'agreement' is whether the likeliest move is the search's most visited one, 'search_mse' the
+  squared error of the search's value as a prediction of the outcome.
   """
   likeliest = jnp.where(batch['legal'], outputs[0], -jnp.inf).argmax(-1)
   return {

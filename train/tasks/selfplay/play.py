@@ -12,7 +12,7 @@ import mcts
 from mcts.engines import Player
 from mcts.game import Game
 from mcts.games import terminal
-from train.config import UserError
+from train.errors import UserError
 from train.task import Variables
 from train.tasks import matches
 from train.tasks.selfplay.task import SelfPlayTask

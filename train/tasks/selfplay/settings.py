@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from train.config import UserError
+from train.errors import UserError
 
 
 def require(key: str, value: Any, holds: bool, rule: str) -> None:

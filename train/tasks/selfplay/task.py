@@ -27,7 +27,7 @@ from mcts.selfplay.settings import (
   SelfPlay,
 )
 from train import mesh as mesh_lib
-from train.config import UserError, user_errors
+from train.errors import UserError, user_errors
 from train.task import Batch, Evaluation, Metrics, Source, Task, Variables, evaluate
 from train.tasks import matches
 from train.tasks.selfplay import loss as loss_lib

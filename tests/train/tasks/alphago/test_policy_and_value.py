@@ -15,7 +15,7 @@ from tests.data.go.test_go_games import write
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 from train.step import make_eval
 from train.tasks import TASKS
 from train.tasks.alphago.network import load_policy

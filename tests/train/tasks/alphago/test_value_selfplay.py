@@ -15,7 +15,7 @@ from tests.mcts.go.go_players import GAME, SIZE, first_point, last_point, points
 from tests.mcts.go.go_referee import Referee
 from train import mesh as mesh_lib
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.alphago.network import GoNetwork
 from train.tasks.alphago.value_selfplay import GameSettings, GoValueSelfPlay, Rounds
 

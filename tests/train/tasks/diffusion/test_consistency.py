@@ -15,9 +15,10 @@ from models.diffusion.process import expand_like
 from tests.models.diffusion import mixture
 from tests.train.tasks.diffusion import small_diffusion
 from train import mesh as mesh_lib
-from train import verbs
-from train.config import UserError
+from train.errors import UserError
+from train.run import Weights
 from train.step import init_state, make_step
+from train.tasks.diffusion import consistency as consistency_task
 from train.tasks.diffusion.consistency import Consistency
 from train.tasks.diffusion.options import Distillation
 from train.tasks.diffusion.task import Diffusion
@@ -184,8 +185,8 @@ def teacher(tmp_path, monkeypatch):
   section = {'name': 'diffusion', 'process': 'edm', 'prediction': 'edm'}
   conditioning = {'on': 'label', 'caption': 'a picture of {}'}
   config = {'task': {**section, 'conditioning': conditioning}, 'model': {'name': 'dit'}}
-  run = verbs.Run(config, task, None, 7, variables)
-  monkeypatch.setattr(verbs, 'load_run', lambda workdir: run)
+  run = Weights(config, 7, variables, {})
+  monkeypatch.setattr(consistency_task, 'load_weights', lambda workdir: run)
   return str(tmp_path), run
 
 
@@ -237,6 +238,7 @@ def test_mismatch_with_the_teacher_is_reported(teacher, monkeypatch, tmp_path):
   with pytest.raises(UserError, match='no run there; it is the one to distil'):
     gone.source('train', mesh_lib.make_mesh(), 0)
   config = {**run.config, 'task': {'name': 'classify'}}
-  monkeypatch.setattr(verbs, 'load_run', lambda workdir: dataclasses.replace(run, config=config))
+  other = dataclasses.replace(run, config=config)
+  monkeypatch.setattr(consistency_task, 'load_weights', lambda workdir: other)
   with pytest.raises(UserError, match='a run of task classify; it must be of diffusion'):
     distil(workdir)

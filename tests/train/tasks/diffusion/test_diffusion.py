@@ -17,7 +17,7 @@ from models.diffusion.denoiser import NetworkDenoiser
 from tests.models.diffusion.denoising import jit
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.loop import Loop
 from train.tasks.diffusion.base import FRAMES, lattice
 from train.tasks.diffusion.task import Diffusion

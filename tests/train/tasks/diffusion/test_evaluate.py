@@ -19,8 +19,8 @@ from models.diffusion.table_sampler import Sampler
 from tests.models.diffusion import denoising, mixture
 from tests.train.tasks.diffusion import small_diffusion
 from train import mesh as mesh_lib
-from train import verbs
-from train.config import UserError
+from train.errors import UserError
+from train.run import Weights
 from train.tasks.classify import Classify
 from train.tasks.diffusion import batches, evaluate, features
 from train.tasks.diffusion.options import Sampling
@@ -348,7 +348,7 @@ def classifier(model):
   task = Classify(
     {'name': 'lenet'}, ImageData('digits', decode_train='resize(8)', decode_eval='resize(8)')
   )
-  task.model = model
+  task.classifier.model = model
   with jax.default_device(jax.devices()[0]):
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     return task, denoising.random_values(shapes)
@@ -374,18 +374,24 @@ def test_features_are_the_inputs_of_the_last_layer(model, last, width):
   task.close()
 
 
-def test_a_run_of_a_classifier(tmp_path, monkeypatch):
+def test_a_run_of_a_classifier(monkeypatch):
   task, variables = classifier(lenet.LeNet(10))
-  config = {'model': {'name': 'lenet'}, 'task': {'name': 'classify'}}
-  run = verbs.Run(config, task, None, 7, variables)
-  monkeypatch.setattr(verbs, 'load_run', lambda workdir: run)
+  section = {'name': 'classify', 'mean': 0.0, 'std': 1.0, 'view': ''}
+  config = {'model': {'name': 'lenet'}, 'task': section}
+  run = Weights(config, 7, variables, task.meaning())
+  monkeypatch.setattr(features, 'load_weights', lambda workdir: run)
   found = features.of_classifier('runs/x', (8, 8, 1))
   assert found.name == 'lenet' and found.classes == tuple('0123456789')
   assert found.metadata == {'classifier': 'runs/x', 'step': 7}
+  images = np.random.default_rng(0).integers(256, size=(3, 8, 8, 1)).astype(np.uint8)
+  for ours, theirs in zip(
+    found.function(variables, images), task.features(variables, images), strict=True
+  ):
+    np.testing.assert_array_equal(ours, theirs)
   with pytest.raises(UserError, match='is of images of 8 x 8 x 1, and not 28 x 28 x 1'):
     features.of_classifier('runs/x', (28, 28, 1))
-  other = dataclasses.replace(run, task=object(), config={**config, 'task': {'name': 'language'}})
-  monkeypatch.setattr(verbs, 'load_run', lambda workdir: other)
+  other = dataclasses.replace(run, config={**config, 'task': {'name': 'language'}})
+  monkeypatch.setattr(features, 'load_weights', lambda workdir: other)
   with pytest.raises(UserError, match='of task language'):
     features.of_classifier('runs/x', (8, 8, 1))
 

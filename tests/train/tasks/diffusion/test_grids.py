@@ -10,7 +10,7 @@ from PIL import Image
 from data import spec
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.diffusion import grids
 
 pytestmark = pytest.mark.usefixtures('one_device')

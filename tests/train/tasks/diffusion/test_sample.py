@@ -9,7 +9,7 @@ from PIL import Image
 from data.images.source import ImageData
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.diffusion.features import Features
 
 # A network that says nearly 0 is then one of noise of deviation 0.5.

@@ -10,7 +10,7 @@ import pytest
 from data.text import evaluation, tokenizers
 from tests.train.tasks.language import small_language as small
 from tests.train.tasks.language.small_language import QUIZ, T, examine, nats_of, one_device
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.language.evaluate import Scorer, accuracies
 
 cache, file, data, network = small.cache, small.file, small.data, small.network  # fixtures

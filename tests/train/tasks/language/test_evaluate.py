@@ -23,7 +23,7 @@ from tests.train.tasks.language.small_language import (
   one_device,
 )
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.language.evaluate import Scorer, text_metrics
 
 cache, file, data, network = small.cache, small.file, small.data, small.network  # fixtures

@@ -11,7 +11,7 @@ import pytest
 from tests.train.tasks.language import small_gpt2 as small
 from tests.train.tasks.language.small_gpt2 import assert_same, config_of, tune
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('one_device')
 cache, text, folder, workdir = small.cache, small.text, small.folder, small.workdir  # fixtures

@@ -9,7 +9,7 @@ import pytest
 
 from data.text.source import TextData
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import init_state, make_step
 from train.tasks.language.task import Language
 

@@ -12,7 +12,7 @@ from models.gpt import UncachedLanguageModel
 from models.gpt.generation import generate
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.step import init_state, make_step
 from train.tasks.language.task import Language
 

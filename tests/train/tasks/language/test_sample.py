@@ -18,7 +18,7 @@ from data.text.source import TextData
 from models.gpt import UncachedLanguageModel
 from models.gpt import generation as generate_lib
 from train import mesh as mesh_lib
-from train.config import UserError
+from train.errors import UserError
 from train.tasks.language import sample
 from train.tasks.language.sample import Text, first_tokens
 from train.tasks.language.task import Language

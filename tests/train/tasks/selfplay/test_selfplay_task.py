@@ -22,7 +22,7 @@ from tests.train.tasks.selfplay.small_selfplay import (
 from tests.train.test_multiprocess import ROOT, free_port
 from train import config as config_lib
 from train import verbs
-from train.config import UserError
+from train.errors import UserError
 
 # -------- runs --------
 

@@ -1,4 +1,6 @@
-"""Declares command-line options and tasks. Nothing heavy is imported, so that `--help` is instant.
+"""What a task says of itself before it is imported: options, free keys, the words of its report.
+
+Nothing heavy is imported here, so that `--help` is instant.
 
 An option belongs to whoever acts on it: the launcher (`train/cli/commands.py`), or a task, which
 lists the options of its verbs in its `Declaration`.
@@ -35,6 +37,28 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportWords:
+  """The words and the order of one task's report.
+
+  A measure is a metric's name without its split: 'error' of 'test/error'.
+
+  Attributes:
+    evaluation: What `launch.py eval` adds to the page; a run without eval.json is told so.
+    measures: The measures whose charts come first, in this order; the others follow as logged.
+    matches: Those that get a large chart though their splits are opponents. Any measure of a split
+      'test' or 'val' gets one.
+    headings: Measure to the heading of its chart; the default is the name with spaces.
+    time_shares: Metrics 'time/NAME' in [0, 1] that say where the time goes, beside the speed.
+  """
+
+  evaluation: str = 'more'
+  measures: tuple[str, ...] = ('elo', 'share', 'loss', 'error', 'error_top5', 'learning_rate')
+  matches: tuple[str, ...] = ('elo', 'share')
+  headings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  time_shares: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Declaration:
   """What the launcher, the run folder and the report know of a task without importing it.
 
@@ -44,12 +68,14 @@ class Declaration:
     free: config keys (or their beginnings) that may differ when a run is resumed: what they say has
       no part in what is computed from step to step.
     metric: the headline, where a config's section `paper` names none.
+    report: the words and order of its report.
   """
 
   task: str
   options: Mapping[str, tuple[Option, ...]] = dataclasses.field(default_factory=dict)
   free: tuple[str, ...] = ()
   metric: str = 'test/error'
+  report: ReportWords = dataclasses.field(default_factory=ReportWords)
 
 
 def define(option: Option, values: flags.FlagValues) -> None:
