@@ -74,8 +74,9 @@ ARROWS = {
 # Rooms of one package that do not know one another.
 STRANGERS = (
   ('data.images', 'data.text', 'data.go'),
-  tuple(
-    f'train.tasks.{room}' for room in ('alphago', 'classify', 'diffusion', 'language', 'selfplay')
+  (
+    'train.tasks.classify',
+    *(f'train.tasks.{path.parent.name}' for path in ROOT.glob('train/tasks/*/declaration.py')),
   ),
 )
 
