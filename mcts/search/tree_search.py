@@ -161,16 +161,20 @@ def extend(
   # `backup` takes indices beyond the edges for writes that are dropped, and these must fit too.
   if B * N * A + B * CHUNK > 2**31 - 1:
     raise ValueError(f'{B} trees of {N} nodes and {A} actions: more edges than int32 counts')
+  # N - 1 edges between nodes and one to a leaf that a full tree does not keep.
   depth = min(max_depth or N, N)
   plan = Plan(expand, selection, num_simulations, depth, k, game_keys(key, tree.raw_value))
   flat = flatten(tree)
+  # [B, A]: Gumbel's schedule counts the visits of this search, not those of a tree that goes on.
   initial_visits = tree.visits[:, 0].astype(jnp.float32)
   levels = -(-depth // CHUNK) * CHUNK  # the backup reads whole chunks
+  # Allocated once and written over by each simulation.
   path = varying_like(jnp.zeros((k * levels, B), jnp.int32), tree.raw_value)
 
   def body(i, carry):
     return simulate(plan, i, initial_visits, *carry)
 
+  # All games simulate in step: a game that is over costs a lane, which costs less than a branch.
   flat, _ = lax.fori_loop(0, num_simulations // k, body, (flat, path))
   return unflatten(flat, tree.shape)
 
