@@ -182,7 +182,7 @@ class GPT(nn.Module):
   def init_cache(self, batch: int, length: int, dtype: Any = None) -> Cache:
     """Returns an empty cache of `length` slots a sequence, of the model's dtype unless given."""
     heads, d = parameters_lib.num_kv_heads(self), self.width // self.heads
-    shape = (self.layers, batch, length, heads, d)
+    shape = (self.layers, batch, length, heads, d)  # keys once for each group of queries
     zeros = functools.partial(jnp.zeros, shape, dtype or self.dtype)
     return Cache(zeros(), zeros(), jnp.zeros(batch, jnp.int32), jnp.zeros((), jnp.int32))
 
@@ -197,7 +197,7 @@ class GPT(nn.Module):
     With learned positions, what is at `block_size` or beyond it is not a number.
     """
     index = cache.end + jnp.arange(tokens.shape[1])[None] - cache.start[:, None]
-    positions = jnp.maximum(index, 0)
+    positions = jnp.maximum(index, 0)  # [B, S]; padding on the left is below 0
 
     def layer(x: Array, own: Any) -> tuple[Array, Any]:
       weights, _, slots = own
@@ -263,7 +263,7 @@ class GPT(nn.Module):
       products = transformer.dense_each(x, [weights[name] for name in QKV])
     q, k, v = (y.reshape(*y.shape[:2], -1, d) for y in products)
     if self.qk_norm:
-      q = transformer.rms_norm(q, weights['query_norm'])
+      q = transformer.rms_norm(q, weights['query_norm'])  # before rotation, which keeps norms
       k = transformer.rms_norm(k, weights['key_norm'])
     if self.positions == 'rope':
       q, k = attention_lib.rotate(q, positions), attention_lib.rotate(k, positions)
