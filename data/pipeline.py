@@ -76,7 +76,7 @@ class EpochOrder:
     rows = np.empty(batch_size, np.int32)
     for epoch, permutation in self._epochs.items():
       here = epochs == epoch
-      rows[here] = permutation[positions[here] % self.size]
+      rows[here] = permutation[positions[here] % self.size]  # each record once an epoch
     return rows
 
   def _permutation(self, epoch: int) -> np.ndarray:
@@ -104,7 +104,7 @@ class TrainSource:
     wanted = range(int(step), int(step) + 1 + self._loader.prefetch)
     # Anew from the wanted steps: what was begun for steps that are not asked for is let go.
     self._ahead = {s: self._ahead.get(s) or self._start(s) for s in wanted}
-    return carry, self._ahead.pop(wanted[0])()
+    return carry, self._ahead.pop(wanted[0])()  # waits for the loader, not for a device
 
   def _start(self, step: int) -> Pending:
     rows = self._order.rows(step, self._batch_size)
@@ -147,7 +147,7 @@ def to_global(
 
   def array(values: np.ndarray) -> jax.Array:
     def shard(index: Any) -> np.ndarray:
-      held = np.arange(batch_size)[index[0]]
+      held = np.arange(batch_size)[index[0]]  # the shard's rows of the batch
       # A shard's rows are consecutive in the batch, and so they are among this process' own.
       first = int(np.searchsorted(positions, held[0]))
       return values[first : first + len(held)]

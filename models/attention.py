@@ -155,16 +155,16 @@ def cached(
     q, k, v = (_heads_as_batch(x, heads) for x in (q, k, v))
     keys, values = _write(keys, k[:, :, 0], end), _write(values, v[:, :, 0], end)
     slots, start = (keys, values), jnp.repeat(start, heads)
-    keys, values = keys[:, :, None], values[:, :, None]
+    keys, values = keys[:, :, None], values[:, :, None]  # [B K, N, 1, d]
   else:
     slots = keys, values = _write(keys, k, end), _write(values, v, end)
-  # Slots behind `end` hold anything: none of them is <= `here`.
+  # Slots that are not written yet hold anything: they are beyond every `here`.
   here = end + jnp.arange(q.shape[1])[None, :, None]  # [1, S, 1]
   slot = jnp.arange(keys.shape[1])[None, None]
   mask = (slot == here) | ((slot < here) & (slot >= start[:, None, None]))
   y = explicit(q, keys.astype(q.dtype), values.astype(q.dtype), mask)
   if heads_apart:
-    y = jnp.moveaxis(y.reshape(B, heads, *y.shape[1:]), 1, 2)
+    y = jnp.moveaxis(y.reshape(B, heads, *y.shape[1:]), 1, 2)  # [B, S, K, G, d]
     y = y.reshape(B, y.shape[1], -1, y.shape[-1])
   return y, slots
 

@@ -28,6 +28,8 @@ def he_normal(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
 
   He et al. 2015 (arXiv 1502.01852), eq. 14.
   """
+  # So that the variance of gradients is kept from layer to layer; fan_in (eq. 10) keeps that of
+  # activations.
   fan_out = np.prod(shape) // shape[-2]  # h w out
   return np.sqrt(2 / fan_out).astype(np.float32) * jax.random.normal(key, shape, dtype)
 
@@ -70,6 +72,7 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = parameter(self, 'kernel', self.kernel_init, shape, ('features_in', 'features_out'))
     bias = parameter(self, 'bias', self.bias_init, shape[1:], ('features_out',))
+    # Cast where it is used: the parameter, its gradient and its update stay float32.
     y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
     return y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
 
@@ -280,6 +283,7 @@ class BatchNorm(nn.Module):
     affine = functools.partial(
       normalise, scale=scale, bias=bias, epsilon=self.epsilon, dtype=self.dtype
     )
+    # Initialisation runs on made-up inputs, which are to leave no trace in the running statistics.
     if not train or self.is_initializing():
       return affine(x, mean.value, var.value)
     y, batch_mean, batch_var = normalise_by_batch(x, affine, self.statistics)
@@ -304,7 +308,6 @@ def normalise_by_batch(
 
   def one_group(x: Array) -> tuple[Array, Array, Array]:
     mean, var, count = moments(x, everywhere=statistics == 'global')
-    # Biased for the batch, unbiased for the running average.
     return affine(x, mean, var), mean, var * (count / max(count - 1, 1))
 
   groups = 1 if statistics == 'global' else mesh_size(*BATCH_AXES)
@@ -321,6 +324,7 @@ def moments(x: Array, *, everywhere: bool) -> tuple[Array, Array, int]:
   """Returns mean, biased variance `[C]` and the number of values; `everywhere`: of all replicas."""
   mean, var = ops.batch_moments(x)
   count = x.size // x.shape[-1]
+  # Under jit the batch that is seen is the whole one; only pmap binds 'data'.
   if not everywhere or not (devices := bound_size('data')):
     return mean, var, count
   whole = lax.pmean(mean, 'data')

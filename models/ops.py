@@ -61,7 +61,7 @@ def dense_transposed(x: Array, kernel: Array, dtype: DTypeLike | None = None) ->
   """Returns `x @ kernel.T`, of that dtype: `[B, C]` with `[F, C]`."""
   if formulation() == 'cpu' and decode.accepts(x):
     return decode.dense_transposed(x, kernel).astype(dtype or x.dtype)
-  axes = (((1,), (1,)), ((), ()))  # contracts the last axes: no transposed copy
+  axes = (((1,), (1,)), ((), ()))  # contracts the last axes of both
   return lax.dot_general(x, kernel, axes, preferred_element_type=dtype)
 
 

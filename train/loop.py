@@ -134,6 +134,7 @@ class _Session:
       mode=settings.best_mode,
     )
     self.preemption = Preemption()
+    # After all of the parts above, whose states it sets.
     self.step = self.saved = self._restore()
     self.progress = self._progress()
 
@@ -187,7 +188,7 @@ class _Session:
     ahead = Ahead()
     for step in range(self.step, self.settings.steps):
       self._profile(step, profile)
-      # Self-play plays with the weights that are evaluated; data of files ignores them.
+      # Self-play plays with the weights that are evaluated; sources of files ignore them.
       self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
       self.state, metrics = self.train_step(self.state, batch)
       self.log.add(step + 1, metrics)
@@ -260,6 +261,7 @@ class _Session:
   def _begin_from(self, model: Mapping[str, Any]) -> int:
     """Starts at step 0 from imported weights."""
     params = model['params']
+    # A copy, since the step donates both: donated buffers must not be shared.
     average = jax.tree.map(jnp.copy, params) if self.settings.ema_decay > 0 else ()
     self.state = self.state.replace(params=params, extra=model['extra'], ema=average)
     self.log.restore(None, 0)

@@ -126,7 +126,7 @@ def _is_box(leaf: Any) -> bool:
 
 
 def _spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-  taken: list[str | None] = []
+  taken: list[str | None] = []  # a mesh axis shards one dimension at most
   # An unknown name would silently mean "replicated", which only memory would tell.
   for name, size in zip(names, shape, strict=True):
     if name is not None and name not in RULES:
@@ -150,6 +150,7 @@ def per_device(function: Callable, mesh: Mesh) -> Callable:
   devices in each round.
   """
   spec = PartitionSpec(BATCH_AXES)
+  # Each device stops when its own games are over, not when the slowest device's are.
   return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
 

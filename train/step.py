@@ -246,6 +246,7 @@ def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:
   The host reads metrics late: by then the state is still the one before the bad step.
   """
   going = finite & (old.step >= 0)
+  # ~step rather than -step, which would not be negative at step 0.
   halted = old.replace(step=jnp.where(old.step >= 0, ~old.step, old.step))
   # Averaged weights are computed from the old weights, and those from the optimiser's old state.
   for name in ('ema', 'params'):

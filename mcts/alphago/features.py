@@ -94,7 +94,7 @@ def _board_features(game: Go, state: State) -> BoardFeatures:
   view = chains * player
   legal = game.legal(state)[:-1]
   sets = _chain_sets(view, size)
-  # `reply`, the opponent's stones at each point, is asked for by ladders alone.
+  # `reply`, what the opponent's stones would do, is for the ladders alone.
   move = _move_effects(view, sets, size, 1)
   reply = _move_effects(view, sets, size, -1)
   zero = jnp.zeros_like(view)

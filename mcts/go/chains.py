@@ -123,7 +123,7 @@ def sum_by_chain(chains: Array, values: Array, points: int | None = None) -> Arr
   points = chains.shape[0] if points is None else points
   sums = jnp.zeros_like(values, shape=(points + 1, values.shape[1]))
   # Colours need no tables of their own: an id is a stone's index, so no two chains share one. Row 0
-  # collects what stands on empty points, and nobody reads it.
+  # collects what stands on empty points, and means nothing.
   return sums.at[jnp.abs(chains)].add(values, mode='promise_in_bounds')
 
 

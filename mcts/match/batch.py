@@ -84,7 +84,7 @@ def play_turn(
     for i, (player, half) in enumerate(zip(players, halves, strict=True))
   ]
   first, second = map(compiled(game).step, halves, actions)
-  return (second, first), actions
+  return (second, first), actions  # in both halves the other player is to move
 
 
 def _play_to_end(game: Game, players: Players, start: State, keys: TurnKeys) -> Halves:
@@ -99,6 +99,7 @@ def _play_to_end(game: Game, players: Players, start: State, keys: TurnKeys) -> 
     number, halves = carry
     return number + 1, play_turn(game, players, halves, number, keys)[0]
 
+  # Both games of a pair start from one state, and part with the first move.
   turns, (a, b) = lax.while_loop(going, turn, (jnp.int32(0), (start, start)))
   even = turns % 2 == 0  # else the halves have changed places
   select = functools.partial(jax.tree.map, lambda x, y: jnp.where(even, x, y))

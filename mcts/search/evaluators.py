@@ -58,7 +58,7 @@ def _evaluate(game, evaluate, states, keys):
   legal, done = jax.vmap(game.legal)(states), jax.vmap(game.done)(states)
   return Expansion(
     node=jax.vmap(game.pack)(states),
-    logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),
+    logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),  # whatever dtype the network has
     value=jnp.where(done, jax.vmap(game.value)(states), values.astype(jnp.float32)),
     done=done,
   )

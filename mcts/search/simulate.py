@@ -147,7 +147,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
   Returns:
     The tree and the path, changed in place where a loop carries them.
   """
-  num_evaluated, k = tree.size, plan.num_parallel_leaves  # later nodes have no priors yet
+  num_evaluated, k = tree.size, plan.num_parallel_leaves  # nodes beyond it have no priors yet
 
   def descend(carry, j):
     tree, path = carry
@@ -209,7 +209,7 @@ def _descend(plan, tree, path, initial_visits, num_evaluated, start):
   walk = Descent(first, zero, zero, root.node_visits, root.node_value, zero, active, zero[0], path)
   score = plan.selection.score_root(root, initial_visits, tree.noise, plan.num_simulations)
   walk = follow(walk, score)  # the root's level stands outside of the loop: it scores differently
-  # `tree` is closed over and only read: in the carry XLA would have to copy it.
+  # `tree` is closed over: the loop reads it, and does not carry it.
   walk = lax.while_loop(lambda walk: walk.active.any(), step, walk)
   return _reserve(tree, walk, active, first, B * N)
 

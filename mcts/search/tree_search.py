@@ -69,7 +69,7 @@ def search(
     ValueError: num_parallel_leaves does not divide num_simulations, a tree has no room for its
       root, the batch has more edges than int32 counts, or `expand` returns another shape.
   """
-  keys = game_keys(key, root.value)
+  keys = game_keys(key, root.value)  # [B]
   tree = tree_lib.init(root, capacity=capacity or num_simulations + 1)
   tree = selection.prepare(tree, fold_in(keys, ROOT_NOISE))
   return extend(
@@ -164,6 +164,7 @@ def extend(
   # N - 1 edges between nodes and one to a leaf that a full tree does not keep.
   depth = min(max_depth or N, N)
   plan = Plan(expand, selection, num_simulations, depth, k, game_keys(key, tree.raw_value))
+  # `[B, N, ...]` is for readers of a tree; in the loop one index finds a node of any game.
   flat = flatten(tree)
   # [B, A]: Gumbel's schedule counts the visits of this search, not those of a tree that goes on.
   initial_visits = tree.visits[:, 0].astype(jnp.float32)
@@ -174,7 +175,7 @@ def extend(
   def body(i, carry):
     return simulate(plan, i, initial_visits, *carry)
 
-  # All games simulate in step: a game that is over costs a lane, which costs less than a branch.
+  # All games simulate in step; one that is over keeps its lane, and its writes are dropped.
   flat, _ = lax.fori_loop(0, num_simulations // k, body, (flat, path))
   return unflatten(flat, tree.shape)
 
@@ -195,6 +196,7 @@ def timed(tree: Tree, chunk: Callable[[Tree], Tree], deadline: float) -> Iterato
   """
   slowest, before = 0.0, time.monotonic()
   while slowest == 0.0 or before + slowest < deadline:
+    # A call returns before the device is done: the clock has to wait for it.
     tree = jax.block_until_ready(chunk(tree))
     yield tree
     now = time.monotonic()

@@ -115,7 +115,7 @@ def play(
     The actors after the move, the transitions `[B, ...]`, and (metrics, histograms) where the
     histograms are what `resignation.update` needs.
   """
-  keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)
+  keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)  # [B], of this move
   # One decision for all games, and for all devices: all environments have made as many moves.
   chance = jax.random.uniform(jax.random.fold_in(key, actors.plies[0]))
   full = chance < settings.search.full_search_prob
@@ -205,7 +205,7 @@ def _search(game, settings, apply, actors, root, keys, full):
   if settings.search.random_symmetry:
     evaluator = evaluators.random_symmetry
   expand = evaluators.make_expand(game, evaluator(game, apply))
-  early = actors.length < settings.exploration.temperature_moves
+  early = actors.length < settings.exploration.temperature_moves  # [B]: each game's own move
   # Towards 0 after a game's first moves, 30 in AlphaGo Zero: then the best move is played.
   temperature = jnp.where(early, settings.exploration.temperature, 0.0)
 

@@ -123,7 +123,7 @@ def write(replay: Replay, transition: Transition) -> Replay:
     return lax.dynamic_update_slice(ring, x, start)
 
   same = ('policy', 'value', 'player', 'trainable', 'outcome', 'aux_known')
-  end = put(replay.end, jnp.full((num_envs,), PENDING))
+  end = put(replay.end, jnp.full((num_envs,), PENDING))  # closed below if the game ended
   return dataclasses.replace(
     replay,
     **{name: put(getattr(replay, name), getattr(transition, name)) for name in same},

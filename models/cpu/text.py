@@ -107,10 +107,10 @@ def _attend_backward(saved, dy):
     dscores = weights * (_product(dout, values[..., :b], 3, 2) - through[:, :, a:b])
     dqueries.append(_product(dscores, keys[:, :, :b], 3, 2))
     # As [B, H, d, S]: the other way round XLA would turn the scores.
-    unseen = [(0, 0)] * 3 + [(0, q.shape[1] - b)]
+    unseen = [(0, 0)] * 3 + [(0, q.shape[1] - b)]  # keys after the block: no gradient
     dkeys += jnp.pad(_product(queries[:, :, a:b], dscores, 2, 2), unseen)
     dvalues += jnp.pad(_product(dout, weights, 2, 2), unseen)
-  dq = _by_head(jnp.concatenate(dqueries, 2)) * q.shape[-1] ** -0.5
+  dq = _by_head(jnp.concatenate(dqueries, 2)) * q.shape[-1] ** -0.5  # the scale of `_scaled`
   return dq, jnp.moveaxis(dkeys, 3, 1), jnp.moveaxis(dvalues, 3, 1), None
 
 

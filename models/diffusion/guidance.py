@@ -134,13 +134,13 @@ COLOURS = np.array(
 
 def colourise(grey: Array) -> Constraint:
   """Returns the constraint that the mean of the colours `[B, H, W, 3]` is grey `[B, H, W, 1]`."""
-  known = grey * np.float32(np.sqrt(3))
+  known = grey * np.float32(np.sqrt(3))  # the coordinate of (g, g, g) on the first vector
 
   def constrain(x, alpha, sigma, noise):
-    rest = (x @ COLOURS.T)[..., 1:]
+    rest = (x @ COLOURS.T)[..., 1:]  # [B, H, W, 2], what grey does not say
     first = (
       alpha * known + sigma * noise[..., :1]
     )  # noise has the same distribution in any such basis
-    return jnp.concatenate([first, rest], -1) @ COLOURS
+    return jnp.concatenate([first, rest], -1) @ COLOURS  # orthonormal: the transpose turns back
 
   return constrain

@@ -98,6 +98,7 @@ class LogNormal(TimeDistribution):
   def density(self, process, t):
     low, high = self._truncation(process)
     z = (self._log_level(process, t) - self.mean) / self.std
+    # Change of variables: the density of log_level times the slope.
     slope = 0.5 * process.g2(t) / process.sigma(t) ** 2  # d log_level / dt
     return jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std * slope / (high - low)
 
@@ -120,6 +121,7 @@ class LogitNormal(TimeDistribution):
     span = process.T - process.t_min
     fraction = (t - process.t_min) / span
     z = (jnp.log(fraction) - jnp.log1p(-fraction) - self.mean) / self.std
+    # Over the slope of the sigmoid, fraction (1 - fraction), which maps the logit to the time.
     normal = jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std
     return normal / (fraction * (1 - fraction) * span)
 

@@ -106,6 +106,7 @@ def convert(process: Process, prediction: str, to: str, x: Array, t: Array, valu
   """Returns the predicted value `[B, ...]` as the prediction `to`, such as eps from v."""
   if prediction == to:
     return value
+  # By way of x_0 and eps: two formulas for each prediction, instead of one for each pair.
   x0 = to_x0(process, prediction, x, t, value)
   return target(process, to, x0, to_eps(process, prediction, x, t, value), t)
 

@@ -171,6 +171,7 @@ class PredictorCorrector:
 
       def langevin(i, x):
         index = 4 * (row['index'] * self.corrector_steps + i)  # streams 2, 3 of `run_table`'s four
+        # Evaluated anew in each step, as x has moved.
         score, z = denoiser.score(x, t), normal_like(keys, index + 2, x)
         size = expand_like(self._step_size(score, z, sigma), x)
         # Langevin dynamics: in the limit of small steps its stationary distribution is p(x_t).
@@ -253,7 +254,7 @@ def encode(denoiser: Denoiser, x: Array, *, rtol: float = 1e-5, atol: float = 1e
 def slerp(a: Array, b: Array, fraction) -> Array:
   """Interpolates latents `[B, ...]` on the great circle, a at 0 to b at 1 (DDIM, section 5.3)."""
   axes = tuple(range(1, a.ndim))
-  # On the straight line between them the norm would shrink, and noise of 0.7 of its norm is unlike
+  # On the straight line between them the norm would shrink, half way to 0.7 of it: noise unlike
   # any that was seen in training.
   norms = jnp.sqrt(jnp.square(a).sum(axes) * jnp.square(b).sum(axes))
   cosine = jnp.clip((a * b).sum(axes) / norms, -1 + 1e-6, 1 - 1e-6)

@@ -74,7 +74,7 @@ def run_table(
   # Cast only now: differences of nearly equal numbers were taken in float64.
   rows = {k: jnp.asarray(v, x.dtype) for k, v in vars(table).items() if v is not None}
   rows['index'] = jnp.arange(len(table.t))
-  # Known before tracing: a deterministic table draws no noise at all.
+  # Known before tracing: a deterministic table draws none of its own.
   is_stochastic = bool(np.any(table.noise))
 
   def step(carry, row):

@@ -133,6 +133,7 @@ class Checkpointer:
     self._note_score(step, record['meta'])
     stored = {name: written(tree) for name, tree in items.items()}
     args = {name: ocp.args.StandardSave(tree) for name, tree in stored.items() if full(tree)}
+    # Orbax copies the arrays to the host before it returns; the step may donate them then.
     self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
 
   def wait(self) -> None:
@@ -254,7 +255,7 @@ class Checkpointer:
     # Not through the manager: its barrier would wait for ever for a process that found damage.
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
       for name, tree in wanted.items():
-        found = stored = written(tree)
+        found = stored = written(tree)  # an item without numbers has no files
         if full(stored):
           found = handler.restore(self._item(step, name), args=ocp.args.StandardRestore(stored))
         yield name, jax.tree.map(or_empty, tree, found)
