@@ -127,7 +127,7 @@ class EvalBatches:
       rows = number * self._batch_size + np.arange(self._batch_size, dtype=np.int32)
       # Batches of one size to the end, so that evaluation compiles once.
       ahead.append(self._loader.start(np.where(rows < self._size, rows, -1), (0, number)))
-      if len(ahead) > self._loader.prefetch:
+      if len(ahead) > self._loader.prefetch:  # full: now wait for the first
         yield ahead.pop(0)()
     for pending in ahead:
       yield pending()

@@ -91,7 +91,7 @@ def explicit(q: Array, k: Array, v: Array, mask: Array, dropout: Dropout | None 
   scores = _scores(groups, k)
   # Scaled after the product, in the float32 in which it was summed.
   scores = jnp.where(mask[:, None, None], scores * d**-0.5, MASKED)
-  weights = jax.nn.softmax(scores).astype(q.dtype)
+  weights = jax.nn.softmax(scores).astype(q.dtype)  # float32 up to here
   weights = dropout(weights) if dropout else weights
   return _weighted_values(weights, v).reshape(B, T, H, d)
 

@@ -137,7 +137,7 @@ def apply_layers(
   for own in unstack(stacked):
     x, out = layer(x, own)
     outs.append(out)
-  return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+  return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)  # as a scan would stack them
 
 
 def unstack(tree: Any) -> list[Any]:

@@ -234,6 +234,7 @@ class _Session:
   def _save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
     if step == self.saved:  # the last step may have been due for several reasons
       return
+    # Lines that are still open go into the checkpoint, so that a resumed run writes the same ones.
     pending = self.log.state()  # stops here if a step was not finite
     meta = {'metrics': dict(metrics or {}), 'log': pending}
     self.checkpoints.save(step, *_items(self.state, self.carry), meta)

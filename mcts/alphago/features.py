@@ -92,7 +92,7 @@ def _board_features(game: Go, state: State) -> BoardFeatures:
   size, player = game.size, 1 - 2 * to_play(state)
   chains = chains_of(state)
   view = chains * player
-  legal = game.legal(state)[:-1]
+  legal = game.legal(state)[:-1]  # without the pass
   sets = _chain_sets(view, size)
   # `reply`, what the opponent's stones would do, is for the ladders alone.
   move = _move_effects(view, sets, size, 1)
@@ -194,7 +194,7 @@ def _move_effects(view: Array, sets: ChainSets, size: int, player: int) -> MoveE
   empty then, those of captured stones included.
   """
   point = np.arange(size * size)
-  row = np.arange(size)[None] == (point // size)[:, None]
+  row = np.arange(size)[None] == (point // size)[:, None]  # [N^2, N], on the host
   here = jnp.asarray(np.where(row, np.uint32(1) << (point % size).astype(np.uint32)[:, None], 0))
   here = here.astype(jnp.uint32)  # [N^2, N], each point as a set
   # As sets, since a chain may lie on two sides of a point and must be counted once.
@@ -207,6 +207,7 @@ def _move_effects(view: Array, sets: ChainSets, size: int, player: int) -> MoveE
     gone |= jnp.where(((side < 0) & (sets.liberties[chain_id] == 1))[:, None], chain, 0)
   free = chains_lib.to_bit_rows(view == 0, size)[None] & ~here | gone
   empty = view == 0
+  # `free` counts the points of captured stones, and not the point itself, which is taken now.
   numbers = (_set_size(gone), _set_size(_dilate(mine) & free), _set_size(mine))
   return MoveEffects(*(jnp.where(empty, x, 0) for x in numbers))
 

@@ -196,6 +196,7 @@ def _repeats(rules: Rules, state: State, chains, atari, player, delta) -> Array:
   if rules.superko == 'simple':
     earliest, every = jnp.maximum(start, now - 1), 2  # the last position alone
   else:
+    # What a move may remove: the opponent's chains in atari, and with suicide the player's own.
     atari &= rules.suicide | (chains * (1 - 2 * player) < 0)  # else own stones stay
     staying = jnp.stack([chains > 0, chains < 0]) & ~atari[None]
     earliest = superko.earliest_possible_repeat(stone, now, staying, rules.points)

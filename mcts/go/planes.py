@@ -45,7 +45,7 @@ def past_boards(rules: Rules, state: State, boards: int) -> tuple[Array, Array]:
   bits <<= jnp.where(colour == to_play(state), 0, boards).astype(jnp.uint32)
   # [1, N^2]; passes went to the last place. One scatter of M words makes all 2 K planes.
   total = jnp.zeros_like(bits, shape=(rules.points + 1,)).at[point].add(bits)[None, :-1]
-  planes = (total >> np.arange(2 * boards, dtype=np.uint32)[:, None] & 1).astype(bool)
+  planes = (total >> np.arange(2 * boards, dtype=np.uint32)[:, None] & 1).astype(bool)  # [2 K, N^2]
   return planes[:boards], planes[boards:]
 
 

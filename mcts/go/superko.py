@@ -100,6 +100,7 @@ class Packing:
       return low, jnp.zeros_like(entry, shape=(0,))
     bits = jnp.pad(entry >> 16, (0, self.entries_per_word * self.num_words - self.max_moves))
     shifts = self.high_bits * np.arange(self.entries_per_word, dtype=np.uint32)[:, None]
+    # Each entry has bits of its own: a sum joins them.
     words = bits.reshape(self.entries_per_word, self.num_words) << shifts
     return low, words.sum(0, dtype=jnp.uint32)
 
@@ -181,4 +182,5 @@ def repeats(
     return high - BLOCK, difference + undone.sum(0, dtype=jnp.uint32), found
 
   start = (now, jnp.zeros_like(key[0]), delta[0] != delta[0])  # so that all varies as delta does
+  # Few rounds in most positions: `earliest` is seldom long ago.
   return lax.while_loop(lambda carry: carry[0] >= earliest, block, start)[2]

@@ -113,6 +113,7 @@ def rollout(game: Game) -> Evaluate:
     return jax.vmap(random_action)(jax.vmap(game.rollout_legal)(states), keys)
 
   def evaluate(states, keys):
+    # All games run to the end of the longest; those that are over do not change any more.
     end = play_out(game, choose, states, keys, game.max_length)
     # `value` is for whoever would be to move at the end, and is wanted for who is to move now.
     same = jax.vmap(game.to_play)(states) == jax.vmap(game.to_play)(end)

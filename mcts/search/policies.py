@@ -82,6 +82,7 @@ class Puct:
     log_prior, noise = tree.log_prior, tree.noise
     split = jax.vmap(jax.random.split)(keys)
     if self.dirichlet_fraction:
+      # Into the tree's own prior, so that all simulations and the decision see the same noise.
       mix = jax.vmap(_add_dirichlet, (0, 0, None, None))
       noisy = mix(split[:, 0], log_prior[:, 0], self.dirichlet_fraction, self.dirichlet_alpha)
       log_prior = log_prior.at[:, 0].set(noisy)

@@ -158,7 +158,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
     return (tree, path), ends
 
   (tree, path), ends = _scan(descend, (tree, path), k)
-  tree, value = _expand(plan, i, tree, path, ends)
+  tree, value = _expand(plan, i, tree, path, ends)  # value [K, B]
 
   def back_up(tree, j):
     start = _path_start(path, k, j)
@@ -290,7 +290,7 @@ def _expand(plan, i, tree, path, ends):
   k, B = ends.length.shape
   A = tree.log_prior.shape[-1]
   parent = ends.edge // A  # [K, B], rows of the flat tree
-  expansion = plan.expand(_leaf(plan, i, tree, path, ends))
+  expansion = plan.expand(_leaf(plan, i, tree, path, ends))  # one call of the network a round
   _check(expansion, k * B, A)
   out = tree.raw_value.shape[0]
   row = jnp.where(_merge(ends.is_new), _merge(ends.row), out)  # [L]; two lanes never write one
@@ -321,6 +321,7 @@ def _leaf(plan, i, tree, path, ends):
   keys = fold_in(plan.keys, 3 + i)  # 0 to 2: what is drawn before and after the simulations
   line = path.reshape(k, -1, B)[:, 1:].swapaxes(1, 2) // A  # [K, B, D - 1] rows, the root left out
   return Leaf(
+    # [L, ...]: the lanes of one descent stand together, as `_merge` lays them out.
     root=jax.tree.map(lambda x: jnp.concatenate([x] * k) if k > 1 else x, tree.state),
     parent=jax.tree.map(lambda x: x[_merge(ends.edge // A)], tree.nodes),
     line=jax.tree.map(lambda x: x[_merge(line)], tree.nodes),

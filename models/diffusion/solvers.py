@@ -94,6 +94,7 @@ def make_steps(process: Process, timesteps: np.ndarray) -> Steps:
   if not (np.diff(t) < 0).all():
     raise ValueError(f'timesteps from {t[0]} to {t[-1]}: each must be below the one before')
   alpha, sigma = process.alpha(t), process.sigma(t)
+  # The last step ends at the clean image, wherever the timesteps end.
   return Steps(t, alpha, sigma, np.append(alpha[1:], 1.0), np.append(sigma[1:], 0.0))
 
 
@@ -159,7 +160,7 @@ def dpm_solver_2m(process: Process, timesteps: np.ndarray) -> Table:
   # The first step has no value before it; the last has an infinite h, so its order is 1 as well.
   past[1:-1] = h[1:] / h[:-1] / 2  # 1 / (2 r)
   total = s.alpha_s - s.alpha_t * s.sigma_s / s.sigma_t  # alpha_s (1 - e^-h)
-  x_from_x0 = total[:, None] * np.stack([1 + past, -past], 1)
+  x_from_x0 = total[:, None] * np.stack([1 + past, -past], 1)  # (1 + 1 / (2 r)) D_0 - 1 / (2 r) D_1
   return s.table(s.sigma_s / s.sigma_t, x_from_x0, np.zeros(len(s.t)))
 
 
@@ -248,6 +249,7 @@ def heun(
   """
   level = noise_level(process, make_steps(process, timesteps).t)
   raised = _churned(level, churn, churn_min, churn_max)
+  # A level that is not raised keeps its time, without a rounding by the inverse.
   t_raised = np.where(raised > level, time_of_noise_level(process, raised), timesteps)
   # In y = x / alpha the slope at (y, s) is (y - x_0) / s; coefficients below go back to x.
   begin, end = raised[:-1], level[1:]  # of all steps but the last
@@ -266,6 +268,7 @@ def heun(
   c['x_from_aux'][correct] = alpha_next / alpha * (1 + half / begin)
   c['x_from_x'][correct] = alpha_next / alpha_s * half / end
   x_from_x0[correct] = -alpha_next[:, None] * np.stack([half / end, half / begin], 1)
+  # Independent noise adds variances: this much lifts the level to the raised one.
   c['noise'][correct] = alpha_next * noise_scale * np.sqrt(raised[1:] ** 2 - level[1:] ** 2)
   c['alpha'][euler], c['sigma'][euler] = alpha_s, alpha_s * end
   c['alpha'][correct], c['sigma'][correct] = alpha_next, alpha_next * raised[1:]

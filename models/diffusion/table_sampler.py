@@ -88,6 +88,7 @@ def run_table(
     if is_stochastic:
       x += _noise_std(row, v) * normal_like(keys, 4 * row['index'], x)
     if constraint:
+      # At the level of the new x, which the row's alpha and sigma are of.
       x = constraint(x, row['alpha'], row['sigma'], normal_like(keys, 4 * row['index'] + 1, x))
     return (x, aux, history), x if trajectory else None
 

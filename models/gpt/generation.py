@@ -63,6 +63,7 @@ def _prefill(model, variables, tokens, lengths, end, *, slots: int, form: str):
   form: the formulation. The cache's layout depends on it, which jit would not see otherwise.
   """
   cache = model.init_cache(tokens.shape[0], slots)
+  # Known before the tokens are read: positions are counted from each row's start.
   cache = dataclasses.replace(cache, start=end - lengths)
   # That moves `end` to the bucket's; it goes back to the last real column.
   _, cache = model.apply(variables, tokens, cache, method='decode')
@@ -221,7 +222,7 @@ def _bucket(number: int, smallest: int, largest: int) -> int:
   size = smallest
   while size < number:
     size *= 2
-  return min(size, largest)
+  return min(size, largest)  # few sizes, so few programs
 
 
 def _check(model, prompts, key, max_tokens, stop_ids, chunk) -> None:
