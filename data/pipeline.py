@@ -64,23 +64,25 @@ class EpochOrder:
     if seed < 0:
       raise ValueError(f'seed={seed}: must be at least 0')
     self.seed, self.size = seed, size
-    self._epochs: dict[int, np.ndarray] = {}
+    self._epochs: dict[int, np.ndarray] = {}  # a cache: no state that a batch depends on
 
   def rows(self, step: int, batch_size: int) -> np.ndarray:
     """Returns int32 [batch_size], the records of a step."""
     positions = step * batch_size + np.arange(batch_size)
     epochs = positions // self.size
+    # One permutation, or two where the batch reaches into the next epoch; older ones are dropped.
     needed = range(int(epochs[0]), int(epochs[-1]) + 1)
     self._epochs = {epoch: self._permutation(epoch) for epoch in needed}
     rows = np.empty(batch_size, np.int32)
     for epoch, permutation in self._epochs.items():
       here = epochs == epoch
-      rows[here] = permutation[positions[here] % self.size]
+      rows[here] = permutation[positions[here] % self.size]  # each record once an epoch
     return rows
 
   def _permutation(self, epoch: int) -> np.ndarray:
     if epoch in self._epochs:
       return self._epochs[epoch]
+    # A generator an epoch, so that a resumed run need not replay those before.
     return np.random.default_rng((self.seed, epoch)).permutation(self.size).astype(np.int32)
 
 
@@ -100,11 +102,13 @@ class TrainSource:
     """Returns the batch of `step`, and begins to load those of the steps that follow."""
     del variables
     wanted = range(int(step), int(step) + 1 + self._loader.prefetch)
+    # Anew from the wanted steps: what was begun for steps that are not asked for is let go.
     self._ahead = {s: self._ahead.get(s) or self._start(s) for s in wanted}
-    return carry, self._ahead.pop(wanted[0])()
+    return carry, self._ahead.pop(wanted[0])()  # waits for the loader, not for a device
 
   def _start(self, step: int) -> Pending:
     rows = self._order.rows(step, self._batch_size)
+    # What is drawn while decoding is a function of the seed and the step, like the rows.
     return self._loader.start(rows, (self._order.seed, step))
 
 
@@ -121,8 +125,9 @@ class EvalBatches:
     ahead: list[Pending] = []
     for number in range(len(self)):
       rows = number * self._batch_size + np.arange(self._batch_size, dtype=np.int32)
+      # Batches of one size to the end, so that evaluation compiles once.
       ahead.append(self._loader.start(np.where(rows < self._size, rows, -1), (0, number)))
-      if len(ahead) > self._loader.prefetch:
+      if len(ahead) > self._loader.prefetch:  # full: now wait for the first
         yield ahead.pop(0)()
     for pending in ahead:
       yield pending()
@@ -130,6 +135,7 @@ class EvalBatches:
 
 def local_positions(sharding: NamedSharding, batch_size: int) -> np.ndarray:
   """Returns the positions in the batch, ascending, that this process' devices hold."""
+  # A set: devices that replicate a part hold the same rows, which are read once.
   parts = sharding.addressable_devices_indices_map((batch_size,)).values()
   return np.unique(np.concatenate([np.arange(batch_size)[part] for part in parts]))
 
@@ -141,7 +147,8 @@ def to_global(
 
   def array(values: np.ndarray) -> jax.Array:
     def shard(index: Any) -> np.ndarray:
-      held = np.arange(batch_size)[index[0]]
+      held = np.arange(batch_size)[index[0]]  # the shard's rows of the batch
+      # A shard's rows are consecutive in the batch, and so they are among this process' own.
       first = int(np.searchsorted(positions, held[0]))
       return values[first : first + len(held)]
 

@@ -55,6 +55,7 @@ def causal(
 def causal_mask(length: int, segments: Array | None = None) -> Array:
   """Returns bool `[1 or B, T, T]`: whether a position (axis 1) sees another (axis 2)."""
   mask = jnp.tril(jnp.ones((1, length, length), bool))
+  # A segment is contiguous, so equal numbers say enough: no positions are compared.
   return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])
 
 
@@ -86,10 +87,11 @@ def explicit(q: Array, k: Array, v: Array, mask: Array, dropout: Dropout | None 
     dropout: applied to the attention weights.
   """
   B, T, H, d = q.shape
-  groups = q.reshape(B, T, k.shape[2], -1, d)
+  groups = q.reshape(B, T, k.shape[2], -1, d)  # [B, T, K, G, d]: the keys are not repeated
   scores = _scores(groups, k)
+  # Scaled after the product, in the float32 in which it was summed.
   scores = jnp.where(mask[:, None, None], scores * d**-0.5, MASKED)
-  weights = jax.nn.softmax(scores).astype(q.dtype)
+  weights = jax.nn.softmax(scores).astype(q.dtype)  # float32 up to here
   weights = dropout(weights) if dropout else weights
   return _weighted_values(weights, v).reshape(B, T, H, d)
 
@@ -153,21 +155,23 @@ def cached(
     q, k, v = (_heads_as_batch(x, heads) for x in (q, k, v))
     keys, values = _write(keys, k[:, :, 0], end), _write(values, v[:, :, 0], end)
     slots, start = (keys, values), jnp.repeat(start, heads)
-    keys, values = keys[:, :, None], values[:, :, None]
+    keys, values = keys[:, :, None], values[:, :, None]  # [B K, N, 1, d]
   else:
     slots = keys, values = _write(keys, k, end), _write(values, v, end)
+  # Slots that are not written yet hold anything: they are beyond every `here`.
   here = end + jnp.arange(q.shape[1])[None, :, None]  # [1, S, 1]
   slot = jnp.arange(keys.shape[1])[None, None]
   mask = (slot == here) | ((slot < here) & (slot >= start[:, None, None]))
   y = explicit(q, keys.astype(q.dtype), values.astype(q.dtype), mask)
   if heads_apart:
-    y = jnp.moveaxis(y.reshape(B, heads, *y.shape[1:]), 1, 2)
+    y = jnp.moveaxis(y.reshape(B, heads, *y.shape[1:]), 1, 2)  # [B, S, K, G, d]
     y = y.reshape(B, y.shape[1], -1, y.shape[-1])
   return y, slots
 
 
 def _write(slots: Array, new: Array, end: Array) -> Array:
   zero = jnp.zeros((), end.dtype)
+  # `lax` would move a write that reaches beyond the last slot back, over others: callers keep room.
   begin = (zero, end, *[zero] * (slots.ndim - 2))
   return lax.dynamic_update_slice(slots, new.astype(slots.dtype), begin)
 
@@ -189,7 +193,8 @@ def positions(length: int, segments: Array | None = None) -> Array:
   index = jnp.arange(length)[None]
   if segments is None:
     return index
-  new = jnp.diff(segments, axis=1, prepend=segments[:, :1]) != 0
+  new = jnp.diff(segments, axis=1, prepend=segments[:, :1]) != 0  # [B, T]
+  # The largest beginning so far is that of a token's own segment.
   return index - lax.cummax(jnp.where(new, index, 0), axis=1)
 
 
@@ -202,8 +207,11 @@ def rotate(x: Array, positions: Array) -> Array:
     x: `[B, T, H, d]`, d even.
     positions: int32 `[1 or B, T]`.
   """
+  # Pairs are (i, i + d / 2), not the paper's (2 i, 2 i + 1): two slices, no interleaving. As
+  # projections are learned, it is the same up to the order of a head's units.
   half = x.shape[-1] // 2
   rates = np.float32(ROPE_BASE) ** (-np.arange(half, dtype=np.float32) / half)
+  # In float32: bfloat16 has no integers but the even ones beyond 256.
   angles = positions[..., None].astype(jnp.float32) * rates[None, None]
   cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)

@@ -28,7 +28,9 @@ def he_normal(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
 
   He et al. 2015 (arXiv 1502.01852), eq. 14.
   """
-  fan_out = np.prod(shape) // shape[-2]
+  # So that the variance of gradients is kept from layer to layer; fan_in (eq. 10) keeps that of
+  # activations.
+  fan_out = np.prod(shape) // shape[-2]  # h w out
   return np.sqrt(2 / fan_out).astype(np.float32) * jax.random.normal(key, shape, dtype)
 
 
@@ -70,6 +72,7 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = parameter(self, 'kernel', self.kernel_init, shape, ('features_in', 'features_out'))
     bias = parameter(self, 'bias', self.bias_init, shape[1:], ('features_out',))
+    # Cast where it is used: the parameter, its gradient and its update stay float32.
     y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
     return y + lax.broadcast_to_rank(bias, y.ndim).astype(self.dtype)
 
@@ -139,6 +142,7 @@ def column_conv(x: Array, kernel: Array, *, strides, padding, groups: int) -> Ar
     raise ValueError(
       f'mesh.{COLUMN_AXIS}={devices}: must divide the {groups} columns of the network'
     )
+  # On each device as many groups as it has columns, of its own channels.
   conv = functools.partial(ops.conv, strides=strides, padding=padding, groups=groups // devices)
   if devices == 1:
     return conv(x, kernel)
@@ -162,6 +166,7 @@ class LocallyConnected(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    # [B, H, W, h w C]: no convolution, whose kernel all positions would share.
     patches = neighbourhoods(x.astype(self.dtype), self.window)
     height, width, inputs = patches.shape[1:]
     shape = (height, width, self.features)
@@ -178,6 +183,7 @@ def neighbourhoods(x: Array, window: tuple[int, int]) -> Array:
   """Returns the window around each position, zeros outside: `[B, H, W, h * w * C]`."""
   height, width = x.shape[1:3]
   h, w = window
+  # As 'SAME' pads: of an even window the odd one goes to the end.
   x = jnp.pad(x, ((0, 0), ((h - 1) // 2, h // 2), ((w - 1) // 2, w // 2), (0, 0)))
   shifts = [x[:, i : i + height, j : j + width] for i in range(h) for j in range(w)]
   return jnp.concatenate(shifts, axis=-1)
@@ -209,6 +215,7 @@ class LocalResponseNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    # [B, H, W, columns, C / columns]: no sum of squares reaches over to the other column.
     columns = x.astype(jnp.float32).reshape(*x.shape[:-1], self.columns, -1)
     y = ops.local_response_norm(columns, self.size, self.k, self.alpha, self.beta)
     return y.reshape(x.shape).astype(x.dtype)
@@ -276,9 +283,11 @@ class BatchNorm(nn.Module):
     affine = functools.partial(
       normalise, scale=scale, bias=bias, epsilon=self.epsilon, dtype=self.dtype
     )
+    # Initialisation runs on made-up inputs, which are to leave no trace in the running statistics.
     if not train or self.is_initializing():
       return affine(x, mean.value, var.value)
     y, batch_mean, batch_var = normalise_by_batch(x, affine, self.statistics)
+    # After the batch was normalised by its own moments: training does not read these.
     mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
     var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
     return y
@@ -306,6 +315,7 @@ def normalise_by_batch(
     return one_group(x)
   if x.shape[0] % groups:
     raise ValueError(f"a batch of {x.shape[0]}: statistics='device' needs a multiple of {groups}")
+  # The mesh cuts a batch into contiguous parts, so group i is device i's and nothing travels.
   y, mean, var = jax.vmap(one_group)(x.reshape(groups, -1, *x.shape[1:]))
   return y.reshape(x.shape), mean.mean(0), var.mean(0)
 
@@ -314,6 +324,7 @@ def moments(x: Array, *, everywhere: bool) -> tuple[Array, Array, int]:
   """Returns mean, biased variance `[C]` and the number of values; `everywhere`: of all replicas."""
   mean, var = ops.batch_moments(x)
   count = x.size // x.shape[-1]
+  # Under jit the batch that is seen is the whole one; only pmap binds 'data'.
   if not everywhere or not (devices := bound_size('data')):
     return mean, var, count
   whole = lax.pmean(mean, 'data')

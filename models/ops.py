@@ -45,6 +45,7 @@ def conv(
     ValueError: `padding` is none of these.
   """
   pads = _pads(x, kernel.shape[:2], strides, padding)
+  # Decided while tracing, by shapes: the compiled program holds one of the two.
   by_onednn = formulation() == 'cpu' and onednn.takes(x, kernel, strides, pads, groups)
   return (onednn.conv if by_onednn else onednn.plain_conv)(x, kernel, strides, pads, groups)
 
@@ -60,7 +61,7 @@ def dense_transposed(x: Array, kernel: Array, dtype: DTypeLike | None = None) ->
   """Returns `x @ kernel.T`, of that dtype: `[B, C]` with `[F, C]`."""
   if formulation() == 'cpu' and decode.accepts(x):
     return decode.dense_transposed(x, kernel).astype(dtype or x.dtype)
-  axes = (((1,), (1,)), ((), ()))
+  axes = (((1,), (1,)), ((), ()))  # contracts the last axes of both
   return lax.dot_general(x, kernel, axes, preferred_element_type=dtype)
 
 
@@ -78,6 +79,7 @@ def max_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') 
 def avg_pool(x: Array, window: Pair, strides: Pair, padding: Padding = 'VALID') -> Array:
   """Returns the mean of each window, in which padding counts as zeros."""
   pads = _pads(x, window, strides, padding)
+  # By the whole window at the edge as well, since padding counts.
   return _reduce_window(x, 0.0, lax.add, window, strides, pads) / math.prod(window)
 
 
@@ -96,6 +98,7 @@ def local_response_norm(x: Array, size: int, k: float, alpha: float, beta: float
   """
   pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, size - 1 - size // 2)]
   window = (1,) * (x.ndim - 1) + (size,)
+  # A window along channels alone, as long as `size`.
   total = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
   return x * (k + alpha * total) ** -beta
 
@@ -104,6 +107,7 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
   """Returns mean and biased variance over all axes but the last: `[..., C]` to float32 `[C]`."""
   x = x.astype(jnp.float32)
   axes = tuple(range(x.ndim - 1))
+  # Both sums in one pass over x. The difference may round below 0.
   mean, square = x.mean(axes), (x * x).mean(axes)
   return mean, jnp.maximum(square - mean * mean, 0.0)
 

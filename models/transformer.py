@@ -37,8 +37,10 @@ def dense(x: Array, weights: Any) -> Array:
     weights: `kernel` `[C, F]`, or its transpose as `transposed` `[F, C]`; `bias` `[F]` may be
       missing.
   """
+  # As a matrix, since `ops` chooses the form of a product by its number of rows.
   rows = x.reshape(-1, x.shape[-1])
   if 'transposed' in weights:
+    # Only `GPT.decoding_variables` makes these.
     y = ops.dense_transposed(rows, weights['transposed'].astype(x.dtype))
   else:
     y = ops.dense(rows, weights['kernel'].astype(x.dtype))
@@ -58,6 +60,7 @@ def dense_each(x: Array, weights: Sequence[Any]) -> list[Array]:
     return [dense(x, own) for own in weights]
   sizes = [own['kernel'].shape[1] for own in weights]
   leaves = [{name: leaf.astype(x.dtype) for name, leaf in own.items()} for own in weights]
+  # One wide product reads x once and fills a device better than several narrow ones.
   joined = jax.tree.map(lambda *own: jnp.concatenate(own, -1), *leaves)
   return list(lax.split(dense(x, joined), sizes, x.ndim - 1))
 
@@ -84,6 +87,7 @@ def rms_norm(x: Array, weights: Any) -> Array:
 def _norm(x: Array, scale: Array, *, centred: bool) -> Array:
   if forms.formulation() == 'cpu':
     return cpu_text.norm(x, scale, centred=centred)
+  # In two passes, as E[x^2] - E[x]^2 would lose the small variance of a large mean.
   x = x - x.mean(-1, keepdims=True) if centred else x
   x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + cpu_text.EPSILON)
   return x * lax.broadcast_to_rank(scale, x.ndim)
@@ -99,6 +103,7 @@ def gelu(x: Array) -> Array:
 
 def dropout(x: Array, rate: float, key: Array) -> Array:
   """Zeroes each unit with probability `rate` and divides the others by `1 - rate`."""
+  # Divided here, so that nothing is to be done when it is off.
   kept = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
@@ -121,6 +126,8 @@ def apply_layers(
   """
   scan = forms.formulation() != 'cpu' if scan is None else scan
   if remat != 'none':
+    # 'dots' keeps products with kernels. Attention's scores, which grow with T^2, are products with
+    # batch dimensions, and so are computed anew.
     dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     # A scan already keeps XLA from merging the two computations of a layer.
     layer = jax.checkpoint(layer, policy=dots if remat == 'dots' else None, prevent_cse=not scan)
@@ -130,7 +137,7 @@ def apply_layers(
   for own in unstack(stacked):
     x, out = layer(x, own)
     outs.append(out)
-  return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+  return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)  # as a scan would stack them
 
 
 def unstack(tree: Any) -> list[Any]:
@@ -170,6 +177,7 @@ def is_spec(leaf: Any) -> bool:
 def init_specs(specs: Any, key: Array) -> Any:
   """Returns float32 initial values for a tree of Specs, boxed with their logical axis names."""
   leaves, tree = jax.tree.flatten(specs, is_leaf=is_spec)
+  # In the order of the flattened tree: another name for a parameter may draw other values.
   keys = jax.random.split(key, len(leaves))
   values = [
     nn.LogicallyPartitioned(init(key, shape, jnp.float32), axes)

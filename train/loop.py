@@ -95,6 +95,7 @@ class Loop:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
     """
     mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
+    # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
     with scope, lock(workdir):
       session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
@@ -122,6 +123,7 @@ class _Session:
       schedule=schedule,
     )
     self.source = task.source('train', mesh, seed)
+    # 1 for the source, 2 for what is drawn (`_draw`): streams of the seed that never meet.
     self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
     self.evals = task.evals(mesh)
     self.log = MetricLog(workdir, write=mesh_lib.is_main())
@@ -132,6 +134,7 @@ class _Session:
       mode=settings.best_mode,
     )
     self.preemption = Preemption()
+    # After all of the parts above, whose states it sets.
     self.step = self.saved = self._restore()
     self.progress = self._progress()
 
@@ -163,13 +166,16 @@ class _Session:
     try:
       for step in self._steps(profile):
         last = step == settings.steps
+        # Log, evaluate, save, in this order: a checkpoint holds the lines that are not written yet.
         if last or step % settings.log_every == 0:
           self.log.close_interval(step, self.progress.rates())
           self.progress.show(self.log.latest)
         if last or _due(step, settings.eval_every):
+          # With its metrics, by which the best checkpoint is chosen.
           self._save(step, self._evaluate(step))
         elif _due(step, settings.checkpoint_every):
           self._save(step)
+        # All processes agree on the step: a checkpoint is written by all of them.
         if self.preemption.requested(step):
           self._save(step)
           self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
@@ -182,16 +188,18 @@ class _Session:
     ahead = Ahead()
     for step in range(self.step, self.settings.steps):
       self._profile(step, profile)
+      # Self-play plays with the weights that are evaluated; sources of files ignore them.
       self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
       self.state, metrics = self.train_step(self.state, batch)
       self.log.add(step + 1, metrics)
-      ahead(metrics)
+      ahead(metrics)  # waits for the step of some calls before, not for this one
       self.progress.update(step + 1)
       yield step + 1
 
   def _profile(self, step: int, steps: tuple[int, int] | None) -> None:
     start, stop = steps or (-1, -1)
     if step in (start, stop):
+      # So that the trace holds these steps and none that were dispatched before.
       jax.block_until_ready(self.state.step)
     if step == start:
       jax.profiler.start_trace(os.path.join(self.workdir, 'profile'))
@@ -213,6 +221,7 @@ class _Session:
     """Writes what the task draws, if it does; the key depends on the seed and the step alone."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 2), step)
     files = self.task.draw(variables, key)
+    # `draw` runs on all processes, since its arrays may be spread over them; one writes.
     if not files or not mesh_lib.is_main():
       return
     samples.write(self.workdir, step, files)
@@ -223,8 +232,9 @@ class _Session:
   # -------- what outlives the process --------
 
   def _save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
-    if step == self.saved:
+    if step == self.saved:  # the last step may have been due for several reasons
       return
+    # Lines that are still open go into the checkpoint, so that a resumed run writes the same ones.
     pending = self.log.state()  # stops here if a step was not finite
     meta = {'metrics': dict(metrics or {}), 'log': pending}
     self.checkpoints.save(step, *_items(self.state, self.carry), meta)
@@ -232,12 +242,14 @@ class _Session:
 
   def _restore(self) -> int:
     """Takes over what the workdir holds; returns the number of steps done."""
+    # The fresh state says shapes and shardings, on this mesh, whatever mesh the checkpoint is from.
     shapes = jax.tree.map(_abstract, (self.state, self.carry))
     restored = self.checkpoints.restore(*_items(*shapes))
     if restored is None:
       self.log.restore(None, 0)
       return 0
     step, model, train, meta = restored
+    # Weights alone, as imported ones are: no optimiser, key or step to go on with.
     if train is None:
       return self._begin_from(model)
     self.state = TrainState(
@@ -250,6 +262,7 @@ class _Session:
   def _begin_from(self, model: Mapping[str, Any]) -> int:
     """Starts at step 0 from imported weights."""
     params = model['params']
+    # A copy, since the step donates both: donated buffers must not be shared.
     average = jax.tree.map(jnp.copy, params) if self.settings.ema_decay > 0 else ()
     self.state = self.state.replace(params=params, extra=model['extra'], ema=average)
     self.log.restore(None, 0)
@@ -265,6 +278,7 @@ class _Session:
     if mesh_lib.is_main():
       shutil.rmtree(folder, ignore_errors=True)
     mesh_lib.barrier('nan')
+    # The device kept the state before the bad step and marked it (`step._halt_unless`).
     state = self.state.replace(step=~self.state.step)
     with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
       checkpoints.save(step, *_items(state, self.carry), {'metrics': {}, 'error': str(error)})
@@ -296,5 +310,6 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 def _local(leaf: jax.Array) -> np.ndarray:
   """Returns the rows of a global array that this process holds."""
+  # Replicas hold the same rows: one of each is kept.
   shards = {shard.index[0].start or 0: shard.data for shard in leaf.addressable_shards}
   return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])

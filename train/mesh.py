@@ -99,6 +99,7 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
 @contextlib.contextmanager
 def activate(mesh: Mesh) -> Iterator[None]:
   """Makes `nn.with_logical_constraint` act: outside of this it silently does nothing."""
+  # The mesh for `models.axes`, the rules for the names that linen's boxes hold.
   with jax.set_mesh(mesh), nn.logical_axis_rules([(name, axes) for name, axes in RULES.items()]):
     yield
 
@@ -107,6 +108,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
   """Returns the sharding of each leaf of a tree, which may be boxed with logical axis names."""
 
   def of_leaf(leaf: Any) -> NamedSharding:
+    # Counts, keys and statistics have no names.
     if not isinstance(leaf, nn.LogicallyPartitioned):
       return replicated(mesh)
     return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh))
@@ -124,7 +126,8 @@ def _is_box(leaf: Any) -> bool:
 
 
 def _spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-  taken: list[str | None] = []
+  taken: list[str | None] = []  # a mesh axis shards one dimension at most
+  # An unknown name would silently mean "replicated", which only memory would tell.
   for name, size in zip(names, shape, strict=True):
     if name is not None and name not in RULES:
       raise ValueError(
@@ -135,6 +138,7 @@ def _spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> 
       for axis in RULES.get(name or '', ())
       if axis not in taken and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
     )
+    # JAX shards evenly or not at all: an axis that does not divide the size is passed over.
     taken.append(next(fits, None))
   return PartitionSpec(*taken)
 
@@ -146,6 +150,7 @@ def per_device(function: Callable, mesh: Mesh) -> Callable:
   devices in each round.
   """
   spec = PartitionSpec(BATCH_AXES)
+  # Each device stops when its own games are over, not when the slowest device's are.
   return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
 

@@ -64,8 +64,9 @@ def init_state(
     average = jax.tree.map(jnp.copy, params) if ema else ()
     return TrainState(step, key, params, extra, tx.init(params), average)
 
-  seed = jnp.uint32(seed)
+  seed = jnp.uint32(seed)  # an argument: one compiled program for all seeds
   shardings = mesh_lib.shardings(jax.eval_shape(init, seed), mesh)
+  # Made where it belongs: no device need hold the whole of a model that is sharded.
   state = jax.jit(lambda seed: mesh_lib.unbox(init(seed)), out_shardings=shardings)(seed)
   return state, shardings
 
@@ -118,6 +119,7 @@ def _pmap(step: Callable, mesh: Mesh) -> Callable:
       "parallel='pmap': replicates parameters, so mesh.fsdp and mesh.tensor must be 1,"
       f' got {mesh.shape["fsdp"]} and {mesh.shape["tensor"]}'
     )
+  # [B, ...] to [devices, B / devices, ...], which stays where it is: axis 0 is split over `data`.
   split = jax.jit(
     lambda batch: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch),
     out_shardings=NamedSharding(mesh, PartitionSpec('data')),
@@ -125,7 +127,7 @@ def _pmap(step: Callable, mesh: Mesh) -> Callable:
   mapped = jax.pmap(
     lambda state, batch: step(state, batch, 'data'),
     axis_name='data',
-    in_axes=(None, 0),
+    in_axes=(None, 0),  # None: replicated, in the layout that 'jit' has, so checkpoints fit both
     out_axes=None,
     donate_argnums=0,
     devices=list(mesh.devices.flat),
@@ -143,10 +145,12 @@ def _update(
   batch: Batch,
   axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
+  # A function of the step alone, so that a run that resumes draws the same.
   key = jax.random.fold_in(state.key, state.step)
 
   def sums(params: Any, extra: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
     _, (extra, metrics) = task.loss({'params': params, **extra}, batch, key, train=True)
+    # The sum, not the mean. Collections that the state lacks would change its structure: dropped.
     return metrics['loss'][0], ({name: extra[name] for name in state.extra}, metrics)
 
   gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
@@ -156,12 +160,13 @@ def _update(
   ema: Any = ()
   if ema_decay:
     ema = optax.incremental_update(params, state.ema, 1 - warmed_up(ema_decay, state.step))
-  grad_norm = optax.tree.norm(grads)
+  grad_norm = optax.tree.norm(grads)  # before the optimiser clips
   measured = {'grad_norm': grad_norm}
   if schedule is not None:
     measured['learning_rate'] = jnp.float32(schedule(state.step))
   metrics = {**metrics, **{name: (value, jnp.ones(())) for name, value in measured.items()}}
   finite = jnp.isfinite(loss_value) & jnp.isfinite(grad_norm)
+  # No branch and no wait for the host: a bad step is computed and then not taken.
   new = state.replace(step=state.step + 1, params=params, extra=extra, opt_state=opt_state, ema=ema)
   return _halt_unless(finite, state, new), metrics
 
@@ -189,12 +194,13 @@ def _gradients(
 
   def mean(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
     total, (extra_, metrics) = sums(params, extra, batch)
+    # Over the weight of all devices, so that `psum` below makes the mean.
     return total / _total_weight(metrics, axis), (extra_, metrics)
 
   (value, (extra, metrics)), grads = jax.value_and_grad(mean, has_aux=True)(params)
   if axis is not None:
     value, grads, metrics = lax.psum((value, grads, metrics), axis)
-    extra = lax.pmean(extra, axis)
+    extra = lax.pmean(extra, axis)  # running statistics, of which each device has its own
   return value, grads, extra, metrics
 
 
@@ -202,7 +208,7 @@ def _accumulated(
   accumulate: int, sums: Callable, params: Any, extra: Any, batch: Batch, axis: str | None
 ) -> tuple[Array, Any, Any, Metrics]:
   """Returns what `_gradients` does, computed in `accumulate` microbatches of equal size."""
-  value_and_grad = jax.value_and_grad(sums, has_aux=True)
+  value_and_grad = jax.value_and_grad(sums, has_aux=True)  # of sums: they add up
 
   def add(carry: Any, microbatch: Batch) -> tuple[Any, None]:
     totals, extra = carry
@@ -214,6 +220,7 @@ def _accumulated(
     lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
   )
   first = jax.tree.map(lambda x: x[0], microbatches)
+  # The zeros that the scan begins with need the shapes of its results, before the first of them.
   (_, (_, metrics)), grads = jax.eval_shape(value_and_grad, params, extra, first)
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
   ((grads, metrics), extra), _ = lax.scan(
@@ -222,7 +229,7 @@ def _accumulated(
   if axis is not None:
     grads, metrics = lax.psum((grads, metrics), axis)
     extra = lax.pmean(extra, axis)
-  weight = _total_weight(metrics, None)
+  weight = _total_weight(metrics, None)  # already summed over devices
   return metrics['loss'][0] / weight, jax.tree.map(lambda g: g / weight, grads), extra, metrics
 
 
@@ -239,12 +246,14 @@ def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:
   The host reads metrics late: by then the state is still the one before the bad step.
   """
   going = finite & (old.step >= 0)
+  # ~step rather than -step, which would not be negative at step 0.
   halted = old.replace(step=jnp.where(old.step >= 0, ~old.step, old.step))
   # Averaged weights are computed from the old weights, and those from the optimiser's old state.
   for name in ('ema', 'params'):
     part = jax.tree.map(functools.partial(jnp.where, going), getattr(new, name), getattr(old, name))
     part, going = in_turn(part, going)
     new, halted = new.replace(**{name: part}), halted.replace(**{name: part})
+  # `params` and `ema` are one object in both by now, and are not selected a second time.
   return jax.tree.map(lambda a, b: a if a is b else jnp.where(going, a, b), new, halted)
 
 
@@ -253,6 +262,7 @@ def make_eval(task: Task) -> Callable[[Variables, Any], dict[str, float]]:
 
   @jax.jit
   def measure(variables: Variables, batch: Batch, total: Metrics | None) -> Metrics:
+    # The sums stay on the device: one transfer an evaluation, not one a batch.
     _, (_, metrics) = task.loss(variables, batch, jax.random.key(0), train=False)
     return metrics if total is None else jax.tree.map(jnp.add, total, metrics)
 
@@ -260,7 +270,7 @@ def make_eval(task: Task) -> Callable[[Variables, Any], dict[str, float]]:
     total, ahead = None, Ahead()
     for batch in batches:
       total = measure(variables, batch, total)
-      ahead(total)
+      ahead(total)  # else every batch would be in memory at once
     return mean_metrics(jax.device_get(total))
 
   return evaluate

@@ -41,6 +41,7 @@ def parse(spec: str, where: str = 'augment') -> Augment:
 
   def augment(keys, images, targets):
     for number, op in enumerate(ops):
+      # By its place in the list, so that an operation that is used twice draws apart.
       images, targets = op(jax.vmap(jax.random.fold_in, (0, None))(keys, number), images, targets)
     return images, targets
 
@@ -50,6 +51,7 @@ def parse(spec: str, where: str = 'augment') -> Augment:
 def flip(keys, images, targets, *, probability: float = 0.5):
   """Mirrors left and right with the given probability."""
   chosen = jax.vmap(jax.random.bernoulli, (0, None))(keys, probability)
+  # Both are computed and one is chosen: a branch for each image would do the same under `vmap`.
   return jnp.where(_per_image(chosen), images[:, :, ::-1], images), targets
 
 
@@ -73,6 +75,7 @@ def cutout(keys, images, targets, *, size: int, fill: float = 0.0):
   for the same.
   """
   height, width = images.shape[1:3]
+  # The centre is anywhere in the image, so that a square may hang over; some images keep more.
   sides = np.array([height, width], np.int32)
   center = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, sides))(keys)
   first = center - size // 2  # [B, 2]
@@ -106,6 +109,7 @@ def affine(
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   # From an output pixel to where it is read: shear, then scale, then rotation, in (y, x).
   slant = shear * draw[:, 3]
+  # Columns times factors: the scale acts on (y, x) before the rotation does.
   matrix = _stack2(cos, sin, -sin, cos) * factor[:, None, :]
   ones, zeros = jnp.ones_like(slant), jnp.zeros_like(slant)
   matrix = _product(matrix, _stack2(ones, zeros, slant, ones))
@@ -119,10 +123,12 @@ def mixup(keys, images, targets, *, alpha: float):
   """
   if alpha == 0:  # the limit of no mixing
     return images, targets
+  # [B]: one for each example, where the paper's code draws one for the batch.
   weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
   half = images.shape[0] // 2
 
   def mix(x, weight):
+    # A roll, not a permutation: batches are shuffled already, and whole blocks change devices.
     return weight * x + (1 - weight) * jnp.roll(x, half, axis=0)
 
   return mix(images, _per_image(weight)), mix(targets, weight[:, None])
@@ -173,6 +179,7 @@ def pca(images: np.ndarray) -> tuple[tuple, tuple]:
   """
   pixels = np.asarray(images).reshape(-1, images.shape[-1]) / 255
   values, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
+  # `eigh` has the smallest first.
   return tuple(values[::-1].tolist()), tuple(map(tuple, vectors[:, ::-1].tolist()))
 
 
@@ -189,6 +196,7 @@ def ten_crop(images: Array, size: int) -> Array:
   Predictions are averaged over the second axis (Krizhevsky et al. 2012, 4.1).
   """
   _check_window(images, size)
+  # The last row and the last column at which a crop begins.
   low, left = images.shape[1] - size, images.shape[2] - size
   corners = [
     images[:, y : y + size, x : x + size] for y, x in ((0, 0), (0, left), (low, 0), (low, left))
@@ -224,7 +232,7 @@ def _random_window(keys, images, height: int, width: int):
   room = np.array([images.shape[1] - height + 1, images.shape[2] - width + 1], np.int32)
 
   def window(key, image):
-    y, x = jax.random.randint(key, (2,), 0, room)
+    y, x = jax.random.randint(key, (2,), 0, room)  # every place at which the window fits
     return lax.dynamic_slice(image, (y, x, 0), (height, width, image.shape[-1]))
 
   return jax.vmap(window)(keys, images)
@@ -245,6 +253,7 @@ def _resample(images, matrix, shift):
   part = (source - low)[..., None]  # [B, 2, HW, 1]
   padded = jnp.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0))).reshape(batch, -1, channels)
   row, column = low[:, 0].astype(jnp.int32) + 1, low[:, 1].astype(jnp.int32) + 1
+  # The index of the upper left of four pixels, in rows that the padding made 3 longer.
   first = row * (width + 3) + column
 
   def line(index):  # along x, between index and its right neighbour

@@ -45,7 +45,7 @@ class Windows:
 
   def __init__(self, tokens: Tokens, block_size: int):
     self._stream, self._block = tokens.stream, block_size
-    self.size = -(-len(tokens.stream) // block_size)
+    self.size = -(-len(tokens.stream) // block_size)  # windows around the ring
     self.eval_size = max(1, -(-(len(tokens.stream) - 1) // block_size))  # without a shift
 
   def order(self, seed: int) -> pipeline.EpochOrder:
@@ -56,8 +56,10 @@ class Windows:
     length, shift = len(self._stream), rows // self.size
     steps = (rows % self.size * self._block)[:, None] + np.arange(self._block + 1)[None]
     places = (shift[:, None] + steps) % length  # [b, T + 1]
+    # Around the ring: the last window ends where the first began, or targets would count twice; the
+    # stream's first token follows its last one, which says nothing about it.
     mask = (steps <= length) & (places != 0)
-    tokens = self._stream[places].astype(np.int32)
+    tokens = self._stream[places].astype(np.int32)  # kept in 16 bits where ids allow it
     return {'tokens': tokens, 'mask': mask[:, 1:].astype(np.float32)}
 
 
@@ -71,7 +73,7 @@ class ShiftedOrder(pipeline.EpochOrder):
 
   def rows(self, step: int, batch_size: int) -> np.ndarray:
     """Returns int64 [batch_size], as `Windows.read` takes them."""
-    windows = super().rows(step, batch_size).astype(np.int64)
+    windows = super().rows(step, batch_size).astype(np.int64)  # shift * size needs them
     epochs = (step * batch_size + np.arange(batch_size)) // self.size
     shifts = {epoch: self._shift(epoch) for epoch in set(epochs.tolist())}
     return windows + self.size * np.array([shifts[epoch] for epoch in epochs.tolist()])
@@ -90,12 +92,14 @@ class StridedWindows:
 
   def __init__(self, stream: np.ndarray, block_size: int, stride: int):
     self._stream, self._block, self._stride = stream, block_size, stride
+    # The first window, and as many strides as reach the last token.
     self.size = 1 + max(0, -(-(len(stream) - 1 - block_size) // stride))
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     places = rows.astype(np.int64)[:, None] * self._stride + np.arange(self._block + 1)[None]
     inside = places < len(self._stream)
     tokens = np.where(inside, self._stream[np.where(inside, places, 0)], 0).astype(np.int32)
+    # The others are targets of the window before: here they are context.
     new = (rows == 0)[:, None] | (np.arange(self._block) >= self._block - self._stride)[None]
     return {'tokens': tokens, 'mask': (inside[:, 1:] & new).astype(np.float32)}
 
@@ -113,6 +117,7 @@ class PackedDocuments:
     self._stream, self._block = tokens.stream, block_size
     self._first, self._length = _pieces(*tokens.spans, block_size)
     row = best_fit(self._length, block_size + 1)
+    # By row, so that a row's pieces are neighbours: `read` needs only where each row begins.
     order = np.argsort(row, kind='stable')
     self._first, self._length = self._first[order], self._length[order]
     self.size = self.eval_size = int(row.max()) + 1
@@ -132,14 +137,17 @@ class PackedDocuments:
         tokens[i, place : place + length] = self._stream[first : first + length]
         segments[i, place : place + length] = segment
         place += length
+    # A document's first token would be predicted from another document.
     mask = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
     return {'tokens': tokens, 'mask': mask.astype(np.float32), 'segments': segments}
 
 
 def _pieces(first: np.ndarray, stop: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns first token and length, at most block_size + 1, of all documents' pieces: [P], [P]."""
+  # A piece of n + 1 tokens has n targets, so a document of L tokens is ceil((L - 1) / n) pieces.
   counts = np.maximum(1, -(-(stop - first - 1) // block_size))
   document = np.repeat(np.arange(len(first)), counts)
+  # The number of each piece within its document: 0, 1, ... , then 0 again.
   number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
   begin = first[document] + number * block_size
   return begin, np.minimum(stop[document] - begin, block_size + 1)
@@ -155,7 +163,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
   for piece in np.argsort(-lengths, kind='stable').tolist():
     length = int(lengths[piece])
     if fits := rooms >> length:
-      room = length + (fits & -fits).bit_length() - 1
+      room = length + (fits & -fits).bit_length() - 1  # the lowest bit that is set
       row = waiting[room].pop()
       rooms ^= 0 if waiting[room] else 1 << room
     else:
@@ -186,6 +194,7 @@ class RowLoader:
 
   def _read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     real = rows >= 0
+    # Padding reads row 0 and is masked: no case of its own for rows that do not exist.
     local = self._rows.read(np.where(real, rows, 0))
     local['mask'] *= real[:, None]
     index = np.where(real, rows % self._rows.size, -1).astype(np.int32)

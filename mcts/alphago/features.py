@@ -58,7 +58,7 @@ def planes(game: Go, states: State, colour: bool = False) -> Array:
   """
   size = game.size
   features = jax.vmap(lambda state: _board_features(game, state))(states)
-  yes = ladders.read(features.chains, features.player, features.prey, KINDS, size)
+  yes = ladders.read(features.chains, features.player, features.prey, KINDS, size)  # [B, N^2, 7]
   capture = yes[..., :4].any(-1)
   escape = features.escapes | yes[..., 4:].any(-1)
   parts = [*features.before, capture[..., None], escape[..., None], *features.after]
@@ -92,8 +92,9 @@ def _board_features(game: Go, state: State) -> BoardFeatures:
   size, player = game.size, 1 - 2 * to_play(state)
   chains = chains_of(state)
   view = chains * player
-  legal = game.legal(state)[:-1]
+  legal = game.legal(state)[:-1]  # without the pass
   sets = _chain_sets(view, size)
+  # `reply`, what the opponent's stones would do, is for the ladders alone.
   move = _move_effects(view, sets, size, 1)
   reply = _move_effects(view, sets, size, -1)
   zero = jnp.zeros_like(view)
@@ -128,6 +129,7 @@ def turns_since(game: Go, state: State) -> Array:
   stands = (entry < count) & (captured_at == 0)
   age = jnp.where(entry < state.num_setup, point.shape[0], count - entry)
   points = game.size * game.size
+  # At most one stone stands at a point, so no two entries write to one place but to the last.
   place = jnp.where(stands, point, points)
   return jnp.zeros_like(point, shape=(points + 1,)).at[place].set(jnp.where(stands, age, 0))[:-1]
 
@@ -165,8 +167,10 @@ def _chain_sets(view: Array, size: int) -> ChainSets:
   point = np.arange(size * size)
   bits = jnp.asarray(np.uint32(1) << (point % size).astype(np.uint32))
   members = jnp.zeros_like(view, jnp.uint32, shape=(size * size + 1, size))
+  # A sum of bits is their union: each stone adds a bit of its own.
   members = members.at[jnp.abs(view), point // size].add(bits, mode='promise_in_bounds')
   empty = chains_lib.to_bit_rows(view == 0, size)
+  # `empty` also takes away the bits beyond the edge.
   return ChainSets(members, _set_size(_dilate(members) & empty[None]))
 
 
@@ -190,17 +194,20 @@ def _move_effects(view: Array, sets: ChainSets, size: int, player: int) -> MoveE
   empty then, those of captured stones included.
   """
   point = np.arange(size * size)
-  row = np.arange(size)[None] == (point // size)[:, None]
+  row = np.arange(size)[None] == (point // size)[:, None]  # [N^2, N], on the host
   here = jnp.asarray(np.where(row, np.uint32(1) << (point % size).astype(np.uint32)[:, None], 0))
   here = here.astype(jnp.uint32)  # [N^2, N], each point as a set
+  # As sets, since a chain may lie on two sides of a point and must be counted once.
   mine, gone = here, jnp.zeros_like(here)
   for side in chains_lib.neighbours(view * player, size):
     chain_id = jnp.abs(side)
     chain = sets.members[chain_id]
     mine |= jnp.where((side > 0)[:, None], chain, 0)
+    # The point is empty and touches the chain, so its one liberty is this one.
     gone |= jnp.where(((side < 0) & (sets.liberties[chain_id] == 1))[:, None], chain, 0)
   free = chains_lib.to_bit_rows(view == 0, size)[None] & ~here | gone
   empty = view == 0
+  # `free` counts the points of captured stones, and not the point itself, which is taken now.
   numbers = (_set_size(gone), _set_size(_dilate(mine) & free), _set_size(mine))
   return MoveEffects(*(jnp.where(empty, x, 0) for x in numbers))
 
@@ -256,8 +263,9 @@ def _escape_roads(view: Array, reply: MoveEffects, size: int) -> list[Array]:
   sides = chains_lib.neighbours(view, size)
   roads = jnp.zeros_like(view, shape=(points + 1,))  # by chain id, how many wide liberties
   for side, first in zip(sides, chains_lib.is_first_of_chain(sides), strict=True):
+    # `first`: a liberty that touches a chain on two sides is still one.
     roads = roads.at[jnp.abs(side)].add(wide * first)
-  return [roads[jnp.abs(side)] - wide > 0 for side in sides]
+  return [roads[jnp.abs(side)] - wide > 0 for side in sides]  # less this point itself
 
 
 def _saved_by_capture(

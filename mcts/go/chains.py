@@ -69,7 +69,9 @@ def neighbours(x: Array, size: int) -> list[Array]:
   """
   column = np.arange(size * size) % size
   zero = jnp.zeros((), x.dtype)
+  # A pad that is negative at one end shifts without a gather.
   shift = lambda n: lax.pad(x, zero, [(n, -n, 0)])  # noqa: E731
+  # Across the left edge lies the last point of the row above, which is no neighbour.
   left = jnp.where(column == 0, zero, shift(1))
   right = jnp.where(column == size - 1, zero, shift(-1))
   return [shift(size), shift(-size), left, right]
@@ -120,6 +122,8 @@ def sum_by_chain(chains: Array, values: Array, points: int | None = None) -> Arr
   """
   points = chains.shape[0] if points is None else points
   sums = jnp.zeros_like(values, shape=(points + 1, values.shape[1]))
+  # Colours need no tables of their own: an id is a stone's index, so no two chains share one. Row 0
+  # collects what stands on empty points, and means nothing.
   return sums.at[jnp.abs(chains)].add(values, mode='promise_in_bounds')
 
 
@@ -140,7 +144,7 @@ def bordered_pseudo_liberties(chains: Array, size: int) -> list[Array]:
     chains: `[(N + 2)(N + 1)]`, a bordered board.
     size: N.
   """
-  empty = (chains == 0) & is_point(size)
+  empty = (chains == 0) & is_point(size)  # the border is 0 as well
   index = np.arange(chains.shape[0], dtype=np.uint32)
   words = (jnp.where(empty, 1 + (index << COUNT_BITS), 0), jnp.where(empty, index * index, 0))
   return [sum_of(bordered_neighbours(materialize(x), size)) for x in words]
@@ -158,7 +162,7 @@ def in_atari(word: Array, squares: Array) -> Array:
   arithmetic is modulo 2^32, so that a chain of several liberties might pass too. No rule depends on
   that: superko (`moves.legal`) would only compare with more positions than it must.
   """
-  total = word >> COUNT_BITS
+  total = word >> COUNT_BITS  # sum x
   return pseudo_liberty_count(word) * squares == total * total
 
 
@@ -201,8 +205,9 @@ def label(stones: Array, size: int) -> Array:
     size: N.
   """
   colour = jnp.sign(stones).astype(jnp.int32)
+  # 4 of [N^2], the same in every round.
   same_colour = [(side == colour) & (colour != 0) for side in neighbours(colour, size)]
-  start = jnp.where(colour != 0, jnp.arange(1, size * size + 1), 0)
+  start = jnp.where(colour != 0, jnp.arange(1, size * size + 1), 0)  # each stone a chain
 
   def spread(carry):
     ids, _ = carry
@@ -210,10 +215,12 @@ def label(stones: Array, size: int) -> Array:
       jnp.where(same, x, 0) for same, x in zip(same_colour, neighbours(ids, size), strict=True)
     ]
     new = materialize(functools.reduce(jnp.maximum, around, ids))
+    # An id names a stone of the same chain, so that stone's id is of this chain, too.
     new = jnp.where(colour != 0, new[jnp.maximum(new - 1, 0)], 0)
     new = materialize(new)
     return new, jnp.any(new != ids)
 
+  # `start >= 0` is always true: a way to write True that varies over devices as the carry does.
   ids, _ = lax.while_loop(lambda carry: carry[1], spread, (start, jnp.any(start >= 0)))
   return ids * colour
 
@@ -233,6 +240,7 @@ def eyes(view: Array, size: int) -> Array:
   at = lambda y, x: board[1 + y : 1 + y + size, 1 + x : 1 + x + size]  # noqa: E731
   around = [at(y, x) for y, x in ((-1, 0), (1, 0), (0, -1), (0, 1))]
   corners = [at(y, x) for y in (-1, 1) for x in (-1, 1)]
+  # Two opposing corners make an eye false in the middle, one at the edge.
   hostile = sum_of([(corner == -1).astype(jnp.int32) for corner in corners])
   edge = any_of([corner == 2 for corner in corners])
   surrounded = functools.reduce(jnp.logical_and, [side > 0 for side in around])
@@ -247,16 +255,18 @@ def areas(chains: Array, size: int) -> tuple[Array, Array]:
   """
   empty = to_bit_rows(chains == 0, size)
   stones = jnp.stack([to_bit_rows(chains > 0, size), to_bit_rows(chains < 0, size)])
-  open_to = stones | empty[None]
+  open_to = stones | empty[None]  # [2, N]: each colour floods its own stones and what is empty
 
   def dilate(carry):
     x, _ = carry
     none = jnp.zeros_like(x[:, :1])
     up, down = jnp.concatenate([x[:, 1:], none], 1), jnp.concatenate([none, x[:, :-1]], 1)
+    # Bits that leave a row are on no point of `open_to`.
     new = (x | x << 1 | x >> 1 | up | down) & open_to
     return new, jnp.any(new != x)
 
   (black, white), _ = lax.while_loop(lambda c: c[1], dilate, (stones, jnp.any(empty >= 0)))
+  # What both reach is neutral: no stone stands there, and it touches both colours.
   return from_bit_rows(black & ~white, size), from_bit_rows(white & ~black, size)
 
 

@@ -29,7 +29,7 @@ def step(rules: Rules, state: State, action: Array) -> State:
     action: int32 `[]`, a point row * N + column, or N^2 to pass.
   """
   over, player = done(rules, state), to_play(state)
-  action = jnp.where(over, rules.points, action)
+  action = jnp.where(over, rules.points, action)  # places nothing
   chains, removed = chains_lib.materialize(*_place(rules, chains_of(state), action, 1 - 2 * player))
   record, record_high = _write(rules, state, action, removed, over)
   passes = jnp.where(action == rules.points, state.passes + 1, 0)
@@ -59,7 +59,7 @@ def _place(rules: Rules, chains: Array, action: Array, sign: Array) -> tuple[Arr
   """
   sums = _chain_sums(rules, chains_lib.add_border(chains, rules.size))
   around = jnp.asarray(chains_lib.neighbour_table(rules.size))[action]  # [4]
-  ids = [jnp.pad(chains, (0, 1))[p] for p in around]
+  ids = [jnp.pad(chains, (0, 1))[p] for p in around]  # beyond the edge: 0, as if empty
   liberties = [chains_lib.pseudo_liberty_count(sums[jnp.abs(i), 0]) for i in ids]
   # Whether the point is the neighbouring chain's only liberty.
   last = [n == k for n, k in zip(liberties, chains_lib.same_chain_counts(ids), strict=True)]
@@ -73,6 +73,7 @@ def _place(rules: Rules, chains: Array, action: Array, sign: Array) -> tuple[Arr
   mine, gone = here | within(own), within(captured)
   new = jnp.where(mine, sign * (action + 1), jnp.where(gone, 0, chains))
   if rules.suicide:
+    # The chain lives by a neighbour's other liberty, by what it captures, or by an empty point.
     breathes = [~c & o & ~only for c, o, only in zip(captured, own, last, strict=True)]
     space = ((jnp.pad(chains, (0, 1))[around] == 0) & (around < rules.points)).any()
     dies = ~(chains_lib.any_of(breathes + captured) | space)
@@ -86,8 +87,10 @@ def _chain_sums(rules: Rules, board: Array) -> Array:
   """Returns uint32 `[N^2 + 1, 4]`, as the top of this file says, of a bordered board of chains."""
   chains = chains_lib.drop_border_rows(board, rules.size)
   black, white = _padded_keys(rules)
+  # Empty points get white's key; it goes to row 0, which is no chain's.
   keys = jnp.where((chains > 0)[:, None], black, white)
   liberties = jnp.stack(chains_lib.bordered_pseudo_liberties(board, rules.size), 1)
+  # Liberties and hash side by side: one scatter instead of two.
   values = chains_lib.materialize(jnp.concatenate([liberties, keys], 1))
   return chains_lib.sum_by_chain(chains, values, rules.points)
 
@@ -106,9 +109,10 @@ def _write(rules: Rules, state: State, action, removed, over) -> tuple[Array, Ar
   )
   count = state.num_entries.astype(jnp.int32)
   entry = jnp.arange(rules.max_moves)
-  now = (entry == count) & ~over
+  now = (entry == count) & ~over  # [M]
   point = jnp.where(now, action, point)
   alive = (entry < count) & (captured_at == 0) | now  # a suicide's own stone goes at once
+  # `removed` is false at the pass. Entries that are not in use yet hold anything, so 0 is written.
   captured_at = jnp.where(alive & removed[point], count + 1, jnp.where(now, 0, captured_at))
   return rules.packing.pack(point, captured_at)
 
@@ -124,7 +128,7 @@ def legal(rules: Rules, state: State) -> Array:
   player, chains = to_play(state), chains_of(state)
   board = chains_lib.add_border(chains, rules.size)
   sums = _chain_sums(rules, board)[jnp.abs(board)]  # of its chain, for each stone
-  sums = chains_lib.materialize(*(sums[:, i] for i in range(4)))
+  sums = chains_lib.materialize(*(sums[:, i] for i in range(4)))  # four boards, each read 4 times
   allowed, delta = chains_lib.materialize(*_candidates(rules, board, sums, player))
   allowed, delta = (chains_lib.drop_padding(x, rules.size) for x in (allowed, delta))
   atari = chains_lib.in_atari(*(chains_lib.drop_border_rows(x, rules.size) for x in sums[:2]))
@@ -146,6 +150,7 @@ def _candidates(rules: Rules, board, sums, player: Array) -> tuple[Array, Array]
     bool `[N (N + 1)]` and uint32 `[2, N (N + 1)]`, padded boards.
   """
   size = rules.size
+  # From here on what is asked of a point is asked of all points at once: neighbours are slices.
   ids = chains_lib.bordered_neighbours(board * (1 - 2 * player), size)  # own chains positive
   liberties = chains_lib.bordered_neighbours(chains_lib.pseudo_liberty_count(sums[0]), size)
   last = [n == k for n, k in zip(liberties, chains_lib.same_chain_counts(ids), strict=True)]
@@ -153,6 +158,7 @@ def _candidates(rules: Rules, board, sums, player: Array) -> tuple[Array, Array]
   breathes = [(i > 0) & ~only for i, only in zip(ids, last, strict=True)]
   space = chains_lib.bordered_neighbours((board == 0) & chains_lib.is_point(size), size)
   lives = chains_lib.any_of(captures + breathes + space)
+  # A chain that touches the point twice is taken from the hash once.
   removed = [c & f for c, f in zip(captures, chains_lib.is_first_of_chain(ids), strict=True)]
   if rules.suicide:
     own = [
@@ -167,6 +173,7 @@ def _candidates(rules: Rules, board, sums, player: Array) -> tuple[Array, Array]
     placed = jnp.where(player == 0, keys[0, :, word], keys[1, :, word])
     return jnp.where(lives, placed, 0) - lost  # a stone that dies at once adds nothing
 
+  # The column of padding is empty too: `legal` drops it.
   empty = chains_lib.drop_border_rows(board, size) == 0
   return empty & (lives | rules.suicide), jnp.stack([change(0), change(1)])
 
@@ -189,6 +196,7 @@ def _repeats(rules: Rules, state: State, chains, atari, player, delta) -> Array:
   if rules.superko == 'simple':
     earliest, every = jnp.maximum(start, now - 1), 2  # the last position alone
   else:
+    # What a move may remove: the opponent's chains in atari, and with suicide the player's own.
     atari &= rules.suicide | (chains * (1 - 2 * player) < 0)  # else own stones stay
     staying = jnp.stack([chains > 0, chains < 0]) & ~atari[None]
     earliest = superko.earliest_possible_repeat(stone, now, staying, rules.points)

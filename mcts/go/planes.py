@@ -38,11 +38,14 @@ def past_boards(rules: Rules, state: State, boards: int) -> tuple[Array, Array]:
   ago = np.arange(boards)[:, None]
   time = now - ago  # [boards, 1]
   stood = (entry[None] < time) & ((captured_at == 0)[None] | (captured_at[None] > time))
+  # Boards before the first turn are empty, though the stones set up are in the record.
   stood &= (entry < now)[None] & (time >= state.num_setup.astype(jnp.int32))
+  # [M]: bit i for i turns ago. 2 K bits fit into a word, as K is at most 16.
   bits = (stood.astype(jnp.uint32) << ago.astype(np.uint32)).sum(0, dtype=jnp.uint32)
   bits <<= jnp.where(colour == to_play(state), 0, boards).astype(jnp.uint32)
+  # [1, N^2]; passes went to the last place. One scatter of M words makes all 2 K planes.
   total = jnp.zeros_like(bits, shape=(rules.points + 1,)).at[point].add(bits)[None, :-1]
-  planes = (total >> np.arange(2 * boards, dtype=np.uint32)[:, None] & 1).astype(bool)
+  planes = (total >> np.arange(2 * boards, dtype=np.uint32)[:, None] & 1).astype(bool)  # [2 K, N^2]
   return planes[:boards], planes[boards:]
 
 
@@ -70,6 +73,7 @@ class Node(NamedTuple):
 def pack(rules: Rules, state: State) -> Node:
   """Returns the node of a state (unbatched)."""
   point, _ = rules.packing.unpack(state.record, state.record_high)
+  # Junk before any move: the root's own move is never read.
   move = point[jnp.maximum(state.num_entries.astype(jnp.int32) - 1, 0)]
   black, white = (chains_lib.to_bitboard(chains_of(state) * sign > 0) for sign in (1, -1))
   return Node(black, white, move.astype(jnp.uint16), state.num_entries, state.passes)
@@ -99,9 +103,11 @@ def unpack(rules: Rules, node: Node, root: State, line: Node, length: Array) -> 
     now = entry == time - 1
     point = jnp.where(now, move.astype(jnp.int32), point)
     captured_at = jnp.where(now & (time > root.num_entries), 0, captured_at)
+    # A word more for each colour: the pass, point N^2, may lie behind the last.
     words = jnp.concatenate([jnp.pad(x, (0, 1)) for x in (black, white)])
-    where = colour * (words.shape[0] // 2) + (point >> 5)
+    where = colour * (words.shape[0] // 2) + (point >> 5)  # [M]
     stands = (words[where] >> (point & 31).astype(jnp.uint32) & 1).astype(bool)
+    # Gone from the board, though the record says that it stands: captured by this move.
     lost = (entry < time) & (captured_at == 0) & (point < rules.points) & ~stands
     return i + 1, point, jnp.where(lost, time, captured_at)
 
@@ -111,6 +117,7 @@ def unpack(rules: Rules, node: Node, root: State, line: Node, length: Array) -> 
   stones = black.astype(jnp.int32) - white.astype(jnp.int32)
   record, record_high = rules.packing.pack(point, captured_at)
   return root._replace(
+    # A node keeps 2 bits of a point where chain ids take 16: they are found anew here.
     chains=chains_lib.label(stones, rules.size).astype(jnp.int16),
     record=record,
     record_high=record_high,

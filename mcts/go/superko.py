@@ -35,11 +35,12 @@ BLOCK = 16  # turns that `repeats` takes back at a time
 
 
 @functools.cache
+# Sums instead of the usual XOR, since scatters can add: `chains.sum_by_chain` hashes all chains.
 def zobrist_keys(points: int) -> np.ndarray:
   """Returns uint32 `[2 (N^2 + 1), 2]`: the key of each stone, and zeros for the two passes."""
   random = np.random.default_rng(SEED)
   table = random.integers(2**32, size=(2, points + 1, 2), dtype=np.uint32)
-  table[:, -1] = 0
+  table[:, -1] = 0  # a pass changes no hash
   return table.reshape(-1, 2)
 
 
@@ -84,6 +85,8 @@ class Packing:
     entry = low.astype(jnp.uint32)
     if self.high_bits:
       shifts = self.high_bits * np.arange(self.entries_per_word, dtype=np.uint32)[:, None]
+      # [entries_per_word, num_words]: entries that share a word are far apart, so that row by row
+      # these are in order, without a transposition.
       bits = (high[None] >> shifts) & np.uint32(2**self.high_bits - 1)
       entry |= bits.reshape(-1)[: self.max_moves] << 16
     point = entry & np.uint32(2**self.point_bits - 1)
@@ -97,6 +100,7 @@ class Packing:
       return low, jnp.zeros_like(entry, shape=(0,))
     bits = jnp.pad(entry >> 16, (0, self.entries_per_word * self.num_words - self.max_moves))
     shifts = self.high_bits * np.arange(self.entries_per_word, dtype=np.uint32)[:, None]
+    # Each entry has bits of its own: a sum joins them.
     words = bits.reshape(self.entries_per_word, self.num_words) << shifts
     return low, words.sum(0, dtype=jnp.uint32)
 
@@ -118,10 +122,12 @@ def earliest_possible_repeat(
   """
   max_moves = stone.shape[0]
   entry = jnp.arange(max_moves)
+  # By stone, the entry that first placed it; max_moves: none.
   first = jnp.full_like(stone, max_moves, shape=(2 * (points + 1),))
-  stone = jnp.where(entry < num_entries, stone, points)
+  stone = jnp.where(entry < num_entries, stone, points)  # unused ones count as black's pass
   first = first.at[stone].min(entry, mode='promise_in_bounds')
   first = first.reshape(2, points + 1)[:, :points]
+  # A stone of entry e is on no board before e + 1. All that stay must be there: the last decides.
   return jnp.max(jnp.where(staying, first + 1, 0))
 
 
@@ -152,6 +158,8 @@ def repeats(
     points: N^2.
   """
   key = materialize(jnp.asarray(zobrist_keys(points))[stone])  # [M, 2]
+  # Row i of a block is position high - i. What was undone before it is a sum over the rows above,
+  # which as a masked sum of BLOCK^2 terms is one fused operation.
   ago = jnp.arange(BLOCK)
   undone_before = (ago[:, None] > ago[None])[:, :, None]  # [BLOCK, BLOCK, 1]
 
@@ -165,11 +173,14 @@ def repeats(
     placed = jnp.where((time > 0)[:, None], key[jnp.maximum(time - 1, 0)], 0)
     undone = captured[:-1] - placed  # [BLOCK, 2], hash(time - 1) - hash(time)
     there = difference[None] + jnp.where(undone_before, undone[None], 0).sum(1, dtype=jnp.uint32)
+    # With `every` = 1 also the present position: the suicide of a single stone leaves it as it is.
     compared = (time >= earliest) & ((now - time) % every == every - 1)
     there, compared = materialize(there, compared)
+    # [BLOCK, N^2], by both words of the hash.
     same = (there[:, 0, None] == delta[0][None]) & (there[:, 1, None] == delta[1][None])
     found |= (same & compared[:, None]).any(0)
     return high - BLOCK, difference + undone.sum(0, dtype=jnp.uint32), found
 
   start = (now, jnp.zeros_like(key[0]), delta[0] != delta[0])  # so that all varies as delta does
+  # Few rounds in most positions: `earliest` is seldom long ago.
   return lax.while_loop(lambda carry: carry[0] >= earliest, block, start)[2]

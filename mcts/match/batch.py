@@ -42,6 +42,7 @@ def play_pairs(game: Game, players: Players, keys: Array, num_opening_moves: int
     keys: typed keys `[P]`, one for each pair of games.
     num_opening_moves: random moves that both games of a pair begin with.
   """
+  # Apart, so that the players draw the same after openings of any length.
   opening_keys, keys = fold_in(keys, 0), fold_in(keys, 1)
   start, _ = play_opening(
     game,
@@ -52,6 +53,7 @@ def play_pairs(game: Game, players: Players, keys: Array, num_opening_moves: int
   )
   ends = _play_to_end(game, players, start, lambda turn, i: fold_in(keys, 2 * turn + i))
   first = jax.vmap(game.to_play)(start)
+  # `first` is players[0] in the first half and players[1] in the second: hence the sign.
   values = [_value_for(game, end, first) for end in ends]
   return jnp.stack([values[0], -values[1]], 1)
 
@@ -82,7 +84,7 @@ def play_turn(
     for i, (player, half) in enumerate(zip(players, halves, strict=True))
   ]
   first, second = map(compiled(game).step, halves, actions)
-  return (second, first), actions
+  return (second, first), actions  # in both halves the other player is to move
 
 
 def _play_to_end(game: Game, players: Players, start: State, keys: TurnKeys) -> Halves:
@@ -90,12 +92,14 @@ def _play_to_end(game: Game, players: Players, start: State, keys: TurnKeys) -> 
 
   def going(carry):
     _, halves = carry
+    # The longest game decides; those that are over stay as they are, whatever is played in them.
     return ~jnp.stack([jax.vmap(game.done)(half) for half in halves]).all()
 
   def turn(carry):
     number, halves = carry
     return number + 1, play_turn(game, players, halves, number, keys)[0]
 
+  # Both games of a pair start from one state, and part with the first move.
   turns, (a, b) = lax.while_loop(going, turn, (jnp.int32(0), (start, start)))
   even = turns % 2 == 0  # else the halves have changed places
   select = functools.partial(jax.tree.map, lambda x, y: jnp.where(even, x, y))
@@ -115,6 +119,7 @@ class Compiled(NamedTuple):
   done: Callable[[State], Array]
 
 
+# Once a game: with another `jax.jit` each time the host's loop would compile every move.
 @functools.cache
 def compiled(game: Game) -> Compiled:
   """Returns the compiled functions of a game."""

@@ -82,6 +82,7 @@ class Puct:
     log_prior, noise = tree.log_prior, tree.noise
     split = jax.vmap(jax.random.split)(keys)
     if self.dirichlet_fraction:
+      # Into the tree's own prior, so that all simulations and the decision see the same noise.
       mix = jax.vmap(_add_dirichlet, (0, 0, None, None))
       noisy = mix(split[:, 0], log_prior[:, 0], self.dirichlet_fraction, self.dirichlet_alpha)
       log_prior = log_prior.at[:, 0].set(noisy)
@@ -92,7 +93,7 @@ class Puct:
 
   def score(self, edges: Edges) -> Array:
     """Returns float32 `[B, A]`, -inf where illegal."""
-    prior = jnp.exp(edges.log_prior)
+    prior = jnp.exp(edges.log_prior)  # 0 where illegal
     exploration = self._exploration(edges.node_visits)[:, None] * prior / (1 + edges.visits)
     return jnp.where(edges.log_prior > -jnp.inf, self._q(edges, prior) + exploration, -jnp.inf)
 
@@ -105,11 +106,14 @@ class Puct:
       score = score + noise
     if self.forced_playouts:
       wanted = _forced_visits(edges, self.forced_playouts)
+      # Of edges that had a visit: forcing must not open moves that the prior rules out.
       score = jnp.where((edges.visits > 0) & (edges.visits < wanted), jnp.inf, score)
     return score
 
   def _exploration(self, node_visits):
     """Returns c(N) sqrt(N)."""
+    # N counts the node's own evaluation, so that sqrt(N) is 1 and not 0 before its first visit:
+    # the prior then decides, where all scores would be equal.
     c = self.c_init + jnp.log((node_visits + (self.c_base + 1)) / self.c_base)
     return c * jnp.sqrt(node_visits)
 
@@ -124,7 +128,7 @@ class Puct:
     elif self.fpu == 'mixed':
       fpu = mixed_value(edges, prior)[:, None]
     if self.fpu == 'lowest' or self.rescale_q:
-      known = jnp.where(visited, q, node)
+      known = jnp.where(visited, q, node)  # [B, A]; unvisited edges do not widen the range
       # Minimum and maximum by one reduction of twice the size, which is faster than two.
       lowest, highest = jnp.split(jnp.stack([-known, known], 1).max(-1), 2, 1)
       lowest, highest = jnp.minimum(-lowest, node), jnp.maximum(highest, node)
@@ -133,6 +137,7 @@ class Puct:
     q = jnp.where(visited, q, fpu)
     if not self.rescale_q:
       return q
+    # The urgency may lie below every Q (fpu='loss'); with it in the range all stays in [0, 1].
     lowest, highest = jnp.minimum(lowest, fpu), jnp.maximum(highest, fpu)
     return (q - lowest) / jnp.maximum(highest - lowest, 1e-8)
 
@@ -156,6 +161,8 @@ class Puct:
     exploration = self._exploration(edges.node_visits)[:, None] * prior
     q = self._q(edges, prior)
     most = edges.visits == edges.visits.max(-1, keepdims=True)
+    # The score to reach, of the most visited edge: [B, 1]. Where q alone reaches it, `fair` is huge
+    # and nothing is pruned.
     best = jnp.where(most, q + exploration / (1 + edges.visits), -jnp.inf).max(-1, keepdims=True)
     # q + exploration / (1 + n) < best holds for n of more than this:
     fair = jnp.ceil(exploration / jnp.maximum(best - q, 1e-8) - 1)
@@ -172,13 +179,16 @@ def _forced_visits(edges, k):
 def _add_dirichlet(key, log_prior, fraction, alpha):
   """Returns log-probabilities `[A]` with noise over the legal actions; unbatched."""
   legal = log_prior > -jnp.inf
+  # 10.83 = 0.03 x 361: alpha in inverse proportion to the number of moves (Silver et al. 2018).
   alpha = 10.83 / jnp.maximum(legal.sum(), 1) if alpha is None else alpha
   alpha = jnp.broadcast_to(jnp.asarray(alpha, jnp.float32), log_prior.shape)
   # In logarithms: gamma variates of such small shape parameters underflow to 0.
   draw = jnp.where(legal, jax.random.loggamma(key, varying_like(alpha, log_prior)), -jnp.inf)
   draw = draw - jnp.where(legal.any(), draw.max(), 0)
+  # The largest is exp(0) = 1, so the sum is below 1 only where nothing is legal.
   noise = jnp.exp(draw) / jnp.maximum(jnp.exp(draw).sum(), 1.0)
   mixed = (1 - fraction) * jnp.exp(log_prior) + fraction * noise
+  # A legal move whose share underflows must not become -inf, which would make it illegal.
   return jnp.where(legal, jnp.log(jnp.maximum(mixed, TINY)), -jnp.inf)
 
 
@@ -244,6 +254,7 @@ class Gumbel:
   def score(self, edges: Edges) -> Array:
     """Returns float32 `[B, A]`: pi'(a) - n(a) / (1 + sum n) (section 5)."""
     policy = self._improved_policy(edges)
+    # The edge whose share of visits lags most behind pi': shares approach pi' without any noise.
     share = edges.visits / (1 + edges.visits.sum(-1, keepdims=True))
     return jnp.where(edges.log_prior > -jnp.inf, policy - share, -jnp.inf)
 
@@ -257,13 +268,16 @@ class Gumbel:
     self, edges: Edges, initial_visits: Array, noise: Array, num_simulations: int
   ) -> Array:
     """Returns float32 `[B, A]`, -inf but for edges with the visits that the schedule has now."""
-    visits = edges.visits - initial_visits
+    visits = edges.visits - initial_visits  # of this search alone
     simulation = visits.sum(-1).astype(jnp.int32)
     legal = (edges.log_prior > -jnp.inf).sum(-1)
     actions = min(self.max_num_considered_actions, edges.log_prior.shape[-1])
+    # Halving without a list of survivors: a simulation takes the best ranked of the actions that
+    # have as many visits as the schedule says. When a round begins all of the last one have, so the
+    # best of them are picked, and who is not picked falls behind for good.
     table = halving_table(actions, num_simulations)
     row, column = jnp.minimum(legal, actions), jnp.minimum(simulation, num_simulations - 1)
-    wanted = jnp.asarray(table)[row, column][:, None].astype(jnp.float32)
+    wanted = jnp.asarray(table)[row, column][:, None].astype(jnp.float32)  # [B, 1]
     allowed = (visits == wanted) & (edges.log_prior > -jnp.inf)
     return jnp.where(allowed, self._root_ranking(edges, noise), -jnp.inf)
 
@@ -282,6 +296,7 @@ class Gumbel:
     """
     edges = root_edges(tree)
     policy = self._improved_policy(edges)
+    # The survivors of the last round have the most visits.
     possible = (edges.visits == _most_visits(edges)) & (edges.log_prior > -jnp.inf)
     best = jnp.where(possible, self._root_ranking(edges, tree.noise), -jnp.inf).argmax(-1)
     temperature = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), best.shape)
@@ -316,11 +331,12 @@ def halving_table(max_num_considered_actions: int, num_simulations: int) -> np.n
 
 def _halving(num_actions: int, num_simulations: int) -> list[int]:
   if num_actions <= 1:
-    return list(range(num_simulations))
+    return list(range(num_simulations))  # one action has had 0, 1, 2, ... visits
   rounds = (num_actions - 1).bit_length()
   sequence: list[int] = []
   visits, left = 0, num_actions
   while len(sequence) < num_simulations:
+    # n / (ceil(log2 m) left) visits for each that is left, and at least one.
     for _ in range(max(1, num_simulations // (rounds * left))):
       sequence += [visits] * left
       visits += 1

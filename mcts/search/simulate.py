@@ -147,7 +147,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
   Returns:
     The tree and the path, changed in place where a loop carries them.
   """
-  num_evaluated, k = tree.size, plan.num_parallel_leaves
+  num_evaluated, k = tree.size, plan.num_parallel_leaves  # nodes beyond it have no priors yet
 
   def descend(carry, j):
     tree, path = carry
@@ -158,7 +158,7 @@ def simulate(plan: Plan, i: Array, initial_visits: Array, tree, path: Array):
     return (tree, path), ends
 
   (tree, path), ends = _scan(descend, (tree, path), k)
-  tree, value = _expand(plan, i, tree, path, ends)
+  tree, value = _expand(plan, i, tree, path, ends)  # value [K, B]
 
   def back_up(tree, j):
     start = _path_start(path, k, j)
@@ -194,11 +194,11 @@ def _descend(plan, tree, path, initial_visits, num_evaluated, start):
   first = varying_like(jnp.arange(B, dtype=jnp.int32), tree.raw_value) * N  # rows of the roots
 
   def follow(walk, score):
-    edge = walk.row * A + _first_argmax(score)
+    edge = walk.row * A + _first_argmax(score)  # [B]
     return _follow(plan, tree, walk, edge, first, num_evaluated, start)
 
   def step(walk):
-    edges = _edges(tree, walk.row, A, walk.node_visits, walk.node_value)
+    edges = _edges(tree, walk.row, A, walk.node_visits, walk.node_value)  # [B, A] each
     return follow(walk, plan.selection.score(edges))
 
   root = _root_edges(tree, first, A)
@@ -209,6 +209,7 @@ def _descend(plan, tree, path, initial_visits, num_evaluated, start):
   walk = Descent(first, zero, zero, root.node_visits, root.node_value, zero, active, zero[0], path)
   score = plan.selection.score_root(root, initial_visits, tree.noise, plan.num_simulations)
   walk = follow(walk, score)  # the root's level stands outside of the loop: it scores differently
+  # `tree` is closed over: the loop reads it, and does not carry it.
   walk = lax.while_loop(lambda walk: walk.active.any(), step, walk)
   return _reserve(tree, walk, active, first, B * N)
 
@@ -217,11 +218,11 @@ def _reserve(tree, walk, active, first, out):
   """Links a new node behind the last edge of lanes that found none; `out`: a row out of range."""
   B = len(first)
   N = out // B
-  missing = (walk.child == 0) & active
-  is_new = missing & (tree.size < N)
+  missing = (walk.child == 0) & active  # the root is nobody's child, so 0 says none
+  is_new = missing & (tree.size < N)  # a full tree evaluates the leaf but does not keep it
   child = jnp.where(missing, tree.size, walk.child)
   row = jnp.where(is_new | (active & ~missing), first + child, out)
-  at = jnp.where(is_new, walk.edge, tree.child.size)
+  at = jnp.where(is_new, walk.edge, tree.child.size)  # out of range: no link
   links = tree.child.at[at].set(child.astype(tree.child.dtype), mode='drop')
   tree = dataclasses.replace(tree, child=links, size=tree.size + is_new)
   return tree, walk.path, Ends(walk.length, walk.edge, row, is_new)
@@ -253,12 +254,12 @@ def _follow(plan, tree, walk, edge, first, num_evaluated, start):
   child = tree.child[edge].astype(jnp.int32)
   below = first + child
   depth = walk.depth + 1
-  is_evaluated = (child > 0) & (child < num_evaluated)
+  is_evaluated = (child > 0) & (child < num_evaluated)  # else found by a descent of this round
   go_on = is_evaluated & ~tree.done[below] & (depth < plan.max_depth)
   # The edge's visits and mean are those of the node below, its own evaluation included: the first
   # visit of the edge was the one that evaluated the node. So no row has to be summed on the way.
   visits = tree.visits[edge].astype(jnp.float32)
-  value = -tree.value_sum[edge] / jnp.maximum(visits, 1)
+  value = -tree.value_sum[edge] / jnp.maximum(visits, 1)  # the edge's sum is for the player above
 
   def where_active(new, old):
     return jnp.where(walk.active, new, old)
@@ -288,11 +289,11 @@ def _expand(plan, i, tree, path, ends):
   """
   k, B = ends.length.shape
   A = tree.log_prior.shape[-1]
-  parent = ends.edge // A
-  expansion = plan.expand(_leaf(plan, i, tree, path, ends))
+  parent = ends.edge // A  # [K, B], rows of the flat tree
+  expansion = plan.expand(_leaf(plan, i, tree, path, ends))  # one call of the network a round
   _check(expansion, k * B, A)
   out = tree.raw_value.shape[0]
-  row = jnp.where(_merge(ends.is_new), _merge(ends.row), out)
+  row = jnp.where(_merge(ends.is_new), _merge(ends.row), out)  # [L]; two lanes never write one
 
   def write(x, new):
     return x.at[row].set(new.astype(x.dtype), mode='drop')
@@ -303,7 +304,7 @@ def _expand(plan, i, tree, path, ends):
     log_prior=write(tree.log_prior, tree_lib.log_softmax(expansion.logits)),
     raw_value=write(tree.raw_value, raw_value),
     done=write(tree.done, expansion.done),
-    parent=write(tree.parent, _merge(parent) % (out // B)),
+    parent=write(tree.parent, _merge(parent) % (out // B)),  # from a row to the node's number
     nodes=jax.tree.map(write, tree.nodes, expansion.node),
   )
   # An end that the tree holds counts with the node's first evaluation, so that a node that is met
@@ -320,10 +321,11 @@ def _leaf(plan, i, tree, path, ends):
   keys = fold_in(plan.keys, 3 + i)  # 0 to 2: what is drawn before and after the simulations
   line = path.reshape(k, -1, B)[:, 1:].swapaxes(1, 2) // A  # [K, B, D - 1] rows, the root left out
   return Leaf(
+    # [L, ...]: the lanes of one descent stand together, as `_merge` lays them out.
     root=jax.tree.map(lambda x: jnp.concatenate([x] * k) if k > 1 else x, tree.state),
     parent=jax.tree.map(lambda x: x[_merge(ends.edge // A)], tree.nodes),
     line=jax.tree.map(lambda x: x[_merge(line)], tree.nodes),
-    length=_merge(jnp.maximum(ends.length - 1, 0)),
+    length=_merge(jnp.maximum(ends.length - 1, 0)),  # 0 edges: the root was not searched
     action=_merge(ends.edge % A),
     key=_merge(jax.vmap(lambda j: fold_in(keys, j))(jnp.arange(k))),
   )

@@ -110,6 +110,8 @@ def varying_like(x, like: Array):
   """Returns the pytree x marked as varying over the `shard_map` axes over which `like` varies."""
 
   def cast(x):
+    # A loop's carry keeps its type under `shard_map`: a constant does not vary over devices, what
+    # the body computes from data does.
     missing = jax.typeof(like).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
     return lax.pcast(x, tuple(missing), to='varying') if missing else x
 
@@ -156,7 +158,7 @@ def log_softmax(logits: Array) -> Array:
   """
   logits = logits.astype(jnp.float32)
   highest = logits.max(-1, keepdims=True)
-  logits = logits - jnp.where(highest == -jnp.inf, 0.0, highest)
+  logits = logits - jnp.where(highest == -jnp.inf, 0.0, highest)  # not inf - inf
   mass = jnp.exp(logits).sum(-1, keepdims=True)
   return logits - jnp.log(jnp.maximum(mass, 1.0))  # the highest alone contributes 1
 
@@ -179,7 +181,7 @@ def advance(tree: Tree, action: Array, root: Root) -> Tree:
   index = jnp.arange(N, dtype=jnp.int32)[None, :]
   kept = _is_below(tree.parent, top) & (index < tree.size[:, None]) & (top > 0)  # [B, N]
   number = jnp.cumsum(kept, 1, dtype=jnp.int32) - 1  # the new number of each kept node
-  size = jnp.maximum(number[:, -1] + 1, 1)
+  size = jnp.maximum(number[:, -1] + 1, 1)  # [B]; at least the new root
   game = jnp.arange(B)[:, None]
   # The inverse of `number`: where row i of the new tree comes from. Nodes that go are dropped at N.
   source = (
@@ -187,12 +189,13 @@ def advance(tree: Tree, action: Array, root: Root) -> Tree:
     .at[game, jnp.where(kept, number, N)]
     .set(jnp.broadcast_to(index, (B, N)), mode='drop')
   )
-  used = (index < size[:, None]) & (top > 0)
+  used = (index < size[:, None]) & (top > 0)  # all other rows become zeros, as in a new tree
 
   def move(x):
     rows = jnp.take_along_axis(x, _expand_dims(source, x), 1)
     return jnp.where(_expand_dims(used, x), rows, jnp.zeros_like(rows))
 
+  # What is below a node that is kept is kept as well, so its child has a number.
   def renumber(x):  # of node numbers, where 0 means none and stays 0
     flat = jnp.take_along_axis(number, x.astype(jnp.int32).reshape(B, -1), 1).reshape(x.shape)
     return jnp.where(x > 0, flat, 0).astype(x.dtype)
@@ -204,16 +207,17 @@ def advance(tree: Tree, action: Array, root: Root) -> Tree:
 
   return Tree(
     log_prior=move_or_root(tree.log_prior, log_softmax(root.logits)),
-    visits=move(tree.visits),
+    visits=move(tree.visits),  # zeros, as a new root has them, where nothing is kept
     value_sum=move(tree.value_sum),
     child=renumber(move(tree.child)),
     raw_value=move_or_root(tree.raw_value, root.value.astype(jnp.float32)),
     done=move_or_root(tree.done, root.done),
+    # The parent of the new root, the old root, is gone; its number means nothing.
     parent=renumber(move(tree.parent)).at[:, 0].set(0),
     nodes=jax.tree.map(move_or_root, tree.nodes, root.node),
     state=root.state,
     size=size,
-    noise=jnp.zeros_like(tree.noise),
+    noise=jnp.zeros_like(tree.noise),  # drawn anew by the selection policy
   )
 
 
@@ -224,6 +228,7 @@ def _is_below(parent, top):
   walking up from every node would take as many as the tree is deep.
   """
   index = jnp.arange(parent.shape[1], dtype=jnp.int32)[None, :]
+  # So does the root, whose parent is 0. All others reach one of the two.
   above = jnp.where(index == top, top, parent)  # `top` points to itself and ends the way up
   for _ in range(max(parent.shape[1] - 1, 1).bit_length()):
     above = jnp.take_along_axis(above, above, 1)

@@ -69,7 +69,7 @@ def search(
     ValueError: num_parallel_leaves does not divide num_simulations, a tree has no room for its
       root, the batch has more edges than int32 counts, or `expand` returns another shape.
   """
-  keys = game_keys(key, root.value)
+  keys = game_keys(key, root.value)  # [B]
   tree = tree_lib.init(root, capacity=capacity or num_simulations + 1)
   tree = selection.prepare(tree, fold_in(keys, ROOT_NOISE))
   return extend(
@@ -95,6 +95,7 @@ def puct(
   """Returns the decision and the trees of a search by PUCT; options as for `search`."""
   keys = game_keys(key, root.value)
   tree = search(root, expand, keys, selection=selection, **options)
+  # Another key than the noise's: a game folds each of its uses in by a number of its own.
   return selection.decide(tree, fold_in(keys, DECISION), temperature), tree
 
 
@@ -161,16 +162,21 @@ def extend(
   # `backup` takes indices beyond the edges for writes that are dropped, and these must fit too.
   if B * N * A + B * CHUNK > 2**31 - 1:
     raise ValueError(f'{B} trees of {N} nodes and {A} actions: more edges than int32 counts')
+  # N - 1 edges between nodes and one to a leaf that a full tree does not keep.
   depth = min(max_depth or N, N)
   plan = Plan(expand, selection, num_simulations, depth, k, game_keys(key, tree.raw_value))
+  # `[B, N, ...]` is for readers of a tree; in the loop one index finds a node of any game.
   flat = flatten(tree)
+  # [B, A]: Gumbel's schedule counts the visits of this search, not those of a tree that goes on.
   initial_visits = tree.visits[:, 0].astype(jnp.float32)
   levels = -(-depth // CHUNK) * CHUNK  # the backup reads whole chunks
+  # Allocated once and written over by each simulation.
   path = varying_like(jnp.zeros((k * levels, B), jnp.int32), tree.raw_value)
 
   def body(i, carry):
     return simulate(plan, i, initial_visits, *carry)
 
+  # All games simulate in step; one that is over keeps its lane, and its writes are dropped.
   flat, _ = lax.fori_loop(0, num_simulations // k, body, (flat, path))
   return unflatten(flat, tree.shape)
 
@@ -191,6 +197,7 @@ def timed(tree: Tree, chunk: Callable[[Tree], Tree], deadline: float) -> Iterato
   """
   slowest, before = 0.0, time.monotonic()
   while slowest == 0.0 or before + slowest < deadline:
+    # A call returns before the device is done: the clock has to wait for it.
     tree = jax.block_until_ready(chunk(tree))
     yield tree
     now = time.monotonic()

@@ -115,7 +115,8 @@ def play(
     The actors after the move, the transitions `[B, ...]`, and (metrics, histograms) where the
     histograms are what `resignation.update` needs.
   """
-  keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)
+  keys = jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies)  # [B], of this move
+  # One decision for all games, and for all devices: all environments have made as many moves.
   chance = jax.random.uniform(jax.random.fold_in(key, actors.plies[0]))
   full = chance < settings.search.full_search_prob
   is_ours = _is_ours(game, settings, actors)
@@ -124,9 +125,11 @@ def play(
   move = _choose(game, settings, apply, actors, keys, full)
   stepped = jax.vmap(game.step)(actors.state, move.action)
   player = jax.vmap(game.to_play)(actors.state)
+  # Each player's own, since either may be the one who would have resigned wrongly.
   lowest_value = actors.lowest_value.at[jnp.arange(len(player)), player].min(move.best_value)
   # A random opening may be lost by chance; whoever stands badly there has not played badly.
   resigned = (move.best_value < threshold) & ~actors.resign_disabled & ~move.is_exploratory
+  # Fast searches only move the game on (Wu 2019, section 3.1); an opponent's are no target either.
   transition = _transition(game, settings, move, player, stepped, resigned, full & is_ours)
   simulations = jnp.where(
     full, settings.search.num_simulations, settings.search.fast_num_simulations
@@ -138,6 +141,7 @@ def play(
   if opponent is not None:
     found |= metrics.opponent_metrics(transition, _has_opponent(settings, actors), is_ours)
   ended = transition.ended
+  # Only games that are played to their end show who would have resigned without having lost.
   histograms = resignation.tally(lowest_value, transition.outcome, ended & actors.resign_disabled)
   actors = _next_actors(game, settings, actors, stepped, ended, lowest_value, keys, move)
   return actors, transition, (found, histograms)
@@ -167,9 +171,12 @@ def _choose(game, settings, apply, actors, keys, full) -> Move:
   root, planes, legal = evaluate_root(game, apply, actors.state)
   output, tree = _search(game, settings, apply, actors, root, keys, full)
   is_exploratory = _is_random_opening(settings, actors)
+  # Drawn in every game: under `vmap` a branch would draw as often.
   random = jax.vmap(evaluators.random_action)(legal, fold_in(keys, OPENING))
   use_random = is_exploratory | _is_random_move(settings, keys)
   action = jnp.where(use_random, random, output.action)
+  # A player resigns if both the root's value and its best child's are low (Silver et al. 2017,
+  # Methods, 'Self-play'). An unvisited child's 0 must not pass for a draw.
   q = jnp.where(tree.root_visits > 0, tree.root_values, -1.0)
   best_value = jnp.maximum(output.value, q.max(1))
   return Move(action, planes, legal, output, tree, is_exploratory, best_value)
@@ -187,7 +194,7 @@ def evaluate_root(game: Game, apply: Apply, states: Any) -> tuple[Root, Array, A
     node=jax.vmap(game.pack)(states),
     logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),
     value=values.astype(jnp.float32),
-    done=jnp.zeros_like(legal[:, 0]),
+    done=jnp.zeros_like(legal[:, 0]),  # games that ended have been replaced
   )
   return root, planes, legal
 
@@ -198,7 +205,8 @@ def _search(game, settings, apply, actors, root, keys, full):
   if settings.search.random_symmetry:
     evaluator = evaluators.random_symmetry
   expand = evaluators.make_expand(game, evaluator(game, apply))
-  early = actors.length < settings.exploration.temperature_moves
+  early = actors.length < settings.exploration.temperature_moves  # [B]: each game's own move
+  # Towards 0 after a game's first moves, 30 in AlphaGo Zero: then the best move is played.
   temperature = jnp.where(early, settings.exploration.temperature, 0.0)
 
   def search(num_simulations, selection):
@@ -207,6 +215,7 @@ def _search(game, settings, apply, actors, root, keys, full):
     else:
       tree = tree_lib.init(root, capacity=settings.search.capacity)
       tree = selection.prepare(tree, fold_in(keys, ROOT_NOISE))
+    # One leaf at a time: lane b of each evaluation is then game b, as `_of_two_networks` needs it.
     tree = search_lib.extend(
       tree, expand, keys, num_simulations=num_simulations, selection=selection
     )
@@ -218,6 +227,7 @@ def _search(game, settings, apply, actors, root, keys, full):
   return lax.cond(
     full,
     lambda: search(settings.search.num_simulations, settings.selection),
+    # As strong as it can be (Wu 2019, section 3.1): nothing is learned from it.
     lambda: search(settings.search.fast_num_simulations, settings.selection.without_noise()),
   )
 
@@ -232,7 +242,7 @@ def _transition(game, settings, move, player, stepped, resigned, learned) -> Tra
     value=move.output.value,
     player=player,
     trainable=learned & ~move.is_exploratory,
-    outcome=jnp.where(resigned, -sign(player), outcome),
+    outcome=jnp.where(resigned, -sign(player), outcome),  # who resigns has lost
     ended=done | resigned,
     aux_known=done & ~resigned,  # the board of a resigned game does not show who owns what
     aux=jax.vmap(game.aux_targets)(stepped) if settings.aux_targets else {},
@@ -246,6 +256,7 @@ def _next_actors(game, settings, actors, stepped, ended, lowest_value, keys, mov
   disabled = _draw_resign_disabled(settings, fold_in(keys, RESIGNATION))
   tree, reuse = move.tree, settings.search.reuse_tree
   if reuse:  # without links below the root a new game finds nothing of the last one's search
+    # Only the root's row: whatever hangs below it is then out of reach, and `advance` drops it.
     child = jnp.where(ended[:, None], 0, tree.child[:, 0]).astype(tree.child.dtype)
     tree = dataclasses.replace(tree, child=tree.child.at[:, 0].set(child))
   return Actors(
@@ -253,7 +264,7 @@ def _next_actors(game, settings, actors, stepped, ended, lowest_value, keys, mov
     key=actors.key,
     plies=actors.plies + 1,
     length=jnp.where(ended, 0, actors.length + 1),
-    lowest_value=jnp.where(ended[:, None], 1.0, lowest_value),
+    lowest_value=jnp.where(ended[:, None], 1.0, lowest_value),  # the highest there is
     resign_disabled=jnp.where(ended, disabled, actors.resign_disabled),
     tree=tree if reuse else (),
     action=move.action if reuse else actors.action,
@@ -269,6 +280,7 @@ def _is_random_opening(settings: SelfPlay, actors: Actors) -> Array:
   if not most:
     return jnp.zeros(actors.length.shape, bool)
   moves = jax.vmap(lambda key: jax.random.randint(key, (), 0, most + 1))
+  # A number in 0 ... most for the whole game: the key is the game's, not the move's.
   return actors.length < moves(fold_in(_game_keys(actors), OPENING_LENGTH))
 
 
@@ -281,6 +293,7 @@ def _is_random_move(settings: SelfPlay, keys: Array) -> Array:
 
 def _game_keys(actors: Actors) -> Array:
   """Returns typed keys `[B]` that stay the same through a game."""
+  # Both grow by one a move, so their difference is the number of the game's first move.
   return jax.vmap(jax.random.fold_in)(actors.key, 1 + actors.plies - actors.length)
 
 
@@ -291,6 +304,7 @@ def _is_ours(game: Game, settings: SelfPlay, actors: Actors) -> Array:
   """Returns bool `[B]`: whether the newest network, and not an opponent, is to move."""
   if not settings.opponent_stride:
     return jnp.ones(actors.length.shape, bool)
+  # The opponent keeps its colour through a game.
   keys = fold_in(_game_keys(actors), OPPONENT_COLOUR)
   theirs = jax.vmap(jax.random.bernoulli)(keys).astype(jnp.int32)
   return ~_has_opponent(settings, actors) | (jax.vmap(game.to_play)(actors.state) != theirs)
@@ -307,6 +321,7 @@ def _of_two_networks(apply: Apply, opponent: Apply, is_ours: Array, stride: int)
   """
 
   def evaluate(planes: Array) -> tuple[Array, Array]:
+    # Whose move it is at the root decides, so all leaves of a search are evaluated by one network.
     ours, theirs = apply(planes), opponent(planes[::stride])
     logits, values = (
       jnp.where(_expand_dims(is_ours[::stride], x), a[::stride], x)

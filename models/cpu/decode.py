@@ -27,7 +27,7 @@ def layer_weights(blocks: Any, dtype: str, joined: Mapping[str, Sequence[str]]) 
     dtype: of the kernels; what is not a kernel stays as it is.
     joined: names of products that read the same inputs, under the name that takes their place.
   """
-  blocks = jax.tree.map(jnp.asarray, blocks)
+  blocks = jax.tree.map(jnp.asarray, blocks)  # once onto the device, not once a layer
   layers = len(jax.tree.leaves(blocks)[0])
   groups = tuple((name, tuple(parts)) for name, parts in joined.items())
   # The layer's number is no part of what is compiled: one program does for all.
@@ -39,6 +39,7 @@ def _layer_weights(blocks: Any, layer: Array, dtype: str, groups: Any) -> dict[s
   weights = jax.tree.map(lambda x: x[layer], blocks)
   for name, parts in groups:
     own = [weights.pop(part) for part in parts]
+    # Side by side along F, as `dense_each` would join them in every step.
     weights[name] = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, -1), *own)
   return {name: _transposed(own, dtype) for name, own in weights.items()}
 
@@ -46,6 +47,7 @@ def _layer_weights(blocks: Any, layer: Array, dtype: str, groups: Any) -> dict[s
 def _transposed(weights: dict[str, Array], dtype: str) -> dict[str, Array]:
   others = {name: leaf for name, leaf in weights.items() if name != 'kernel'}
   if 'kernel' in weights:
+    # Cast here and once: what bounds a step is how many bytes of weights it reads.
     others['transposed'] = weights['kernel'].astype(dtype).T
   return others
 
@@ -56,7 +58,7 @@ def layer_slots(slots: Array) -> list[Array]:
   With B as an axis of its own XLA drops it in a batch of 1 and copies the whole cache for that.
   """
   layers, B, N, K, d = slots.shape
-  apart = [jnp.squeeze(own, 0) for own in lax.split(slots, (1,) * layers)]
+  apart = [jnp.squeeze(own, 0) for own in lax.split(slots, (1,) * layers)]  # [B, N, K, d] each
   return [jnp.moveaxis(own, 2, 1).reshape(B * K, N, d) for own in apart]
 
 

@@ -35,6 +35,7 @@ def _dense_backward(saved, dy):
   dx = apart(kernel @ dy.T).T if x.shape[0] < x.shape[1] else dy @ kernel.T
   if x.shape[0] <= FEW_ROWS and x.dtype == jnp.float32:
     dx, x, dy = apart((dx, x, dy))  # dx first, from the old kernel
+    # [C, F], as B outer products.
     return dx, sum(x[i][:, None] * dy[i][None] for i in range(x.shape[0]))
   return apart((dx, _rows_product(x, dy)))
 
@@ -78,10 +79,11 @@ def max_pool(x: Array, window: Pair, strides: Pair, pads: Pads) -> Array:
 def _max_forward(x, window, strides, pads):
   """Returns the maxima `[B, H', W', C]`, and int8 where in its window each was."""
   shape = x.shape
-  x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)  # padding never wins
   best, *others = slices(x, window, strides)
   where = jnp.zeros(best.shape, jnp.int8)
   for i, values in enumerate(others, 1):
+    # Strictly: of equal values the first stays, as in the plain form.
     where = jnp.where(values > best, jnp.int8(i), where)
     best = jnp.maximum(best, values)
   return best, (where, shape)
@@ -95,12 +97,15 @@ def _max_backward(window, strides, pads, saved, dy):
   """
   where, shape = saved
   h, w = strides
+  # The padded image in tiles of a stride: pixel (t, p) is number p of tile t.
   tiles = [-(-(n + sum(p)) // s) for n, p, s in zip(shape[1:3], pads, strides, strict=True)]
   # Windows that begin so many tiles above a pixel still hold it.
   above = [(n - 1) // s for n, s in zip(window, strides, strict=True)]
+  # So many windows are added, or cut off, that each slice below has one for every tile.
   sides = [(a, n - size) for a, n, size in zip(above, tiles, dy.shape[1:3], strict=True)]
   padded = [_pad(x, *sides) for x in (dy, where)]
   dy, where = apart(padded)
+  # One array for each place within a tile, so that all slices have stride 1.
   phases = [[jnp.zeros((shape[0], *tiles, shape[3]), dy.dtype)] * w for _ in range(h)]
   for number, (i, j) in enumerate(np.ndindex(window)):
     top, left = above[0] - i // h, above[1] - j // w
@@ -109,6 +114,7 @@ def _max_backward(window, strides, pads, saved, dy):
   phases = apart(phases)
   dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
   dx = dx.reshape(shape[0], tiles[0] * h, tiles[1] * w, shape[3])
+  # What falls on the padding is dropped.
   return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]],)
 
 

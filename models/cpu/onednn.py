@@ -35,6 +35,7 @@ def takes(x: Array, kernel: Array, *settings) -> bool:
     return False
   shapes = _shapes(x, kernel, settings)
   kinds = (FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT)
+  # All three calls or none: a forward pass whose gradient is missing would fail late.
   return all(map(math.prod, shapes)) and all(
     _workspace(_numbers(kind, shapes, *settings)) >= 0 for kind in kinds
   )
@@ -73,6 +74,7 @@ def conv(x: Array, kernel: Array, *settings) -> Array:
 
 def _on_one_device(x, kernel, *settings):
   x, kernel = vary_alike(x, kernel)
+  # Half precision is computed in float32, and its gradients come back through these casts.
   wide = (a.astype(np.float32) for a in (x, kernel))
   return _conv(*wide, *settings).astype(x.dtype)
 
@@ -91,6 +93,7 @@ def _backward(*arguments):
   shapes = x.shape, kernel.shape, dy.shape
   dx = _call(INPUT_GRADIENT, kernel, dy, shapes, settings)
   sums = _call(KERNEL_GRADIENT, x, dy, shapes, settings)
+  # [n, h, w, C / groups, F]: each job wrote its own; the order of the sum is always the same.
   return dx, functools.reduce(lax.add, [sums[i] for i in range(len(sums))])
 
 
@@ -98,6 +101,7 @@ _conv.defvjp(_forward, _backward)
 
 
 def _shapes(x, kernel, settings):
+  # XLA's own rule for the shape, of which nothing is computed.
   y = jax.eval_shape(lambda x, kernel: plain_conv(x, kernel, *settings), x, kernel)
   return x.shape, kernel.shape, y.shape
 
@@ -118,6 +122,7 @@ def _call(kind: int, a: Array, b: Array, shapes: Shapes, settings) -> Array:
   numbers = _numbers(kind, shapes, *settings)
   kernels = _job(kind, shapes, settings[2]).kernels
   result = {FORWARD: shapes[2], INPUT_GRADIENT: shapes[0]}.get(kind, (kernels, *shapes[1]))
+  # Scratch is a result of the call, so that XLA plans its memory with all the rest.
   workspace = jax.ShapeDtypeStruct((_workspace(numbers),), np.uint8)
   call = jax.ffi.ffi_call(
     'onednn_conv', (jax.ShapeDtypeStruct(result, np.float32), workspace), vmap_method='sequential'
@@ -127,6 +132,7 @@ def _call(kind: int, a: Array, b: Array, shapes: Shapes, settings) -> Array:
   return lax.pcast(y, varying, to='varying') if varying else y
 
 
+# Without a rule JAX would complain of an FFI call; this says what to do.
 @_call.defjvp
 def _refuse(*_):
   raise NotImplementedError(
@@ -169,6 +175,7 @@ def _job(kind: int, shapes: Shapes, groups: int) -> Job:
     return Job(jobs, (B, C, part), (0, part, part))
   # A kernel's gradient is a sum over images: no more terms than threads.
   jobs = _divisor(B, threads(), most=kind == KERNEL_GRADIENT)
+  # `steps` 0 means one array for all jobs: the kernel, unless each writes a gradient of its own.
   n, separate = B // jobs, kind == KERNEL_GRADIENT
   steps = n * H * W * C, math.prod(kernel) * separate, n * out_h * out_w * F
   return Job(jobs, (n, C, F), steps, jobs if separate else 1)
@@ -176,6 +183,7 @@ def _job(kind: int, shapes: Shapes, groups: int) -> Job:
 
 def _divisor(whole: int, count: int, *, most: bool = False) -> int:
   """Returns the divisor of `whole` nearest to `count` from above, or from below if `most`."""
+  # Jobs are equal, since one plan of oneDNN's serves all.
   divisors = [n for n in range(1, whole + 1) if whole % n == 0]
   if most:
     return max(n for n in divisors if n <= count)
@@ -191,6 +199,7 @@ def _numbers(kind: int, shapes: Shapes, strides: Pair, pads: Pads, groups: int) 
   return kind, job.jobs, *job.sizes, *job.steps, *sizes, groups, *strides, top, left, bottom, right
 
 
+# oneDNN plans the convolution to answer, and tracing asks more than once.
 @functools.lru_cache(maxsize=1024)
 def _workspace(numbers: tuple[int, ...]) -> int:
   """Returns the bytes that the call needs beside its arrays; -1: oneDNN has no such convolution."""

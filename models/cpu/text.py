@@ -39,16 +39,19 @@ def _norm(centred, x, scale):
 def _norm_forward(centred, x, scale):
   x = x - row_means(x) if centred else x
   rate = lax.rsqrt(row_means(x * x) + EPSILON)
-  x = x * rate
+  x = x * rate  # normalised: what the gradient needs, so x itself is not kept
   return x * lax.broadcast_to_rank(scale, x.ndim), (x, rate, scale)
 
 
 def _norm_backward(centred, saved, dy):
   x, rate, scale = saved
+  # With g = dy scale and y the normalised x: dx = rate (g - mean(g) - y mean(g y)), the first mean
+  # only where x was centred.
   dx = dy * lax.broadcast_to_rank(scale, x.ndim)
   across = x * row_means(dx * x)
   across = across + row_means(dx) if centred else across
   rows = (dy * x).reshape(-1, x.shape[-1])
+  # A sum over rows as a product with ones, like `row_means`.
   return rate * (dx - across), (jnp.ones((1, rows.shape[0]), rows.dtype) @ rows)[0]
 
 
@@ -67,6 +70,7 @@ def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
   """
   groups = q.shape[2] // k.shape[2]
   if groups > 1:
+    # From K to H heads: the gradient of a repeat sums over each group.
     k, v = jnp.repeat(k, groups, 2), jnp.repeat(v, groups, 2)
   y = _attend(*vary_alike(*(x.astype(jnp.float32) for x in (q, k, v))), mask[:, None])
   return y.astype(q.dtype)
@@ -84,7 +88,7 @@ def _attend_forward(q, k, v, mask):
     scores = _product(queries[:, :, a:b], keys[..., :b], 3, 2)  # [B, H, t, S]
     scores = jnp.where(mask[:, :, a:b, :b], scores, -jnp.inf)  # each row's largest is finite
     exponentials.append(jnp.exp(scores - scores.max(-1, keepdims=True)))
-    rates.append(1 / exponentials[-1].sum(-1, keepdims=True))
+    rates.append(1 / exponentials[-1].sum(-1, keepdims=True))  # [B, H, t, 1]
     outs.append(_product(exponentials[-1], values[:, :, :b], 3, 2) * rates[-1])
   out = jnp.concatenate(outs, 2)
   saved = q, k, v, out, exponentials, jnp.concatenate(rates, 2)
@@ -94,6 +98,7 @@ def _attend_forward(q, k, v, mask):
 def _attend_backward(saved, dy):
   q, k, v, out, exponentials, rates = saved
   queries, keys, values = _scaled(q), _by_head(k), _turned(v)
+  # The softmax's division, moved to the narrower side as in the forward pass.
   dy = _by_head(dy) * rates
   through = (dy * out).sum(-1, keepdims=True)  # what the softmax's gradient subtracts
   dqueries, dkeys, dvalues = [], jnp.zeros((), q.dtype), jnp.zeros((), q.dtype)
@@ -102,10 +107,10 @@ def _attend_backward(saved, dy):
     dscores = weights * (_product(dout, values[..., :b], 3, 2) - through[:, :, a:b])
     dqueries.append(_product(dscores, keys[:, :, :b], 3, 2))
     # As [B, H, d, S]: the other way round XLA would turn the scores.
-    unseen = [(0, 0)] * 3 + [(0, q.shape[1] - b)]
+    unseen = [(0, 0)] * 3 + [(0, q.shape[1] - b)]  # keys after the block: no gradient
     dkeys += jnp.pad(_product(queries[:, :, a:b], dscores, 2, 2), unseen)
     dvalues += jnp.pad(_product(dout, weights, 2, 2), unseen)
-  dq = _by_head(jnp.concatenate(dqueries, 2)) * q.shape[-1] ** -0.5
+  dq = _by_head(jnp.concatenate(dqueries, 2)) * q.shape[-1] ** -0.5  # the scale of `_scaled`
   return dq, jnp.moveaxis(dkeys, 3, 1), jnp.moveaxis(dvalues, 3, 1), None
 
 

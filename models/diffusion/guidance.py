@@ -41,11 +41,13 @@ def classifier_free(
 
   def guided(x, t):
     pairs = (x, t, cond), (x, t, null_cond)
+    # One call on 2 B rows: two would trace and compile the network twice.
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pairs)
     value, v = split_output(predict(*both))
     given, uncond = jnp.split(value, 2)
+    # At given x_t all predictions are affine in each other: guiding one of them guides the score.
     value = uncond + expand_like(_scale_at(process, scale, interval, t), x) * (given - uncond)
-    return value if v is None else (value, v[: len(x)])
+    return value if v is None else (value, v[: len(x)])  # the first half is conditional
 
   return NetworkDenoiser(process, guided, prediction)
 
@@ -53,7 +55,7 @@ def classifier_free(
 def _scale_at(process, scale, interval, t):
   if interval is None:
     return jnp.full(t.shape, scale)
-  level = jnp.exp(-0.5 * process.log_snr(t))
+  level = jnp.exp(-0.5 * process.log_snr(t))  # sigma / alpha
   return jnp.where((interval[0] < level) & (level <= interval[1]), scale, 1.0)
 
 
@@ -67,7 +69,9 @@ def by_classifier(
   """
 
   def eps(x, t):
+    # Row b of the sum depends on x[b] alone, so one gradient gives all rows theirs.
     gradient = jax.grad(lambda x: log_prob(x, t).sum())(x)
+    # eps = -sigma score.
     return denoiser.eps(x, t) - expand_like(scale * denoiser.process.sigma(t), x) * gradient
 
   return NetworkDenoiser(denoiser.process, eps, 'eps')
@@ -98,6 +102,7 @@ def threshold(denoiser: Denoiser, method: str, *, percentile: float = 0.995) -> 
 def _bound(x0, method, percentile):
   if method == 'static':
     return jnp.clip(x0, -1, 1)
+  # Division by the bound brings saturated pixels back inside, where clipping would pin them to +-1.
   bound = jnp.quantile(abs(x0).reshape(x0.shape[0], -1), percentile, axis=1)
   bound = expand_like(jnp.maximum(bound, 1), x0)
   return jnp.clip(x0, -bound, bound) / bound
@@ -129,13 +134,13 @@ COLOURS = np.array(
 
 def colourise(grey: Array) -> Constraint:
   """Returns the constraint that the mean of the colours `[B, H, W, 3]` is grey `[B, H, W, 1]`."""
-  known = grey * np.float32(np.sqrt(3))
+  known = grey * np.float32(np.sqrt(3))  # the coordinate of (g, g, g) on the first vector
 
   def constrain(x, alpha, sigma, noise):
-    rest = (x @ COLOURS.T)[..., 1:]
+    rest = (x @ COLOURS.T)[..., 1:]  # [B, H, W, 2], what grey does not say
     first = (
       alpha * known + sigma * noise[..., :1]
     )  # noise has the same distribution in any such basis
-    return jnp.concatenate([first, rest], -1) @ COLOURS
+    return jnp.concatenate([first, rest], -1) @ COLOURS  # orthonormal: the transpose turns back
 
   return constrain

@@ -56,20 +56,24 @@ def log_prob(
     rtol: relative tolerance of the ODE solver.
     atol: absolute tolerance of the ODE solver.
   """
+  # Fixed over the trajectory: probes that change would be noise to the solver's error estimate.
   vectors = None if num_probes == 0 else _rademacher(keys, num_probes, x)
 
   def field(state, t):
     # Products with the Jacobian are in forward mode, since a gradient would run the slow backward
     # pass of a convolution in a loop. The formulations for CPUs have no forward mode.
     with ops.use('plain'):
+      # Linearised once, for all probes of this evaluation.
       velocity, push = jax.linearize(lambda x: denoiser.velocity(x, t), state[0])
     if vectors is None:
       return velocity, _exact_trace(push, x)
     return velocity, _hutchinson(push, vectors)
 
+  # d log p / dt along the flow is minus the divergence, so log p(x) = log p_T(x_T) + its integral.
   gain = jnp.zeros((x.shape[0], max(num_probes, 1)), x.dtype)  # of log-density, for each probe
   ends = denoiser.process.t_min, denoiser.process.T
   (latent, gain), num_evaluations = ode.solve(field, (x, gain), *ends, rtol=rtol, atol=atol)
+  # Each probe integrates an estimate of its own; their spread is the trace estimate's error.
   error = jnp.zeros_like(gain[:, 0]) if num_probes == 0 else _standard_error(gain)
   value = denoiser.process.prior_log_prob(latent) + gain.mean(1)
   return Likelihood(value, error, num_evaluations, latent)
@@ -77,6 +81,7 @@ def log_prob(
 
 def _rademacher(keys, num_probes, x):
   draw = functools.partial(jax.random.rademacher, shape=(num_probes, *x.shape[1:]), dtype=x.dtype)
+  # Of all +-1 vectors: v_i^2 = 1, so the diagonal of the Jacobian adds no variance.
   return jax.vmap(draw, out_axes=1)(keys)  # [K, B, ...]
 
 
@@ -91,6 +96,7 @@ def _exact_trace(push, x, chunk=64):
   size = x[0].size
 
   def entry(i):
+    # One column for all rows at once: row b's output depends on row b's input alone.
     basis = jax.nn.one_hot(i, size, dtype=x.dtype).reshape(x.shape[1:])
     return push(jnp.broadcast_to(basis, x.shape)).reshape(x.shape[0], size)[:, i]
 
@@ -114,6 +120,7 @@ def dequantize(levels: Array, keys: Array, *, count: int = 256) -> Array:
   Each value is spread over its bin of width 2 / 255. The bins touch, so [-1, 1] grows by half a bin
   at both ends. keys: `[B]`. count: the number of byte values.
   """
+  # Without it a density could grow without bound at the 256 values that there are.
   spread = jax.vmap(lambda key: jax.random.uniform(key, levels.shape[1:]))(keys)
   return 2 * (levels + spread - 0.5) / (count - 1) - 1
 

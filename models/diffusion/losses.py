@@ -39,7 +39,7 @@ class Uniform(TimeDistribution):
 
   def quantile(self, process, u):
     if steps := process.discrete_steps:
-      return (jnp.floor(u * steps).clip(0, steps - 1) + 1) / steps
+      return (jnp.floor(u * steps).clip(0, steps - 1) + 1) / steps  # clip: u may be rounded up to 1
     return process.t_min + u * (process.T - process.t_min)
 
   def density(self, process, t):
@@ -56,6 +56,7 @@ class Importance(TimeDistribution):
 
   def quantile(self, process, u):
     last, first = _log_snr_ends(process)
+    # The clip is for rounding: the inverse may end a little beyond [t_min, T].
     return process.inverse_log_snr(first + u * (last - first)).clip(process.t_min, process.T)
 
   def density(self, process, t):
@@ -65,6 +66,7 @@ class Importance(TimeDistribution):
 
 def _log_snr_ends(process: Process) -> tuple[float, float]:
   """Returns log_snr at T, where it is least, and at t_min."""
+  # On the host and in float64, since these are constants of the compiled loss.
   at_T, at_t_min = (float(process.log_snr(np.array(t))) for t in (process.T, process.t_min))
   return at_T, at_t_min
 
@@ -88,6 +90,7 @@ class LogNormal(TimeDistribution):
     return [jax.scipy.stats.norm.cdf((float(end) - self.mean) / self.std) for end in ends]
 
   def quantile(self, process, u):
+    # Truncated rather than clipped: no times pile up at the ends, so that there is a density.
     low, high = self._truncation(process)
     log_level = self.mean + self.std * jax.scipy.special.ndtri(low + u * (high - low))
     return process.inverse_log_snr(-2 * log_level).clip(process.t_min, process.T)
@@ -95,6 +98,7 @@ class LogNormal(TimeDistribution):
   def density(self, process, t):
     low, high = self._truncation(process)
     z = (self._log_level(process, t) - self.mean) / self.std
+    # Change of variables: the density of log_level times the slope.
     slope = 0.5 * process.g2(t) / process.sigma(t) ** 2  # d log_level / dt
     return jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std * slope / (high - low)
 
@@ -117,6 +121,7 @@ class LogitNormal(TimeDistribution):
     span = process.T - process.t_min
     fraction = (t - process.t_min) / span
     z = (jnp.log(fraction) - jnp.log1p(-fraction) - self.mean) / self.std
+    # Over the slope of the sigmoid, fraction (1 - fraction), which maps the logit to the time.
     normal = jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std
     return normal / (fraction * (1 - fraction) * span)
 
@@ -147,6 +152,7 @@ def sample_times(
     u = jax.random.uniform(key, (count,), minval=1e-7)
     return distribution.quantile(process, u)
   shift, order = jax.random.split(key)
+  # In random order, or an example's place in the batch would go with its noise level.
   lattice = jax.random.permutation(order, jnp.arange(count)) / count
   u = (lattice + jax.random.uniform(shift)) % 1.0
   return distribution.quantile(process, jnp.clip(u, 1e-7, 1 - 1e-7))
@@ -161,6 +167,7 @@ def _snr(process, t):
 
 def _prediction_scale(process, prediction, t):
   """Returns the ratio of the prediction's squared error to that of x_0."""
+  # At given x_t the errors of all predictions are proportional to that of x_0.
   return (determinant(process, prediction, t) / process.sigma(t)) ** 2
 
 
@@ -176,7 +183,7 @@ def _eps(process, prediction, t, density):
 
 def _edm(process, prediction, t, density):
   """Returns (s² + sigma_data²) / (s sigma_data)² for s = sigma / alpha (Karras 2022, table 1)."""
-  return _snr(process, t) + 1 / SIGMA_DATA**2
+  return _snr(process, t) + 1 / SIGMA_DATA**2  # snr = 1 / s^2
 
 
 def _min_snr(process, prediction, t, density, gamma=5.0):
@@ -189,6 +196,8 @@ def _likelihood(process, prediction, t, density):
 
   The mean over times is the part of -log p, in nats per dimension, that the network can change.
   """
+  # The score's error is alpha / sigma^2 times that of x_0. Over the density the mean of drawn times
+  # is the integral over t, whatever they are drawn from.
   alpha, sigma = process.alpha(t), process.sigma(t)
   return 0.5 * process.g2(t) * (alpha / sigma**2) ** 2 / density
 
@@ -212,6 +221,7 @@ def weight(
   """
   if weighting not in WEIGHTINGS:
     raise ValueError(f'loss.weighting={weighting!r}: choose from {", ".join(WEIGHTINGS)}')
+  # 'simple' cancels to 1; the others are meant for x_0's error and become the prediction's.
   value = WEIGHTINGS[weighting](process, prediction, t, distribution.density(process, t))
   return value / _prediction_scale(process, prediction, t)
 
@@ -241,7 +251,7 @@ def loss(
   process, prediction = denoiser.process, denoiser.prediction
   value, _ = denoiser.outputs(process.add_noise(x0, t, eps), t)
   error = value - target(process, prediction, x0, eps, t)
-  square = jnp.square(error.astype(jnp.float32)).reshape(x0.shape[0], -1).mean(1)
+  square = jnp.square(error.astype(jnp.float32)).reshape(x0.shape[0], -1).mean(1)  # [B]
   return weight(process, prediction, distribution or Uniform(), weighting, t) * square
 
 
@@ -264,8 +274,9 @@ def hybrid(
   value, v = denoiser.outputs(process.add_noise(x0, t, eps), t)
   error = value - target(process, denoiser.prediction, x0, eps, t)
   simple = jnp.square(error.astype(jnp.float32)).reshape(x0.shape[0], -1).mean(1)
+  # Stopped, so that L_simple alone trains the mean (Nichol and Dhariwal 2021, section 3.1).
   term = vlb_term(denoiser, x0, t, lax.stop_gradient(error), v)
-  return simple + vlb_weight * _num_steps(process) * term
+  return simple + vlb_weight * _num_steps(process) * term  # t is one of N steps
 
 
 def vlb_term(
@@ -278,9 +289,10 @@ def vlb_term(
   process = denoiser.process
   num_steps = _num_steps(process)
   chain = vlb.reverse_chain(process, timesteps.uniform(process, num_steps))
-  index = num_steps - jnp.round(t * num_steps).astype(int)
+  index = num_steps - jnp.round(t * num_steps).astype(int)  # [B]; row 0 is t = 1
   row = {k: expand_like(jnp.asarray(c, jnp.float32)[index], x0) for k, c in vars(chain).items()}
   log_var = vlb.log_variance(row, 'learned', v)
+  # From the prediction's error to that of x_0: the KL needs differences alone.
   scale = process.sigma(t) / determinant(process, denoiser.prediction, t)
   x0_error = expand_like(scale, x0) * error  # x_0 less its prediction
   decoder = vlb.decoder_nats(x0, x0 - x0_error, log_var)

@@ -24,6 +24,7 @@ from models.diffusion.process import Process, Times, array_namespace, expand_lik
 SIGMA_DATA = 0.5  # the standard deviation of the data (Karras 2022, table 1)
 
 
+# `0.0 * t` is a zero of the shape and kind of t: a float, NumPy's or JAX's.
 def _eps(process, t):
   return 0.0 * t, 0.0 * t + 1
 
@@ -47,6 +48,7 @@ def _flow(process, t):
 def _edm(process, t):
   # F = (x_0 - c_skip x) / c_out with x = alpha x_0 + sigma eps, for any process in the scale of
   # x_t.
+  # With norm below: c_skip = alpha sigma_data^2 / norm^2, c_out = sigma sigma_data / norm.
   alpha, sigma = process.alpha(t), process.sigma(t)
   norm = array_namespace(t).sqrt(sigma**2 + (alpha * SIGMA_DATA) ** 2)
   return sigma / (SIGMA_DATA * norm), -SIGMA_DATA * alpha / norm
@@ -87,6 +89,7 @@ def target(process: Process, prediction: str, x0: Array, eps: Array, t: Array) -
 
 def to_x0(process: Process, prediction: str, x: Array, t: Array, value: Array) -> Array:
   """Returns x_0 `[B, ...]` from x_t `[B, ...]`, t `[B]` and the predicted value `[B, ...]`."""
+  # Cramer's rule on x_t = alpha x_0 + sigma eps and value = a x_0 + b eps, here and in `to_eps`.
   _, b = coefficients(process, prediction, t)
   det = determinant(process, prediction, t)
   return expand_like(b / det, x) * x - expand_like(process.sigma(t) / det, x) * value
@@ -103,6 +106,7 @@ def convert(process: Process, prediction: str, to: str, x: Array, t: Array, valu
   """Returns the predicted value `[B, ...]` as the prediction `to`, such as eps from v."""
   if prediction == to:
     return value
+  # By way of x_0 and eps: two formulas for each prediction, instead of one for each pair.
   x0 = to_x0(process, prediction, x, t, value)
   return target(process, to, x0, to_eps(process, prediction, x, t, value), t)
 

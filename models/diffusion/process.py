@@ -71,6 +71,7 @@ class Process:
     """Returns g², the squared diffusion coefficient."""
     raise NotImplementedError
 
+  # Schedules and losses are said in log_snr, which all processes have, and come back to t here.
   def inverse_log_snr(self, log_snr: Times):
     """Returns the time at which `log_snr` has this value."""
     raise NotImplementedError
@@ -80,7 +81,7 @@ class Process:
 
     The default is DDPM's scale of a thousand steps.
     """
-    return 1000.0 * t
+    return 1000.0 * t  # the range that the sinusoids of its embedding are made for
 
   def alpha(self, t: Times):
     """Returns the factor of x_0 in x_t."""
@@ -96,6 +97,7 @@ class Process:
 
   def derivatives(self, t: Times):
     """Returns (d alpha / dt, d sigma / dt)."""
+    # alpha' from f = alpha' / alpha, sigma' from g^2 = 2 sigma sigma' - 2 f sigma^2.
     f, sigma = self.f(t), self.sigma(t)
     return f * self.alpha(t), f * sigma + self.g2(t) / (2 * sigma)
 
@@ -105,10 +107,11 @@ class Process:
 
   def prior_sample(self, keys: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
     """Draws x_T `[B, *shape]` with keys `[B]`: an example depends on its own key alone."""
+    # A key an example, so that a batch's size changes no sample.
     return self.prior_std * jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
 
   def prior_log_prob(self, x: Array) -> Array:
     """Returns the prior's log-density of x `[B, ...]`, float `[B]` in nats."""
     x = x.reshape(x.shape[0], -1) / self.prior_std
-    log_scale = math.log(self.prior_std) + 0.5 * math.log(2 * math.pi)
+    log_scale = math.log(self.prior_std) + 0.5 * math.log(2 * math.pi)  # of one dimension
     return -0.5 * jnp.square(x).sum(-1) - x.shape[1] * log_scale

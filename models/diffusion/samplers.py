@@ -118,7 +118,7 @@ class Heun(TableSampler):
     require(self.churn >= 0, 'churn', self.churn, 'must be >= 0')
 
   def num_evaluations(self, num_steps: int) -> int:
-    return 2 * num_steps - 1
+    return 2 * num_steps - 1  # the last step is Euler's, to the clean image
 
   def table(self, process, timesteps):
     churn = (self.churn, self.churn_min, self.churn_max, self.noise_scale)
@@ -165,13 +165,16 @@ class PredictorCorrector:
     table = PREDICTORS[self.predictor](denoiser.process, timesteps)
 
     def correct(x, row):
+      # Corrections keep the level: they run at the row's own t, before the predictor leaves it.
       alpha, sigma = alpha_sigma(denoiser, row['t'], x)
       t = jnp.full(x.shape[:1], row['t'])
 
       def langevin(i, x):
-        index = 4 * (row['index'] * self.corrector_steps + i)
+        index = 4 * (row['index'] * self.corrector_steps + i)  # streams 2, 3 of `run_table`'s four
+        # Evaluated anew in each step, as x has moved.
         score, z = denoiser.score(x, t), normal_like(keys, index + 2, x)
         size = expand_like(self._step_size(score, z, sigma), x)
+        # Langevin dynamics: in the limit of small steps its stationary distribution is p(x_t).
         x = x + size * score + jnp.sqrt(2 * size) * z
         return constraint(x, alpha, sigma, normal_like(keys, index + 3, x)) if constraint else x
 
@@ -185,6 +188,7 @@ class PredictorCorrector:
     """Returns the size of a Langevin step, float `[B]`."""
     if self.corrector == 'annealed':
       return jnp.broadcast_to(2 * (self.snr * sigma) ** 2, score.shape[:1])
+    # |z|^2 / |score|^2, so that the signal to noise ratio of the step is `snr` at every level.
     axes = tuple(range(1, z.ndim))
     ratio = jnp.square(z).sum(axes) / jnp.maximum(jnp.square(score).sum(axes), 1e-20)
     return 2 * self.snr**2 * ratio
@@ -206,6 +210,7 @@ class AdaptiveODE:
   def __call__(self, denoiser, x, keys, timesteps, *, trajectory=False, constraint=None):
     if trajectory or constraint:
       raise ValueError("sampler.name='ode': has no trajectory on timesteps and no constraints")
+    # Not to 0: the velocity divides by sigma, and below t_min no network was trained.
     start, end = float(timesteps[0]), denoiser.process.t_min
     x = ode.solve(denoiser.velocity, x, start, end, rtol=self.rtol, atol=self.atol).y
     return denoiser.x0(x, jnp.full(x.shape[:1], end, x.dtype))
@@ -235,7 +240,7 @@ def sample_in_batches(sample: Callable[[Array], Array], keys: Array, batch_size:
   count = keys.shape[0]
   batches = []
   for start in range(0, count, batch_size):
-    index = np.minimum(np.arange(start, start + batch_size), count - 1)
+    index = np.minimum(np.arange(start, start + batch_size), count - 1)  # the last key fills up
     batches.append(np.asarray(sample(keys[index])))
   return np.concatenate(batches)[:count]
 
@@ -249,7 +254,10 @@ def encode(denoiser: Denoiser, x: Array, *, rtol: float = 1e-5, atol: float = 1e
 def slerp(a: Array, b: Array, fraction) -> Array:
   """Interpolates latents `[B, ...]` on the great circle, a at 0 to b at 1 (DDIM, section 5.3)."""
   axes = tuple(range(1, a.ndim))
+  # On the straight line between them the norm would shrink, half way to 0.7 of it: noise unlike
+  # any that was seen in training.
   norms = jnp.sqrt(jnp.square(a).sum(axes) * jnp.square(b).sum(axes))
   cosine = jnp.clip((a * b).sum(axes) / norms, -1 + 1e-6, 1 - 1e-6)
+  # The clip keeps sin(angle) off 0, for latents that are equal or opposite.
   angle = expand_like(jnp.arccos(cosine), a)
   return (jnp.sin((1 - fraction) * angle) * a + jnp.sin(fraction * angle) * b) / jnp.sin(angle)

@@ -94,6 +94,7 @@ def make_steps(process: Process, timesteps: np.ndarray) -> Steps:
   if not (np.diff(t) < 0).all():
     raise ValueError(f'timesteps from {t[0]} to {t[-1]}: each must be below the one before')
   alpha, sigma = process.alpha(t), process.sigma(t)
+  # The last step ends at the clean image, wherever the timesteps end.
   return Steps(t, alpha, sigma, np.append(alpha[1:], 1.0), np.append(sigma[1:], 0.0))
 
 
@@ -103,6 +104,8 @@ def ddim(process: Process, timesteps: np.ndarray, eta: float) -> Table:
   For a rectified flow eta = 0 is Euler's method on the velocity; eta = 1 is ancestral sampling.
   """
   s = make_steps(process, timesteps)
+  # x_s = alpha_s x_0 + sqrt(sigma_s^2 - noise^2) eps + noise z, and eps = (x_t - alpha_t x_0) /
+  # sigma_t.
   noise = eta * s.posterior_std
   x_from_x = np.sqrt(s.sigma_s**2 - noise**2) / s.sigma_t
   return s.table(x_from_x, s.alpha_s - x_from_x * s.alpha_t, noise)
@@ -115,8 +118,9 @@ def ancestral(process: Process, timesteps: np.ndarray, variance: str) -> Table:
     last step adds no noise.
   """
   s = make_steps(process, timesteps)
-  large = np.where(s.sigma_s > 0, np.sqrt(s.var_ts), 0.0)
+  large = np.where(s.sigma_s > 0, np.sqrt(s.var_ts), 0.0)  # the last step adds none
   noise = large if variance == 'large' else s.posterior_std
+  # The mean of q(x_s | x_t, x_0), for any alpha and sigma (Kingma et al. 2021).
   x_from_x = s.alpha_ts * (s.sigma_s / s.sigma_t) ** 2
   noise_large = large if variance == 'learned' else None
   x_from_x0 = s.alpha_s * s.var_ts / s.sigma_t**2
@@ -132,8 +136,9 @@ def _denoise_last(x_from_x, x_from_x0, noise):
 def euler_maruyama(process: Process, timesteps: np.ndarray) -> Table:
   """Returns Euler-Maruyama on the reverse SDE (Song et al. 2021, eq. 6 and section 4.1)."""
   s = make_steps(process, timesteps)
-  dt = s.t - np.append(s.t[1:], 0.0)
+  dt = s.t - np.append(s.t[1:], 0.0)  # the last one is not used: `_denoise_last`
   f_dt, g2_dt = process.f(s.t) * dt, process.g2(s.t) * dt
+  # x - (f x - g^2 score) dt, where score = (alpha x_0 - x) / sigma^2.
   x_from_x, x_from_x0 = 1 - f_dt - g2_dt / s.sigma_t**2, g2_dt * s.alpha_t / s.sigma_t**2
   return s.table(*_denoise_last(x_from_x, x_from_x0, np.sqrt(g2_dt)))
 
@@ -141,6 +146,7 @@ def euler_maruyama(process: Process, timesteps: np.ndarray) -> Table:
 def reverse_diffusion(process: Process, timesteps: np.ndarray) -> Table:
   """Returns the reverse of the discretised forward chain (Song et al. 2021, eq. 46)."""
   s = make_steps(process, timesteps)
+  # (2 - alpha_ts) x + var_ts score, the score as in `euler_maruyama`.
   ratio = s.var_ts / s.sigma_t**2
   return s.table(*_denoise_last(2 - s.alpha_ts - ratio, ratio * s.alpha_t, np.sqrt(s.var_ts)))
 
@@ -148,11 +154,13 @@ def reverse_diffusion(process: Process, timesteps: np.ndarray) -> Table:
 def dpm_solver_2m(process: Process, timesteps: np.ndarray) -> Table:
   """Returns DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); first and last step are of order 1."""
   s = make_steps(process, timesteps)
+  # The paper's lambda is log(alpha / sigma).
   h = -np.diff(np.log(s.sigma_t / s.alpha_t))  # steps of lambda
   past = np.zeros(len(s.t))
+  # The first step has no value before it; the last has an infinite h, so its order is 1 as well.
   past[1:-1] = h[1:] / h[:-1] / 2  # 1 / (2 r)
-  total = s.alpha_s - s.alpha_t * s.sigma_s / s.sigma_t
-  x_from_x0 = total[:, None] * np.stack([1 + past, -past], 1)
+  total = s.alpha_s - s.alpha_t * s.sigma_s / s.sigma_t  # alpha_s (1 - e^-h)
+  x_from_x0 = total[:, None] * np.stack([1 + past, -past], 1)  # (1 + 1 / (2 r)) D_0 - 1 / (2 r) D_1
   return s.table(s.sigma_s / s.sigma_t, x_from_x0, np.zeros(len(s.t)))
 
 
@@ -168,13 +176,16 @@ def multistep(process: Process, timesteps: np.ndarray, order: int, knee: float) 
   (algorithm 1): aux is the corrected state, from which the next step starts.
   """
   s = make_steps(process, timesteps)
+  # (y / s)' = -x_0 / s^2, so y(end) = end / begin y(begin) + end (the integral of x_0 / s^2), and
+  # with x = alpha y the factor of x is sigma_s / sigma_t.
   count, level = len(s.t), np.append(s.sigma_t / s.alpha_t, 0.0)
   x_from_x0, aux_from_x0 = np.zeros((2, count, order))
   for i in range(count):
-    nodes = level[max(0, i - order + 1) : i + 1][::-1]
+    nodes = level[max(0, i - order + 1) : i + 1][::-1]  # the newest first, as the history
     predicted = _integrals(nodes, level[i], level[i + 1], knee)
     x_from_x0[i, : len(nodes)] = s.alpha_s[i] * predicted
     if i > 0:
+      # The step before again, now that x_0 is known at its end: implicit, at no evaluation more.
       corrected = _integrals(nodes, level[i - 1], level[i], knee)
       aux_from_x0[i, : len(nodes)] = s.alpha_t[i] * corrected
   ratio, is_first = s.sigma_s / s.sigma_t, np.arange(count) == 0
@@ -206,8 +217,10 @@ def _integrals(nodes: np.ndarray, begin: float, end: float, knee: float) -> np.n
     ]
     return np.stack(products)
 
+  # All of the weight end / s^2 is then at s = 0, where the formula below would divide by 0.
   if end == 0:  # the limit: the polynomial's value at the clean image
     return lagrange(np.zeros(1))[:, 0]
+  # ds / s^2 = d(log s) / s: in log s the integrand is smooth over many orders of magnitude.
   points, weights = np.polynomial.legendre.leggauss(32)
   half = 0.5 * np.log(begin / end)
   at = end * np.exp(half * (1 + points))  # Gauss-Legendre in the logarithm of the level
@@ -216,7 +229,7 @@ def _integrals(nodes: np.ndarray, begin: float, end: float, knee: float) -> np.n
 
 def _churned(level: np.ndarray, churn: float, churn_min: float, churn_max: float) -> np.ndarray:
   """Returns the levels raised by 1 + gamma where they are in [churn_min, churn_max]."""
-  gamma = min(churn / len(level), np.sqrt(2) - 1)
+  gamma = min(churn / len(level), np.sqrt(2) - 1)  # as algorithm 2 caps it
   raised = np.where((churn_min <= level) & (level <= churn_max), level * (1 + gamma), level)
   return np.minimum(raised, level[0])  # the process has no times above T
 
@@ -236,7 +249,9 @@ def heun(
   """
   level = noise_level(process, make_steps(process, timesteps).t)
   raised = _churned(level, churn, churn_min, churn_max)
+  # A level that is not raised keeps its time, without a rounding by the inverse.
   t_raised = np.where(raised > level, time_of_noise_level(process, raised), timesteps)
+  # In y = x / alpha the slope at (y, s) is (y - x_0) / s; coefficients below go back to x.
   begin, end = raised[:-1], level[1:]  # of all steps but the last
   rows, euler, correct = 2 * len(level) - 1, slice(0, -1, 2), slice(1, None, 2)
   columns = ('t', 'x_from_x', 'x_from_aux', 'noise', 'alpha', 'sigma')
@@ -253,6 +268,7 @@ def heun(
   c['x_from_aux'][correct] = alpha_next / alpha * (1 + half / begin)
   c['x_from_x'][correct] = alpha_next / alpha_s * half / end
   x_from_x0[correct] = -alpha_next[:, None] * np.stack([half / end, half / begin], 1)
+  # Independent noise adds variances: this much lifts the level to the raised one.
   c['noise'][correct] = alpha_next * noise_scale * np.sqrt(raised[1:] ** 2 - level[1:] ** 2)
   c['alpha'][euler], c['sigma'][euler] = alpha_s, alpha_s * end
   c['alpha'][correct], c['sigma'][correct] = alpha_next, alpha_next * raised[1:]
@@ -260,5 +276,5 @@ def heun(
   x_from_x0[-1, 0] = c['alpha'][-1] = 1.0
   starts = np.arange(rows) % 2 == 0
   on_schedule = np.append(~starts[:-1], True)
-  keep = {'aux_from_x': 1.0 * starts, 'aux_from_aux': 1.0 * ~starts}
+  keep = {'aux_from_x': 1.0 * starts, 'aux_from_aux': 1.0 * ~starts}  # Euler's row sets aux
   return Table(**c, x_from_x0=x_from_x0, **keep, on_schedule=on_schedule)

@@ -71,8 +71,10 @@ def run_table(
 
   corrector: maps (x, row) to the x at which the network is evaluated.
   """
+  # Cast only now: differences of nearly equal numbers were taken in float64.
   rows = {k: jnp.asarray(v, x.dtype) for k, v in vars(table).items() if v is not None}
   rows['index'] = jnp.arange(len(table.t))
+  # Known before tracing: a deterministic table draws none of its own.
   is_stochastic = bool(np.any(table.noise))
 
   def step(carry, row):
@@ -86,19 +88,22 @@ def run_table(
     if is_stochastic:
       x += _noise_std(row, v) * normal_like(keys, 4 * row['index'], x)
     if constraint:
+      # At the level of the new x, which the row's alpha and sigma are of.
       x = constraint(x, row['alpha'], row['sigma'], normal_like(keys, 4 * row['index'] + 1, x))
     return (x, aux, history), x if trajectory else None
 
   if constraint:
-    noise = normal_like(keys, 4 * len(table.t) + 1, x)
+    noise = normal_like(keys, 4 * len(table.t) + 1, x)  # a stream beyond all rows'
     alpha, sigma = alpha_sigma(denoiser, table.t[0], x)
     x = constraint(x, alpha, sigma, noise)
+  # Predictions that are not there yet have the coefficient 0 in the first rows.
   zeros = jnp.zeros_like(x)
   carry = (x, zeros, (zeros,) * table.x_from_x0.shape[1])
   (last, _, _), states = lax.scan(step, carry, rows)
   if not trajectory:
     return last
   if table.on_schedule is not None:
+    # Heun's first rows end at states that are not of the trajectory.
     states = states[np.flatnonzero(table.on_schedule)]
   return jnp.concatenate([x[None], states])
 
@@ -112,6 +117,7 @@ def _update(row, x, aux, history):
   new = row['x_from_x'] * x + weighted(row['x_from_x0'])
   if 'x_from_aux' not in row:
     return new, aux
+  # `x` is the state before the row, `aux` already that after it: see `solvers.Table`.
   aux = row['aux_from_x'] * x + row['aux_from_aux'] * aux
   if 'aux_from_x0' in row:
     aux += weighted(row['aux_from_x0'])
@@ -130,6 +136,7 @@ def _noise_std(row, v):
     return row['noise']
   if v is None:
     raise ValueError("sampler.variance='learned': the network predicts no variance")
+  # In logarithms, so that the network puts out a fraction v and no tiny number.
   log_std = (1 - v) * jnp.log(row['noise']) + v * jnp.log(row['noise_large'])
   return jnp.where(row['noise'] > 0, jnp.exp(log_std), 0.0)  # none after the last step
 

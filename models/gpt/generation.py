@@ -63,7 +63,9 @@ def _prefill(model, variables, tokens, lengths, end, *, slots: int, form: str):
   form: the formulation. The cache's layout depends on it, which jit would not see otherwise.
   """
   cache = model.init_cache(tokens.shape[0], slots)
+  # Known before the tokens are read: positions are counted from each row's start.
   cache = dataclasses.replace(cache, start=end - lengths)
+  # That moves `end` to the bucket's; it goes back to the last real column.
   _, cache = model.apply(variables, tokens, cache, method='decode')
   return model.decoding_cache(dataclasses.replace(cache, end=end))
 
@@ -80,13 +82,16 @@ def _run(model, variables, cache, state, keys, stops, numbers, limit, *, filters
 
   def going(carry):
     _, state, _, made = carry
+    # `limit` is traced: the last, shorter chunk needs no program of its own.
     return (made < limit) & ~state.done.all()
 
   def step(carry):
     cache, state, out, made = carry
     logits, cache = model.apply(variables, state.token[:, None], cache, method='decode')
+    # By the token's number, so that chunks and a window that slides change no draw.
     now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.count)
     token = sample_tokens(logits[:, 0].astype(jnp.float32), now, filters, numbers, state.seen)
+    # Sequences that are done go on in the batch, unseen: a lane cannot be taken out.
     written = jnp.where(state.done, NO_TOKEN, token)
     out = lax.dynamic_update_slice(out, written[:, None], (0, made))
     return cache, _after(state, token, stops), out, made + 1
@@ -147,7 +152,9 @@ def generate(
 
 def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk):
   filters, numbers = sampling.filters, sampling.numbers
+  # On the host: a window that slides is prefilled again from its tokens.
   windows = [prompt[-model.block_size :] for prompt in prompts]
+  # Less one, since the last token is never read.
   slots = _bucket(max(map(len, windows)) + max_tokens - 1, SMALLEST_CACHE, model.block_size)
   state = _start(model, prompts, filters)
   decoding = model.decoding_variables(variables)
@@ -162,6 +169,7 @@ def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk)
     cache, state, out, made = _run(
       model, decoding, cache, state, keys, stops, numbers, limit, filters=filters, chunk=chunk
     )
+    # The one place where the host waits, once a chunk.
     out, made, done = jax.device_get((out, made, state.done))
     yield out[:, :made]
     if done.all():
@@ -175,7 +183,7 @@ def _start(model: LanguageModel, prompts: Sequence[Sequence[int]], filters: Filt
   if filters.repetition_penalty:
     seen = np.zeros((len(prompts), model.vocab_size), bool)
     for row, prompt in zip(seen, prompts, strict=True):
-      row[prompt] = True
+      row[prompt] = True  # the whole prompt, also what slid out of the window
   last = np.asarray([prompt[-1] for prompt in prompts], np.int32)
   state: Any = last, np.int32(0), np.zeros(len(prompts), bool), seen
   return State(*jax.device_put(state))
@@ -189,6 +197,8 @@ def _beside(state: State, end: Array) -> State:
 
 def _slide(window: list[int], block_size: int) -> list[int]:
   """Returns the tokens that predict the next one: all, or the later half of a full window."""
+  # With half of the block kept there is one prefill in block_size / 2 tokens; with all but one
+  # kept, there would be one for each token.
   if window[-1] == NO_TOKEN:
     return window[-1:]  # a sequence that is done takes no room
   return window if len(window) <= block_size else window[-max(block_size // 2, 1) :]
@@ -201,7 +211,7 @@ def _read_windows(model, variables, windows, slots: int):
   size = _bucket(end, SMALLEST_PREFILL, slots)
   tokens = np.zeros((len(windows), size), np.int32)
   for row, window, length in zip(tokens, windows, lengths, strict=True):
-    row[end - length : end] = window[:-1]
+    row[end - length : end] = window[:-1]  # all end in one column, so one slot is next for all
   form = forms.formulation()
   cache = _prefill(model, variables, tokens, lengths, end, slots=slots, form=form)
   return cache, slots - int(end)
@@ -212,7 +222,7 @@ def _bucket(number: int, smallest: int, largest: int) -> int:
   size = smallest
   while size < number:
     size *= 2
-  return min(size, largest)
+  return min(size, largest)  # few sizes, so few programs
 
 
 def _check(model, prompts, key, max_tokens, stop_ids, chunk) -> None:

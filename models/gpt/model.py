@@ -33,7 +33,6 @@ CHOICES = {
   'dtype': ('float32', 'bfloat16'),
 }
 
-
 POSITIVE: tuple[str, ...] = (
   *('vocab_size', 'block_size', 'layers', 'heads', 'width', 'kv_heads', 'mlp_width'),
   'vocab_multiple',
@@ -158,7 +157,7 @@ class GPT(nn.Module):
       return shard_batch(self.add_residuals(weights, x, y, drop)), None
 
     x = self.embed(tokens, positions)
-    x = shard_batch(dropout(self.layers, 0, x) if dropout else x)
+    x = shard_batch(dropout(self.layers, 0, x) if dropout else x)  # numbered behind the layers
     return self.normalise_output(self.apply_layers(layer, x)[0])
 
   def logits(self, hidden: Array) -> Array:
@@ -172,7 +171,7 @@ class GPT(nn.Module):
 
     All are `[B, T]`; for `chunk` see `loss.chunked_cross_entropy`, for the rest `hidden`.
     """
-    hidden = self.hidden(tokens, **kwargs)
+    hidden = self.hidden(tokens, **kwargs)  # logits exist a chunk at a time
     return loss_lib.chunked_cross_entropy(
       hidden, self.head_weight, targets, weights, chunk, self.softcap, self.vocab_size
     )
@@ -182,7 +181,7 @@ class GPT(nn.Module):
   def init_cache(self, batch: int, length: int, dtype: Any = None) -> Cache:
     """Returns an empty cache of `length` slots a sequence, of the model's dtype unless given."""
     heads, d = parameters_lib.num_kv_heads(self), self.width // self.heads
-    shape = (self.layers, batch, length, heads, d)
+    shape = (self.layers, batch, length, heads, d)  # keys once for each group of queries
     zeros = functools.partial(jnp.zeros, shape, dtype or self.dtype)
     return Cache(zeros(), zeros(), jnp.zeros(batch, jnp.int32), jnp.zeros((), jnp.int32))
 
@@ -197,7 +196,7 @@ class GPT(nn.Module):
     With learned positions, what is at `block_size` or beyond it is not a number.
     """
     index = cache.end + jnp.arange(tokens.shape[1])[None] - cache.start[:, None]
-    positions = jnp.maximum(index, 0)
+    positions = jnp.maximum(index, 0)  # [B, S]; padding on the left is below 0
 
     def layer(x: Array, own: Any) -> tuple[Array, Any]:
       weights, _, slots = own
@@ -206,7 +205,7 @@ class GPT(nn.Module):
       return self.add_residuals(weights, x, y), slots
 
     x, slots = self.embed(tokens, positions), (cache.keys, cache.values)
-    blocks: Any = self.get_variable('decoding', 'blocks')
+    blocks: Any = self.get_variable('decoding', 'blocks')  # there on a CPU alone
     if blocks:  # a list, from `decoding_variables`
       layers = []
       for own in zip(blocks, range(self.layers), zip(*slots, strict=True), strict=True):
@@ -214,7 +213,7 @@ class GPT(nn.Module):
         layers.append(written)
       keys, values = (list(each) for each in zip(*layers, strict=True))
     else:
-      x, (keys, values) = self.apply_layers(layer, x, slots)
+      x, (keys, values) = self.apply_layers(layer, x, slots)  # [layers, B, N, kv_heads, d]
     cache = Cache(keys, values, cache.start, cache.end + tokens.shape[1])
     known = self.positions == 'rope' or (positions < self.block_size)[..., None]
     return jnp.where(known, self.normalise_output(x), jnp.nan).astype(self.dtype), cache
@@ -248,6 +247,7 @@ class GPT(nn.Module):
     """Returns `[B, T, width]` of tokens and, unless they are rotary, of positions `[B, T]`."""
     x = jnp.take(self.token_embed['embedding'], tokens, axis=0)
     if self.positions == 'learned':
+      # Clipped, since a position beyond the block has no embedding: `extend` makes that row NaN.
       x = x + jnp.take(self.position_embed['embedding'], positions, axis=0, mode='clip')
     return x.astype(self.dtype)
 
@@ -263,7 +263,7 @@ class GPT(nn.Module):
       products = transformer.dense_each(x, [weights[name] for name in QKV])
     q, k, v = (y.reshape(*y.shape[:2], -1, d) for y in products)
     if self.qk_norm:
-      q = transformer.rms_norm(q, weights['query_norm'])
+      q = transformer.rms_norm(q, weights['query_norm'])  # before rotation, which keeps norms
       k = transformer.rms_norm(k, weights['key_norm'])
     if self.positions == 'rope':
       q, k = attention_lib.rotate(q, positions), attention_lib.rotate(k, positions)
@@ -280,11 +280,12 @@ class GPT(nn.Module):
       y: what attention gave, `[B, T, heads, d]`.
       drop: dropout of the two residuals.
     """
-    y = dense(y.reshape(x.shape), weights['out'])
+    y = dense(y.reshape(x.shape), weights['out'])  # the heads side by side
+    # Norms come before the parts and never after the sum, so x reaches the last layer unscaled.
     x = x + (drop(1, y) if drop else y)
     y = transformer.NORMS[self.norm](x, weights['norm2'])
     if self.mlp == 'swiglu':
-      gate, y = transformer.dense_each(y, [weights['gate'], weights['up']])
+      gate, y = transformer.dense_each(y, [weights['gate'], weights['up']])  # [B, T, F] each
       y = dense(nn.silu(gate) * y, weights['down'])
     else:
       y = dense(transformer.gelu(dense(y, weights['up'])), weights['down'])
@@ -316,7 +317,7 @@ class GPT(nn.Module):
 
   def apply_layers(self, layer: transformer.Layer, x: Array, *each: Any) -> tuple[Array, Any]:
     """Returns x after all layers, `layer(x, (weights, index, *each)) -> (x, out)`, and the outs."""
-    stacked = (self.blocks, jnp.arange(self.layers), *each)
+    stacked = (self.blocks, jnp.arange(self.layers), *each)  # numbers, for dropout's keys
     return transformer.apply_layers(layer, x, stacked, scan=self.scan, remat=self.remat)
 
 

@@ -71,7 +71,7 @@ class Checkpointer:
       self._directory,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=_NewestAndBest(keep, self.best_step),
-        cleanup_tmp_directories=not read_only,
+        cleanup_tmp_directories=not read_only,  # another process may be writing them
         create=not read_only,
         save_root_metadata=False,
         lightweight_initialize=True,
@@ -92,17 +92,19 @@ class Checkpointer:
 
   def _ranked(self) -> list[int]:
     here = set(self.steps())
+    # Less is better; of equal scores the later step.
     return sorted(here & self._scores.keys(), key=lambda step: (self._scores[step], -step))
 
   def _load_scores(self) -> None:
     self._scores.clear()
     for step in self.steps():
+      # A record that cannot be read makes a step without a score, not a run that does not start.
       with contextlib.suppress(Exception):  # restore says so, if it comes to that
         self._note_score(step, self._read_record(step)['meta'])
 
   def _note_score(self, step: int, meta: Mapping[str, Any]) -> None:
     value = meta.get('metrics', {}).get(self._best)
-    if value is not None and math.isfinite(value):
+    if value is not None and math.isfinite(value):  # NaN is neither less nor greater
       self._scores[step] = self._sign * value
 
   # -------- saving --------
@@ -127,9 +129,11 @@ class Checkpointer:
       raise ValueError(f'step {step}: {self._directory} already holds the later step {newest}')
     items = arrays({**model, 'train': dict(train)})  # orbax's close would hang on another leaf
     record = seal({'step': step, 'meta': dict(meta), 'leaves': describe(items)})
+    # Before the save, since orbax asks `best_step` during it for what to delete.
     self._note_score(step, record['meta'])
     stored = {name: written(tree) for name, tree in items.items()}
     args = {name: ocp.args.StandardSave(tree) for name, tree in stored.items() if full(tree)}
+    # Orbax copies the arrays to the host before it returns; the step may donate them then.
     self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
 
   def wait(self) -> None:
@@ -186,7 +190,7 @@ class Checkpointer:
     wanted: from a checkpoint's record to the items to be read.
     """
     self.wait()
-    self._manager.reload()
+    self._manager.reload()  # another process may have saved
     damaged: dict[int, str] = {}
     for candidate in self._candidates(step):
       try:
@@ -195,6 +199,7 @@ class Checkpointer:
         damaged[candidate] = str(error)
         log.warning('checkpoint %d in %s is damaged: %s', candidate, self._directory, error)
         continue
+      # Only on the way from the newest: who asked for one step or the best does not go on from it.
       if step is None:
         self._move_aside(damaged)
       return candidate, items, meta
@@ -229,10 +234,12 @@ class Checkpointer:
   ) -> tuple[dict[str, Tree], dict]:
     record = _together(lambda: self._read_record(step))
     wanted = choose(record)
+    # Imported weights. Without an optimiser's state there was no training to average either.
     alone = not any(path.startswith('train/') for path in record['leaves'])
     missing = {'train', 'ema'} & wanted.keys() if alone else set()
     wanted = {name: tree for name, tree in wanted.items() if name not in missing}
     try:
+      # Before any array is read: another network is no damage, and is the user's to correct.
       check_structure(record['leaves'], wanted)
     except ValueError as error:
       raise UserError(f'step {step} in {self._directory} holds another network: {error}') from None
@@ -248,7 +255,7 @@ class Checkpointer:
     # Not through the manager: its barrier would wait for ever for a process that found damage.
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
       for name, tree in wanted.items():
-        found = stored = written(tree)
+        found = stored = written(tree)  # an item without numbers has no files
         if full(stored):
           found = handler.restore(self._item(step, name), args=ocp.args.StandardRestore(stored))
         yield name, jax.tree.map(or_empty, tree, found)
@@ -260,7 +267,7 @@ class Checkpointer:
     if self._read_only or not steps:
       return
     folder = os.path.join(os.path.dirname(self._directory), 'damaged')
-    if jax.process_index() == 0:
+    if jax.process_index() == 0:  # one renames, all wait below
       os.makedirs(folder, exist_ok=True)
       for step in map(str, steps):
         shutil.rmtree(os.path.join(folder, step), ignore_errors=True)
@@ -299,6 +306,7 @@ def _together(read: Callable[[], Any]) -> Any:
   with _quiet_leftovers():
     result, reason = _attempt(read)
     if reason:
+      # Orbax' reading threads drop what is left: it is collected while its complaints are silenced.
       time.sleep(0.1)
       gc.collect()
   if not _all_agree(not reason):
