@@ -159,7 +159,9 @@ def _update(
   params = optax.apply_updates(state.params, updates)
   ema: Any = ()
   if ema_decay:
-    ema = optax.incremental_update(params, state.ema, 1 - warmed_up(ema_decay, state.step))
+    rate = 1 - warmed_up(ema_decay, state.step)
+    # Not a weighted sum, whose rounding would move an average of weights that do not change.
+    ema = jax.tree.map(lambda mean, new: mean + rate * (new - mean), state.ema, params)
   grad_norm = optax.tree.norm(grads)  # before the optimiser clips
   measured = {'grad_norm': grad_norm}
   if schedule is not None:

@@ -14,7 +14,8 @@ from train.runtime.ahead import Ahead
 PROGRAM = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from train import record, step
+from train import step
+from train.checkpoint import record
 
 mesh = jax.make_mesh((2,), ('data',), axis_types=(AxisType.Auto,))
 x = jax.device_put(jnp.ones((8, 100_000)), NamedSharding(mesh, PartitionSpec('data')))
