@@ -214,7 +214,7 @@ def _header(text: bytes) -> tuple[int, float, int, float] | None:
   if int(size) not in sgf.SIZES:
     return None
   result = found.get(b'RE', b'').decode('latin-1')
-  komi = sgf.komi(found.get(b'KM', b'').decode('latin-1'))
+  komi = sgf.komi_in_points(sgf.komi(found.get(b'KM', b'').decode('latin-1')))
   return int(size), komi, sgf.winner(result), sgf.margin(result)
 
 
@@ -239,7 +239,8 @@ def _other_game(record: sgf.Record) -> _Game:
       raise ValueError(f'move {turn + 1}: {("black", "white")[player]} moves twice in a row')
   moves = np.array([action for _, action in record.moves], np.int16)
   winner, margin = sgf.winner(record.result), sgf.margin(record.result)
-  return _Game(moves, record.size, record.komi, winner, margin, record.to_play, record.board)
+  komi = sgf.komi_in_points(record.komi)
+  return _Game(moves, record.size, komi, winner, margin, record.to_play, record.board)
 
 
 # -------- arrays --------

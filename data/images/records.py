@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import cache
 from data.images import decode
-from data.images.decode import Op
+from data.images.decode import MODES, Op
 
 CACHE_FORMAT = 1  # raise it when the same records and operations come out as other pixels
 CHUNK = 256  # records that are decoded in one go
@@ -45,12 +45,47 @@ class Records:
 def from_arrays(
   name: str, images: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> Records:
-  """Returns Records of `images`, uint8 [N, H, W, C], and `labels`, integers [N]."""
+  """Returns Records of images and labels that are in memory.
+
+  Args:
+    name: for messages.
+    images: uint8 `[N, H, W, C]`, C of 1, 3 or 4.
+    labels: integers `[N]`, in [0, len(classes)).
+    classes: names.
+
+  Raises:
+    ValueError: another dtype, shape or number, or a label that is no class.
+  """
+  _check_arrays(name, images, labels, len(classes))
 
   def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
     return [(images[row], int(labels[row])) for row in rows]
 
   return Records(name, tuple(classes), images.shape[-1], len(images), read)
+
+
+def _check_arrays(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+  if images.dtype != np.uint8:
+    raise ValueError(
+      f'{name}: images of {images.dtype}; must be uint8 from 0 to 255, for floats in [0, 1]'
+      ' (255 * images).round().astype(np.uint8)'
+    )
+  if images.ndim != 4 or images.shape[-1] not in MODES:
+    channels = ', '.join(map(str, MODES))
+    raise ValueError(
+      f'{name}: images of shape {images.shape}; must be [N, H, W, C] with C of {channels}'
+    )
+  if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f'{name}: labels of {labels.dtype} {labels.shape} for {len(images)} images; must be integers'
+      f' of shape {images.shape[:1]}'
+    )
+  wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+  if len(wrong):
+    raise ValueError(
+      f'{name}: label {labels[wrong[0]]} of image {wrong[0]} and {len(wrong)} in all are no class;'
+      f' must be from 0 to {num_classes - 1}'
+    )
 
 
 def decode_rows(

@@ -1,5 +1,6 @@
 """Another program, driven over GTP: its process, its answers, and what can go wrong with them."""
 
+import collections
 import contextlib
 import queue
 import shlex
@@ -7,6 +8,8 @@ import subprocess
 import threading
 import time
 from typing import IO
+
+COMPLAINTS, LONGEST = 3, 200  # lines of stderr that an error repeats, and characters of each
 
 
 class ProgramError(Exception):
@@ -36,17 +39,37 @@ class GtpProgram:
         shlex.split(command),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         errors='replace',
       )
     except (OSError, ValueError) as error:
       raise ProgramError(f'does not start: {error}') from error
-    assert self._process.stdin is not None and self._process.stdout is not None  # PIPE, above
-    self._stdin, self._stdout = self._process.stdin, self._process.stdout
+    process = self._process
+    assert process.stdin and process.stdout and process.stderr  # PIPE, above
+    self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
     self._lines: queue.Queue[str | None] = queue.Queue()
-    # A thread reads, so that waiting for a line can time out.
+    self._complaints: collections.deque[str] = collections.deque(maxlen=COMPLAINTS)
+    # Threads read, so that waiting for a line can time out, and so that no pipe fills up.
     threading.Thread(target=self._read, args=(self._stdout,), daemon=True).start()
+    self._listener = threading.Thread(target=self._listen, args=(self._stderr,), daemon=True)
+    self._listener.start()
+
+  def _listen(self, stream: IO[str]) -> None:
+    with contextlib.suppress(ValueError):  # closed while it was read
+      for line in stream:
+        if line.strip():
+          self._complaints.append(line.strip()[:LONGEST])
+
+  def _last_words(self) -> str:
+    """Returns a dead program's status and the last that it wrote to stderr, in brackets."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      self._process.wait(1.0)
+    self._listener.join(1.0)
+    status = self._process.poll()
+    words = [] if status is None else [f'status {status}']
+    words += [' / '.join(self._complaints)] if self._complaints else []
+    return f' ({": ".join(words)})' if words else ''
 
   def _read(self, stream: IO[str]) -> None:
     for line in stream:
@@ -68,7 +91,7 @@ class GtpProgram:
     try:
       self._write(command)
     except (OSError, ValueError):
-      raise ProgramError(f'died before {command!r}') from None
+      raise ProgramError(f'died before {command!r}{self._last_words()}') from None
     lines = [self._first_line(command, deadline)]
     while (line := self._next_line(command, deadline).strip('\r\n')) != '':
       lines.append(line)
@@ -96,7 +119,7 @@ class GtpProgram:
     except queue.Empty:
       raise ProgramError(f'silent after {command!r}') from None
     if line is None:
-      raise ProgramError(f'died at {command!r}')
+      raise ProgramError(f'died at {command!r}{self._last_words()}')
     return line
 
   def close(self) -> None:
@@ -108,6 +131,6 @@ class GtpProgram:
     if self._process.poll() is None:
       self._process.kill()
       self._process.wait()
-    for pipe in (self._stdin, self._stdout):
+    for pipe in (self._stdin, self._stdout, self._stderr):
       with contextlib.suppress(OSError):  # closing flushes what the process did not read
         pipe.close()

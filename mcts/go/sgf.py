@@ -17,11 +17,13 @@ from mcts.go.game import SIZES
 from mcts.go.notation import BLACK, WHITE
 
 COLOURS = 'bw'
+STONES = (2.75, 3.75)  # the komi of Chinese rules, half of the points
 # Properties that a `Record` has fields for, or that say nothing of the game; all others are tags.
 FIELDS = {
   'GM', 'FF', 'CA', 'AP', 'SZ', 'KM', 'RE', 'HA', 'PB', 'PW', 'AB', 'AW', 'AE', 'PL', 'B', 'W', 'C',
 }  # fmt: skip
-CHARSETS = ('utf-8', 'gb18030', 'latin-1')  # tried in this order where the file is wrong or silent
+# Chinese text in GB 2312: pairs of bytes, both high, so that none is a bracket or a backslash.
+GB2312 = re.compile(rb'(?:[\x00-\x7f]|[\xa1-\xf7][\xa1-\xfe])*')
 
 Source = bytes | str | os.PathLike
 """The content of a file as bytes, or its path."""
@@ -129,9 +131,12 @@ def decode(data: bytes) -> str:
     if data.startswith(mark):
       return data.decode(name, 'replace')
   declared = re.search(rb'(?<![A-Za-z])CA\[\s*([\w.:-]+)\s*\]', data)
-  names = [declared[1].decode('latin-1'), *CHARSETS] if declared else CHARSETS
+  names = [declared[1].decode('latin-1')] if declared else []
   if not data.isascii():  # what reads as UTF-8 is that, whatever it says
     names = ['utf-8', *names]
+  if GB2312.fullmatch(data):
+    names.append('gb18030')
+  names.append('latin-1')  # the standard's default; another guess could take a bracket for a letter
   for name in names:
     try:
       return data.decode(name)
@@ -202,9 +207,9 @@ def _action(raw: bytes, size: int) -> int:
   raw = raw.strip()
   if not raw or (raw == b'tt' and size <= 19):
     return size * size
-  if len(raw) == 2 and (raw[0] | raw[1]) < 128 and raw.islower():
+  if len(raw) == 2:
     column, row = raw[0] - ord('a'), raw[1] - ord('a')
-    if column < size and row < size:
+    if 0 <= column < size and 0 <= row < size:
       return row * size + column
   raise ValueError(f'move {raw.decode("utf-8", "replace")!r}: not on a board of size {size}')
 
@@ -221,18 +226,22 @@ def _integer(text: str) -> int:
 
 
 def komi(text: str) -> float:
-  """Returns the komi of a KM property in points, 0 where it is no number.
-
-  Programs write '6.5', '6,5', hundredfold (375), or stones of Chinese counting (3.75 for 7.5).
-  """
+  """Returns the number of a KM property, '6.5' or '6,5'; 0 where it is none."""
   try:
     value = float(text.strip().replace(',', '.'))
   except ValueError:
     return 0.0
-  if not abs(value) < 100_000:
-    return 0.0
-  value = value / 100 if abs(value) >= 100 else value
-  return 2 * value if value % 0.5 else value  # 3.75 stones are 7.5 points
+  return value if abs(value) < 100_000 else 0.0
+
+
+def komi_in_points(komi: float) -> float:
+  """Returns a komi of foreign records in points.
+
+  Some servers write it hundredfold (375, 650), or in stones of Chinese counting (3.75 for 7.5);
+  other values are taken for what they are.
+  """
+  value = komi / 100 if komi / 100 in (*STONES, 4.5, 5.5, 6.5, 7.5) else komi
+  return 2 * value if value in STONES else value
 
 
 # -------- boards --------

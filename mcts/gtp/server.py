@@ -4,6 +4,7 @@ A thread reads the lines, so that a streaming analysis can end when the next one
 """
 
 import io
+import os
 import queue
 import sys
 import threading
@@ -40,6 +41,20 @@ class Lines:
   def __iter__(self) -> Iterator[str]:
     while (line := self._queue.get()) is not None:
       yield line
+
+
+def read_lines(descriptor: int) -> Iterator[str]:
+  """Yields the lines of a file descriptor as they arrive; a carriage return ends none in GTP.
+
+  `sys.stdin` will not do: a thread that still waits inside of its buffer when the process ends, as
+  after `quit` from a controller that keeps the pipe open, is a fatal error of Python.
+  """
+  rest = b''
+  while block := os.read(descriptor, 1 << 16):
+    *lines, rest = (rest + block).split(b'\n')
+    yield from (f'{line.decode("utf-8", "replace")}\n' for line in lines)
+  if rest:
+    yield rest.decode('utf-8', 'replace')
 
 
 def serve(session: Session, lines: Lines, output: TextIO) -> None:
@@ -112,9 +127,7 @@ def play(
   if output is None:
     output = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8', line_buffering=True)
     sys.stdout = sys.stderr
-  if input is None:  # a carriage return ends no line in GTP
-    input = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8', errors='replace', newline='\n')
-  lines = Lines(input)
+  lines = Lines(read_lines(sys.stdin.fileno()) if input is None else input)
   engine.compile(session.position)
   try:
     serve(session, lines, output)

@@ -105,11 +105,39 @@ def test_odd_encodings(data, name):
 
 @pytest.mark.parametrize(
   ('text', 'komi'),
-  [('6.5', 6.5), ('6,5', 6.5), (' 7.5 ', 7.5), ('375', 7.5), ('3.75', 7.5), ('650', 6.5), ('', 0)]
+  [('6.5', 6.5), ('6,5', 6.5), (' 7.5 ', 7.5), ('5.75', 5.75), ('100', 100), ('', 0)]
   + [('-5', -5), ('half', 0), ('nan', 0), ('inf', 0), ('0', 0)],
 )
 def test_komi(text, komi):
   assert sgf.komi(text) == komi
+  assert sgf.komi_in_points(komi) == komi
+
+
+@pytest.mark.parametrize(
+  ('written', 'points'), [(375, 7.5), (3.75, 7.5), (2.75, 5.5), (650, 6.5), (750, 7.5), (-3, -3)]
+)
+def test_komi_as_servers_write_it(written, points):
+  assert sgf.komi_in_points(written) == points
+
+
+def test_a_record_of_ours_is_read_back_with_its_komi():
+  for komi in (5.75, 100.0, -0.25, 3.75):
+    assert sgf.read(sgf.write(sgf.Record(9, komi)).encode()).komi == komi
+
+
+@pytest.mark.parametrize('point', ['a1', 'i`', 'A1', '1a', '{a', 'jj', 'a', 'aaa', '\xe9a'])
+def test_what_is_no_point_of_the_board_is_named(point):
+  with pytest.raises(ValueError, match='not on a board of size 9'):
+    sgf.read(f'(;SZ[9];B[{point}])'.encode('latin-1'))
+
+
+def test_accents_in_latin_1_take_no_bracket_with_them():
+  header = b'(;GM[1]SZ[19]PB[Jos\xe9]PW[Andr\xe9]KM[6.5];B[pd])'
+  record = sgf.read(header)
+  assert (record.names, record.komi, record.moves) == (('José', 'André'), 6.5, [(0, 72)])
+  record = sgf.read(b'(;;B[pd]C[caf\xe9];W[dp]C[d\xe9j\xe0];B[dd])')
+  assert len(record.moves) == 3
+  assert record.comments == {1: 'café', 2: 'déjà'}
 
 
 @pytest.mark.parametrize(

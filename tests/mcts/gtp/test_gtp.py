@@ -1,10 +1,15 @@
 """GTP commands and their responses, as the standard has them."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from mcts.engines import RandomEngine
 from mcts.go import handicap
 from mcts.go.notation import from_vertex, to_vertex
+from mcts.gtp import server
 from tests.mcts.gtp.gtp_talk import SIZE, talk
 
 # -------- the protocol --------
@@ -195,3 +200,36 @@ def test_a_record_is_loaded_up_to_a_move(tmp_path):
   path.write_text(f'(;GM[1]FF[4]SZ[{SIZE}]KM[1.5]AB[aa]PL[W];W[cc];B[dc];W[ec])')
   lines = [f'loadsgf {path} 3', 'is_legal w c3', 'is_legal w e3', 'get_komi', f'loadsgf {path}']
   assert talk(*lines, 'undo') == ['= white', '= 0', '= 1', '= 1.5', '= black', '= ']
+
+
+@pytest.mark.long
+def test_quit_ends_the_process_while_the_controller_keeps_the_pipe_open():
+  """As Sabaki and twogtp do."""
+  code = "from mcts.gtp import server; from mcts.engines import make; server.play(make('random'))"
+  process = subprocess.Popen(
+    [sys.executable, '-c', code],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  process.stdin.write('1 name\r\n2 quit\n')
+  process.stdin.flush()
+  assert process.wait(120) == 0
+  assert process.stdout.read().startswith('=1 breakthroughs random\n\n=2')
+  assert 'Fatal' not in process.stderr.read()
+  for pipe in (process.stdin, process.stdout, process.stderr):
+    pipe.close()
+
+
+def test_lines_come_as_they_arrive_and_the_last_may_have_no_end():
+  read, write = os.pipe()
+  os.write(write, b'name\r\nver')
+  lines = server.read_lines(read)
+  assert next(lines) == 'name\r\n'
+  os.write(write, b'sion\n\xff\nquit')
+  assert next(lines) == 'version\n'
+  assert next(lines) == '\ufffd\n'
+  os.close(write)
+  assert list(lines) == ['quit']
+  os.close(read)

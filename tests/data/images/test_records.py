@@ -1,0 +1,33 @@
+"""Images in memory as a data set: what does not fit is refused by name."""
+
+import numpy as np
+import pytest
+
+from data.images.records import from_arrays
+
+IMAGES = np.zeros((8, 4, 4, 1), np.uint8)
+LABELS = np.arange(8) % 2
+
+
+def test_what_fits_is_read():
+  records = from_arrays('dots', IMAGES, LABELS, ('a', 'b'))
+  assert (records.size, records.channels, records.classes) == (8, 1, ('a', 'b'))
+  assert [label for _, label in records.read([1, 2])] == [1, 0]
+
+
+@pytest.mark.parametrize(
+  ('images', 'labels', 'message'),
+  [
+    (IMAGES / 255, LABELS, r'dots: images of float64; must be uint8 .* \(255 \* images\)'),
+    (IMAGES.astype(np.int32) + 300, LABELS, 'dots: images of int32; must be uint8'),
+    (IMAGES[..., 0], LABELS, r'of shape \(8, 4, 4\); must be \[N, H, W, C\]'),
+    (np.zeros((8, 4, 4, 2), np.uint8), LABELS, 'with C of 1, 3, 4'),
+    (IMAGES, LABELS[:5], r'labels of int64 \(5,\) for 8 images'),
+    (IMAGES, LABELS.astype(float), r'labels of float64'),
+    (IMAGES, np.array([0, 1, 7, 0, 7, 1, 0, 1]), r'label 7 of image 2 and 2 in all .* from 0 to 1'),
+    (IMAGES, LABELS - 1, r'label -1 of image 0'),
+  ],
+)
+def test_what_does_not_fit_is_refused(images, labels, message):
+  with pytest.raises(ValueError, match=message):
+    from_arrays('dots', images, labels, ('a', 'b'))
