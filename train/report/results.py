@@ -215,9 +215,9 @@ def command(run: Folder) -> str:
 
 
 def device(run: Folder) -> str:
-  """Returns '8 × NVIDIA H200', of the last start."""
+  """Returns '8 × NVIDIA H200' of the last start, or the name and cores of its CPU."""
   kind, count = run.start.get('device', ''), run.start.get('device_count', 1)
-  kind = 'CPU' if kind.lower() == 'cpu' else kind
+  kind = run.start.get('processor', 'CPU') if kind.lower() == 'cpu' else kind
   return f'{count} × {kind}' if count > 1 else kind
 
 
