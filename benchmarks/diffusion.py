@@ -44,13 +44,13 @@ TORCH = ('torch', 'torch-nchw', 'torch-channels_last')
 
 
 def our_task():
-  from train.tasks.diffusion.options import Sampling
+  from train.tasks.diffusion.options import SamplerOptions
   from train.tasks.diffusion.task import Diffusion
 
   data: Any = types.SimpleNamespace(
     image_shape=IMAGE, batch_size=BATCH, classes=tuple('0123456789')
   )
-  sampling = Sampling(num_steps=CALL, sample_batch_size=BATCH)
+  sampling = SamplerOptions(num_steps=CALL, sample_batch_size=BATCH)
   return Diffusion({'name': 'unet', **SHAPE}, data, sampling=sampling)
 
 

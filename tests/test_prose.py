@@ -73,3 +73,12 @@ def unexplained(constructor, given):
 def test_every_key_of_a_config_says_what_it_means(constructor, given):
   """In the `Args:` or `Attributes:` of its constructor, which `--config=NAME --help` prints."""
   assert not list(unexplained(constructor, given))
+
+
+def test_a_class_name_means_one_class():
+  found: dict[str, list[str]] = {}
+  for path in SOURCES:
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ClassDef) and not node.name.startswith('_'):
+        found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+  assert not {name: paths for name, paths in found.items() if len(paths) > 1}

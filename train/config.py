@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from train.config_types import MISSING, Text, describe, fit, is_json
+from train.config_types import MISSING, OverrideText, describe, fit, is_json
 from train.errors import UserError, shown, unknown
 
 # What a section is checked against: one constructor, or a choice of them by the section's `name`.
@@ -72,9 +72,9 @@ def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
     raise UserError(f'{key[:60]}...: a key has at most {DEEPEST + 1} parts')
   first, _, rest = key.partition('.')
   if not rest:
-    return {**config, first: Text(text)}
+    return {**config, first: OverrideText(text)}
   section = config.get(first, {})
-  if isinstance(section, Text):
+  if isinstance(section, OverrideText):
     section = {'name': section}
   if not isinstance(section, Mapping):
     raise UserError(f'{key}={text[:100]}: {first} is a value ({shown(section)}), not a section')

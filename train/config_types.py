@@ -15,7 +15,7 @@ MISSING = inspect.Parameter.empty
 MISFIT = (ValueError, TypeError, KeyError)
 
 
-class Text(str):
+class OverrideText(str):
   """A value from the command line, which `complete` reads as the type that the key has."""
 
   __repr__ = str.__str__
@@ -42,7 +42,7 @@ def _fit(value: Any, hint: Any) -> Any:
     return _fit_union(value, arguments)
   if origin is Literal:
     return {str(choice): choice for choice in arguments}[str(value)]
-  if isinstance(value, Text):
+  if isinstance(value, OverrideText):
     value = str(value) if origin is str else _read(value)
   if origin in (tuple, list, collections.abc.Sequence):
     return _fit_sequence(value, origin, arguments)

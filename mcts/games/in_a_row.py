@@ -12,7 +12,7 @@ from mcts import symmetry
 from mcts.game import Game
 
 
-class State(NamedTuple):
+class BoardState(NamedTuple):
   """A position.
 
   board: int8 `[rows, columns]`, 1 the first player's stones, -1 the second's, row 0 at the top.
@@ -55,7 +55,7 @@ def make_game(
   def step(state, action):
     row, column = cell(state.board, action)
     stone = (1 - 2 * to_play(state)).astype(jnp.int8)
-    placed = State(state.board.at[row, column].set(stone), state.moves + 1)
+    placed = BoardState(state.board.at[row, column].set(stone), state.moves + 1)
     over = done(state)
     return jax.tree.map(lambda old, new: jnp.where(over, old, new), state, placed)
 
@@ -63,7 +63,7 @@ def make_game(
     name=name,
     num_actions=num_actions,
     max_length=shape[0] * shape[1],
-    init=lambda: State(jnp.zeros(shape, jnp.int8), jnp.zeros((), jnp.int32)),
+    init=lambda: BoardState(jnp.zeros(shape, jnp.int8), jnp.zeros((), jnp.int32)),
     step=step,
     legal=lambda state: free(state.board) & ~done(state),
     done=done,
@@ -90,23 +90,23 @@ def all_lines(rows: int, columns: int, in_a_row: int) -> np.ndarray:
   return np.array(found, np.int32)
 
 
-def won(state: State, lines: np.ndarray) -> Array:
+def won(state: BoardState, lines: np.ndarray) -> Array:
   """Returns bool `[]`: whether a line `[L, in_a_row]` is full of one player's stones."""
   sums = state.board.reshape(-1)[lines].astype(jnp.int32).sum(-1)
   return (jnp.abs(sums) == lines.shape[1]).any()
 
 
-def to_play(state: State) -> Array:
+def to_play(state: BoardState) -> Array:
   """Returns int32 `[]`, 0 or 1."""
   return state.moves % 2
 
 
-def observe(state: State) -> Array:
+def observe(state: BoardState) -> Array:
   """Returns bool `[rows, columns, 2]`: the stones of the player to move, and of the other."""
   mine = (1 - 2 * to_play(state)).astype(jnp.int8)
   return jnp.stack([state.board == mine, state.board == -mine], -1)
 
 
-def render(state: State) -> str:
+def render(state: BoardState) -> str:
   """Returns the board as rows of '.', 'X' (the first player) and 'O'."""
   return '\n'.join(''.join('.XO'[stone] for stone in row) for row in np.asarray(state.board))

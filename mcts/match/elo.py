@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 
-class Estimate(NamedTuple):
+class EloEstimate(NamedTuple):
   """Elo by which the first player is stronger.
 
   elo: the estimate, infinite if every point was won or lost.
@@ -42,7 +42,7 @@ def difference(share: float) -> float:
   return -400 * math.log10(1 / share - 1)
 
 
-def estimate(wins: int, draws: int, losses: int, z: float = 1.96) -> Estimate:
+def estimate(wins: int, draws: int, losses: int, z: float = 1.96) -> EloEstimate:
   """Returns Elo of the share of points s, a draw being half a point, and its interval.
 
   The interval is Wilson's for a share of n games, carried over to Elo:
@@ -57,13 +57,13 @@ def estimate(wins: int, draws: int, losses: int, z: float = 1.96) -> Estimate:
   """
   n = wins + draws + losses
   if n == 0:
-    return Estimate(0.0, -math.inf, math.inf)
+    return EloEstimate(0.0, -math.inf, math.inf)
   share = (wins + draws / 2) / n
   middle = share + z * z / (2 * n)
   reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
   low, high = ((middle + sign * reach) / (1 + z * z / n) for sign in (-1, 1))
   low, high = (0.0 if share == 0 else low), (1.0 if share == 1 else high)
-  return Estimate(difference(share), difference(low), difference(high))
+  return EloEstimate(difference(share), difference(low), difference(high))
 
 
 def sprt(

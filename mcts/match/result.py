@@ -39,7 +39,7 @@ class MatchResult:
     return sum(game.winner == player for game in games), len(games)
 
   @property
-  def estimate(self) -> elo.Estimate:
+  def estimate(self) -> elo.EloEstimate:
     """Returns the Elo by which player 0 is stronger."""
     return elo.estimate(*self.points(0))
 

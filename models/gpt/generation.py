@@ -36,7 +36,7 @@ SMALLEST_CACHE = 256  # slots; these double too, up to the model's block
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class State:
+class GenerationState:
   """The state of B sequences that are being written.
 
   Attributes:
@@ -100,12 +100,12 @@ def _run(model, variables, cache, state, keys, stops, numbers, limit, *, filters
   return lax.while_loop(going, step, (cache, state, out, jnp.int32(0)))
 
 
-def _after(state: State, token: Array, stops: Array) -> State:
+def _after(state: GenerationState, token: Array, stops: Array) -> GenerationState:
   done = state.done | (token[:, None] == stops[None, :]).any(-1)
   seen = state.seen
   if seen is not None:
     seen = seen.at[jnp.arange(token.shape[0]), token].set(True)
-  return State(token, state.count + 1, done, seen)
+  return GenerationState(token, state.count + 1, done, seen)
 
 
 # -------- the stream --------
@@ -178,7 +178,9 @@ def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk)
     windows = [[*window, *row] for window, row in zip(windows, out[:, :made].tolist(), strict=True)]
 
 
-def _start(model: LanguageModel, prompts: Sequence[Sequence[int]], filters: Filters) -> State:
+def _start(
+  model: LanguageModel, prompts: Sequence[Sequence[int]], filters: Filters
+) -> GenerationState:
   seen = None
   if filters.repetition_penalty:
     seen = np.zeros((len(prompts), model.vocab_size), bool)
@@ -186,11 +188,11 @@ def _start(model: LanguageModel, prompts: Sequence[Sequence[int]], filters: Filt
       row[prompt] = True  # the whole prompt, also what slid out of the window
   last = np.asarray([prompt[-1] for prompt in prompts], np.int32)
   state: Any = last, np.int32(0), np.zeros(len(prompts), bool), seen
-  return State(*jax.device_put(state))
+  return GenerationState(*jax.device_put(state))
 
 
 @jax.jit
-def _beside(state: State, end: Array) -> State:
+def _beside(state: GenerationState, end: Array) -> GenerationState:
   """Returns the state, placed as the cache is: `_run` compiles anew for what was put elsewhere."""
   return dataclasses.replace(state, count=state.count + 0 * end)
 

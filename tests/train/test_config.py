@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from train import config as config_lib
 from train.config import complete, override
+from train.config_types import OverrideText
 from train.errors import UserError
 
 
@@ -152,15 +153,15 @@ def test_errors_name_the_value_the_rule_and_the_choices():
     (None, float | None, None),
     (7, Literal['best'] | int, 7),
     ([[1, 2]], Any, [[1, 2]]),
-    (config_lib.Text('1e-3'), float, 1e-3),
-    (config_lib.Text('1e6'), int, 1_000_000),
-    (config_lib.Text('false'), bool, False),
-    (config_lib.Text('none'), float | None, None),
-    (config_lib.Text('none'), str, 'none'),
-    (config_lib.Text('3'), str, '3'),
-    (config_lib.Text('1,2'), tuple[int, ...], (1, 2)),
-    (config_lib.Text('(0.5, 1)'), float | tuple[float, ...], (0.5, 1.0)),
-    (config_lib.Text('mnist'), Any, 'mnist'),
+    (OverrideText('1e-3'), float, 1e-3),
+    (OverrideText('1e6'), int, 1_000_000),
+    (OverrideText('false'), bool, False),
+    (OverrideText('none'), float | None, None),
+    (OverrideText('none'), str, 'none'),
+    (OverrideText('3'), str, '3'),
+    (OverrideText('1,2'), tuple[int, ...], (1, 2)),
+    (OverrideText('(0.5, 1)'), float | tuple[float, ...], (0.5, 1.0)),
+    (OverrideText('mnist'), Any, 'mnist'),
   ],
 )
 def test_what_fits(value, hint, result):
@@ -180,8 +181,8 @@ def test_what_fits(value, hint, result):
     ((1, 2), tuple[int, int, int]),
     (('a',), tuple[int, ...]),
     (object(), Any),
-    (config_lib.Text('yes'), bool),
-    (config_lib.Text('[1'), tuple[int, ...]),
+    (OverrideText('yes'), bool),
+    (OverrideText('[1'), tuple[int, ...]),
   ],
 )
 def test_what_does_not_fit(value, hint):
@@ -192,7 +193,7 @@ def test_what_does_not_fit(value, hint):
 @given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans())
 def test_text_reads_back_what_str_wrote(whole, real, words, truth):
   for value, hint in ((whole, int), (real, float), (words, str), (truth, bool)):
-    assert config_lib.fit(config_lib.Text(value), hint, 'key') == value
+    assert config_lib.fit(OverrideText(value), hint, 'key') == value
 
 
 def test_override_copies_and_reaches_deep():

@@ -21,7 +21,7 @@ class Stone(NamedTuple):
   end: int
 
 
-class Replay(NamedTuple):
+class BoardSequence(NamedTuple):
   """A game on a board of `rows` x `columns` points."""
 
   rows: int
@@ -31,7 +31,7 @@ class Replay(NamedTuple):
   result: str
 
 
-def replay(text: str) -> Replay | None:
+def replay(text: str) -> BoardSequence | None:
   """Reads a FILE: boards of '.', 'X' and 'O' with empty lines between them, then the result.
 
   Returns None if the text is nothing of the kind.
@@ -42,7 +42,7 @@ def replay(text: str) -> Replay | None:
   if len(sizes) != 1:
     return None
   [(rows, columns)] = sizes
-  return Replay(rows, columns, len(boards), list(_stones(boards, rows, columns)), result)
+  return BoardSequence(rows, columns, len(boards), list(_stones(boards, rows, columns)), result)
 
 
 def _stones(boards: Sequence[Sequence[str]], rows: int, columns: int) -> Iterator[Stone]:

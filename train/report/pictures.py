@@ -36,7 +36,7 @@ class Drawing(NamedTuple):
   name: str
   text: str | None = None
   picture: Picture | None = None
-  game: boards.Replay | None = None
+  game: boards.BoardSequence | None = None
 
 
 class Confusion(NamedTuple):

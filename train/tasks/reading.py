@@ -12,7 +12,7 @@ from train.errors import user_errors
 from train.task import Batch, Batches, Source, Variables
 
 
-class Records(Protocol):
+class FileData(Protocol):
   """Data that are read from files, such as `data.images.source.ImageData`."""
 
   def train_source(self, seed: int, sharding: Any) -> Source: ...
@@ -20,7 +20,7 @@ class Records(Protocol):
   def eval_batches(self, split: str, sharding: Any) -> Batches: ...
 
 
-def training(data: Records, split: str, mesh: Mesh, seed: int) -> Source:
+def training(data: FileData, split: str, mesh: Mesh, seed: int) -> Source:
   """Returns the stream of training batches of data in files."""
   if split != 'train':
     raise ValueError(f'split {split!r}: only train is a stream; evals reads the others')
@@ -28,7 +28,7 @@ def training(data: Records, split: str, mesh: Mesh, seed: int) -> Source:
     return UsersSource(data.train_source(seed, mesh_lib.batch_sharding(mesh)))
 
 
-def evaluation(data: Records, split: str, mesh: Mesh) -> Batches:
+def evaluation(data: FileData, split: str, mesh: Mesh) -> Batches:
   """Returns the batches of every record of `split`, once and in order."""
   with user_errors():
     return UsersBatches(data.eval_batches(split, mesh_lib.batch_sharding(mesh)))

@@ -259,7 +259,7 @@ class ImageGeneration(Task):
       colourise: an image file, of which only the grey values are kept.
       classifier: a workdir of the task classify, whose gradient guides an unconditional network.
     """
-    request = grids.Request(samples, seed, tuple(label), tuple(prompt), path)
+    request = grids.ImageRequest(samples, seed, tuple(label), tuple(prompt), path)
     writer = sample_lib.SampleWriter(self, variables, folder, request)
     writer.write(interpolate, inpaint, mask, colourise, classifier)
 

@@ -89,7 +89,7 @@ def mesh_of(variables: Variables) -> Mesh:
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ImageRequest:
   """What the verb `sample` is asked for.
 
   samples: images for each label or caption.

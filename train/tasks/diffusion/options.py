@@ -56,7 +56,7 @@ class Conditioning:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class SamplerOptions:
   """How images are drawn; may change after training.
 
   sampler: spec of `samplers.SAMPLERS`.
@@ -148,6 +148,6 @@ def build_spec(text: str, table: Mapping[str, Callable], key: str, **given: Any)
 
 LOSS = Loss()
 CONDITIONING = Conditioning()
-SAMPLING = Sampling()
+SAMPLING = SamplerOptions()
 CONSISTENCY_SAMPLING = ConsistencySampling()
 DISTILLATION = Distillation()

@@ -25,7 +25,7 @@ from train.tasks.diffusion import features, grids
 from train.tasks.diffusion.captions import Captions
 from train.tasks.diffusion.grids import (
   MAX_CLASSES,
-  Request,
+  ImageRequest,
   class_numbers,
   grid,
   mesh_of,
@@ -73,7 +73,7 @@ class DrawingTask(Protocol):
 class SampleWriter:
   """Draws what a request asks of a task, into PNG files of the folder."""
 
-  def __init__(self, task: DrawingTask, variables: Variables, folder: str, request: Request):
+  def __init__(self, task: DrawingTask, variables: Variables, folder: str, request: ImageRequest):
     self.task, self.variables = task, variables
     self.folder, self.request = folder, request
     self.mesh = mesh_of(variables)

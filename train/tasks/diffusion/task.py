@@ -29,7 +29,7 @@ from train.tasks.diffusion.options import (
   SAMPLING,
   Conditioning,
   Loss,
-  Sampling,
+  SamplerOptions,
   build_spec,
 )
 
@@ -53,7 +53,7 @@ class Diffusion(ImageGeneration):
     loss: Loss = LOSS,
     conditioning: Conditioning = CONDITIONING,
     augment: str = '',
-    sampling: Sampling = SAMPLING,
+    sampling: SamplerOptions = SAMPLING,
   ):
     super().__init__(
       model,

@@ -27,7 +27,7 @@ BLOCK = 8  # tokens between two looks at the texts
 # -------- one text --------
 
 
-class Text:
+class GrowingText:
   """A text while its tokens are made.
 
   Attributes:
@@ -109,7 +109,7 @@ def compose(
   model: LanguageModel,
   variables: Variables,
   tokenizer: Tokenizer,
-  texts: Sequence[Text],
+  texts: Sequence[GrowingText],
   keys: Array,
   *,
   tokens: int,
@@ -177,7 +177,7 @@ def _same(leaf: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class TextRequest:
   """What the verb sample is asked for.
 
   Attributes:
@@ -210,10 +210,10 @@ class Request:
     if not 0 <= self.seed < 2**63:
       raise UserError(f'seed={self.seed}: must be at least 0 and less than 2**63')
 
-  def texts(self, tokenizer: Tokenizer) -> list[Text]:
+  def texts(self, tokenizer: Tokenizer) -> list[GrowingText]:
     """Returns the texts, all samples of the first prompt first."""
     prompts = (prompt for prompt in self.prompts for _ in range(self.samples))
-    return [Text(tokenizer, prompt, self.stop) for prompt in prompts]
+    return [GrowingText(tokenizer, prompt, self.stop) for prompt in prompts]
 
   @property
   def keys(self) -> Array:
@@ -223,14 +223,18 @@ class Request:
 
 
 def sample(
-  model: LanguageModel, variables: Variables, tokenizer: Tokenizer, folder: str, request: Request
+  model: LanguageModel,
+  variables: Variables,
+  tokenizer: Tokenizer,
+  folder: str,
+  request: TextRequest,
 ) -> None:
   """Shows the texts on stdout as they are made, and adds them to `texts.jsonl` in the folder."""
   sizes = {len(first_tokens(tokenizer, prompt)) for prompt in request.prompts}
   if max(sizes) > model.block_size:
     _note(f'prompt of {max(sizes):,} tokens: the network reads the last {model.block_size:,}')
   texts = request.texts(tokenizer)
-  screen, clock = Screen(texts), Clock(texts)
+  screen, clock = Screen(texts), Pacer(texts)
 
   def on_block() -> None:
     screen.refresh()
@@ -243,7 +247,7 @@ def sample(
   _note(f'{clock}; kept in {keep(folder, texts, request)}')
 
 
-def keep(folder: str, texts: Sequence[Text], request: Request) -> str:
+def keep(folder: str, texts: Sequence[GrowingText], request: TextRequest) -> str:
   """Adds a line of JSON for each text, with all that made it, and returns the file's path."""
   os.makedirs(folder, exist_ok=True)
   path = os.path.join(folder, FILE)
@@ -259,7 +263,7 @@ def keep(folder: str, texts: Sequence[Text], request: Request) -> str:
 class Screen:
   """Shows texts one below the other: each while it grows, once those above it have ended."""
 
-  def __init__(self, texts: Sequence[Text], out: TextIO | None = None):
+  def __init__(self, texts: Sequence[GrowingText], out: TextIO | None = None):
     self._texts, self._out = texts, out or sys.stdout
     self._at, self._shown = 0, 0  # which text, and how many of its characters
 
@@ -277,7 +281,7 @@ class Screen:
     self.refresh()
     self._end_line()
 
-  def _show(self, text: Text) -> None:
+  def _show(self, text: GrowingText) -> None:
     self._put(text.text[self._shown :])
     self._shown = len(text.text)
 
@@ -292,10 +296,10 @@ class Screen:
     self._out.flush()
 
 
-class Clock:
+class Pacer:
   """Measures tokens a second, without the first block, which waits for the compiler."""
 
-  def __init__(self, texts: Sequence[Text]):
+  def __init__(self, texts: Sequence[GrowingText]):
     self._texts = texts
     self._ticks: list[tuple[int, float]] = []  # tokens of all texts, seconds
 

@@ -180,7 +180,7 @@ class Language(Task):
     """Returns 'sample.txt': `prompt` and up to `sample_tokens` tokens that the model adds."""
     if not self.sample_tokens:
       return {}
-    text = sample_lib.Text(self.data.tokenizer, self.prompt)
+    text = sample_lib.GrowingText(self.data.tokenizer, self.prompt)
     sample_lib.compose(
       self.model, variables, self.data.tokenizer, [text], key, tokens=self.sample_tokens
     )
@@ -224,5 +224,5 @@ class Language(Task):
     with user_errors():
       sampling = Sampling(temperature, top_k, top_p, min_p, repetition)
     prompts, stops = ((x,) if isinstance(x, str) else tuple(x) for x in (prompt, stop))
-    request = sample_lib.Request(prompts, samples, tokens, sampling, stops, seed)
+    request = sample_lib.TextRequest(prompts, samples, tokens, sampling, stops, seed)
     sample_lib.sample(self.model, variables, self.data.tokenizer, folder, request)

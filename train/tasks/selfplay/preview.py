@@ -21,7 +21,7 @@ from train.task import Variables
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class GameRecord:
+class PreviewGame:
   """A game of at most T moves.
 
   moves: int32 `[T]`, -1 after the end.
@@ -41,14 +41,14 @@ Files = dict[str, bytes]
 class Preview(NamedTuple):
   """How a game is shown: the files of a record, and of a policy `[A]` at the first move."""
 
-  game: Callable[[Any, GameRecord], Files]
+  game: Callable[[Any, PreviewGame], Files]
   first_move: Callable[[Any, np.ndarray], Files]
 
 
-def recorder(game: Game, player: Callable) -> Callable[[Variables, Array], GameRecord]:
+def recorder(game: Game, player: Callable) -> Callable[[Variables, Array], PreviewGame]:
   """Returns (variables, key) -> a game of `player(variables)` against itself, compiled."""
 
-  def record(variables: Variables, key: Array) -> GameRecord:
+  def record(variables: Variables, key: Array) -> PreviewGame:
     choose = player(variables)
 
     def move(carry):
@@ -61,7 +61,7 @@ def recorder(game: Game, player: Callable) -> Callable[[Variables, Array], GameR
     _, last, moves = lax.while_loop(lambda carry: ~game.done(carry[1]), move, start)
     # Played again to have all states; after the end any action leaves the state as it is.
     states = lax.scan(lambda s, a: (game.step(s, a),) * 2, game.init(), jnp.maximum(moves, 0))[1]
-    return GameRecord(moves, states, first_player_value(game, last))
+    return PreviewGame(moves, states, first_player_value(game, last))
 
   return jax.jit(record)
 
@@ -76,7 +76,7 @@ def first_move(game: Game, decider: Callable) -> Callable[[Variables, Array], Ar
 # -------- any game --------
 
 
-def game_files(game: Game, record: GameRecord) -> Files:
+def game_files(game: Game, record: PreviewGame) -> Files:
   """Returns 'game.txt', the rendered positions and the result."""
   states = jax.device_get(record.states)
   positions = [
@@ -90,7 +90,7 @@ def first_move_files(game: Game, policy: np.ndarray) -> Files:
   return {'first.txt': ' '.join(f'{100 * p:.0f}' for p in policy).encode() + b'\n'}
 
 
-def num_moves(record: GameRecord) -> int:
+def num_moves(record: PreviewGame) -> int:
   """Returns the length of the game."""
   return int((np.asarray(record.moves) >= 0).sum())
 
@@ -103,7 +103,7 @@ def text(positions: list[str], result: str) -> bytes:
 # -------- Go --------
 
 
-def go_game_files(game: Any, record: GameRecord) -> Files:
+def go_game_files(game: Any, record: PreviewGame) -> Files:
   """Returns the game as SGF and text, and a picture of the last position."""
   count = num_moves(record)
   moves = np.asarray(record.moves)[:count].tolist()

@@ -53,7 +53,7 @@ class Carry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class PlaySizes:
   """How much is played, kept and sampled, over all devices.
 
   num_envs: games in parallel, E.
@@ -102,7 +102,7 @@ class PlaySource:
     self,
     game: Game,
     settings: SelfPlay,
-    sizes: Sizes,
+    sizes: PlaySizes,
     apply: Callable[[Variables, Array], tuple[Array, Array]],
     abstract: Any,
     mesh: Mesh,

@@ -117,7 +117,7 @@ class SelfPlayTask(Task):
     for name in AUX_HEADS:
       weight, has = loss.weights[name], model.get(name, False)
       require(f'loss.{name}_weight', weight, weight == 0 or has, f'needs model.{name}=true')
-    self.sizes = source_lib.Sizes(
+    self.sizes = source_lib.PlaySizes(
       num_envs=num_envs,
       moves_per_step=moves_per_step,
       replay_length=-(-replay.window // num_envs),

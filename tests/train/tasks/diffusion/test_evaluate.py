@@ -23,7 +23,7 @@ from train.errors import UserError
 from train.run import Weights
 from train.tasks.classify import Classify
 from train.tasks.diffusion import batches, evaluate, features
-from train.tasks.diffusion.options import Sampling
+from train.tasks.diffusion.options import SamplerOptions
 from train.tasks.diffusion.task import Diffusion
 
 SHAPE = (4, 4, 1)
@@ -329,7 +329,7 @@ def test_invalid_options_are_reported(mesh, options, message):
 
 @pytest.mark.long
 def test_diffusion_is_measured(mesh):
-  task = small_diffusion.build(Diffusion, sampling=Sampling(num_steps=4, guidance_scale=2.0))
+  task = small_diffusion.build(Diffusion, sampling=SamplerOptions(num_steps=4, guidance_scale=2.0))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   metrics, metadata, _ = task.examine([variables], mesh, samples=40)
   assert metrics['FD-pixels'] > metadata['quality-pixels']['floor']['FD-pixels']

@@ -20,7 +20,7 @@ from models.gpt import generation as generate_lib
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.tasks.language import sample
-from train.tasks.language.sample import Text, first_tokens
+from train.tasks.language.sample import GrowingText, first_tokens
 from train.tasks.language.task import Language
 
 quick = hypothesis.settings(max_examples=100)
@@ -44,7 +44,7 @@ def recite(tokenizer, order, prompts, tokens=40, stop=()):
   """The texts that follow the prompts where the tokens `order` go round in a ring."""
   table = np.zeros(tokenizer.vocab_size, np.int32)
   table[order] = np.roll(order, -1)
-  texts = [Text(tokenizer, prompt, stop) for prompt in prompts]
+  texts = [GrowingText(tokenizer, prompt, stop) for prompt in prompts]
   variables = {'params': {'table': jnp.asarray(table)}}
   model, key = Chain(tokenizer.vocab_size), jax.random.key(0)
   sample.compose(model, variables, tokenizer, texts, key, tokens=tokens)
@@ -65,7 +65,7 @@ def cut(text, stop):
 @quick
 @hypothesis.given(st.text('abé€'), st.lists(st.text('abé€', min_size=1, max_size=4), max_size=3))
 def test_a_text_ends_before_the_first_stop_and_shows_nothing_of_it(string, stop):
-  text, ids = Text(BYTES, 'b', stop), BYTES.encode(string)
+  text, ids = GrowingText(BYTES, 'b', stop), BYTES.encode(string)
   final, reason = cut(string, stop)
   for token in ids:
     text.push([token])
@@ -78,7 +78,7 @@ def test_a_text_ends_before_the_first_stop_and_shows_nothing_of_it(string, stop)
 @hypothesis.given(st.binary(), st.integers(1, 5))
 def test_what_has_been_shown_is_never_taken_back(data, size):
   """Bytes that are no UTF-8, or not yet."""
-  text, shown = Text(BYTES), ''
+  text, shown = GrowingText(BYTES), ''
   for i in range(0, len(data), size):
     text.push(list(data[i : i + size]))
     assert text.text.startswith(shown)
@@ -88,7 +88,7 @@ def test_what_has_been_shown_is_never_taken_back(data, size):
 
 
 def test_half_a_character_waits_for_the_other_half():
-  text = Text(BYTES)
+  text = GrowingText(BYTES)
   text.push('né'.encode()[:2])
   assert text.text == 'n'
   text.push('né'.encode()[2:])
@@ -96,7 +96,7 @@ def test_half_a_character_waits_for_the_other_half():
 
 
 def test_the_end_of_a_text_is_no_part_of_it():
-  text = Text(BYTES)
+  text = GrowingText(BYTES)
   text.push([104, 105, BYTES.eot, 104])
   assert (text.text, text.tokens, text.ended) == ('hi', 3, 'end of text')
 
@@ -123,7 +123,7 @@ def test_texts_of_a_batch_end_each_at_its_own_stop():
 def test_nothing_is_made_once_all_texts_have_ended():
   letters = tokenizers.characters('abcdefgh')
   seen = []
-  text = Text(letters, 'a', ['cd'])
+  text = GrowingText(letters, 'a', ['cd'])
   table = jnp.asarray(np.roll(np.arange(8), -1))
   key = jax.random.key(0)
   how = {'tokens': 10**6, 'on_block': lambda: seen.append(text.text)}
@@ -192,7 +192,7 @@ def test_what_is_shown_block_by_block_is_the_whole(play, monkeypatch):
   shown = []
   monkeypatch.setattr(sys.stdout, 'write', shown.append)
   task, variables = play
-  screen = sample.Screen([Text(task.data.tokenizer, 'to')])
+  screen = sample.Screen([GrowingText(task.data.tokenizer, 'to')])
   text = screen._texts[0]
   key = jax.random.key(0)
   how = {'tokens': 20, 'on_block': screen.refresh}
@@ -236,7 +236,7 @@ def test_a_long_prompt_is_continued_from_its_end(write):
 
 def test_what_the_terminal_lacks_does_not_stop_a_text():
   out = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
-  text = Text(BYTES, 'né')
+  text = GrowingText(BYTES, 'né')
   text.close()
   sample.Screen([text], out).close()
   assert out.buffer.getvalue() == b'n?\n'
