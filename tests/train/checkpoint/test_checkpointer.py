@@ -340,7 +340,6 @@ def test_what_fails_behind_is_raised_at_the_next_call(tmp_path):
 
 SAVING = """
 import sys
-import time
 from tests.train.checkpoint.test_checkpointer import opened, state
 with opened(sys.argv[1]) as checkpoints:
   for step in range(1, 1000):
