@@ -209,7 +209,10 @@ def main() -> None:
   host.use_compilation_cache()
   results = {}
   for case in options.cases.split(','):
-    names = options.engines.split(',') if options.engines else engines(CASES[case][0])
+    kind = CASES[case][0]
+    names = options.engines.split(',') if options.engines else engines(kind)
+    if wrong := [name for name in names if name not in ENGINES[kind]]:
+      parser.error(f'--engines: {wrong[0]} does not {kind}; choose from {", ".join(ENGINES[kind])}')
     results[case] = measure(case, options.rounds, options.seconds, names)
     show(case, results[case])
   turns.save(options.json, rounds=options.rounds, cases=results)
