@@ -5,7 +5,7 @@ Weights are plain dicts of arrays, `{'kernel': [C, F], 'bias': [F]}`; those of a
 stacked, `[layers, ...]`. Attention itself is in `models/attention.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -196,3 +196,29 @@ def unboxed(tree: Any) -> Any:
 
 def _is_box(leaf: Any) -> bool:
   return isinstance(leaf, nn.LogicallyPartitioned)
+
+
+# -------- checks of fields --------
+
+
+def check_fields(
+  module: nn.Module,
+  choices: Mapping[str, Collection[str]],
+  positive: Iterable[str],
+  not_negative: Iterable[str] = (),
+) -> None:
+  """Raises ValueError for a field that is none of its choices, or below 1 or 0.
+
+  Args:
+    module: whose fields they are.
+    choices: field -> the texts that it may have.
+    positive: fields that are at least 1, or None.
+    not_negative: fields that are at least 0.
+  """
+  for name, texts in choices.items():
+    if (value := getattr(module, name)) not in texts:
+      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(texts)}')
+  for names, least in ((positive, 1), (not_negative, 0)):
+    for name in names:
+      if (value := getattr(module, name)) is not None and value < least:
+        raise ValueError(f'model.{name}={value}: at least {least}')

@@ -64,7 +64,7 @@ def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workd
     if not key.startswith(allowed):
       raise UserError(
         f'{key}={shown(ours.get(key))}: {workdir} was trained with {shown(theirs.get(key))}, which'
-        f' its weights depend on; eval and sample may change {", ".join(allowed)}'
+        ' its weights depend on; eval and sample cannot change it'
       )
 
 

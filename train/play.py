@@ -114,6 +114,10 @@ def play(
     resign: the chance to win below which the engine resigns.
     search: seed, num_simulations and num_parallel_leaves of the search.
   """
+  if workdir is not None and game is not None:
+    raise UserError(
+      f'--game={game}: the run in --workdir={workdir} says which game; give one of them'
+    )
   hand = {name: search[name] for name in ('seed', 'num_simulations')}
   if workdir is None and game is not None:
     by_hand.by_hand_against_rollouts(game, **hand)

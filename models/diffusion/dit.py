@@ -231,13 +231,7 @@ def norm(x: Array) -> Array:
 
 def check(net: DiT) -> None:
   """Raises ValueError for a field with a value that is not allowed."""
-  for name, choices in CHOICES.items():
-    if (value := getattr(net, name)) not in choices:
-      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
-  for names, least in ((POSITIVE, 1), (NOT_NEGATIVE, 0)):
-    for name in names:
-      if (value := getattr(net, name)) < least:
-        raise ValueError(f'model.{name}={value}: at least {least}')
+  parts.check_fields(net, CHOICES, POSITIVE, NOT_NEGATIVE)
   if net.width % net.heads:
     raise ValueError(f'model.heads={net.heads}: must divide model.width={net.width}')
   if net.width % 4:

@@ -31,6 +31,7 @@ from models.diffusion.unet_blocks import (
   add,
   conv3,
 )
+from models.transformer import check_fields
 
 CHOICES = {
   'resampling': ('conv', 'block'),
@@ -253,13 +254,7 @@ def head_width(net: UNet, channels: int) -> int:
 
 def check(net: UNet) -> None:
   """Raises ValueError for a field with a value that is not allowed."""
-  for name, choices in CHOICES.items():
-    if (value := getattr(net, name)) not in choices:
-      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
-  for names, least in ((POSITIVE, 1), (NOT_NEGATIVE, 0)):
-    for name in names:
-      if (value := getattr(net, name)) < least:
-        raise ValueError(f'model.{name}={value}: at least {least}')
+  check_fields(net, CHOICES, POSITIVE, NOT_NEGATIVE)
   if not net.channel_multipliers or min(net.channel_multipliers) < 1:
     multipliers = net.channel_multipliers
     raise ValueError(f'model.channel_multipliers={multipliers}: one or more positive numbers')

@@ -323,13 +323,8 @@ class GPT(nn.Module):
 
 def check(model: GPT) -> None:
   """Raises ValueError where a field has a value that cannot be."""
-  for name, choices in CHOICES.items():
-    if (value := getattr(model, name)) not in choices:
-      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(choices)}')
+  transformer.check_fields(model, CHOICES, POSITIVE)
   kv_heads = parameters_lib.num_kv_heads(model)
-  for name in POSITIVE:
-    if (value := getattr(model, name)) is not None and value < 1:
-      raise ValueError(f'model.{name}={value}: at least 1')
   if model.width % model.heads:
     raise ValueError(f'model.heads={model.heads}: must divide model.width={model.width}')
   if model.heads % kv_heads:

@@ -129,3 +129,11 @@ def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
   first, second = (jax.tree.leaves(run.variables) for run in runs)
   assert [run.step for run in runs] == [2, 2]
   assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_run_and_another_game_are_not_both_played(tmp_path):
+  board = play.BoardOptions(size=None, komi=7.5, superko='positional', suicide=False)
+  with pytest.raises(UserError, match='--game=tictactoe: .* give one of the two'):
+    play.play(
+      str(tmp_path), 'latest', board, game='tictactoe', engine='random', resign=0.0, search={}
+    )
