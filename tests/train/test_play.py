@@ -133,7 +133,7 @@ def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
 
 def test_a_run_and_another_game_are_not_both_played(tmp_path):
   board = play.BoardOptions(size=None, komi=7.5, superko='positional', suicide=False)
-  with pytest.raises(UserError, match='--game=tictactoe: .* give one of the two'):
+  with pytest.raises(UserError, match=r'--game=tictactoe: the run in .* says which game'):
     play.play(
       str(tmp_path), 'latest', board, game='tictactoe', engine='random', resign=0.0, search={}
     )
