@@ -53,11 +53,11 @@ def load_run(
   step: a number, 'best', or 'latest'.
   overrides: config key -> text, such as {'task.view': 'ten_crop(size=224)'}.
   """
-  config = read_config(workdir)
+  config = saved = complete_config(read_config(workdir))
   for key, text in (overrides or {}).items():
     config = config_lib.override(config, key, text)
   config = complete_config(config)
-  check_overrides(complete_config(read_config(workdir)), config, workdir)
+  check_overrides(saved, config, workdir)
   task = build_task(config, workdir, read=False)
   mesh = mesh_lib.make_mesh(**config['mesh'])
   checkpoints = open_checkpoints(workdir, config)

@@ -82,6 +82,11 @@ def of_classifier(workdir: str, image_shape: tuple[int, ...]) -> Features:
       f'--classifier={workdir}: a run of task {name}, which has no features; it must be of task'
       ' classify'
     )
+  if not meaning:
+    raise UserError(
+      f'--classifier={workdir}: keeps no meaning.json, so its classes are not known;'
+      f' `launch.py train --workdir={workdir}` writes it'
+    )
   if tuple(meaning['image_shape']) != tuple(image_shape):
     theirs, ours = (' x '.join(map(str, x)) for x in (meaning['image_shape'], image_shape))
     raise UserError(f'--classifier={workdir}: is of images of {theirs}, and not {ours}')

@@ -390,6 +390,10 @@ def test_a_run_of_a_classifier(monkeypatch):
     np.testing.assert_array_equal(ours, theirs)
   with pytest.raises(UserError, match='is of images of 8 x 8 x 1, and not 28 x 28 x 1'):
     features.of_classifier('runs/x', (28, 28, 1))
+  unnamed = dataclasses.replace(run, meaning={})
+  monkeypatch.setattr(features, 'load_weights', lambda workdir: unnamed)
+  with pytest.raises(UserError, match=r'keeps no meaning.json, so its classes are not known'):
+    features.of_classifier('runs/x', (8, 8, 1))
   other = dataclasses.replace(run, config={**config, 'task': {'name': 'language'}})
   monkeypatch.setattr(features, 'load_weights', lambda workdir: other)
   with pytest.raises(UserError, match='of task language'):
