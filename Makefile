@@ -57,8 +57,10 @@ oracles:
 oracle-tests: venv
 	$(QUICK) $(PYTEST) -m 'not slow and not gpu' $(ORACLES)
 
+# With FUZZ the readers of files are given 2,000 damaged inputs each instead of 50.
 slow: venv
 	$(BIN)/python -m pytest -m slow
+	FUZZ=1 $(QUICK) $(BIN)/python -m pytest -m 'not slow and not gpu' -k fuzz
 
 check: venv
 	$(BIN)/ruff check .
