@@ -3,7 +3,8 @@
 import pathlib
 
 from train.errors import UserError
-from train.report import results
+from train.report import numbers
+from train.report.folder import read
 
 HEAD = 'run', 'task', 'step', 'seed', 'metric', 'value', 'paper'
 
@@ -14,7 +15,8 @@ def table(folder: str) -> str:
   Raises:
     UserError: there are none.
   """
-  paths = sorted(pathlib.Path(folder).rglob('config.json'), key=lambda path: path.stat().st_mtime)
+  files = (path for path in pathlib.Path(folder).rglob('config.json') if path.is_file())
+  paths = sorted(files, key=lambda path: path.stat().st_mtime)
   rows = [_row(path.parent) for path in paths]
   if not rows:
     raise UserError(f'--folder={folder}: holds no run; `launch.py train` makes them in runs/')
@@ -23,22 +25,24 @@ def table(folder: str) -> str:
     '  '.join(f'{cell:{width}}' for cell, width in zip(row, widths, strict=True))
     for row in (HEAD, *rows)
   )
-  return '\n'.join(line.rstrip() for line in lines)
+  # A name may hold what a terminal acts on.
+  shown = (''.join(c if c.isprintable() else '?' for c in line) for line in lines)
+  return '\n'.join(line.rstrip() for line in shown)
 
 
 def _row(path: pathlib.Path) -> tuple[str, ...]:
   """Returns a run's cells; of one that cannot be read, why."""
   try:
-    run = results.read(str(path))
+    run = read(str(path))
   except UserError as error:
     return (str(path), *[''] * 5, str(error))
-  found = results.number([run])
+  found = numbers.number([run])
   return (
     str(path),
-    run.config.get('task', {}).get('name', ''),
-    f'{run.step}/{run.config.get("train", {}).get("steps", "?")}',
+    (run.config.get('task') or {}).get('name', ''),
+    f'{run.step}/{run.steps or "?"}',
     str(run.seed),
     found.metric,
-    results.shown(found.metric, found.mean),
-    results.shown(found.metric, found.paper),
+    numbers.shown(found.metric, found.mean),
+    numbers.shown(found.metric, found.paper),
   )
