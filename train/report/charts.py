@@ -153,10 +153,11 @@ def chart(
 
 
 def _last(line: Line, lines: list[Line], text: Callable[[float], str], over: str) -> str:
-  """Returns the line's last value, and where that is if others go on."""
+  """Returns the line's last value, where that is if others go on, and whether there are crosses."""
   end = line.steps[-1]
   ends_before = any(other.steps[-1] > end for other in lines)
-  return text(line.values[-1]) + (f' at {over} {end:,.0f}' if ends_before else '')
+  where = f' at {over} {end:,.0f}' if ends_before else ''
+  return text(line.values[-1]) + where + ', × not finite' * bool(np.isnan(line.values).any())
 
 
 def thin(line: Line) -> Line:
@@ -243,7 +244,7 @@ def _themed(figure: Figure) -> Markup:
     r' id="\w+_\d+"| id="matplotlib[^"]*"|<!--.*?-->| transform="rotate\(-0 .*?"|\n', ' ', svg
   )
   svg = re.sub(r'font(-size|-family)?: [^;]*; ?', '', svg)
-  return Markup(re.sub('#00f[ab]0.', lambda colour: STAND_INS[colour[0]], svg))
+  return Markup(re.sub('#00f[ab][0-9a-f]{2}', lambda colour: STAND_INS[colour[0]], svg))
 
 
 def _readout(axes: Axes, lines: list[Line], text: Callable[[float], str], over: str) -> Markup:

@@ -59,7 +59,7 @@ def curves(experiments: Mapping[int, Experiment]) -> list[Chart]:
     keys = sorted(measures[name], key=lambda key: (not key.startswith('train/'), key))
     lines = []
     for own, one in experiments.items():
-      lines += _lines(one, keys, own if len(experiments) > 1 else None, colours)
+      lines += _lines(one, keys, own if len(experiments) > 1 else None, colours, words.splits)
     drawn.append(_chart(name, keys, lines, words, list(experiments.values())))
   return sorted(drawn, key=lambda chart: -chart.width)
 
@@ -83,7 +83,11 @@ def is_rate(name: str) -> bool:
 
 
 def _lines(
-  experiment: Experiment, keys: list[str], own: int | None, colours: Mapping[str, int]
+  experiment: Experiment,
+  keys: list[str],
+  own: int | None,
+  colours: Mapping[str, int],
+  names: Mapping[str, str],
 ) -> list[Line]:
   """Returns one experiment's lines of a measure, in its `own` colour if it has one."""
   mine = [key for key in keys if any(key in run.curves for run in experiment.runs)]
@@ -91,7 +95,7 @@ def _lines(
   for key in mine:
     split = parted(key)[0]
     shown = split if split != 'time' and (own is None or len(mine) > 1) else ''
-    label = f'{experiment.label} {shown}'.strip()
+    label = f'{experiment.label} {names.get(shown, shown)}'.strip()
     dashed = own is not None and split == 'train'
     lines += over_seeds(experiment, key, label, colours[split] if own is None else own, dashed)
   return lines

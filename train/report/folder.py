@@ -148,8 +148,7 @@ def read_object(path: Path, shape: Mapping[str, Any], broken: list[str]) -> dict
   wrong: list[str] = []
   found = _fitted(value, shape, wrong)
   if wrong:
-    more = f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''
-    broken.append(f'{path.name}: {wrong[0][1:101]}{more} is of another type and left out')
+    broken.append(f'{path.name}: {_some(wrong)} of another type, left out')
   return found
 
 
@@ -169,7 +168,7 @@ def _fitted(value: Any, shape: Any, wrong: list[str], key: str = '') -> Any:
   if plain and isinstance(value, shape) and (shape is object or not isinstance(value, bool)):
     return value
   if value is not None:
-    wrong.append(key)
+    wrong.append(key[1:])
   return None
 
 
@@ -182,9 +181,7 @@ def _evaluation(path: Path, broken: list[str]) -> dict:
   metrics = found.get('metrics', {})
   numbers = {name: _number(value) for name, value in metrics.items() if _is_number(value)}
   if others := [name for name in metrics if name not in numbers]:
-    broken.append(
-      f'{path.name}: {len(others)} values are no numbers and left out ({others[0][:100]})'
-    )
+    broken.append(f'{path.name}: no numbers, left out: {_some(others)}')
   found |= {'metrics': numbers} if numbers else {}
   counts, classes = found.get('confusion'), found.get('classes')
   if counts is None:
@@ -194,7 +191,7 @@ def _evaluation(path: Path, broken: list[str]) -> dict:
     broken.append(f'{path.name}: confusion is no square table of counts and left out')
     del found['confusion']
   elif classes is not None and len(classes) != size:
-    broken.append(f'{path.name}: {len(classes)} classes for a table of {size}, named by number')
+    broken.append(f'{path.name}: classes are not {size} names as its table has rows, and left out')
     del found['classes']
   return found
 
@@ -259,13 +256,19 @@ def _record(line: bytes) -> tuple[int | None, dict[str, Any]]:
 def _notices(name: str, total: int, bad: list[int], others: list[str], cut: bytes) -> list[str]:
   said = []
   if bad:
-    lines = ', '.join(map(str, bad[:3])) + ', ...' * (len(bad) > 3)
-    said.append(f'{name}: {len(bad)} of {total} lines are damaged and left out (line {lines})')
+    lines = _some([f'line {number}' for number in bad])
+    said.append(f'{name}: {len(bad)} of {total} lines damaged and left out: {lines}')
   if others:
-    said.append(f'{name}: {len(others)} values are no numbers and left out ({others[0][:100]})')
+    said.append(f'{name}: no numbers, left out: {_some(others)}')
   if cut:
     said.append(f'{name}: the last line is cut short and left out; perhaps it is being written')
   return said
+
+
+def _some(names: list[str]) -> str:
+  """Returns the first of some names, and how many more there are."""
+  first = ', '.join(name[:100] for name in names[:3])
+  return first + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
 # -------- eval_figures.npz --------

@@ -24,6 +24,7 @@ from train.report.folder import Folder, read
 from train.report.numbers import Experiment
 
 TEMPLATES = Path(__file__).with_name('templates')
+NOTES = 8  # remarks that are seen at once
 LABEL = 40  # characters of what tells an experiment apart; a longer one gives way to its folder
 # Characters that HTML or UTF-8 may not hold: controls, and bytes of names that are not UTF-8.
 UNSHOWN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]')
@@ -38,6 +39,8 @@ def write(workdirs: list[str], output: str | None = None) -> str:
   if not workdirs:
     raise UserError('no workdir given: name one run folder or more, as --workdir=runs/a,runs/b')
   path = output or os.path.join(workdirs[0], 'report.html')
+  if os.path.exists(path) and not os.path.isfile(path):
+    raise UserError(f'{path}: is a folder or a device; name a file with --output=FILE')
   text = page([with_elo(read(workdir)) for workdir in workdirs])
   try:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +65,7 @@ def page(folders: list[Folder]) -> str:
     paper=papers.pop() if len(papers) == 1 else '',
     paper_notes=dict.fromkeys(notes(one) for one in found if one.number.note),
     remarks=remarks(found, [both for runs in groups for both in numbers.repeats(runs)]),
+    unevaluated=unevaluated(found),
     facts=facts(found[0].runs, words_of(found[0].first.config)),
     curves=curves.by_task(found),
     law=scaling.report(points),
@@ -78,7 +82,7 @@ def template(name: str) -> jinja2.Template:
   env.trim_blocks = env.lstrip_blocks = True
   env.filters |= {'brief': brief, 'duration': duration, 'thousands': '{:,}'.format, 'plain': plain}
   env.globals |= {'numbers': numbers, 'pictures': pictures, 'charts': charts}
-  env.globals |= {'checkpoint': checkpoint, 'seconds': seconds, 'origin': origin}
+  env.globals |= {'checkpoint': checkpoint, 'seconds': seconds, 'origin': origin, 'NOTES': NOTES}
   return env.get_template(name)
 
 
@@ -139,20 +143,23 @@ def origin(found: numbers.Number) -> str:
 
 def remarks(
   experiments: list[Experiment], repeats: list[tuple[Folder, Folder]]
-) -> list[tuple[str, str, str, str]]:
-  """Says what is missing from runs and what to do about it: (run, words, command, words)."""
+) -> list[tuple[str, str]]:
+  """Says what is missing from runs, and what is not what it seems: (run or experiment, words)."""
   found = [
-    (run.path, f'the same config and seed as {same.path}, which counts once.', '', '')
+    (run.path, f'the same config and seed as {same.path}; they count once.')
     for run, same in repeats
   ]
   for one in experiments:
-    for run in one.runs:
-      found += [(run.path, words, '', '') for words in lacks(run)]
-      if not run.evaluations:
-        adds = f' adds {words_of(run.config).evaluation}.'
-        command = f'python launch.py eval --workdir={run.path}'
-        found.append((run.path, 'not evaluated yet; ', command, adds))
-    found += [(one.label or one.first.path, words, '', '') for words in doubts(one)]
+    found += [(run.path, words) for run in one.runs for words in lacks(run)]
+    found += [(one.label or one.first.path, words) for words in doubts(one)]
+  return found
+
+
+def unevaluated(experiments: list[Experiment]) -> dict[str, list[str]]:
+  """Returns what `eval` would add: its words, and the runs without any evaluation."""
+  found: dict[str, list[str]] = {}
+  for run in (run for one in experiments for run in one.runs if not run.evaluations):
+    found.setdefault(words_of(run.config).evaluation, []).append(run.path)
   return found
 
 

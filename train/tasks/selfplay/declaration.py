@@ -48,7 +48,9 @@ TASKS = {
     metric='random/share',
     report=ReportWords(
       'matches against fixed players',
+      measures=tuple(HEADINGS),
       headings=HEADINGS,
+      splits={'raw': 'random, without search', 'past': 'its last snapshot'},
       time_shares=('network', 'search', 'environment', 'training'),
     ),
   )
