@@ -27,6 +27,7 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps int [N] rising, values float [N],
 # stands for all keys. A list of one is a list of such; a type or some are of a value.
 EVERY = '*'
 NUMBER = (int, float)
+LARGEST = float(np.finfo(np.float32).max)
 CONFIG = {
   'model': {'name': str},
   'data': {'name': str, 'dataset': str, 'batch_size': int, 'block_size': int},
@@ -202,11 +203,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: float | None) -> float:
-  """Returns the number as a float; NaN for what is not finite or larger than a float."""
-  try:
-    return float(value) if value is not None and math.isfinite(value) else math.nan
-  except OverflowError:
-    return math.nan
+  """Returns the number as a float; NaN for null and what float32, in which it was, cannot hold."""
+  return float(value) if value is not None and abs(value) <= LARGEST else math.nan
 
 
 # -------- metrics.jsonl --------

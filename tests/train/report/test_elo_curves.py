@@ -7,7 +7,7 @@ import pytest
 
 from train.report import page as page_lib
 from train.report.elo_curves import OWN, with_elo
-from train.report.results import Folder
+from train.report.folder import Folder
 
 STRONGER = 10 / 11  # the share of points that 400 Elo bring
 
