@@ -48,8 +48,10 @@ def _replaced(name: str) -> bool:
 
 
 def _summed(shares: Curve, pasts: Curve, games: int) -> Curve:
-  steps, known, total = shares[0], [0.0], [0.0]
-  for step, past, more in zip(steps, pasts[1], elo(shares[1], games), strict=True):
+  steps, of_share, of_past = np.intersect1d(shares[0], pasts[0], return_indices=True)
+  known, total = [0.0], [0.0]
+  gains = elo(shares[1][of_share], games)
+  for step, past, more in zip(steps, pasts[1][of_past], gains, strict=True):
     total.append(np.interp(past, known, total) + more)
     known.append(float(step))
   return steps, np.array(total[1:])

@@ -27,6 +27,7 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps int [N] rising, values float [N],
 # stands for all keys. A list of one is a list of such; a type or some are of a value.
 EVERY = '*'
 NUMBER = (int, float)
+MOST = 2**53  # of a count or a step
 LARGEST = float(np.finfo(np.float32).max)
 CONFIG = {
   'model': {'name': str},
@@ -165,12 +166,18 @@ def _fitted(value: Any, shape: Any, wrong: list[str], key: str = '') -> Any:
   if isinstance(shape, list) and isinstance(value, list):
     items = (_fitted(x, shape[0], wrong, f'{key}.{i}') for i, x in enumerate(value))
     return [item for item in items if item is not None]
-  plain = shape is object or not isinstance(shape, dict | list)
-  if plain and isinstance(value, shape) and (shape is object or not isinstance(value, bool)):
+  if shape is object or (not isinstance(shape, dict | list) and _is_plain(value, shape)):
     return value
   if value is not None:
     wrong.append(key[1:])
   return None
+
+
+def _is_plain(value: Any, kinds: Any) -> bool:
+  """Returns whether a value is of the types; no truth value is a number, nor one past counting."""
+  if isinstance(value, bool) or not isinstance(value, kinds):
+    return False
+  return not isinstance(value, int) or abs(value) <= MOST
 
 
 def _evaluation(path: Path, broken: list[str]) -> dict:
@@ -183,12 +190,12 @@ def _evaluation(path: Path, broken: list[str]) -> dict:
   numbers = {name: _number(value) for name, value in metrics.items() if _is_number(value)}
   if others := [name for name in metrics if name not in numbers]:
     broken.append(f'{path.name}: no numbers, left out: {_some(others)}')
-  found |= {'metrics': numbers} if numbers else {}
+  found |= {'metrics': numbers} if metrics else {}
   counts, classes = found.get('confusion'), found.get('classes')
   if counts is None:
     return found
   size = len(counts)
-  if not size or any(len(row) != size or not all(0 <= x < 2**53 for x in row) for row in counts):
+  if not size or any(len(row) != size or not all(0 <= x <= MOST for x in row) for row in counts):
     broken.append(f'{path.name}: confusion is no square table of counts and left out')
     del found['confusion']
   elif classes is not None and len(classes) != size:
@@ -247,7 +254,7 @@ def _record(line: bytes) -> tuple[int | None, dict[str, Any]]:
   except (ValueError, RecursionError):
     return None, {}
   step = value.pop('step', None) if isinstance(value, dict) else None
-  good = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**53
+  good = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MOST
   return (step, value) if good else (None, {})
 
 

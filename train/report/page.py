@@ -6,6 +6,7 @@ seed alone are one experiment. `templates/report.html` says what it looks like.
 """
 
 import datetime
+import functools
 import os
 import re
 from pathlib import Path
@@ -75,6 +76,7 @@ def page(folders: list[Folder]) -> str:
   )
 
 
+@functools.cache
 def template(name: str) -> jinja2.Template:
   """Loads a template; whatever text it is given is escaped."""
   loader = jinja2.FileSystemLoader(TEMPLATES)
