@@ -2,19 +2,24 @@
 
 import json
 import re
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.train.report.folders import PAPER, Outline, run_folder, text_of, write
+from tests.train.report.folders import PAPER, Outline, evaluate, run_folder, text_of, write
 from train.errors import UserError
+from train.report import numbers, pictures
 from train.report import page as page_lib
-from train.report import pictures
+from train.report.folder import read
 
 ROOT = Path(__file__).parents[3]
+PNG = b'\x89PNG\r\n\x1a\n'
 
 
 # -------- the page --------
@@ -129,6 +134,102 @@ def test_all_metrics_of_an_evaluation_are_listed_over_the_seeds(tmp_path):
   assert 'Metric Value Seeds test/error 1.00 ± 0.00 % 2 test/loss 1.000 ± 0.707 2' in seen
 
 
+def page_of(*runs):
+  """What a reader sees of the page about some run folders."""
+  return text_of(Path(page_lib.write(list(map(str, runs)))).read_text())
+
+
+def test_all_that_eval_measured_is_on_the_page(tmp_path):
+  run_folder(tmp_path / 'a')
+  bits = {'metrics': {'bpd_ode': 3.21, 'bpd_ode_stderr': 0.0004}, 'bpd_ode': {'trace': 'exact'}}
+  write(tmp_path / 'a' / 'eval_images.json', bits | {'options': {'images': 64}, 'step': 300})
+  texts = {'metrics': {'text/perplexity': 132.777, 'text/bits_per_byte': 3.364}}
+  write(tmp_path / 'a' / 'eval_text.json', texts)
+  seen = page_of(tmp_path / 'a')
+  assert 'eval.json best checkpoint Metric Value test/error 1.00 %' in seen
+  assert 'eval_images.json step 300, images=64 Metric Value bpd_ode 3.210' in seen
+  assert 'bpd_ode_stderr 0.0004' in seen and 'bpd_ode.trace exact' in seen
+  assert 'text/perplexity 132.777 text/bits_per_byte 3.364' in seen
+
+
+def test_what_was_measured_in_two_ways_is_not_averaged(tmp_path):
+  for i, images in enumerate((8, 64)):
+    run_folder(tmp_path / f's{i}', seed=i)
+    bits = {'metrics': {'bpd_ode': 3.0 + i}, 'options': {'images': images}}
+    write(tmp_path / f's{i}' / 'eval_images.json', bits)
+  seen = page_of(tmp_path / 's0', tmp_path / 's1')
+  assert 'images=8 Metric Value Seeds bpd_ode 3 1' in seen
+  assert 'images=64 Metric Value Seeds bpd_ode 4 1' in seen
+
+
+def test_a_run_that_is_named_twice_or_copied_counts_once(tmp_path):
+  run_folder(tmp_path / 'a')
+  shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+  seen = page_of(tmp_path / 'a', tmp_path / 'b', tmp_path / 'a')
+  assert '1.00 % ours, one seed test/error 0.95 %' in seen and '±' not in seen
+  assert seen.count('the same config and seed as') == 2
+  assert '30 examples;' in seen
+
+
+def test_a_value_that_is_not_finite_is_marked_and_said(tmp_path):
+  run_folder(tmp_path / 'a', evaluated=False)
+  with open(tmp_path / 'a' / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 310, "test/error": null}\n{"step": 320, "test/error": null}\n')
+  seen = page_of(tmp_path / 'a')
+  assert 'test/error: 2 of 5 values are not finite, first at step 310; a × marks them.' in seen
+  assert 'not finite ours, one seed, at the last evaluation while training, step 320' in seen
+
+
+def test_an_evaluation_of_an_earlier_step_is_said(tmp_path):
+  run_folder(tmp_path / 'a')
+  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
+  write(tmp_path / 'a' / 'eval.json', old | {'checkpoint': 'latest', 'step': 100})
+  assert 'eval.json is of an earlier step than its last; eval again.' in page_of(tmp_path / 'a')
+
+
+def test_a_best_checkpoint_that_its_own_number_chose_is_said(tmp_path):
+  run_folder(tmp_path / 'a')
+  config = json.loads((tmp_path / 'a' / 'config.json').read_text())
+  config['train']['best'] = 'test/error'
+  write(tmp_path / 'a' / 'config.json', config)
+  seen = page_of(tmp_path / 'a')
+  assert 'the best checkpoint was chosen by test/error itself, which flatters it.' in seen
+
+
+def test_forty_runs_without_evaluation_are_one_notice(tmp_path):
+  paths = [run_folder(tmp_path / f'r{i}', rate=i, evaluated=False, steps=20) for i in range(40)]
+  seen = page_of(*paths)
+  assert 'r0 and 39 more: not evaluated yet;' in seen and seen.count('not evaluated yet') == 1
+  assert 'and 32 more' in seen  # that are not over
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    run_folder(tmp_path / name / 'run', rate=0.1 if name == 'a' else 0.2)
+    config = json.loads((tmp_path / name / 'run' / 'config.json').read_text())
+    write(tmp_path / name / 'run' / 'config.json', config | {'x': name * 99, 'y': name, 'z': name})
+  groups = numbers.groups([read(str(tmp_path / name / 'run')) for name in 'ab'])
+  assert page_lib.labels(groups) == [str(tmp_path / name / 'run') for name in 'ab']
+
+
+def test_names_that_html_or_utf8_cannot_hold_are_escaped(tmp_path):
+  run_folder(tmp_path / 'a')
+  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
+  write(tmp_path / 'a' / 'eval.json', old | {'classes': ['caf\udce9', 'red\x1b[31m', '\0']})
+  seen = page_of(tmp_path / 'a')
+  assert 'caf\\udce9' in seen and 'red\\x1b[31m' in seen and '\\x00' in seen
+
+
+def test_a_page_that_cannot_be_written_says_where_else(tmp_path):
+  run = run_folder(tmp_path / 'a')
+  with pytest.raises(UserError, match='is a folder or a device; name a file with --output=FILE'):
+    page_lib.write([run], str(tmp_path))
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='name another place with --output=FILE'):
+    page_lib.write([run], str(tmp_path / 'file' / 'page.html'))
+
+
 @pytest.mark.parametrize('evaluation', [{'step': 1}, {'metrics': None, 'confusion': [[1]]}])
 def test_an_evaluation_without_its_parts_makes_a_page(tmp_path, evaluation):
   path = run_folder(tmp_path / 'a')
@@ -152,6 +253,40 @@ def test_writing_a_page_starts_no_jax(tmp_path):
 
 
 # -------- pictures --------
+
+
+def test_a_class_without_examples_has_no_error(tmp_path):
+  run_folder(tmp_path / 'a')
+  write(tmp_path / 'a' / 'eval.json', {'confusion': [[3, 1], [0, 0]]})
+  found = pictures.confusion([read(str(tmp_path / 'a'))])
+  assert [error for *_, error in found.rows] == [0.25, None]
+
+
+def test_seeds_with_other_classes_or_of_an_ensemble_are_not_added_up(tmp_path):
+  runs = [run_folder(tmp_path / f's{i}', seed=i) for i in range(3)]
+  old = json.loads((tmp_path / 's1' / 'eval.json').read_text())
+  write(tmp_path / 's1' / 'eval.json', old | {'classes': ['dog', 'cat', '<b>']})
+  evaluate(tmp_path / 's2', 0.005, workdirs=runs)
+  found = pictures.confusion([read(run) for run in runs])
+  assert (found.total, found.seeds, found.others) == (30, 1, 1)
+
+
+def test_a_picture_that_is_too_large_or_damaged_is_said():
+  bomb = PNG + struct.pack('>I4sIIBBBBB', 13, b'IHDR', 10**5, 10**5, 8, 0, 0, 0, 0)
+  bomb += struct.pack('>I', zlib.crc32(bomb[-17:])) + struct.pack('>I4s', 0, b'IDAT')
+  for contents in (bomb, b'', PNG, b'GIF89a'):
+    assert pictures.drawing('grid.png', contents) == pictures.Drawing('grid.png')
+
+
+def test_what_a_page_does_not_show_of_samples_is_named(tmp_path):
+  run_folder(tmp_path / 'a')
+  samples = tmp_path / 'a' / 'samples'
+  samples.mkdir()
+  for name in ('00000300-game.sgf', '00000300-a.txt', '٣-b.txt', f'{"9" * 5000}-c.txt'[:200]):
+    (samples / name).write_text('x')
+  (samples / '00000400-folder').mkdir()
+  seen = page_of(tmp_path / 'a')
+  assert 'Drawn at step 300, while training. Also in its folder samples: game.sgf.' in seen
 
 
 def test_filters_are_grey_at_zero_and_each_uses_its_range():
