@@ -66,7 +66,7 @@ def main() -> None:
   data = ImageData(dataset='digits', batch_size=options.batch)
   try:
     task = Classify({'name': options.net}, data)
-  except UserError as error:
+  except (UserError, ValueError) as error:
     parser.error(str(error))
   tx, mesh = optax.sgd(LEARNING_RATE, 0.9), mesh_lib.make_mesh()
   bare_seconds = bare_step(task, tx, mesh)

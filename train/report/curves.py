@@ -114,7 +114,7 @@ def over_seeds(
     return [Line(alone, *own[0][1:], colour, dashed)]
   shared = functools.reduce(np.intersect1d, [steps for _, steps, _ in own])
   if not len(shared):
-    return [Line(f'{label} seed {seed}', *curve, colour, dashed) for seed, *curve in own]
+    return [Line(f'{label} seed {seed}', x, y, colour, dashed) for seed, x, y in own]
   mean = np.mean([values[np.isin(steps, shared)] for _, steps, values in own], axis=0)
   faint = [Line(None, steps, values, colour, dashed, faint=True) for _, steps, values in own]
   few = f' ({len(own)} of {len(experiment.runs)} seeds)' if len(own) < len(experiment.runs) else ''

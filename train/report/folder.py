@@ -66,7 +66,7 @@ class Folder:
   evaluation: dict  # eval.json
   pixels: dict[str, np.ndarray]  # eval_figures.npz
   broken: tuple[str, ...] = ()  # what is damaged and left out, in words
-  others: Mapping[str, dict] = dataclasses.field(default_factory=dict)  # eval_*.json by file name
+  others: Mapping[str, dict] = dataclasses.field(default_factory=dict)  # eval_*.json, eval-2.json
 
   @property
   def step(self) -> int:
@@ -116,7 +116,7 @@ def read(workdir: str) -> Folder:
   if not config and broken:
     raise UserError(f'{root / "config.json"}: damaged; it should be one JSON object')
   run = read_object(root / 'run.json', RUN, broken)
-  paths = [root / 'eval.json', *sorted(root.glob('eval_*.json'))]
+  paths = [root / 'eval.json', *sorted(root.glob('eval[-_]*.json'))]
   evaluations = {path.name: _evaluation(path, broken) for path in paths}
   return Folder(
     str(workdir),

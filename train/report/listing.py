@@ -15,8 +15,7 @@ def table(folder: str) -> str:
   Raises:
     UserError: there are none.
   """
-  files = (path for path in pathlib.Path(folder).rglob('config.json') if path.is_file())
-  paths = sorted(files, key=lambda path: path.stat().st_mtime)
+  paths = sorted(pathlib.Path(folder).rglob('config.json'), key=lambda path: path.stat().st_mtime)
   rows = [_row(path.parent) for path in paths]
   if not rows:
     raise UserError(f'--folder={folder}: holds no run; `launch.py train` makes them in runs/')
@@ -25,9 +24,7 @@ def table(folder: str) -> str:
     '  '.join(f'{cell:{width}}' for cell, width in zip(row, widths, strict=True))
     for row in (HEAD, *rows)
   )
-  # A name may hold what a terminal acts on.
-  shown = (''.join(c if c.isprintable() else '?' for c in line) for line in lines)
-  return '\n'.join(line.rstrip() for line in shown)
+  return '\n'.join(line.rstrip() for line in lines)
 
 
 def _row(path: pathlib.Path) -> tuple[str, ...]:

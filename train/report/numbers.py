@@ -111,9 +111,10 @@ class Number:
 
   @property
   def difference(self) -> float | None:
-    """Ours less the paper's, None if there is no such number."""
-    both = self.mean is not None and self.paper is not None
-    found = self.mean - self.paper if both else math.nan
+    """Ours less the paper's, None if one of them is missing or not finite."""
+    if self.mean is None or self.paper is None:
+      return None
+    found = self.mean - self.paper
     return found if math.isfinite(found) else None
 
 
@@ -175,7 +176,14 @@ def _at_the_last_shared_step(curves: list) -> tuple[list[float], tuple[int, ...]
 
 
 def evaluation_of(run: Folder, metric: str, alone: bool) -> dict | None:
-  """Returns the run's first evaluation that has the metric; an ensemble's only if it is alone."""
+  """Returns the run's first evaluation that has the metric; an ensemble's only if it is alone.
+
+  No evaluation measures a metric of training: its last value stands for one.
+  """
+  if metric.startswith('train/') and metric in run.curves:
+    steps, values = run.curves[metric]
+    last = {metric: float(values[-1])}
+    return {'metrics': last, 'checkpoint': 'latest', 'step': int(steps[-1])}
   found = (x for x in run.evaluations.values() if metric in x.get('metrics', {}))
   return next((x for x in found if alone or members(x) == 1), None)
 

@@ -177,7 +177,20 @@ WHOLE = {
   'eval_text.json': {'metrics': {'text/loss': 2.0}, 'options': {'text': 'a.txt'}},
 }
 LOG = {'train/loss': 2.0, 'random/share': 0.5, 'past/share': 0.4, 'past/step': 0, 'time/seconds': 1}
-WRONG = None, True, -1, 10**400, 0.5, float('nan'), '', 'x\x1b\udce9<b>', [], [[]], {}, {'a': [1]}
+WRONG: tuple = (
+  None,
+  True,
+  -1,
+  10**400,
+  0.5,
+  float('nan'),
+  '',
+  'x\x1b\udce9<b>',
+  [],
+  [[]],
+  {},
+  {'a': [1]},
+)
 
 
 def places(value):

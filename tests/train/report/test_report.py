@@ -143,10 +143,12 @@ def test_all_that_eval_measured_is_on_the_page(tmp_path):
   run_folder(tmp_path / 'a')
   bits = {'metrics': {'bpd_ode': 3.21, 'bpd_ode_stderr': 0.0004}, 'bpd_ode': {'trace': 'exact'}}
   write(tmp_path / 'a' / 'eval_images.json', bits | {'options': {'images': 64}, 'step': 300})
+  write(tmp_path / 'a' / 'eval-2.json', {'metrics': {'test/error': 0.02}, 'step': 200})
   texts = {'metrics': {'text/perplexity': 132.777, 'text/bits_per_byte': 3.364}}
   write(tmp_path / 'a' / 'eval_text.json', texts)
   seen = page_of(tmp_path / 'a')
   assert 'eval.json best checkpoint Metric Value test/error 1.00 %' in seen
+  assert 'eval-2.json step 200 Metric Value test/error 2.00 %' in seen
   assert 'eval_images.json step 300, images=64 Metric Value bpd_ode 3.210' in seen
   assert 'bpd_ode_stderr 0.0004' in seen and 'bpd_ode.trace exact' in seen
   assert 'text/perplexity 132.777 text/bits_per_byte 3.364' in seen

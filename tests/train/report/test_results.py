@@ -153,6 +153,14 @@ def test_the_headline_may_be_measured_by_an_option_of_eval(tmp_path):
   assert (found.mean, found.evaluated) == (2.5, True)
 
 
+def test_a_metric_of_training_needs_no_evaluation(tmp_path):
+  paper = {'metric': 'train/play_first_share', 'value': 1.0, 'title': 'X', 'note': ''}
+  run = run_folder(tmp_path / 'a', paper=paper, evaluated=False)
+  with open(tmp_path / 'a' / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 300, "train/play_first_share": 0.9}\n')
+  assert results.record([run], 'x')['ours'] == {'mean': 0.9, 'std': None, 'n': 1, 'values': [0.9]}
+
+
 def test_seeds_that_are_at_different_steps_are_compared_where_all_have_been(tmp_path):
   runs = [
     run_folder(tmp_path / f's{i}', seed=i, steps=steps, evaluated=i == 0, error=error)
