@@ -181,7 +181,8 @@ def lacks(run: Folder) -> list[str]:
     said.append(f'{name}: {many} not finite, first at step {steps[0]:,}; a × marks them.')
   if len(lost) > 3:
     said.append(f'{len(lost) - 3} more metrics have values that are not finite.')
-  stale = [name for name, found in run.evaluations.items() if numbers.is_stale(run, found)]
+  newest = {name: found for name, found in run.evaluations.items() if '-' not in name}
+  stale = [name for name, found in newest.items() if numbers.is_stale(run, found)]
   return said + [f'{name} is of an earlier step than its last; eval again.' for name in stale]
 
 
