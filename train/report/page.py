@@ -58,7 +58,8 @@ def page(folders: list[Folder]) -> str:
     Experiment(label, numbers.distinct(runs))
     for label, runs in zip(labels(groups), groups, strict=True)
   ]
-  points = scaling.points([run for one in found for run in one.runs], parameters)
+  runs = [run for one in found for run in one.runs]
+  points = scaling.points(runs, parameters)
   papers = {one.number.title for one in found}
   return template('report.html').render(
     experiments=found,
@@ -70,6 +71,7 @@ def page(folders: list[Folder]) -> str:
     facts=facts(found[0].runs, words_of(found[0].first.config)),
     curves=curves.by_task(found),
     law=scaling.report(points),
+    beside_law=len(runs) - len(points),
     settings=settings(found),
     runs=[(run, numbers.number([run])) for run in folders],
     now=datetime.datetime.now(),

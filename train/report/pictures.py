@@ -43,7 +43,8 @@ class Confusion(NamedTuple):
   """Counts by true class and prediction, summed over seeds; a `picture` if the classes are many.
 
   A row is (class, [(count, shade in 0..1)], error), the error None of a class without examples.
-  mistakes: (true, predicted, count), most first. others: seeds with other classes, left out.
+  mistakes: (true, predicted, count) of the most frequent of `kinds`. others: seeds with other
+  classes, which are left out.
   """
 
   total: int
@@ -53,6 +54,7 @@ class Confusion(NamedTuple):
   rows: list[tuple[str, list[tuple[int, float]], float | None]]
   picture: Picture | None
   mistakes: list[tuple[str, str, int]]
+  kinds: int
 
 
 class Sample(NamedTuple):
@@ -145,6 +147,7 @@ def confusion(runs: list[Folder]) -> Confusion | None:
     classes=classes,
     rows=list(zip(classes, cells, errors, strict=True)),
     picture=png(heat(shade), 'confusion') if len(counts) > TABLE_CLASSES else None,
+    kinds=int(np.count_nonzero(wrong)),
     mistakes=[(classes[i], classes[j], int(wrong[i, j])) for i, j in pairs],
   )
 

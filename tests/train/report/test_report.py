@@ -257,6 +257,13 @@ def test_writing_a_page_starts_no_jax(tmp_path):
 # -------- pictures --------
 
 
+def test_the_mistakes_that_are_not_listed_are_counted(tmp_path):
+  run_folder(tmp_path / 'a')
+  counts = (np.ones((5, 5), int) + 9 * np.eye(5, dtype=int)).tolist()
+  write(tmp_path / 'a' / 'eval.json', {'confusion': counts})
+  assert 'The most frequent 8 of 20 kinds of mistakes.' in page_of(tmp_path / 'a')
+
+
 def test_a_class_without_examples_has_no_error(tmp_path):
   run_folder(tmp_path / 'a')
   write(tmp_path / 'a' / 'eval.json', {'confusion': [[3, 1], [0, 0]]})
