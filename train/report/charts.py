@@ -161,17 +161,19 @@ def _last(line: Line, lines: list[Line], text: Callable[[float], str], over: str
 
 
 def thin(line: Line) -> Line:
-  """Returns the line with at most POINTS points and a few: the least and the most of each part.
+  """Returns the line with about POINTS points: its ends, the least and the most of each part.
 
-  The ends stay, and so does a part without any finite value, where the line has a gap.
+  Of what is not finite the first of each part stays.
   """
   if len(line.steps) <= POINTS:
     return line
   kept = {0, len(line.steps) - 1}
   for part in np.array_split(np.arange(len(line.steps)), POINTS // 2):
-    finite = part[np.isfinite(line.values[part])]
-    extremes = (np.argmin, np.argmax) if len(finite) else ()
-    kept |= {int(finite[find(line.values[finite])]) for find in extremes} or {int(part[0])}
+    known = np.isfinite(line.values[part])
+    finite = part[known]
+    if len(finite):
+      kept |= {int(finite[find(line.values[finite])]) for find in (np.argmin, np.argmax)}
+    kept |= set(part[~known][:1].tolist())
   places = sorted(kept)
   return dataclasses.replace(line, steps=line.steps[places], values=line.values[places])
 

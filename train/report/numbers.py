@@ -268,10 +268,12 @@ def each_start(runs: list[Folder], of: Callable[[dict], str]) -> str:
 
 
 def device(start: dict) -> str:
-  """Returns '8 × NVIDIA H200', or the name and cores of a CPU."""
+  """Returns '8 × NVIDIA H200, 2 processes', or the name and cores of a CPU."""
   kind, count = start.get('device', ''), start.get('device_count', 1)
   kind = start.get('processor', 'CPU') if kind.lower() == 'cpu' else kind
-  return f'{count} × {kind}' if count > 1 else kind
+  processes = start.get('process_count', 1)
+  many = f', {processes} processes' if processes > 1 else ''
+  return (f'{count} × {kind}' if count > 1 else kind) + many
 
 
 def commit(start: dict) -> str:

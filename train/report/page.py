@@ -229,8 +229,10 @@ def checkpoint(run: Folder) -> str:
 
 def seconds(runs: list[Folder]) -> float:
   """Returns the mean seconds of training, each over all its starts; 0 if nobody wrote them."""
-  found = [np.nanmax(run.curves['time/seconds'][1]) for run in runs if 'time/seconds' in run.curves]
-  return float(np.mean(found)) if found else 0.0
+  logged = [run.curves['time/seconds'][1] for run in runs if 'time/seconds' in run.curves]
+  each = [values[np.isfinite(values)] for values in logged]
+  ends = [values.max() for values in each if len(values)]
+  return float(np.mean(ends)) if ends else 0.0
 
 
 def speed(runs: list[Folder], words: ReportWords) -> str:
@@ -271,13 +273,8 @@ def parameters(config: dict) -> int | None:
     return None
   try:
     return num_params(models.build(**{**section, 'vocab_size': 1}), embeddings=False)
-  except (
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    UserError,
-  ):  # fields that are not the network's, as of a config from elsewhere
-    return None
+  except (TypeError, ValueError, ArithmeticError, UserError):
+    return None  # values that no network takes, in a config that was changed by hand
 
 
 def settings(experiments: list[Experiment]) -> tuple[list[tuple], dict[str, dict[str, str]]]:

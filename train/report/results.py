@@ -84,7 +84,7 @@ def _check_evaluated(runs: list[Folder]) -> None:
       raise UserError(f'{run.path}: no {metric} of its own; run `launch.py eval` there')
     if not math.isfinite(found['metrics'][metric]):
       raise UserError(f'{run.path}: its {metric} is not finite')
-    if run.steps and run.step < run.steps:
+    if run.curves and run.steps and run.step < run.steps:
       raise UserError(f'{run.path}: at step {run.step} of {run.steps}; a result is of a whole run')
     if numbers.is_stale(run, found):
       raise UserError(
@@ -146,7 +146,7 @@ def _row(record: dict, folder: str) -> tuple[str, ...]:
   ways = (
     metric.replace('/', ' '),
     STEPS.get(record['checkpoint'], ''),
-    *record['overrides'].values(),
+    *map(str, record['overrides'].values()),
   )
   found = f'**{shown(metric, ours.get("mean"), ours.get("std"))}** {", ".join(filter(None, ways))}'
   theirs = paper.get('title') or '–', shown(metric, paper.get('value'))

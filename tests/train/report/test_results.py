@@ -131,9 +131,10 @@ def test_a_number_that_is_not_finite_is_no_result(tmp_path):
 def test_a_record_names_all_devices_commits_and_versions(tmp_path):
   runs = [run_folder(tmp_path / f's{i}', seed=i) for i in range(2)]
   start = {'device': 'cpu', 'processor': 'AMD EPYC, 2 cores', 'versions': {'jax': '0.11.2'}}
+  start['process_count'] = 2
   write(tmp_path / 's1' / 'run.json', {'starts': [start | {'commit': 'fedcba9876543210'}]})
   found = results.record(runs, 'x')
-  assert found['device'] == '8 × NVIDIA H200; AMD EPYC, 2 cores'
+  assert found['device'] == '8 × NVIDIA H200; AMD EPYC, 2 cores, 2 processes'
   assert found['versions'] == {'python': '3.11.2', 'jax': '0.10.2; 0.11.2'}
   assert found['commit'] == '0123456789ab; fedcba987654'
 
