@@ -4,6 +4,13 @@ from train.declaration import Declaration, ReportWords
 
 POSITIONS = ReportWords('metrics on the test positions')
 
+GAMES = {
+  'elo': 'Elo over each opponent',
+  'share': 'Points won against each opponent',
+  'won': 'Games won against the pool of past policies',
+  'turns': 'Length of a game (moves)',
+}
+
 TASKS = {
   'go_policy': Declaration(
     task='train.tasks.alphago.policy:GoPolicy', metric='test/accuracy', report=POSITIONS
@@ -23,6 +30,6 @@ TASKS = {
   'go_reinforce': Declaration(
     task='train.tasks.alphago.reinforce:GoReinforce',
     metric='random/share',
-    report=ReportWords('matches against fixed players'),
+    report=ReportWords('matches against fixed players', headings=GAMES),
   ),
 }
