@@ -17,16 +17,9 @@ from train.declaration import Declaration
 from train.report.folder import Folder, members
 from train.tasks import DECLARATIONS
 
-FRACTIONS = 'error', 'accuracy', 'share', 'optimal', 'mfu'  # words in names of shares of 1
-# Whole names of others.
-SHARES = (
-  'as_first',
-  'as_second',
-  'agreement',
-  'winner',
-  'play_draws',
-  'play_resigned',
-)
+# Shares of 1, which read best in percent: words in their names, and whole names.
+FRACTIONS = 'error', 'accuracy', 'share', 'optimal', 'mfu'
+SHARES = 'as_first', 'as_second', 'agreement', 'winner', 'won', 'play_draws', 'play_resigned'
 # Where a run lies and what it keeps, not what it computes: runs may differ in these as in the seed.
 PLACE = (
   *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
