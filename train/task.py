@@ -20,6 +20,9 @@ Batch = Any
 Carry = Any
 """What a source must remember between steps: () for a dataset, actors and replay for self-play."""
 
+Programs = Mapping[str, Any]
+"""name -> lowered program (`jax.stages.Lowered`), to be compiled and read but not run."""
+
 Metrics = dict[str, tuple[Array, Array]]
 """name -> (sum, weight), float32 scalars: ragged batches and microbatches average right."""
 
@@ -32,6 +35,12 @@ class Source(Protocol):
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
     """Returns the batch of `step`; must not wait for the device."""
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    """Returns what is compiled to make a batch, of abstract variables, and the abstract batch.
+
+    Nothing is read and nothing runs, so that the mesh may be of devices that are not there.
+    """
 
 
 class Batches(Protocol):
