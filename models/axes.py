@@ -45,11 +45,13 @@ def over_devices(function: Callable, in_specs: Any, out_specs: Any) -> Callable:
   """Returns `function` of each device's own parts; it says itself what is communicated.
 
   Where the partitioner would move more than it must. It covers the axes of the active mesh that no
-  `shard_map` around the caller has already.
+  `shard_map` around the caller has already. Not to be differentiated: the caller writes a gradient.
   """
   mesh = jax.sharding.get_abstract_mesh()
   names = {axis for axis in mesh.axis_names if axis not in mesh.manual_axes}
-  return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, axis_names=names)
+  return jax.shard_map(
+    function, in_specs=in_specs, out_specs=out_specs, axis_names=names, check_vma=False
+  )
 
 
 def shard_batch(x: Array) -> Array:

@@ -86,7 +86,7 @@ def _arrange(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndar
   data = sizes['data']
   if data % slices:
     raise UserError(
-      f'mesh {_by(sizes)}: the devices are {slices} slices, and mesh.data must be a multiple of that'
+      f'mesh {_by(sizes)}: the devices are {slices} slices, so mesh.data must be a multiple of it'
     )
   try:
     if slices > 1:
@@ -96,8 +96,9 @@ def _arrange(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndar
       )
     return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
   except (AssertionError, NotImplementedError, ValueError) as error:
+    kind = devices[0].device_kind
     raise UserError(
-      f'mesh {_by(sizes)}: cannot be laid out on {devices[0].device_kind}; powers of two can: {error}'
+      f'mesh {_by(sizes)}: cannot be laid out on {kind}; powers of two can: {error}'
     ) from error
 
 
@@ -130,8 +131,14 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
 def activate(mesh: Mesh) -> Iterator[None]:
   """Makes `nn.with_logical_constraint` act: outside of this it silently does nothing."""
   # The mesh for `models.axes`, the rules for the names that linen's boxes hold.
-  with jax.set_mesh(mesh), nn.logical_axis_rules([(name, axes) for name, axes in RULES.items()]):
+  with jax.set_mesh(mesh), logical_rules():
     yield
+
+
+def logical_rules(without: str = '') -> contextlib.AbstractContextManager[None]:
+  """Returns the context of RULES; inside of a `shard_map` over an axis, without that."""
+  rules = [(name, tuple(x for x in axes if x != without)) for name, axes in RULES.items()]
+  return nn.logical_axis_rules(rules)
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:

@@ -12,6 +12,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from models.axes import mesh_size
 from models.cpu.order import in_turn, unrolled
 from train import mesh as mesh_lib
 from train.errors import UserError
@@ -103,7 +104,9 @@ def make_step(
   ema_decay: float = 0.0,
   schedule: Callable[[Array], Array] | None = None,
 ) -> Any:
-  """Returns the compiled step, (state, batch) -> (state, metrics), which donates the state; its layout is the same for both kinds.
+  """Returns the compiled step: (state, batch) -> (state, metrics). It donates the state.
+
+  The state's layout is the same for both kinds.
 
   'jit' partitions one program over the mesh. 'pmap' runs a replica on each device, which sees its
   part of the batch alone and averages gradients: the classic form; it needs a mesh of `data` only.
@@ -177,6 +180,8 @@ def _update(
     return metrics['loss'][0], ({name: extra[name] for name in state.extra}, metrics)
 
   gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
+  if accumulate > 1 and axis is None:
+    gradients = functools.partial(_over_data, gradients)
   loss_value, grads, extra, metrics = gradients(sums, state.params, state.extra, batch, axis)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -256,6 +261,30 @@ def _accumulated(
     extra = lax.pmean(extra, axis)
   weight = _total_weight(metrics, None)  # already summed over devices
   return metrics['loss'][0] / weight, jax.tree.map(lambda g: g / weight, grads), extra, metrics
+
+
+def _over_data(
+  gradients: Callable, sums: Callable, params: Any, extra: Any, batch: Batch, axis: None
+) -> tuple[Array, Any, Any, Metrics]:
+  """Returns `gradients(...)` with each replica summing its own, which cross `data` once a step.
+
+  The partitioner would reduce them with each microbatch. The other mesh axes stay its own.
+  """
+  if mesh_size('data') == 1:
+    return gradients(sums, params, extra, batch, axis)
+  whole = PartitionSpec()
+
+  def of_replica(*arguments: Any) -> tuple[Array, Any, Any, Metrics]:
+    with mesh_lib.logical_rules(without='data'):
+      return gradients(sums, *arguments, 'data')
+
+  return jax.shard_map(
+    of_replica,
+    in_specs=(whole, whole, PartitionSpec('data')),
+    out_specs=whole,
+    axis_names={'data'},
+    check_vma=False,  # so that differentiating sums nothing over replicas
+  )(params, extra, batch)
 
 
 def _total_weight(metrics: Metrics, axis: str | None) -> Array:

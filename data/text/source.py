@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from jax.sharding import NamedSharding
@@ -26,7 +26,7 @@ GPT2_VOCAB_SIZE = 50257
 
 @dataclasses.dataclass(frozen=True)
 class TextMetadata:
-  """What programs are built from: numbers of tokens in the vocabulary and in a row, rows a batch."""
+  """What programs are built from: numbers of tokens in the vocabulary and in a row, and of rows."""
 
   vocab_size: int
   block_size: int

@@ -61,35 +61,28 @@ def chunked_cross_entropy(
   Raises:
     ValueError: `chunk` is negative.
   """
-  weights = lax.stop_gradient(weights.astype(jnp.float32))
+  weights = weights.astype(jnp.float32)
   length = targets.shape[1]
   if chunk < 0:
     raise ValueError(f'chunk={chunk}: a number of positions, or 0 for all')
   over = vocabulary.split(head, len(targets))
-  scoring = Scoring(softcap, None if vocab == head.shape[0] else vocab, over)
-
-  def own(head: Array, *rows: Array) -> tuple[Array, Array]:
-    total = rows[-1].sum()
-    head, *rows = vary_alike(head, *rows)
-    chunks = [in_chunks(x, min(chunk, length) or length) for x in rows]
-    nats = _cross_entropy(scoring, head, *chunks)
-    return lax.psum(nats, over.batch + over.rows), lax.psum(total, over.batch)
-
-  if over == vocabulary.WHOLE:
-    return own(head, hidden, targets, weights)
-  specs = over.table, *[over.examples] * 3
-  return over_devices(own, specs, PartitionSpec())(head, hidden, targets, weights)
+  vocab = None if vocab == head.shape[0] else vocab
+  scoring = Scoring(min(chunk, length) or length, softcap, vocab, over)
+  head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
+  return _cross_entropy(scoring, head, hidden, targets, weights), weights.sum()
 
 
 class Scoring(NamedTuple):
   """How scores are computed from a head.
 
   Attributes:
+    chunk: at how many positions of each row at a time.
     softcap: see `logits`.
     vocab: how many of the head's rows are tokens; None: all.
     over: which mesh axes split the head; a function of one device then sees its part.
   """
 
+  chunk: int
   softcap: float
   vocab: int | None
   over: vocabulary.Split
@@ -102,23 +95,36 @@ def in_chunks(x: Array, chunk: int) -> Array:
   return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
 
+def _from_chunks(x: Array, shape: tuple[int, ...]) -> Array:
+  """Undoes `in_chunks`: returns `[B, T, ...]`."""
+  return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *shape[2:])[:, : shape[1]]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _cross_entropy(scoring, head, *chunks):
-  head = _gathered(scoring, head, chunks)
-  return _over_chunks(functools.partial(_nats, scoring, head), chunks)[0]
+def _cross_entropy(scoring, head, *rows):
+  def own(head, *rows):
+    head = vocabulary.gather_width(scoring.over, head.astype(rows[0].dtype))
+    chunks = [in_chunks(x, scoring.chunk) for x in rows]
+    return _summed(scoring, _over_chunks(functools.partial(_nats, scoring, head), chunks)[0])
+
+  return _on_devices(scoring, own, PartitionSpec())(head, *rows)
 
 
-def _cross_entropy_forward(scoring, head, *chunks):
-  head = _gathered(scoring, head, chunks)
-  function = functools.partial(_nats_and_gradients, scoring, head)
-  (nats, dhead), dhidden = _over_chunks(function, chunks)
-  dhead = vocabulary.scatter_width(dhead, scoring.over.width)  # once, not with each chunk
-  return nats, (dhead, dhidden, chunks[2])
+def _cross_entropy_forward(scoring, head, *rows):
+  def own(head, *rows):
+    gathered = vocabulary.gather_width(scoring.over, head.astype(rows[0].dtype))
+    function = functools.partial(_nats_and_gradients, scoring, gathered)
+    (nats, dhead), dhidden = _over_chunks(function, [in_chunks(x, scoring.chunk) for x in rows])
+    # Once, not with each chunk: of the head over the batch, of hidden over the head's rows.
+    dhead = vocabulary.sum_gradients(scoring.over, dhead)
+    dhidden = lax.psum(_from_chunks(dhidden, rows[0].shape), scoring.over.rows)
+    return _summed(scoring, nats), dhead, dhidden
 
-
-def _gathered(scoring, head, chunks):
-  """Returns the head's rows, whole and of the dtype of hidden."""
-  return vocabulary.gather_width(head.astype(chunks[0].dtype), scoring.over.width)
+  over = scoring.over
+  nats, *saved = _on_devices(scoring, own, (PartitionSpec(), over.table, over.examples))(
+    head, *rows
+  )
+  return nats, (*saved, rows[2])
 
 
 def _cross_entropy_backward(_, saved, dnats):
@@ -127,6 +133,18 @@ def _cross_entropy_backward(_, saved, dnats):
 
 
 _cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
+
+
+def _on_devices(scoring, function, out_specs):
+  """Returns a function of the head and of three arrays of rows, of each device's parts of them."""
+  over = scoring.over
+  if over == vocabulary.WHOLE:
+    return function
+  return over_devices(function, (over.table, *[over.examples] * 3), out_specs)
+
+
+def _summed(scoring, nats):
+  return lax.psum(nats, scoring.over.batch + scoring.over.rows)
 
 
 def _over_chunks(function, chunks):

@@ -4,6 +4,8 @@ Megatron-LM's way (Shoeybi et al. 2019, arXiv 1909.08053, section 3). A row's wi
 well (`fsdp`): it is gathered once, in the dtype of the activations, and its gradient is summed and
 split once, in float32. The partitioner, left alone, gathers the table in float32 for a look-up, and
 moves the gradients of all activations to all devices.
+
+Gradients are written out: what is communicated is what is here.
 """
 
 import functools
@@ -15,7 +17,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from models.axes import BATCH_AXES, mesh_size, over_devices, split_axes, vary_alike
+from models.axes import BATCH_AXES, mesh_size, over_devices, split_axes
 
 ROW_AXIS, WIDTH_AXIS = 'tensor', 'fsdp'
 
@@ -50,19 +52,28 @@ def split(table: Array, batch: int) -> Split:
   return Split(split_axes(rows, ROW_AXIS), split_axes(width, WIDTH_AXIS), of_batch)
 
 
-def first_row(table: Array, axes: tuple[str, ...]) -> Array | int:
-  """Returns the number of the first row that this device has."""
-  return lax.axis_index(axes) * table.shape[0] if axes else 0
+# -------- on one device --------
 
 
-def gather_width(table: Array, axes: tuple[str, ...]) -> Array:
-  """Returns this device's rows `[V', D]`, whole."""
-  return lax.all_gather(table, axes, axis=1, tiled=True) if axes else table
+def gather_width(over: Split, table: Array) -> Array:
+  """Returns a device's rows `[V', D]`, whole, of its part `[V', D']`."""
+  return lax.all_gather(table, over.width, axis=1, tiled=True) if over.width else table
 
 
-def scatter_width(gradient: Array, axes: tuple[str, ...]) -> Array:
-  """Returns the sum over devices of `[V', D]`, of which this device keeps its part of the width."""
-  return lax.psum_scatter(gradient, axes, scatter_dimension=1, tiled=True) if axes else gradient
+def sum_gradients(over: Split, gradient: Array) -> Array:
+  """Returns the sum over the batch's devices of `[V', D]`, of which each keeps its `[V', D']`."""
+  if over.width:
+    gradient = lax.psum_scatter(gradient, over.width, scatter_dimension=1, tiled=True)
+  return lax.psum(gradient, tuple(axis for axis in over.batch if axis not in over.width))
+
+
+def own_rows(over: Split, numbers: Array, count: int) -> Array:
+  """Returns which of a device's `count` rows those of the whole table are; `count` for others'."""
+  own = numbers - lax.axis_index(over.rows) * count if over.rows else numbers
+  return jnp.where((own >= 0) & (own < count), own, count)
+
+
+# -------- look-up --------
 
 
 def look_up(table: Array, tokens: Array, dtype: DTypeLike) -> Array:
@@ -70,21 +81,18 @@ def look_up(table: Array, tokens: Array, dtype: DTypeLike) -> Array:
   over = split(table, tokens.shape[0])
   if over == WHOLE:
     return jnp.take(table, tokens, axis=0).astype(dtype)
-
-  def own(table: Array, tokens: Array) -> Array:
-    table, tokens = vary_alike(table, tokens)
-    x = _look_up(over, jnp.dtype(dtype), table, tokens)
-    return lax.psum(x, over.rows) if over.rows else x
-
-  return over_devices(own, (over.table, over.examples), over.examples)(table, tokens)
+  return _look_up(over, jnp.dtype(dtype), table, tokens)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _look_up(over: Split, dtype: Any, table: Array, tokens: Array) -> Array:
-  rows = gather_width(table.astype(dtype), over.width)
-  own = tokens - first_row(table, over.rows)
-  here = (own >= 0) & (own < len(rows))
-  return jnp.where(here[..., None], rows[jnp.where(here, own, 0)], 0)
+  def own(table: Array, tokens: Array) -> Array:
+    rows = gather_width(over, table.astype(dtype))
+    # Other devices' rows count as zeros here.
+    x = jnp.take(rows, own_rows(over, tokens, len(rows)), axis=0, mode='fill', fill_value=0)
+    return lax.psum(x, over.rows)
+
+  return over_devices(own, (over.table, over.examples), over.examples)(table, tokens)
 
 
 def _look_up_forward(over, dtype, table, tokens):
@@ -93,14 +101,16 @@ def _look_up_forward(over, dtype, table, tokens):
 
 def _look_up_backward(over, dtype, saved, dx):
   table, tokens = saved
-  width = dx.shape[-1]
-  own = tokens - first_row(table, over.rows)
-  # Rows of other devices have no place here: what lies outside is dropped.
-  own = jnp.where(own >= 0, own, table.shape[0]).reshape(-1)
-  zeros = jnp.zeros((table.shape[0], width), table.dtype)
-  (zeros, own, dx) = vary_alike(zeros, own, dx)
-  gradient = zeros.at[own].add(dx.reshape(-1, width).astype(table.dtype), mode='drop')
-  return scatter_width(gradient, over.width), None
+
+  def own(table: Array, tokens: Array, dx: Array) -> Array:
+    count, width = len(table), dx.shape[-1]
+    rows = own_rows(over, tokens, count).reshape(-1)
+    gradient = jnp.zeros((count, width), table.dtype)
+    gradient = gradient.at[rows].add(dx.reshape(-1, width).astype(table.dtype), mode='drop')
+    return sum_gradients(over, gradient)
+
+  specs = over.table, over.examples, over.examples
+  return over_devices(own, specs, over.table)(table, tokens, dx), None
 
 
 _look_up.defvjp(_look_up_forward, _look_up_backward)

@@ -20,6 +20,7 @@ _HEAD = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition|branch_computations)=(%[\w.\-]+|\{[^}]*\})')
 _COLLECTIVE = re.compile(rf'= (.*?) ({"|".join(KINDS)})(-start)?\(')
 _ARRAY = re.compile(r'\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]')
+_CHAIN = re.compile(r'channel_id=(\d+).*chain_id="(\d+)"')
 _LIMIT = re.compile(r' s32\[\].* constant\((\d+)\)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
@@ -103,15 +104,15 @@ class Program:
   def collectives(self) -> list[Collective]:
     """Returns what is communicated, most first; equal ones are one."""
     times: dict[Collective, int] = collections.Counter()
-    channels: set[str] = set()
+    chains: set[tuple[str, ...]] = set()
     for name, lines in self.computations.items():
       for line in lines:
         match = _COLLECTIVE.search(line) if self.times[name] else None
-        channel = re.search(r'channel_id=(\d+)', line)
-        # What a TPU gathers while it computes is in several fusions, under one channel.
-        if match is None or (channel and channel[1] in channels):
+        # What a TPU gathers while it computes is a chain of fusions, each with the same line.
+        chain = _CHAIN.search(line)
+        if match is None or (chain and chain.groups() in chains):
           continue
-        channels.update(channel.groups() if channel else ())
+        chains.update([chain.groups()] if chain else [])
         one = self._collective(match[2], match[1], bool(match[3]), line)
         if 'all-reduce-scatter' in name:  # fused: no device receives the whole
           one = dataclasses.replace(one, kind='reduce-scatter')
