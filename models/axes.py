@@ -45,7 +45,8 @@ def over_devices(function: Callable, in_specs: Any, out_specs: Any) -> Callable:
   """Returns `function` of each device's own parts; it says itself what is communicated.
 
   Where the partitioner would move more than it must. It covers the axes of the active mesh that no
-  `shard_map` around the caller has already. Not to be differentiated: the caller writes a gradient.
+  `shard_map` around the caller has already. Differentiated as it
+  stands, what is whole on several devices would be summed over them: the caller sees to that.
   """
   mesh = jax.sharding.get_abstract_mesh()
   names = {axis for axis in mesh.axis_names if axis not in mesh.manual_axes}

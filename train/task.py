@@ -11,6 +11,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from train.errors import UserError
+
 Variables = Mapping[str, Any]
 """Flax's collections: `params`, and what else the model keeps, such as `batch_stats`."""
 
@@ -126,6 +128,15 @@ class Task(Protocol):
     It is kept with the run, which is resumed and evaluated only with the same.
     """
     return {}
+
+  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+    """Lowers what the verb sample runs, from abstract variables, for a mesh that need not be there.
+
+    Raises:
+      UserError: the task has nothing to sample.
+    """
+    del variables, mesh
+    raise UserError('compile --verb=sample: a run of this task has nothing to sample')
 
   @property
   def flops(self) -> float | None:

@@ -141,8 +141,8 @@ class TextData:
       published = int(size)
     if published is not None:
       return TextMetadata(published, block_size, batch_size, packing)
-    own = {'block_size': block_size, 'batch_size': batch_size, 'packing': packing}
-    return cls(dataset=dataset, tokenizer=tokenizer, **own, **rest)
+    rest |= {'block_size': block_size, 'batch_size': batch_size, 'packing': packing}
+    return cls(dataset=dataset, tokenizer=tokenizer, **rest)
 
   @property
   def vocab_size(self) -> int:

@@ -15,7 +15,6 @@ import jax
 
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.aot import flops as flops_lib
 from train.aot import hlo, programs, report
 from train.aot.topology import Topology, find
 from train.errors import UserError
@@ -50,54 +49,58 @@ class Attempt:
   mesh: dict[str, int]
 
 
-def compile_config(config: Mapping[str, Any], topology: str, workdir: str) -> bool:
-  """Compiles a config's training step, prints what it needs, and leaves `compile.json`.
+def compile_config(
+  config: Mapping[str, Any], topology: str, workdir: str, verb: str = 'train'
+) -> bool:
+  """Compiles a config's programs, prints what they need, and leaves `compile.json`.
 
   Args:
     config: completed.
     topology: the hardware, as `topology.EXAMPLES`.
     workdir: where the file goes.
+    verb: what is compiled, of `programs.VERBS`.
 
   Returns:
     Whether it fits into the devices' memory.
   """
   target = find(topology)
-  first = attempt(config, target)
+  first = attempt(config, target, verb)
   lines, record = describe(first, target)
   print('\n'.join(lines))
   fits = first.needs <= target.chip.memory
   if not fits:
-    record['knobs'] = try_knobs(config, target)
+    record['knobs'] = try_knobs(config, target) if verb == 'train' else []
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, 'compile.json')
-  write_json(path, {'topology': topology, 'config': config, **record, **provenance()})
+  about = {'topology': topology, 'verb': verb, 'config': config}
+  write_json(path, {**about, **record, **provenance()})
   print(f'more in {path}')
   return fits
 
 
-def attempt(config: Mapping[str, Any], target: Topology) -> Attempt:
-  """Compiles the programs of a training step for the target."""
+def attempt(config: Mapping[str, Any], target: Topology, verb: str = 'train') -> Attempt:
+  """Compiles the programs of a verb for the target."""
   mesh = mesh_lib.make_mesh(**config['mesh'], devices=target.devices)
   task = build_abstract_task(config)
   with mesh_lib.activate(mesh):
-    lowered, state, batch = programs.train(config, task, mesh)
-    flops = flops_lib.of_step(task, state.variables, batch)
+    lowered = programs.VERBS[verb](config, task, mesh)
+    flops = lowered.flops
     try:
-      compiled = {name: _compile(name, program, target) for name, program in lowered.items()}
+      compiled = [_compile(name, each, target) for name, each in lowered.programs.items()]
     except jax.errors.JaxRuntimeError as error:
       used = USED.search(str(error))
       if used is None:
         raise
       needs = int(float(used[1]) * UNITS[used[2]])
       return Attempt(needs, None, [], {}, flops, dict(mesh.shape))
-  texts = [program.as_text() for program in compiled.values()]
+  texts = [program.as_text() for program in compiled]
   hosts = [target.host_of(device) for device in mesh.devices.flat]
   found = [hlo.Program(text, mesh.shape, hosts, ROOT) for text in texts]
   kernels: dict[str, int] = {}
   for each in found:
     for name, count in each.kernels().items():
       kernels[name] = kernels.get(name, 0) + count
-  needed = report.memory(state, batch, compiled, target.chip)
+  needed = report.memory(lowered, compiled, target.chip)
   collectives = [one for each in found for one in each.collectives()]
   return Attempt(needed.total, needed, collectives, kernels, flops, dict(mesh.shape))
 
@@ -172,13 +175,13 @@ def knobs(config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 def try_knobs(config: Mapping[str, Any], target: Topology) -> list[dict[str, Any]]:
   """Compiles with each knob alone, then with all that helped; prints and returns what they need."""
   print('what would help, each tried:')
-  tried, together, before = [], {}, float('inf')
+  tried: list[dict[str, Any]] = []
   for overrides in knobs(config):
     needs = _try(config, overrides, target)
     tried.append({'overrides': overrides, 'needs': needs})
-    if needs is not None and needs < before:
-      together |= overrides
-  if not any(one['needs'] is not None and one['needs'] <= target.chip.memory for one in tried):
+  known = [one for one in tried if one['needs'] is not None]
+  if not any(one['needs'] <= target.chip.memory for one in known):
+    together = {key: text for one in known for key, text in one['overrides'].items()}
     tried.append({'overrides': together, 'needs': _try(config, together, target)})
   return tried
 

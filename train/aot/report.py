@@ -8,10 +8,9 @@ from typing import Any
 import jax
 
 from train.aot.hlo import Collective
+from train.aot.programs import Lowered
 from train.aot.topology import Chip
 from train.logging import peaks
-from train.step import TrainState
-from train.task import Batch
 
 MIB = 2**20
 ROWS = 12  # collectives that the text shows; compile.json has all
@@ -51,27 +50,25 @@ class Memory:
     return self.total <= self.limit
 
 
-def memory(state: TrainState, batch: Batch, compiled: Mapping[str, Any], chip: Chip) -> Memory:
+def memory(lowered: Lowered, compiled: Sequence[Any], chip: Chip) -> Memory:
   """Returns what a device must hold.
 
   Args:
-    state: abstract, with shardings.
-    batch: likewise.
-    compiled: the programs by name, of which 'step' takes state and batch.
+    lowered: the programs, and what they take.
+    compiled: all of them.
     chip: what a device has.
   """
   parts = {
-    'parameters': held(state.params),
-    'optimizer': held(state.opt_state),
-    'batch': held(batch),
+    'parameters': held(lowered.params),
+    'optimizer': held(lowered.opt_state),
+    'batch': held(lowered.batch),
   }
-  analyses = {name: program.memory_analysis() for name, program in compiled.items()}
-  taken = sum(each.argument_size_in_bytes for each in analyses.values())
-  # Other programs take the parameters as well, and 'step' takes the batch that they make.
-  shared = (len(analyses) - 1) * parts['parameters']
+  analyses = [program.memory_analysis() for program in compiled]
+  taken = sum(each.argument_size_in_bytes for each in analyses)
+  shared = (len(analyses) - 1) * parts['parameters']  # each program takes them
   temporaries = max(
     each.temp_size_in_bytes + each.output_size_in_bytes - each.alias_size_in_bytes
-    for each in analyses.values()
+    for each in analyses
   )
   other = max(0, taken - shared - sum(parts.values()))
   return Memory(**parts, other=other, temporaries=temporaries, limit=int(chip.memory))

@@ -93,7 +93,8 @@ def compile_(overrides: Overrides) -> None:
   from train import verbs
   from train.aot import compile as compile_lib
 
-  if not compile_lib.compile_config(verbs.complete_config(config), FLAGS.topology, workdir):
+  config = verbs.complete_config(config)
+  if not compile_lib.compile_config(config, FLAGS.topology, workdir, FLAGS.verb):
     sys.exit(1)
 
 

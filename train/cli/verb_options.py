@@ -35,6 +35,7 @@ TRAIN = (
 )
 COMPILE = (
   Option('topology', 'text', 'the hardware: v5e:4x4, v5p:4x4x8, 2x v5e:4x4, h100:8, 4x h200:8'),
+  Option('verb', 'choice', 'what is compiled', 'train', choices=('train', 'sample')),
 )
 REPORT = (
   Option('output', 'text', 'the page to write, instead of report.html in the workdir'),
