@@ -113,7 +113,8 @@ def make_step(
   """
   mesh = shardings.step.mesh
 
-  step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
+  specs = jax.tree.map(lambda x: x.spec, shardings.params)
+  step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule, specs)
   if parallel == 'jit':
     # The batch's own sharding is kept: what a source yields is sharded already.
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, mesh_lib.replicated(mesh)))
@@ -167,6 +168,7 @@ def _update(
   accumulate: int,
   ema_decay: float,
   schedule: Callable[[Array], Array] | None,
+  specs: Any,
   state: TrainState,
   batch: Batch,
   axis: str | None = None,
@@ -181,7 +183,7 @@ def _update(
 
   gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
   if accumulate > 1 and axis is None:
-    gradients = functools.partial(_over_data, gradients)
+    gradients = functools.partial(_over_data, gradients, specs)
   loss_value, grads, extra, metrics = gradients(sums, state.params, state.extra, batch, axis)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -264,7 +266,13 @@ def _accumulated(
 
 
 def _over_data(
-  gradients: Callable, sums: Callable, params: Any, extra: Any, batch: Batch, axis: None
+  gradients: Callable,
+  specs: Any,
+  sums: Callable,
+  params: Any,
+  extra: Any,
+  batch: Batch,
+  axis: None,
 ) -> tuple[Array, Any, Any, Metrics]:
   """Returns `gradients(...)` with each replica summing its own, which cross `data` once a step.
 
@@ -274,9 +282,13 @@ def _over_data(
     return gradients(sums, params, extra, batch, axis)
   whole = PartitionSpec()
 
-  def of_replica(*arguments: Any) -> tuple[Array, Any, Any, Metrics]:
+  def of_replica(params: Any, extra: Any, batch: Batch) -> tuple[Array, Any, Any, Metrics]:
+    # Said again, since in here the partitioner does not see how they are laid out.
+    params = lax.with_sharding_constraint(params, specs)
+    batch = lax.with_sharding_constraint(batch, PartitionSpec('fsdp'))
     with mesh_lib.logical_rules(without='data'):
-      return gradients(sums, *arguments, 'data')
+      value, grads, extra, metrics = gradients(sums, params, extra, batch, 'data')
+    return value, lax.with_sharding_constraint(grads, specs), extra, metrics
 
   return jax.shard_map(
     of_replica,

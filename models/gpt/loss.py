@@ -85,7 +85,7 @@ class Scoring(NamedTuple):
   chunk: int
   softcap: float
   vocab: int | None
-  over: vocabulary.Split
+  over: vocabulary.TableSplit
 
 
 def in_chunks(x: Array, chunk: int) -> Array:

@@ -22,7 +22,7 @@ from models.axes import BATCH_AXES, mesh_size, over_devices, split_axes
 ROW_AXIS, WIDTH_AXIS = 'tensor', 'fsdp'
 
 
-class Split(NamedTuple):
+class TableSplit(NamedTuple):
   """Which mesh axes split a table `[V, D]` and a batch `[B, ...]`; () where none does."""
 
   rows: tuple[str, ...] = ()
@@ -40,34 +40,34 @@ class Split(NamedTuple):
     return PartitionSpec(self.batch or None)
 
 
-WHOLE = Split()
+WHOLE = TableSplit()
 
 
-def split(table: Array, batch: int) -> Split:
+def split(table: Array, batch: int) -> TableSplit:
   """Returns how the active mesh splits a table and a batch; WHOLE where it does not."""
   rows, width = table.shape
   of_batch = split_axes(batch, *BATCH_AXES)
   if not of_batch and mesh_size(*BATCH_AXES) > 1:
     return WHOLE  # every device has the batch: nothing is gained
-  return Split(split_axes(rows, ROW_AXIS), split_axes(width, WIDTH_AXIS), of_batch)
+  return TableSplit(split_axes(rows, ROW_AXIS), split_axes(width, WIDTH_AXIS), of_batch)
 
 
 # -------- on one device --------
 
 
-def gather_width(over: Split, table: Array) -> Array:
+def gather_width(over: TableSplit, table: Array) -> Array:
   """Returns a device's rows `[V', D]`, whole, of its part `[V', D']`."""
   return lax.all_gather(table, over.width, axis=1, tiled=True) if over.width else table
 
 
-def sum_gradients(over: Split, gradient: Array) -> Array:
+def sum_gradients(over: TableSplit, gradient: Array) -> Array:
   """Returns the sum over the batch's devices of `[V', D]`, of which each keeps its `[V', D']`."""
   if over.width:
     gradient = lax.psum_scatter(gradient, over.width, scatter_dimension=1, tiled=True)
   return lax.psum(gradient, tuple(axis for axis in over.batch if axis not in over.width))
 
 
-def own_rows(over: Split, numbers: Array, count: int) -> Array:
+def own_rows(over: TableSplit, numbers: Array, count: int) -> Array:
   """Returns which of a device's `count` rows those of the whole table are; `count` for others'."""
   own = numbers - lax.axis_index(over.rows) * count if over.rows else numbers
   return jnp.where((own >= 0) & (own < count), own, count)
@@ -85,7 +85,7 @@ def look_up(table: Array, tokens: Array, dtype: DTypeLike) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _look_up(over: Split, dtype: Any, table: Array, tokens: Array) -> Array:
+def _look_up(over: TableSplit, dtype: Any, table: Array, tokens: Array) -> Array:
   def own(table: Array, tokens: Array) -> Array:
     rows = gather_width(over, table.astype(dtype))
     # Other devices' rows count as zeros here.

@@ -85,7 +85,7 @@ def held(tree: Any) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class StepEstimate:
   """The seconds of a step, each part by itself; they overlap at best, and add up at worst.
 
   Attributes:
@@ -116,10 +116,10 @@ def estimate(
   flops: float | None,
   devices: Sequence[Any],
   chip: Chip,
-) -> Estimate:
+) -> StepEstimate:
   """Returns how long a step will take about, by what it needs and what the chip has."""
   network = sum(one.sent / (chip.network if one.far else chip.links) for one in collectives)
-  return Estimate(peaks.seconds(flops, devices), 2 * needed.total / chip.bandwidth, network)
+  return StepEstimate(peaks.seconds(flops, devices), 2 * needed.total / chip.bandwidth, network)
 
 
 # -------- as text --------
@@ -162,7 +162,7 @@ def kernels_text(kernels: Mapping[str, int]) -> list[str]:
   return [f'kernels: {", ".join(shown) or "none of a library"}']
 
 
-def estimate_text(found: Estimate, flops: float | None, devices: int) -> list[str]:
+def estimate_text(found: StepEstimate, flops: float | None, devices: int) -> list[str]:
   """Returns the estimate, and what it is made of."""
   compute = 'unknown' if found.compute is None else f'{found.compute * 1e3:,.2f}'
   parts = f'compute {compute}, memory {found.memory * 1e3:,.2f}, network {found.network * 1e3:,.2f}'
