@@ -113,8 +113,7 @@ def make_step(
   """
   mesh = shardings.step.mesh
 
-  specs = jax.tree.map(lambda x: x.spec, shardings.params)
-  step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule, specs)
+  step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
   if parallel == 'jit':
     # The batch's own sharding is kept: what a source yields is sharded already.
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, mesh_lib.replicated(mesh)))
@@ -168,7 +167,6 @@ def _update(
   accumulate: int,
   ema_decay: float,
   schedule: Callable[[Array], Array] | None,
-  specs: Any,
   state: TrainState,
   batch: Batch,
   axis: str | None = None,
@@ -183,7 +181,7 @@ def _update(
 
   gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
   if accumulate > 1 and axis is None:
-    gradients = functools.partial(_over_data, gradients, specs)
+    gradients = functools.partial(_over_data, gradients)
   loss_value, grads, extra, metrics = gradients(sums, state.params, state.extra, batch, axis)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -266,29 +264,20 @@ def _accumulated(
 
 
 def _over_data(
-  gradients: Callable,
-  specs: Any,
-  sums: Callable,
-  params: Any,
-  extra: Any,
-  batch: Batch,
-  axis: None,
+  gradients: Callable, sums: Callable, params: Any, extra: Any, batch: Batch, axis: None
 ) -> tuple[Array, Any, Any, Metrics]:
   """Returns `gradients(...)` with each replica summing its own, which cross `data` once a step.
 
-  The partitioner would reduce them with each microbatch. The other mesh axes stay its own.
+  The partitioner would reduce them with each microbatch. `fsdp` stays its own; with `tensor` in the
+  program as well it gathers activations in here, which costs more than it saves.
   """
-  if mesh_size('data') == 1:
+  if mesh_size('data') == 1 or mesh_size('tensor') > 1:
     return gradients(sums, params, extra, batch, axis)
   whole = PartitionSpec()
 
   def of_replica(params: Any, extra: Any, batch: Batch) -> tuple[Array, Any, Any, Metrics]:
-    # Said again, since in here the partitioner does not see how they are laid out.
-    params = lax.with_sharding_constraint(params, specs)
-    batch = lax.with_sharding_constraint(batch, PartitionSpec('fsdp'))
     with mesh_lib.logical_rules(without='data'):
-      value, grads, extra, metrics = gradients(sums, params, extra, batch, 'data')
-    return value, lax.with_sharding_constraint(grads, specs), extra, metrics
+      return gradients(sums, params, extra, batch, 'data')
 
   return jax.shard_map(
     of_replica,
