@@ -66,6 +66,14 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
   return config_lib.complete_sections(config, SECTIONS, settings)
 
 
+def build_abstract_task(config: Mapping[str, Any]) -> Task:
+  """Returns the task on what is known of its data without them, where they are a published set."""
+  with errors.user_errors():
+    source: Any = config_lib.resolve(SOURCES[config['data']['name']])
+    data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
+    return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
+
+
 def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: bool = True) -> Task:
   """Returns the task with its data, which may keep a tokenizer in the workdir.
 

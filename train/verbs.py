@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from data import SOURCES
 from train import config as config_lib
-from train import errors
 from train import mesh as mesh_lib
 from train.compatibility import check_meaning, check_overrides, check_same
 from train.errors import UserError, unknown
@@ -21,10 +19,10 @@ from train.optim import make_optimizer
 from train.provenance import convolutions, provenance, record_start
 from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
-from train.sections import build_task, complete_config
+from train.sections import build_abstract_task, build_task, complete_config
 from train.step import abstract_model
 from train.task import Task, Variables
-from train.tasks import DECLARATIONS, TASKS
+from train.tasks import DECLARATIONS
 from train.workdir import write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
@@ -186,8 +184,4 @@ def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., 
 
 def summary(config: Mapping[str, Any]) -> str:
   """Returns the table of the model's layers and parameters."""
-  with errors.user_errors():
-    source: Any = config_lib.resolve(SOURCES[config['data']['name']])
-    data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
-    task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
-  return task.summary()
+  return build_abstract_task(config).summary()

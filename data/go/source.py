@@ -9,17 +9,28 @@ from jax.sharding import NamedSharding
 from data import checks, pipeline
 from data.go import games
 from data.go.games import GameSplit
-from data.go.loader import PositionLoader
+from data.go.loader import PositionLoader, fields
 
 POSITIONS = ('all', 'one')
 
 
 @dataclasses.dataclass(frozen=True)
 class GoMetadata:
-  """What a network is built from: the side of the board, and the batch size."""
+  """What programs are built from: the side of the board, and the batch size."""
 
   size: int
   batch_size: int
+
+  @property
+  def entries(self) -> int:
+    """E, which records of games decide; here as many as rules allow moves in self-play."""
+    return 2 * self.size**2
+
+  def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.AbstractSource:
+    """Returns what training batches look like."""
+    del seed
+    pipeline.check_divisible('batch_size', self.batch_size, sharding)
+    return pipeline.AbstractSource(fields(self.entries), self.batch_size, sharding)
 
 
 class GoGames:
@@ -75,7 +86,7 @@ class GoGames:
 
   @classmethod
   def metadata(cls, size: int = 19, batch_size: int = 128, **rest) -> GoMetadata:
-    """Returns what a network is built from; no game is read."""
+    """Returns what programs are built from; no game is read."""
     del rest
     return GoMetadata(size, batch_size)
 
@@ -101,7 +112,7 @@ class GoGames:
     order = pipeline.EpochOrder(seed, self.num_positions('train'))
     split = self.split('train')
     loader = PositionLoader(split, self.size, sharding, self.one_per_game, self.symmetries)
-    return pipeline.TrainSource(loader, order, self.batch_size)
+    return pipeline.TrainSource(loader, order, self.batch_size, sharding)
 
   def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
     """Returns batches of positions of `split`, each once, in order; can be iterated again."""

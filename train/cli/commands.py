@@ -16,6 +16,7 @@ from train import config as config_lib
 from train import errors
 from train.cli import arguments
 from train.cli.verb_options import (
+  COMPILE,
   CONFIG,
   CONVERT,
   HOST_TUNING,
@@ -78,6 +79,23 @@ def summary(config: Mapping[str, Any]) -> None:
   from train import verbs
 
   print(verbs.summary(verbs.complete_config(config)))
+
+
+def compile_(overrides: Overrides) -> None:
+  """Compiles a config for hardware that is not there: memory, communication, time of a step."""
+  config, workdir = load_config(overrides), workdir_of_train()
+  from train.aot import topology
+
+  if not FLAGS.topology:
+    raise UserError(f'compile: give --topology=HARDWARE, as in {topology.EXAMPLES}')
+  topology.prepare(FLAGS.topology)
+  host.use_compilation_cache()
+  from train import verbs
+  from train.aot import compile as compile_lib
+
+  config = verbs.complete_config(config)
+  if not compile_lib.compile_config(config, FLAGS.topology, workdir, FLAGS.verb):
+    sys.exit(1)
 
 
 def config_help(overrides: Overrides) -> str:
@@ -229,6 +247,7 @@ class Verb:
 
 VERBS = {
   'train': Verb(train, (CONFIG, NEW_RUN, *TRAIN, HOST_TUNING, *PROCESSES)),
+  'compile': Verb(compile_, (CONFIG, NEW_RUN, *COMPILE)),
   'eval': Verb(evaluate, (RUNS, STEP, HOST_TUNING, *PROCESSES)),
   'report': Verb(report, (RUNS, *REPORT)),
   'sample': Verb(sample, (RUN, STEP, HOST_TUNING)),

@@ -33,6 +33,10 @@ TRAIN = (
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
 )
+COMPILE = (
+  Option('topology', 'text', 'the hardware: v5e:4x4, v5p:4x4x8, 2x v5e:4x4, h100:8, 4x h200:8'),
+  Option('verb', 'choice', 'what is compiled', 'train', choices=('train', 'sample')),
+)
 REPORT = (
   Option('output', 'text', 'the page to write, instead of report.html in the workdir'),
   Option('record', 'text', "a JSON file of docs/results to write the runs' number to"),

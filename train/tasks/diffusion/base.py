@@ -20,7 +20,7 @@ from models.diffusion.processes import PROCESSES
 from models.diffusion.table_sampler import Constraint, Sampler
 from train import mesh as mesh_lib
 from train.step import make_eval
-from train.task import Batch, Evaluation, Metrics, Source, Task, Variables
+from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Variables
 from train.tasks import reading
 from train.tasks.diffusion import grids
 from train.tasks.diffusion import sample as sample_lib
@@ -186,7 +186,7 @@ class ImageGeneration(Task):
     with mesh_lib.activate(mesh):
       return samplers.sample_in_batches(batch, rows, -(-size // shards) * shards)
 
-  def _compiled_sampler(self, mesh, trajectory, constraint, guide) -> Callable[..., Array]:
+  def _compiled_sampler(self, mesh, trajectory, constraint, guide) -> Any:
     """Returns the compiled function of (variables, key data, labels), compiled once."""
     name = mesh, trajectory, constraint, guide
     if name in self._compiled_samplers:
@@ -206,6 +206,15 @@ class ImageGeneration(Task):
 
     self._compiled_samplers[name] = sample
     return sample
+
+  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+    """Returns the program that draws a batch of images."""
+    shards = mesh_lib.batch_shards(mesh)
+    size = -(-self.sample_batch_size // shards) * shards
+    keys = jax.eval_shape(lambda: jax.random.key_data(jax.random.split(jax.random.key(0), size)))
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
+    sampler = self._compiled_sampler(mesh, False, None, None)
+    return {'sample': sampler.lower(variables, keys, labels)}
 
   def _frames(self, states: Array) -> Array:
     """Returns `[B, FRAMES, H, W, C]` of a sampler's states `[N + 1, B, H, W, C]`."""
