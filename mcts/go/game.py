@@ -4,6 +4,7 @@ Actions are row * N + column with row 0 at the top, and N^2 to pass. Player 0 is
 """
 
 import functools
+import math
 from collections.abc import Mapping
 
 import jax
@@ -58,6 +59,7 @@ class Go(Game):
     """
     max_moves = 2 * size * size if max_moves is None else max_moves
     _check_options(size, superko, max_moves, history)
+    check_komi(komi)
     rules = Rules(size, superko, suicide, max_moves, history)
     bind = functools.partial
     super().__init__(
@@ -157,6 +159,15 @@ def _check_options(size, superko, max_moves, history):
     raise ValueError(f'max_moves {max_moves!r}: must be from 1 to {2**16 - 2}')
   if not 1 <= history <= 16:
     raise ValueError(f'history {history!r}: must be from 1 to 16 boards')
+
+
+def check_komi(komi: float) -> None:
+  """Raises ValueError for a komi by which float32 could decide a game differently."""
+  single = float(np.float32(np.clip(komi, -1e30, 1e30)))
+  if not math.isfinite(komi) or single.is_integer() != float(komi).is_integer():
+    raise ValueError(
+      f'komi {komi!r}: must be finite, and float32 must tell it from the whole numbers beside it'
+    )
 
 
 # -------- first positions --------
