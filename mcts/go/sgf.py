@@ -26,6 +26,7 @@ from mcts.go.sgf_syntax import Node, content, decode, games, shown
 from mcts.go.sgf_write import write as write
 
 MAX_TOTAL = 1 << 24  # moves of all variations of a file together
+NO_GAME, EMPTY = 'no SGF: no game begins with "(;"', 'no SGF: it is empty'
 SETUP = {'AB': 1, 'AW': -1, 'AE': 0}
 INFO = ('KM', 'RE', 'HA', 'PB', 'PW')  # in any node of a line, but once
 MOVE = {'B', 'W', 'C'}
@@ -57,8 +58,9 @@ def read(source: Source) -> Record:
 
 
 def main_lines(source: Source) -> Iterator[Record | ValueError]:
-  """Yields the main line of each game, or why it cannot be read. Raises as `read` without any."""
+  """Yields the main line of each game, or why it cannot be read; at least one of the two."""
   text, note = decode(content(source))
+  game = None
   for game in games(text):
     try:
       variations = game.variations()
@@ -69,6 +71,8 @@ def main_lines(source: Source) -> Iterator[Record | ValueError]:
       yield line.record(game.rest)
     except ValueError as error:
       yield error
+  if game is None:
+    yield ValueError(NO_GAME if text.strip() else EMPTY)
 
 
 def read_all(source: Source) -> list[Record]:
@@ -84,6 +88,8 @@ def read_all(source: Source) -> list[Record]:
         total += len(found[-1].moves)
         if total > MAX_TOTAL:
           raise ValueError(f'variations of more than {MAX_TOTAL} moves together')
+    if not found:
+      raise ValueError(NO_GAME if text.strip() else EMPTY)
   return found
 
 

@@ -51,14 +51,8 @@ Node = dict[str, list[str]]
 
 
 def games(text: str) -> Iterator['GameText']:
-  """Yields each game, to be read before the next is asked for; what is between games is not SGF.
-
-  Raises:
-    ValueError: if there is none.
-  """
+  """Yields each game, to be read before the next is asked for; what is between games is not SGF."""
   found = START.search(text)
-  if found is None:
-    raise ValueError('no SGF: no game begins with "(;"' if text.strip() else 'no SGF: it is empty')
   while found:
     game = GameText(text, found.start())
     yield game
@@ -224,10 +218,9 @@ class _Reading:
   def sense(self) -> tuple[int, int]:
     """Returns how many properties there are in games that can be read, and - unprintable ones."""
     count = 0
-    with contextlib.suppress(ValueError):  # no game
-      for game in games(self.text):
-        with contextlib.suppress(ValueError):
-          count += sum(len(node) for shared, nodes in game.variations() for node in nodes[shared:])
+    for game in games(self.text):
+      with contextlib.suppress(ValueError):
+        count += sum(len(node) for shared, nodes in game.variations() for node in nodes[shared:])
     return count, -sum(not c.isprintable() for c in self.text)
 
   def note(self, said: str) -> str:
