@@ -92,7 +92,7 @@ def load(path: str | os.PathLike) -> Collection:
 
 
 def _few(lines: Sequence[str]) -> str:
-  return '; '.join(lines[:3]) + ('; ...' if len(lines) > 3 else '')
+  return '; '.join(lines[:3]) + (' and more' if len(lines) > 3 else '')
 
 
 def parse(texts: Iterable[tuple[bytes, list[str]]]) -> Collection:

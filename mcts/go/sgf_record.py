@@ -105,7 +105,7 @@ def margin(result: str) -> float:
   """Returns by how many points the game was won; NaN if it was not counted."""
   if re.fullmatch(r'\s*(0|draw|jigo)\s*', result, re.IGNORECASE):
     return 0.0
-  match = re.match(rf'\s*[BbWw]\w*\s*\+\s*{NUMBER}(?![\w/½.,])', result, re.ASCII)
+  match = re.match(rf'\s*[BbWw]\w*\s*\+\s*{NUMBER}(?!\s*[\d/½.,e])', result, re.ASCII)
   return float(match[1].replace(',', '.')) if match else math.nan
 
 

@@ -42,7 +42,8 @@ LARGER = {
 GUESSES = ('latin-1', 'cp932', 'gb18030', 'big5hkscs', 'cp949')  # the first is the standard's
 # Chinese text in GB 2312: pairs of bytes, both high, so that none is a bracket or a backslash.
 GB2312 = re.compile(rb'(?:[\x00-\x7f]++|[\xa1-\xf7][\xa1-\xfe])*+')
-PRINTABLE = bytes(range(32, 127)) + rb'\n\u0041'
+ISO_2022 = re.compile(rb'(?<![A-Za-z])CA\[\s*iso-?2022', re.IGNORECASE)  # ASCII, and escapes
+PRINTABLE = bytes(range(32, 127))
 
 BLANK = ' \t\r\n\f\v\0\x1a'  # also what old systems fill files up with
 
@@ -175,11 +176,9 @@ def decode(data: bytes) -> tuple[str, str]:
   for mark, name in MARKS.items():
     if data.startswith(mark):
       return _decoded(data, name)
-  if b'\x1b' not in data:  # of ISO 2022, which is ASCII with escapes
-    try:
+  if not ISO_2022.search(data):
+    with contextlib.suppress(UnicodeDecodeError):
       return data.decode('utf-8'), ''
-    except UnicodeDecodeError:
-      pass
   text = data.decode('latin-1')
   cuts = [0, *(match.start() for match in ROOT.finditer(text) if match.start()), len(text)]
   parts = [_decode_game(data[a:b]) for a, b in itertools.pairwise(cuts)]
@@ -189,18 +188,15 @@ def decode(data: bytes) -> tuple[str, str]:
 def _decode_game(data: bytes) -> tuple[str, str]:
   found = re.search(rb'(?<![A-Za-z])CA\[\s*([^\]]{0,40}?)\s*\]', data)
   said = found[1].decode('latin-1') if found else ''
-  names = [*_likely(data, _charset(said)), *GUESSES]
+  declared = [name for name in [_charset(said)] if name]
+  likely = [*declared, 'utf-8'] if ISO_2022.search(data) else ['utf-8', *declared]
+  names = [*likely, *(['gb18030'] if GB2312.fullmatch(data) else []), *GUESSES]
   readings = (x for x in (_Reading(data, name) for name in dict.fromkeys(names)) if x.fits)
   # Brackets and backslashes are what they are in every charset, unless one follows a high byte.
-  certain = data.isascii() or not re.search(rb'[\x81-\xfe][\[\]\\]', data)
-  best = next(readings) if certain else max(readings, key=_Reading.sense)
+  best = next(readings)
+  if best.damage or (best.name != 'utf-8' and re.search(rb'[\x81-\xfe][\[\]\\]', data)):
+    best = max(itertools.chain([best], readings), key=_Reading.sense)
   return best.text, best.note(said)
-
-
-def _likely(data: bytes, declared: str | None) -> list[str]:
-  names = [declared] if declared else []
-  names = [*names, 'utf-8'] if data.isascii() else ['utf-8', *names]
-  return [*names, 'gb18030'] if GB2312.fullmatch(data) else names
 
 
 class _Reading:
@@ -236,13 +232,12 @@ class _Reading:
 def _charset(name: str) -> str | None:
   """Returns Python's name of a charset that has ASCII as it is; None for others."""
   try:
-    return LARGER.get(found := codecs.lookup(name).name, found) if _has_ascii(name) else None
+    found = codecs.lookup(name).name
+    if 'escape' in found or PRINTABLE.decode(found) != PRINTABLE.decode('ascii'):
+      return None
   except (LookupError, ValueError):
     return None
-
-
-def _has_ascii(name: str) -> bool:
-  return PRINTABLE.decode(name) == PRINTABLE.decode('ascii')
+  return LARGER.get(found, found)
 
 
 def _decoded(data: bytes, name: str) -> tuple[str, str]:
