@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -188,9 +189,10 @@ def _join(parts: list[Collection]) -> Collection:
     moves.append(np.pad(part.moves, wide, constant_values=NEVER))
     start.append(np.where(part.start > 0, part.start + len(boards) - 1, 0).astype(np.int32))
     boards.extend(part.boards[1:])
-  joined = {'moves': np.concatenate(moves), 'start': np.concatenate(start)}
+  joined: dict[str, Any] = {'moves': np.concatenate(moves), 'start': np.concatenate(start)}
   for name in ('lengths', 'size', 'komi', 'result', 'margin', 'first'):
     joined[name] = np.concatenate([getattr(part, name) for part in parts])
+  for name in LINES:
+    joined[name] = tuple(x for part in parts for x in getattr(part, name))
   side = max(part.boards.shape[1] for part in parts)
-  texts = {name: tuple(x for part in parts for x in getattr(part, name)) for name in LINES}
-  return Collection(**joined, boards=_stack(boards, side), **texts)
+  return Collection(**joined, boards=_stack(boards, side))

@@ -8,7 +8,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import BinaryIO
 
 from mcts.go import sgf_syntax
 from mcts.go.notation import printable
@@ -92,7 +92,7 @@ def chunks(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, list[str]]]:
 
 
 @contextlib.contextmanager
-def _readable(path: pathlib.Path) -> Iterator[IO[bytes]]:
+def _readable(path: pathlib.Path) -> Iterator[BinaryIO | gzip.GzipFile]:
   """Opens a file, gzipped or not; what goes wrong while it is read are ValueErrors."""
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe may have no end

@@ -188,6 +188,8 @@ class _Line:
     return board
 
   def _with_info(self, at: _At, node: Node) -> _At:
+    if 'SZ' in node and _size(node) != self.size:  # games that were merged as variations
+      raise ValueError(f'SZ[{_quoted(_text(node, "SZ"))}] within a game of size {self.size}')
     found = {key: _text(node, key) for key in INFO if key in node}
     return at._replace(info={**found, **at.info}) if found else at
 

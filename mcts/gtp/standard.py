@@ -216,9 +216,12 @@ def loadsgf(session: Session, path: str, move: str = '') -> str:
   except (OSError, ValueError) as error:
     why = error.strerror if isinstance(error, OSError) else error
     raise CommandFailure(f'cannot load file: {why}') from None
+  notes = list(record.notes)
   if position.komi != session.position.komi:
-    print(f'loadsgf: komi is {position.komi:g} from now on', file=sys.stderr)
-  for note in record.notes:
+    notes.append(f'komi is {position.komi:g} from now on')
+  if record.tags.get('RU', str(session.rules)) != str(session.rules):
+    notes.append(f'RU[{notation.printable(record.tags["RU"])}]: played by {session.rules}')
+  for note in notes:
     print(f'loadsgf: {note}', file=sys.stderr)
   session.begin(position)
   return COLOURS[position.to_play]

@@ -148,6 +148,12 @@ def test_a_header_may_come_later():
   assert (record.names[0], record.komi, record.result) == ('Ann', 6.5, 'B+R')
 
 
+def test_games_that_were_merged_as_variations_keep_their_size():
+  assert [x.size for x in sgf.read_all(b'(;SZ[9](;SZ[9];B[aa])(;SZ[9:9];B[bb]))')] == [9, 9]
+  with pytest.raises(ValueError, match=r'SZ\[9\] within a game of size 19'):
+    sgf.read(b'(;(;SZ[9];B[aa])(;SZ[9];B[bb]))')
+
+
 def test_a_broken_game_costs_no_other():
   data = b'(;GM[1]SZ[9];B[aa](;W[bb]!)(;W[cc]))(;GM[1]SZ[9];B[dd])(;GM[2])(;GM[1];B[pd]'
   found = [x if isinstance(x, ValueError) else x.moves for x in sgf.main_lines(data)]

@@ -63,7 +63,9 @@ def test_what_is_not_kept_and_a_new_komi_are_said(load, capsys):
   said = capsys.readouterr().err
   assert 'loadsgf: komi is 0.5 from now on' in said
   assert 'loadsgf: HA[2], but no stones are set up' in said
-  load(b'(;SZ[5]KM[7.5])')
+  load(b'(;SZ[5]KM[7.5]RU[Japanese\x1b])')
+  assert capsys.readouterr().err == 'loadsgf: RU[Japanese ]: played by area, positional ko\n'
+  load(b'(;SZ[5]KM[7.5]RU[area, positional ko])')
   assert capsys.readouterr().err == ''
 
 
