@@ -5,7 +5,6 @@ import gzip
 import os
 import pathlib
 import re
-import stat
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -95,8 +94,7 @@ def chunks(path: pathlib.Path, size: int) -> Iterator[tuple[bytes, list[str]]]:
 def _readable(path: pathlib.Path) -> Iterator[BinaryIO | gzip.GzipFile]:
   """Opens a file, gzipped or not; what goes wrong while it is read are ValueErrors."""
   try:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe may have no end
-      raise ValueError('it is no file')
+    sgf_syntax.file_size(path)
     with open(path, 'rb') as file:
       zipped = file.read(2) == b'\x1f\x8b'
       file.seek(0)

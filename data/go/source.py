@@ -26,7 +26,7 @@ class GoGames:
   """Positions of recorded games in batches; what a batch holds is said in `data.pipeline`.
 
   Games on another board, illegal or damaged ones, those without a move and (`with_result`) those
-  that do not say who won are left out; so is what follows two passes. The log counts and names them.
+  that do not say who won are left out, and what follows two passes; the log counts and names them.
   A record keeps no dates, so games are divided into train and test by their first moves. Passes are
   not to be predicted.
 

@@ -148,20 +148,25 @@ def shown(text: str, most: int = 30) -> str:
 # -------- bytes to text --------
 
 
+def file_size(path: str | os.PathLike) -> int:
+  """Returns the bytes of a file; ValueError for a device or a pipe, which may have no end."""
+  found = os.stat(path)
+  if not stat.S_ISREG(found.st_mode):
+    raise ValueError('must be a file, not a folder, a device or a pipe')
+  return found.st_size
+
+
 def content(source: bytes | str | os.PathLike) -> bytes:
   """Returns the bytes of a file, or those that are given.
 
   Raises:
     OSError: for a file that cannot be read.
-    ValueError: for a device or a pipe, which may have no end, and for a file of over 64 MiB.
+    ValueError: for what is no file, and for one of over 64 MiB.
   """
   if isinstance(source, bytes):
     return source
-  found = os.stat(source)
-  if not stat.S_ISREG(found.st_mode):
-    raise ValueError('must be a file, not a folder, a device or a pipe')
-  if found.st_size > MAX_BYTES:
-    raise ValueError(f'{found.st_size >> 20} MiB: must be at most {MAX_BYTES >> 20} MiB')
+  if (size := file_size(source)) > MAX_BYTES:
+    raise ValueError(f'{size >> 20} MiB: must be at most {MAX_BYTES >> 20} MiB')
   with open(source, 'rb') as file:
     return file.read(MAX_BYTES)
 

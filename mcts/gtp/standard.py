@@ -209,7 +209,8 @@ def loadsgf(session: Session, path: str, move: str = '') -> str:
     raise CommandFailure('cannot load file')
   try:
     record = sgf.read(path)
-    _check_size(session, record.size)
+    if record.size not in session.engine.sizes:
+      raise ValueError(f"a board of size {record.size} is none of the engine's")
     position = _replayed(session, record, before)
   except FileNotFoundError:
     raise CommandFailure('cannot load file') from None

@@ -114,7 +114,7 @@ def test_a_folder_without_games_is_said(folder, caplog):
       'the gzip file is cut or damaged: Compressed',
     ),
     ('games.zip', b'PK\x03\x04\0\0', 'it is no text; an archive has to be unpacked'),
-    ('games.txt', None, 'it is no file'),
+    ('games.txt', None, 'must be a file, not a folder, a device or a pipe'),
   ],
 )
 def test_a_file_that_cannot_be_read_is_named(cache, name, content, why):
