@@ -26,7 +26,6 @@ from mcts.go.sgf_syntax import Node, content, decode, games, shown
 from mcts.go.sgf_write import write as write
 
 MAX_TOTAL = 1 << 24  # moves of all variations of a file together
-NO_GAME, EMPTY = 'no SGF: no game begins with "(;"', 'no SGF: it is empty'
 SETUP = {'AB': 1, 'AW': -1, 'AE': 0}
 INFO = ('KM', 'RE', 'HA', 'PB', 'PW')  # in any node of a line, but once
 MOVE = {'B', 'W', 'C'}
@@ -72,11 +71,15 @@ def main_lines(source: Source) -> Iterator[Record | ValueError]:
     except ValueError as error:
       yield error
   if game is None:
-    yield ValueError(NO_GAME if text.strip() else EMPTY)
+    yield _no_game(text)
 
 
 def read_all(source: Source) -> list[Record]:
-  """Returns every variation of every game, each from its beginning; main lines come first."""
+  """Returns every variation of every game, each from its beginning; main lines come first.
+
+  Raises:
+    OSError, ValueError: as `read`; also if they have over 16 million moves together.
+  """
   found, total = [], 0
   with _naming(source):
     text, note = decode(content(source))
@@ -89,8 +92,12 @@ def read_all(source: Source) -> list[Record]:
         if total > MAX_TOTAL:
           raise ValueError(f'variations of more than {MAX_TOTAL} moves together')
     if not found:
-      raise ValueError(NO_GAME if text.strip() else EMPTY)
+      raise _no_game(text)
   return found
+
+
+def _no_game(text: str) -> ValueError:
+  return ValueError('no SGF: no game begins with "(;"' if text.strip() else 'no SGF: it is empty')
 
 
 @contextlib.contextmanager
@@ -157,7 +164,10 @@ class _Line:
       self.after.append(at)
 
   def _set_up(self, at: _At, node: Node) -> _At:
-    turn = COLOURS.find(_text(node, 'PL').strip().lower()[:1] or '?')
+    player = _text(node, 'PL').strip()
+    turn = COLOURS.find(player.lower()[:1] or '?')
+    if player and turn < 0:
+      at = at._replace(notes=(*at.notes, f'PL[{_quoted(player)}]: no player'))
     out_of_turn = turn >= 0 and at.num_moves > at.first_move and turn == self.moves[-1][0]
     if SETUP.keys() & node.keys() or out_of_turn:
       made = at.num_moves - at.first_move
@@ -209,6 +219,10 @@ class _Line:
   def record(self, rest: str = '') -> Record:
     """Returns the line up to here; `rest` is what follows the game."""
     at = self.after[-1] if self.after else self.begin
+    comments: dict[int, str] = {}
+    for number, text in self.comments[at.first_comment :]:
+      before = comments.get(number - at.first_move)
+      comments[number - at.first_move] = f'{before}\n\n{text}' if before else text
     record = Record(
       size=self.size,
       komi=komi(at.info.get('KM', '')),
@@ -217,7 +231,7 @@ class _Line:
       result=at.info.get('RE', '').strip(),
       handicap=_integer(at.info.get('HA', '')),
       names=(at.info.get('PB', ''), at.info.get('PW', '')),
-      comments={n - at.first_move: text for n, text in self.comments[at.first_comment :]},
+      comments=comments,
       tags={
         k: _text(self.root, k) for k, v in self.root.items() if k not in FIELDS and len(v) == 1
       },

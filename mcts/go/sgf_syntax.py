@@ -15,11 +15,9 @@ from collections.abc import Iterator
 MAX_BYTES = 1 << 26  # of a file
 MAX_NODES = 1 << 18  # of one variation; a game has some hundreds
 START = re.compile(r'\(\s*+;')
-VALUE = r'\[([^\\\]]*+(?:\\.[^\\\]]*+)*+)\]'
-VALUES = re.compile(VALUE, re.DOTALL)
-TOKEN = re.compile(
-  rf'\s*+(?:([;()])|([A-Za-z]++)\s*+((?:{VALUE.replace("([", "(?:[", 1)}\s*+)++))', re.DOTALL
-)
+TEXT = r'[^\\\]]*+(?:\\.[^\\\]]*+)*+'  # up to a bracket that no backslash escapes
+VALUE = re.compile(rf'\[({TEXT})\]', re.DOTALL)
+TOKEN = re.compile(rf'\s*+(?:([;()])|([A-Za-z]++)\s*+((?:\[{TEXT}\]\s*+)++))', re.DOTALL)
 # The beginning of a game; a variation that begins with these properties is not known.
 ROOT = re.compile(
   r'\(\s{0,9};\s{0,9}(?:[A-Z]{1,2}\[[^\[\]]{0,99}\]\s{0,9}){0,9}(?:GM|FF|CA|SZ)\[', re.ASCII
@@ -120,7 +118,8 @@ class GameText:
 
   def _unexpected(self) -> ValueError:
     rest = self.text[self.end :].lstrip()
-    if ']' not in rest and ')' not in rest:
+    brackets = re.sub(r'\\.', '', rest, flags=re.DOTALL)
+    if ']' not in brackets and ('[' in brackets or ')' not in brackets):
       return ValueError('cut short: the file ends within the game')
     return ValueError(f'{shown(rest)}: no SGF')
 
@@ -137,7 +136,7 @@ def _add(node: Node, name: str, values: str) -> None:
   capitals = re.sub('[a-z]+', '', name)
   if not capitals:
     raise ValueError(f'property {shown(name)}: must be in capitals')
-  node.setdefault(capitals, []).extend(VALUES.findall(values))
+  node.setdefault(capitals, []).extend(VALUE.findall(values))
 
 
 def shown(text: str, most: int = 30) -> str:
@@ -217,7 +216,7 @@ class _Reading:
     return not self.damage or self.text.count('\ufffd') < 0.3 * foreign
 
   def sense(self) -> tuple[int, int]:
-    """Returns how many properties there are in games that can be read, and - unprintable ones."""
+    """Returns how many properties games that can be read have, and minus the control characters."""
     count = 0
     for game in games(self.text):
       with contextlib.suppress(ValueError):
@@ -230,14 +229,14 @@ class _Reading:
       return self.damage
     if said:
       return f'CA[{shown(said)[1:-1]}] does not fit: read as {self.name}'
-    text = self.name != 'latin-1' or not re.search('[\x80-\x9f]', self.text)
-    return '' if self.name == 'latin-1' and text else f'no CA: read as {self.name}'
+    standard = self.name == 'latin-1' and not re.search('[\x80-\x9f]', self.text)
+    return '' if standard else f'no CA: read as {self.name}'
 
 
 def _charset(name: str) -> str | None:
   """Returns Python's name of a charset that has ASCII as it is; None for others."""
   try:
-    found = codecs.lookup(name).name
+    found = codecs.lookup(re.sub('^[Xx]-', '', name)).name
     if 'escape' in found or PRINTABLE.decode(found) != PRINTABLE.decode('ascii'):
       return None
   except (LookupError, ValueError):
@@ -248,5 +247,5 @@ def _charset(name: str) -> str | None:
 def _decoded(data: bytes, name: str) -> tuple[str, str]:
   try:
     return data.decode(name), ''
-  except UnicodeDecodeError as error:
-    return data.decode(name, 'replace'), f'byte {error.start + 1} of the text is not {name}'
+  except UnicodeDecodeError:
+    return data.decode(name, 'replace'), f'some of the text is not {name}'
