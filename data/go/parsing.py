@@ -130,7 +130,7 @@ def _only_space(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndar
 @functools.lru_cache(maxsize=4096)
 def _header(text: bytes) -> tuple[int, float, int, float] | None:
   """Returns size, komi, result and margin of the text before the first move; None if not plain."""
-  if not HEADER.fullmatch(text) or (DOUBLE_BYTE.search(text) and not _is_utf8(text)):
+  if not HEADER.fullmatch(text) or (DOUBLE_BYTE.search(text) and not _is_certain(text)):
     return None
   properties = PROPERTY.findall(text)
   found = {key: value.strip()[1:-1] for key, value in properties}
@@ -150,11 +150,12 @@ def _header(text: bytes) -> tuple[int, float, int, float] | None:
   return int(size), float(komi), sgf.winner(result), sgf.margin(result)
 
 
-def _is_utf8(text: bytes) -> bool:
+def _is_certain(text: bytes) -> bool:
+  """Tells whether brackets are brackets after all, as in UTF-8 and in GB 2312."""
   try:
     return bool(text.decode())
   except UnicodeDecodeError:
-    return False
+    return bool(sgf_syntax.GB2312.fullmatch(text))
 
 
 def _plain_game(

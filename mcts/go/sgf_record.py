@@ -110,10 +110,10 @@ def margin(result: str) -> float:
 
 
 def komi(text: str) -> float:
-  """Returns the number of a KM property, '6.5' or '6,5'; 0 where it is none that is finite."""
+  """Returns the number of a KM property, '6.5' or '6,5'; 0 where it is none that float32 holds."""
   match = re.fullmatch(rf'\s*([-+]?){NUMBER}\s*', text, re.ASCII)
   value = float(''.join(match.groups()).replace(',', '.')) if match else 0.0
-  return value if math.isfinite(value) else 0.0
+  return value if abs(value) < 1e30 else 0.0
 
 
 def komi_in_points(komi: float) -> float:

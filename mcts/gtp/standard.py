@@ -215,8 +215,7 @@ def loadsgf(session: Session, path: str, move: str = '') -> str:
   except FileNotFoundError:
     raise CommandFailure('cannot load file') from None
   except (OSError, ValueError) as error:
-    why = error.strerror if isinstance(error, OSError) else error
-    raise CommandFailure(f'cannot load file: {why}') from None
+    raise CommandFailure(f'cannot load file: {getattr(error, "strerror", error)}') from None
   notes = list(record.notes)
   if position.komi != session.position.komi:
     notes.append(f'komi is {position.komi:g} from now on')

@@ -137,6 +137,7 @@ def test_whose_turn_it_is():
 def test_what_is_not_kept_is_said():
   note = lambda text: sgf.read(f'(;SZ[9]{text}'.encode()).notes  # noqa: E731
   assert note('KM[half])') == ('KM[half]: no number, so komi is 0',)
+  assert note(f'KM[{"9" * 50}])') == (f'KM[{"9" * 30}...]: no number, so komi is 0',)
   assert note('KM[1e999])') == ('KM[1e999]: no number, so komi is 0',)
   assert note('HA[two])') == ('HA[two]: no number',)
   assert note('PL[x])') == ('PL[x]: no player',)
