@@ -88,7 +88,7 @@ def load(path: str | os.PathLike) -> Collection:
   if not paths:
     parts.append('there is no SGF file')
   if parts:
-    logging.warning('%s: %s', printable(path.name), '. '.join(parts))
+    logging.warning('%s: %s', printable(path.name or str(path)), '. '.join(parts))
   return games
 
 

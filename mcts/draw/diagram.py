@@ -121,7 +121,7 @@ def _square(axes: Axes, row: float, column: float, side: float, layer: int, **st
 
 
 def _label(axes: Axes, row: float, column: float, text: str, size: float, **style: Any) -> None:
-  text = notation.printable(text)  # XML has no control characters
+  text = notation.printable(text, 1000)  # XML has no control characters
   # Capitals and digits are about 0.72 of the type's size high.
   defaults: dict[str, Any] = {'color': INK, 'zorder': LINES, 'ha': 'center', 'parse_math': False}
   axes.text(column, row + 0.36 * size, text, fontsize=size * CELL, **defaults | style)

@@ -84,13 +84,15 @@ def read_all(source: Source) -> list[Record]:
   with _naming(source):
     text, note = decode(content(source))
     for game in games(text):
-      line = _Line(note)
+      line, first = _Line(note), len(found)
       for shared, nodes in game.variations():
         line.follow(shared, nodes)
         found.append(line.record())
         total += len(found[-1].moves)
         if total > MAX_TOTAL:
           raise ValueError(f'variations of more than {MAX_TOTAL} moves together')
+      for record in found[first:] if game.rest else ():
+        record.notes += (_not_read(game.rest),)
     if not found:
       raise _no_game(text)
   return found
@@ -261,7 +263,11 @@ def _notes(record: Record, info: Mapping[str, str], rest: str) -> Iterator[str]:
   if record.handicap > 1 and not stones_set_up:
     yield f'HA[{record.handicap}], but no stones are set up'
   if rest:
-    yield f'{shown(rest)} after the game is not read'
+    yield _not_read(rest)
+
+
+def _not_read(rest: str) -> str:
+  return f'{shown(rest)} after the game is not read'
 
 
 # -------- properties --------
@@ -270,7 +276,7 @@ def _notes(record: Record, info: Mapping[str, str], rest: str) -> Iterator[str]:
 def _size(root: Node) -> int:
   if _text(root, 'GM').strip() not in ('', '1'):
     raise ValueError(f'GM[{_quoted(_text(root, "GM"))}]: must be 1, Go')
-  text = _text(root, 'SZ').strip() if 'SZ' in root else '19'
+  text = ']['.join(value.strip() for value in root.get('SZ', ['19']))
   match = re.fullmatch(r'(\d{1,4})(?:\s*:\s*(\d{1,4}))?', text, re.ASCII)
   if not match or int(match[2] or match[1]) != int(match[1]):
     raise ValueError(f'SZ[{_quoted(text)}]: must be one number, as boards are square')

@@ -86,6 +86,7 @@ def test_games_of_a_file_have_their_own_charsets():
     (';B[aa]LB[bb:A][cc:\\]]TR[aa]MN[3];W[bb]', [0, 10]),
     (';B[]AB', None),
     (';B[aa][bb]', None),
+    ('SZ[9]SZ[13];B[aa]', None),
     (';B[aa]B[bb]', None),
     (';b[aa]', None),
     (';B[AA]', None),
@@ -143,6 +144,7 @@ def test_what_is_not_kept_is_said():
   assert note('PL[x])') == ('PL[x]: no player',)
   assert note('HA[2];W[aa])') == ('HA[2], but no stones are set up',)
   assert note(';B[aa]);W[bb])') == ("';W[bb])' after the game is not read",)
+  assert "';W[bb])' after the game is not read" in sgf.read_all(b'(;;B[aa]);W[bb])')[0].notes
   assert note('KM[0]HA[])\n\x1a') == note('KM[])') == note('HA[1];B[aa])\n') == ()
 
 
