@@ -84,7 +84,7 @@ def load(path: str | os.PathLike) -> Collection:
   if games.notes:
     parts.append(f'{len(games.notes)} remarks on games that are read: {_few(games.notes)}')
   if others:
-    parts.append(f'{len(others)} files that are no SGF are left out: {_few(others)}')
+    parts.append(f'{len(others)} other files are left out: {_few(others)}')
   if not paths:
     parts.append('there is no SGF file')
   if parts:

@@ -13,7 +13,9 @@ from mcts.go import sgf_syntax
 from mcts.go.notation import printable
 
 ENDINGS = ('.sgf', '.sgf.gz')
-DROPPINGS = {'__MACOSX', '@eaDir', 'Thumbs.db', 'desktop.ini'}  # of systems, beside hidden ones
+# What systems leave in folders, beside the '._' files of a Mac.
+DROPPINGS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'lost+found', 'System Volume Information'}
+DROPPINGS |= {'.DS_Store', 'Thumbs.db', 'desktop.ini'}
 
 
 def is_sgf(path: pathlib.Path) -> bool:
@@ -24,31 +26,39 @@ def is_sgf(path: pathlib.Path) -> bool:
 def find(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
   """Returns the SGF files in a folder and its folders, links followed, and what else is there.
 
-  Hidden files and those that systems leave behind are in neither list.
+  What systems leave behind is in neither list; hidden files and folders are in the second.
   """
   games: list[pathlib.Path] = []
   others: list[str] = []
   seen = set()
 
-  def closed(error: OSError) -> None:
-    others.append(f'{printable(os.path.relpath(error.filename, folder))}: {error.strerror}')
+  def leave_out(path: str, why: str = '') -> None:
+    others.append(printable(os.path.relpath(path, folder)) + why)
 
-  for place, folders, names in os.walk(folder, followlinks=True, onerror=closed):
+  def keep(place: str, names: list[str]) -> Iterator[str]:
+    for name in sorted(names):
+      if name in DROPPINGS or name.startswith('._'):
+        continue
+      if name.startswith('.'):
+        leave_out(os.path.join(place, name))
+      else:
+        yield name
+
+  for place, folders, names in os.walk(
+    folder, followlinks=True, onerror=lambda error: leave_out(error.filename, f': {error.strerror}')
+  ):
     found = os.stat(place)
-    again = (found.st_dev, found.st_ino) in seen  # a link that leads back
+    if (found.st_dev, found.st_ino) in seen:  # a link that leads back
+      folders.clear()
+      continue
     seen.add((found.st_dev, found.st_ino))
-    folders[:] = [] if again else sorted(x for x in folders if not _is_dropping(x))
-    for name in [] if again else sorted(x for x in names if not _is_dropping(x)):
-      path = pathlib.Path(place, name)
+    folders[:] = keep(place, folders)
+    for path in (pathlib.Path(place, name) for name in keep(place, names)):
       if is_sgf(path) and path.is_file():
         games.append(path)
       else:
-        others.append(printable(str(path.relative_to(folder))))
+        leave_out(str(path))
   return sorted(games), sorted(others)
-
-
-def _is_dropping(name: str) -> bool:
-  return name.startswith('.') or name in DROPPINGS
 
 
 def text(path: pathlib.Path) -> bytes:

@@ -80,7 +80,8 @@ def read_all(source: Source) -> list[Record]:
   Raises:
     OSError, ValueError: as `read`; also if they have over 16 million moves together.
   """
-  found, total = [], 0
+  found: list[Record] = []
+  total = 0
   with _naming(source):
     text, note = decode(content(source))
     for game in games(text):

@@ -59,6 +59,7 @@ def test_what_is_left_out_is_counted_and_named_once(folder, caplog):
   (folder / 'second.sgf').write_bytes(game(2) + b'(;GM[1]SZ[9];B[zz])(;GM[1];B')
   (folder / 'handicap.sgf').write_bytes(game(3, extra='HA[4]'))
   (folder / 'long.sgf').write_bytes(b'(;SZ[9]' + b';B[];W[]' * (parsing.MAX_MOVES // 2 + 1) + b')')
+  (folder / '.hidden.sgf').write_bytes(game(5))
   (folder / 'notes.txt').write_bytes(b'text')
   with zipfile.ZipFile(folder / 'more.zip', 'w') as archive:
     archive.writestr('x.sgf', game(4))
@@ -85,7 +86,7 @@ def test_what_is_left_out_is_counted_and_named_once(folder, caplog):
   }
   one, again = (record.getMessage() for record in caplog.records)
   assert one == again and '7 of 9 games left out: bad.sgf.gz: ' in one
-  assert '4 files that are no SGF are left out: broken.sgf; more.zip; notes.txt and more' in one
+  assert '5 other files are left out: .hidden.sgf; broken.sgf; more.zip and more' in one
 
 
 def test_what_is_not_as_it_is_written_is_said(folder, caplog):
