@@ -1,9 +1,9 @@
 """What two players of Go agree on before a game."""
 
 import dataclasses
+import math
 
 from mcts.go import SUPERKO
-from mcts.go.game import check_komi
 from mcts.go.position import Position
 
 
@@ -25,7 +25,8 @@ class RuleSet:
   def __post_init__(self):
     if self.superko not in SUPERKO:
       raise ValueError(f'superko {self.superko!r}: choose from {", ".join(SUPERKO)}')
-    check_komi(self.komi)
+    if not math.isfinite(self.komi):
+      raise ValueError(f'komi {self.komi}: must be finite')
 
   def __str__(self):
     """Returns the rules without size and komi, as SGF's property RU has them."""

@@ -18,6 +18,7 @@ from mcts.go import moves, notation, planes
 from mcts.go.state import Rules, State, chains_of, done, to_play
 
 SIZES = range(2, 26)
+MAX_KOMI, KOMI_DECIMALS = 1000, 3  # 25 x 25 are 625 points
 SUPERKO = ('positional', 'situational', 'simple')
 
 
@@ -161,12 +162,14 @@ def _check_options(size, superko, max_moves, history):
 
 
 def check_komi(komi: float) -> None:
-  """Raises ValueError for a komi by which float32 could decide a game differently."""
-  if abs(komi) < 1e30 and float(np.float32(komi)).is_integer() == float(komi).is_integer():
-    return
-  raise ValueError(
-    f'komi {komi!r}: must be finite, and float32 must tell it from the whole numbers beside it'
-  )
+  """Checks that float32, in which states keep it, decides games by this komi and no other.
+
+  Raises:
+    ValueError: it is not finite, too large, or has so many decimals that rounding makes draws.
+  """
+  if not (abs(komi) <= MAX_KOMI and round(komi, KOMI_DECIMALS) == komi):
+    rule = f'from -{MAX_KOMI} to {MAX_KOMI}, with at most {KOMI_DECIMALS} decimals'
+    raise ValueError(f'komi {komi}: must be {rule}')
 
 
 # -------- first positions --------

@@ -228,7 +228,7 @@ class Position:
       history.pop()
 
   def set_komi(self, komi: float) -> None:
-    """Changes the komi of the present state and all earlier ones; ValueError as `check_komi`."""
+    """Changes the komi of the present state and all earlier ones; errors as `check_komi`."""
     check_komi(komi)
     self.komi = float(komi)
     self._states = [state._replace(komi=jnp.float32(komi)) for state in self._states]

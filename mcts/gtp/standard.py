@@ -37,11 +37,7 @@ def clear_board(session: Session) -> None:
 
 def komi(session: Session, points: str) -> None:
   """Changes the komi (`komi POINTS`)."""
-  number = to_float(points)
-  try:
-    session.position.set_komi(number)
-  except ValueError as error:
-    raise CommandFailure(str(error)) from None
+  session.position.set_komi(to_float(points))
 
 
 def get_komi(session: Session) -> str:
@@ -231,9 +227,10 @@ def _replayed(session: Session, record: sgf.Record, before: int | None) -> Posit
   position = session.empty_position(record.size, record.komi)
   empty = np.zeros((record.size, record.size), np.int8)
   position.set_up(empty if record.board is None else record.board, record.to_play)
-  for number, turn in enumerate(record.moves[: None if before is None else before - 1], 1):
-    if position.full:
-      raise ValueError(f'more than {number - 1} turns')
+  moves = record.moves[: None if before is None else before - 1]
+  if len(moves) >= position.max_moves:
+    raise ValueError(f'{len(moves)} moves: must be fewer than {position.max_moves}')
+  for number, turn in enumerate(moves, 1):
     try:
       position.play(*turn)
     except IllegalMove as error:
