@@ -36,13 +36,14 @@ class GoMetadata:
 class GoGames:
   """Positions of recorded games in batches; what a batch holds is said in `data.pipeline`.
 
-  Games on another board, and illegal or damaged ones, are left out; the log says how many. A record
-  keeps no dates, so games are divided into train and test by their first moves. Passes are not to
-  be predicted.
+  Games on another board, illegal or damaged ones, those without a move and (`with_result`) those
+  that do not say who won are left out, and what follows two passes; the log counts and names them.
+  A record keeps no dates, so games are divided into train and test by their first moves. Passes are
+  not to be predicted.
 
   Args:
-    dataset: one or more paths with commas between: text files (`.gz` or not) with a game in SGF a
-      line, folders of SGF files, or single ones.
+    dataset: one or more paths with commas between: text files with a game in SGF a line, folders of
+      SGF files, or single ones, which may hold several games; all of these gzipped or not.
     size: N, the side of the board.
     batch_size: B of training.
     eval_batch_size: B of evaluations; 0 is `batch_size`.
