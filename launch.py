@@ -18,76 +18,26 @@ except ModuleNotFoundError:
   os.environ['BREAKTHROUGHS_VENV'] = '1'
   os.execv(VENV, [str(VENV), *sys.argv])
 
-from train import declaration
-from train.cli import arguments, commands, usage
+from train.cli import arguments, commands, parsing, usage
 from train.cli.commands import VERBS
-from train.declaration import Option
-from train.errors import UserError, unknown
+from train.errors import UserError
 
 FLAGS = flags.FLAGS
-ALWAYS = (
-  Option('help', 'switch', 'print this and exit', False),
-  Option('traceback', 'switch', "show a user error's traceback, too", False),
-)
-
-
-def define() -> None:
-  """Defines every option of every verb and task, once."""
-  flags.DEFINE_boolean('help', False, ALWAYS[0].help, short_name='h')
-  for verb in VERBS:
-    for option in (*ALWAYS, *VERBS[verb].options, *sum(commands.task_options(verb).values(), ())):
-      declaration.define(option, FLAGS)
-
-
-def parse(argv: list[str]) -> tuple[str | None, dict[str, str]]:
-  """Returns the verb, if there is one, and the overrides, key -> text; FLAGS takes the options.
-
-  Raises:
-    UserError: a word that is no verb, or an option that is none of the verb's.
-  """
-  FLAGS.set_gnu_getopt(True)
-  try:
-    rest = FLAGS(argv, known_only=True)[1:]
-  except flags.Error as error:
-    raise UserError(' '.join(str(error).split())) from error
-  words = [word for word in rest if not word.startswith('-')]
-  verb = words[0] if words else None
-  if verb is not None and verb not in VERBS:
-    raise unknown(verb, verb, 'no such verb', VERBS)
-  if len(words) > 1 and verb and VERBS[verb].argument:
-    FLAGS[VERBS[verb].argument].parse(words.pop(1))
-  if len(words) > 1:
-    raise UserError(f'{words[1]}: one verb at a time, and values are given as --option=value')
-  choices = commands.all_options(verb) if verb else [name for name in FLAGS if name != 'h']
-  overrides = dict(parse_override(word, choices) for word in rest if word.startswith('-'))
-  for name in FLAGS:
-    if verb and FLAGS[name].present and name not in (*choices, 'help', 'h', 'traceback'):
-      raise unknown(f'--{name}', name, f'no option of {verb}', choices)
-  return verb, overrides
-
-
-def parse_override(word: str, choices: list[str]) -> tuple[str, str]:
-  """Returns ('a.b', 'c') for '--config.a.b=c'."""
-  name, equals, text = word.lstrip('-').partition('=')
-  if not name.startswith('config.'):
-    raise unknown(word, name, 'no such option', choices)
-  if not equals:
-    raise UserError(f'{word}: needs a value, as in {word}=VALUE')
-  return name.removeprefix('config.'), text
 
 
 def run(argv: list[str]) -> None:
   """Runs the verb of a command line, or prints the help that it asks for."""
-  define()
-  verb, overrides = parse(argv)
+  verb, overrides = parsing.parse(argv[1:], parsing.define(FLAGS), FLAGS)
   if verb is None and FLAGS.summary:
     verb = 'train'
+  if verb is None and len(argv) > 1 and not FLAGS.help:
+    raise UserError(f'no verb: choose from {", ".join(VERBS)}, as in `launch.py train ...`')
   if verb is None:
     print(usage.overview({name: each.run for name, each in VERBS.items()}, arguments.CONFIGS))
   elif FLAGS.help and FLAGS.config is not None and verb == 'train':
     print(commands.config_help(overrides))
   elif FLAGS.help:
-    own = (*VERBS[verb].options, ALWAYS[1])
+    own = (*VERBS[verb].options, parsing.ALWAYS[1])
     print(usage.of_verb(verb, VERBS[verb].run, own, commands.task_options(verb)))
   else:
     VERBS[verb].run(overrides)

@@ -87,9 +87,22 @@ class Loop:
     seed: int = 0,
     parallel: str = 'jit',
     profile: tuple[int, int] | None = None,
-    on_start: Callable[[int], None] = lambda step: None,
-  ) -> None:
-    """Trains, or resumes what the workdir holds; `on_start` is called with the first step.
+    on_start: Callable[[int, Variables], None] = lambda step, variables: None,
+    begin: Callable[[Variables], Variables] | None = None,
+  ) -> int:
+    """Trains, or resumes what the workdir holds; returns the number of steps done.
+
+    Args:
+      task: what is trained.
+      tx: the optimiser.
+      schedule: step -> learning rate, to be logged.
+      mesh: of the devices.
+      workdir: the run folder.
+      seed: of all random numbers.
+      parallel: 'jit' or 'pmap'.
+      profile: (start, stop), the steps to leave a profile of.
+      on_start: called with the first step and the variables.
+      begin: from fresh variables to those of step 0, where there is no checkpoint; None keeps them.
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
@@ -98,18 +111,16 @@ class Loop:
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
     with scope, lock(workdir):
-      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
+      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, begin)
       with contextlib.closing(session):
-        on_start(session.step)
-        if session.step >= self.steps:
-          session.progress.note(f'{workdir}: already at step {session.step} of {self.steps}')
-        session.run(profile)
+        on_start(session.step, session.state.variables)
+        return session.run(profile)
 
 
 class _Session:
   """One process's part of a run, from where the workdir stands to the last step."""
 
-  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel):
+  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel, begin):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
     self.seed = seed
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
@@ -135,7 +146,7 @@ class _Session:
     )
     self.preemption = Preemption()
     # After all of the parts above, whose states it sets.
-    self.step = self.saved = self._restore()
+    self.step = self.saved = self._restore(begin)
     self.progress = self._progress()
 
   def close(self) -> None:
@@ -161,8 +172,9 @@ class _Session:
 
   # -------- the loop --------
 
-  def run(self, profile: tuple[int, int] | None) -> None:
-    settings = self.settings
+  def run(self, profile: tuple[int, int] | None) -> int:
+    """Returns the number of steps done."""
+    settings, step = self.settings, self.step
     try:
       for step in self._steps(profile):
         last = step == settings.steps
@@ -179,9 +191,10 @@ class _Session:
         if self.preemption.requested(step):
           self._save(step)
           self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
-          return
+          break
     except NonFinite as error:
       self._halt(error)
+    return step
 
   def _steps(self, profile: tuple[int, int] | None) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""
@@ -240,14 +253,17 @@ class _Session:
     self.checkpoints.save(step, *_items(self.state, self.carry), meta)
     self.saved = step
 
-  def _restore(self) -> int:
-    """Takes over what the workdir holds; returns the number of steps done."""
+  def _restore(self, begin: Callable[[Variables], Variables] | None) -> int:
+    """Takes over what the workdir holds, or else begins; returns the number of steps done."""
     # The fresh state says shapes and shardings, on this mesh, whatever mesh the checkpoint is from.
     shapes = jax.tree.map(_abstract, (self.state, self.carry))
     restored = self.checkpoints.restore(*_items(*shapes))
-    if restored is None:
+    if restored is None and begin is None:
       self.log.restore(None, 0)
       return 0
+    if restored is None:
+      variables = dict(begin(self.state.variables))
+      return self._begin_from({'params': variables.pop('params'), 'extra': variables})
     step, model, train, meta = restored
     # Weights alone, as imported ones are: no optimiser, key or step to go on with.
     if train is None:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +11,14 @@ from jax.sharding import Mesh
 
 from data import SOURCES
 from train import config as config_lib
-from train import errors
+from train import console, errors, warm_start
 from train import mesh as mesh_lib
 from train.compatibility import check_meaning, check_overrides, check_same
 from train.errors import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
-from train.provenance import convolutions, provenance, record_start
+from train.provenance import provenance, record_start
 from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
-from train.runtime import host as host_lib
 from train.sections import build_task, complete_config
 from train.step import abstract_model
 from train.task import Task, Variables
@@ -84,24 +82,22 @@ def train(
 ) -> None:
   """Trains by a completed config, or resumes what the workdir holds."""
   check_same(config, workdir)
-  task, mesh = build_task(config, workdir), mesh_lib.make_mesh(**config['mesh'])
+  task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
 
-  def on_start(step: int) -> None:
+  def on_start(step: int, variables: Variables) -> None:
     if mesh_lib.is_main():
-      print(
-        f'{host_lib.processor()}; convolutions: {convolutions(mesh.devices.flat[0].platform)}',
-        file=sys.stderr,
-      )
+      console.say(console.start(config, workdir, task, mesh, step, variables))
+      warm_start.keep_tokenizer(task, workdir)
       write_json(os.path.join(workdir, 'config.json'), config)
       if meaning := task.meaning():
         write_json(os.path.join(workdir, MEANING), meaning)
       record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
-    loop.run(
+    step = loop.run(
       task,
       tx,
       schedule,
@@ -111,7 +107,10 @@ def train(
       parallel=config['parallel'],
       profile=profile,
       on_start=on_start,
+      begin=warm_start.starter(config, task) if config['init_from'] else None,
     )
+  if step >= loop.steps and mesh_lib.is_main():
+    console.say(console.next_commands(config, workdir))
 
 
 def evaluate(

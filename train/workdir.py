@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -37,6 +38,14 @@ def lock(workdir: str) -> Iterator[None]:
     file.write(f'process {os.getpid()} on {socket.gethostname()}')
     file.flush()
     yield
+
+
+def free_path(path: str) -> str:
+  """Returns the path, or the first of `NAME-2.EXT`, `NAME-3.EXT`, ... where nothing lies yet."""
+  path = path.rstrip('/') or path
+  stem, extension = os.path.splitext(path)
+  names = (f'{stem}-{number}{extension}' for number in itertools.count(2))
+  return next(name for name in itertools.chain([path], names) if not os.path.lexists(name))
 
 
 def write_text(path: str, text: str) -> None:

@@ -276,6 +276,8 @@ def refuse(overrides: Overrides) -> None:
 def load_config(overrides: Overrides) -> dict[str, Any]:
   """Returns the config that --config names, or else the workdir's own, with the overrides."""
   config = config_lib.load(find_config())
+  if FLAGS.init_from is not None:
+    overrides = {**overrides, 'init_from': FLAGS.init_from}
   for key, text in overrides.items():
     config = config_lib.override(config, key, text)
   return config

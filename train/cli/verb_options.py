@@ -29,6 +29,12 @@ PROCESSES = (
   ),
 )
 TRAIN = (
+  Option(
+    'init_from',
+    'text',
+    "a run folder, or one of GPT-2's public weights, to begin with the weights of; what does not"
+    ' fit begins fresh',
+  ),
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
