@@ -150,7 +150,7 @@ def describe(origin: Origin, fresh: Variables, kept: list[str]) -> str:
   """Returns the line that says what was taken and, by name, what begins fresh."""
   names = [name for name, _ in leaves(dict(fresh))]
   new = [name for name in names if name not in kept]
-  unused = [name for name, _ in leaves(dict(origin.variables)) if name not in kept]
+  unused = [name for name, _ in leaves(dict(origin.variables)) if name not in names]
   said = f'begins with {len(kept)} of {len(names)} arrays of {origin.name}'
   said += f'; fresh: {some(new, 8)}' if new else ''
   return said + (f'; not used: {some(unused, 8)}' if unused else '')
