@@ -16,7 +16,7 @@ from train.workdir import free_path
 # What may differ when a run is resumed, beside what its task declares: where it runs and what it
 # leaves, not what it computes.
 FREE = (
-  *('mesh', 'parallel', 'paper'),
+  *('mesh', 'parallel', 'paper', 'wandb'),
   *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep', 'train.best'),
   *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
   *('data.eval_batch_size', 'data.eval_split'),

@@ -6,6 +6,7 @@ device, and metrics are fetched an interval late.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from train.errors import UserError
 from train.logging import peaks, samples
 from train.logging.metrics import MetricLog, NonFinite
 from train.logging.progress import Progress
+from train.logging.tensorboard import TensorBoard
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
 from train.step import TrainState, init_state, make_step
@@ -89,6 +91,7 @@ class Loop:
     profile: tuple[int, int] | None = None,
     on_start: Callable[[int, Variables], None] = lambda step, variables: None,
     begin: Callable[[Variables], Variables] | None = None,
+    log: Callable[..., MetricLog] = functools.partial(MetricLog, writers=(TensorBoard,)),
   ) -> int:
     """Trains, or resumes what the workdir holds; returns the number of steps done.
 
@@ -103,6 +106,7 @@ class Loop:
       profile: (start, stop), the steps to leave a profile of.
       on_start: called with the first step and the variables.
       begin: from fresh variables to those of step 0, where there is no checkpoint; None keeps them.
+      log: the constructor of the log, with its writers.
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
@@ -111,7 +115,7 @@ class Loop:
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
     with scope, lock(workdir):
-      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, begin)
+      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, begin, log)
       with contextlib.closing(session):
         on_start(session.step, session.state.variables)
         return session.run(profile)
@@ -120,7 +124,7 @@ class Loop:
 class _Session:
   """One process's part of a run, from where the workdir stands to the last step."""
 
-  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel, begin):
+  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel, begin, log):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
     self.seed = seed
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
@@ -137,7 +141,7 @@ class _Session:
     # 1 for the source, 2 for what is drawn (`_draw`): streams of the seed that never meet.
     self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
     self.evals = task.evals(mesh)
-    self.log = MetricLog(workdir, write=mesh_lib.is_main())
+    self.log: MetricLog = log(workdir, write=mesh_lib.is_main())
     self.checkpoints = Checkpointer(
       os.path.join(workdir, 'checkpoints'),
       keep=settings.keep,
@@ -238,6 +242,7 @@ class _Session:
     if not files or not mesh_lib.is_main():
       return
     samples.write(self.workdir, step, files)
+    self.log.show(step, files)
     for name, contents in files.items():
       text = samples.excerpt(contents) if name.endswith('.txt') else f'in {samples.FOLDER}/'
       self.progress.note(f'step {step}  {name}: {text}')

@@ -34,6 +34,7 @@ def settings(
   seed: int = 0,
   parallel: Literal['jit', 'pmap'] = 'jit',
   init_from: str = '',
+  wandb: str = '',
 ) -> dict[str, Any]:
   """Returns the default values of the top-level config keys.
 
@@ -42,6 +43,7 @@ def settings(
     parallel: 'jit' partitions one program over the mesh, 'pmap' replicates it.
     init_from: a run folder, or one of GPT-2's public weights, to begin with the weights of; '' for
       fresh ones. A run that is resumed does not read it again.
+    wandb: a project at Weights & Biases to log to as well; '' for none.
   """
   return locals()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,8 +14,12 @@ from data import SOURCES
 from train import config as config_lib
 from train import console, errors, warm_start
 from train import mesh as mesh_lib
-from train.compatibility import check_meaning, check_overrides, check_same
+from train.compatibility import check_meaning, check_overrides, check_same, flat
 from train.errors import UserError, unknown
+from train.logging import weights_and_biases
+from train.logging.metrics import MetricLog
+from train.logging.tensorboard import TensorBoard
+from train.logging.writers import Open
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
 from train.provenance import provenance, record_start
@@ -82,6 +87,7 @@ def train(
 ) -> None:
   """Trains by a completed config, or resumes what the workdir holds."""
   check_same(config, workdir)
+  log = functools.partial(MetricLog, writers=writers(config), config=flat(config))
   task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
@@ -107,10 +113,20 @@ def train(
       parallel=config['parallel'],
       profile=profile,
       on_start=on_start,
+      log=log,
       begin=warm_start.starter(config, task) if config['init_from'] else None,
     )
   if step >= loop.steps and mesh_lib.is_main():
     console.say(console.next_commands(config, workdir))
+
+
+def writers(config: Mapping[str, Any]) -> list[Open]:
+  """Returns what opens the writers of a run's metrics, beside metrics.jsonl."""
+  if not config['wandb']:
+    return [TensorBoard]
+  weights_and_biases.require()  # before anything else is done
+  project = config['wandb']
+  return [TensorBoard, functools.partial(weights_and_biases.WeightsAndBiases, project=project)]
 
 
 def evaluate(

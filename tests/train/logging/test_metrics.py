@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from train.logging.metrics import MetricLog, NonFinite, read
 from train.logging.progress import Progress, format_facts
+from train.logging.tensorboard import TensorBoard
 
 EVERY = 4  # steps an interval
 
@@ -26,7 +27,7 @@ def metrics(step):
 
 def run(workdir, steps, start=0, state=None, save_at=(), **options):
   """Logs as the loop does; returns step -> state() for the steps in `save_at`."""
-  log, states = MetricLog(str(workdir), **options), {}
+  log, states = MetricLog(str(workdir), writers=[TensorBoard], **options), {}
   log.restore(state, start)
   for step in range(start + 1, steps + 1):
     log.add(step, metrics(step))
@@ -152,7 +153,8 @@ def test_writing_events_imports_no_tensorflow(tmp_path):
   code = (
     'import sys; sys.path.insert(0, sys.argv[1])\n'
     'from train.logging.metrics import MetricLog\n'
-    'log = MetricLog(sys.argv[1]); log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
+    'from train.logging.tensorboard import TensorBoard\n'
+    'log = MetricLog(sys.argv[1], writers=[TensorBoard]); log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
   )
   subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True)
   assert read(tmp_path) == [{'step': 1, 'a': 1.0}]
