@@ -104,8 +104,6 @@ def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   """Returns {'model': {'name': 'lenet'}, 'seed': 0} as {'model.name': 'lenet', 'seed': 0}."""
   items: dict[str, Any] = {}
   for key, value in config.items():
-    nested = (
-      flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
-    )
+    nested = flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
     items.update(nested)
   return items

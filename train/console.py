@@ -1,4 +1,4 @@
-"""What a training says in the terminal: at its start what is trained, at its end what to do next."""
+"""What a training says: at its start what is trained and on what, at its end what to do next."""
 
 import math
 import os

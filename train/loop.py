@@ -31,6 +31,8 @@ from train.step import TrainState, init_state, make_step
 from train.task import Task, Variables, evaluate
 from train.workdir import lock
 
+LOG = functools.partial(MetricLog, writers=(TensorBoard,))
+
 
 class Halted(RuntimeError):
   """Training stopped at a step whose loss or gradient is not finite."""
@@ -91,7 +93,7 @@ class Loop:
     profile: tuple[int, int] | None = None,
     on_start: Callable[[int, Variables], None] = lambda step, variables: None,
     begin: Callable[[Variables], Variables] | None = None,
-    log: Callable[..., MetricLog] = functools.partial(MetricLog, writers=(TensorBoard,)),
+    log: Callable[..., MetricLog] = LOG,
   ) -> int:
     """Trains, or resumes what the workdir holds; returns the number of steps done.
 

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +30,7 @@ from train.sections import build_task, complete_config
 from train.step import abstract_model
 from train.task import Task, Variables
 from train.tasks import DECLARATIONS, TASKS
-from train.workdir import write_json
+from train.workdir import free_path, write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
 
@@ -159,10 +161,27 @@ def evaluate(
   }
   path = os.path.join(workdirs[0], '_'.join(['eval', *list(options)[:1]]) + '.json')
   if mesh_lib.is_main():
+    keep_other(path, result)
     write_json(path, result)
   if mesh_lib.is_main() and not options:
     np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **dict[str, Any](arrays))
   return {**result, 'file': path}
+
+
+def keep_other(path: str, result: Mapping[str, Any]) -> None:
+  """Renames an earlier result in the file unless it is of the same step, runs and options."""
+  asked = ('step', 'workdirs', 'overrides', 'options')
+  ours = json.loads(json.dumps({name: result[name] for name in asked}))
+  if not os.path.lexists(path):
+    return
+  try:
+    theirs = config_lib.read_json(path)
+  except UserError:
+    theirs = {}
+  if any(theirs.get(name) != ours[name] for name in asked):
+    kept = free_path(path)
+    os.replace(path, kept)
+    print(f'{path} was of something else: kept as {kept}', file=sys.stderr)
 
 
 def sample(

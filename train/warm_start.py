@@ -58,7 +58,9 @@ def load(path: str) -> Origin:
     with user_errors():
       model, variables = huggingface.from_hf(path)
     check_finite(variables, path)
-    return Origin(path, variables, None, path, {'model.heads': model.heads, VOCABULARY: model.vocab_size})
+    return Origin(
+      path, variables, None, path, {'model.heads': model.heads, VOCABULARY: model.vocab_size}
+    )
   weights, folder = load_weights(path), tokenizer_folder(path)
   name, classes = f'{path}, step {weights.step}', weights.meaning.get('classes')
   return Origin(name, weights.variables, classes, folder, flat(complete_config(weights.config)))

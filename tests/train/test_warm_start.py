@@ -103,9 +103,11 @@ def test_a_resumed_run_does_not_read_it_again(tmp_path):
 def test_nothing_fits(tmp_path):
   train(DIGITS, tmp_path / 'a')
   gpt = text_config(tmp_path, 'to be')
-  with pytest.raises(UserError, match=r'--init_from=.*/a, step 1: none of its arrays \(params/conv1'):
+  with pytest.raises(
+    UserError, match=r'--init_from=.*/a, step 1: none of its arrays \(params/conv1'
+  ):
     train(gpt, tmp_path / 'b', tmp_path / 'a')
-  with pytest.raises(UserError, match='no config.json there'):
+  with pytest.raises(UserError, match=r'no config\.json there'):
     train(DIGITS, tmp_path / 'b', tmp_path / 'nowhere')
 
 

@@ -118,9 +118,16 @@ def report(overrides: Overrides) -> None:
   workdirs = arguments.runs(FLAGS.workdir)
   from train.report import page, results
 
-  print(f'the page: {page.write(workdirs, FLAGS.output)}')
+  path = page.write(workdirs, FLAGS.output)
+  print(f'the page: {path}{beside(path, FLAGS.output or os.path.join(workdirs[0], "report.html"))}')
   if FLAGS.record:
-    print(f'the number: {results.write(workdirs, FLAGS.record)}')
+    path = results.write(workdirs, FLAGS.record)
+    print(f'the number: {path}{beside(path, FLAGS.record)}')
+
+
+def beside(path: str, wanted: str) -> str:
+  """Returns why a file has another name than the one that was wanted; '' if it has that."""
+  return '' if path == wanted else f' ({wanted} is another file, which stays)'
 
 
 def sample(overrides: Overrides) -> None:

@@ -95,9 +95,7 @@ def option_of(word: str, rest: list[str], options: Mapping[str, Option]) -> Give
   return name, rest.pop(0) if takes_value and rest and not rest[0].startswith('--') else None
 
 
-def check_names(
-  verb: str | None, given: Sequence[Given], options: Mapping[str, Option]
-) -> None:
+def check_names(verb: str | None, given: Sequence[Given], options: Mapping[str, Option]) -> None:
   """Raises UserError for an option that the verb does not take."""
   choices = commands.all_options(verb) if verb else list(options)
   for name, text in given:

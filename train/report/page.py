@@ -25,6 +25,7 @@ from train.report.results import Folder
 from train.tasks import DECLARATIONS
 
 TEMPLATES = Path(__file__).with_name('templates')
+GENERATOR = '<meta name="generator" content="launch.py report">'  # in the template
 ROLES = {'train': charts.TRAIN, 'test': charts.TEST, 'val': charts.TEST, 'time': charts.OTHER}
 HELD_OUT = {'test', 'val'}
 HEADINGS = {'mfu': 'Model FLOPs utilisation'}  # of measures of every task
@@ -50,12 +51,15 @@ class Experiment:
 def write(workdirs: list[str], output: str | None = None) -> str:
   """Writes the page to `output`, the first folder's report.html by default; returns the path.
 
+  A page that was made here is replaced; another file stays, and the page gets a name beside it.
+
   Raises:
     UserError: `workdirs` is empty, or one of them is not a run folder.
   """
   if not workdirs:
     raise UserError('no workdir given: name one run folder or more, as --workdir=runs/a,runs/b')
-  path = output or os.path.join(workdirs[0], 'report.html')
+  wanted = output or os.path.join(workdirs[0], 'report.html')
+  path = workdir_lib.ours_or_free(wanted, GENERATOR)
   text = page([with_elo(results.read(workdir)) for workdir in workdirs])
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   workdir_lib.write_text(path, text)

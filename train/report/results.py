@@ -264,13 +264,18 @@ def record(workdirs: list[str], name: str, note: str = '') -> dict:
 
 
 def write(workdirs: list[str], path: str, note: str = '') -> str:
-  """Writes the record to `path` and returns it. An older file's note stays unless one is given."""
+  """Writes the record to `path` and returns it. An older file's note stays unless one is given.
+
+  A file that is no record stays: the record gets a name beside it.
+  """
   output = Path(path)
   old = _json(output, [])
+  if output.exists() and not {'name', 'ours'} <= old.keys():
+    output = Path(workdir_lib.free_path(path))
   made = record(workdirs, output.stem, note or old.get('note', ''))
   output.parent.mkdir(parents=True, exist_ok=True)
-  workdir_lib.write_text(path, json.dumps(made, indent=2, ensure_ascii=False) + '\n')
-  return path
+  workdir_lib.write_text(str(output), json.dumps(made, indent=2, ensure_ascii=False) + '\n')
+  return str(output)
 
 
 def shown(metric: str, value: float | None, std: float | None = None) -> str:

@@ -158,7 +158,8 @@ def test_writing_events_imports_no_tensorflow(tmp_path):
     'import sys; sys.path.insert(0, sys.argv[1])\n'
     'from train.logging.metrics import MetricLog\n'
     'from train.logging.tensorboard import TensorBoard\n'
-    'log = MetricLog(sys.argv[1], writers=[TensorBoard]); log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
+    'log = MetricLog(sys.argv[1], writers=[TensorBoard])\n'
+    'log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
   )
   subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True)
   assert read(tmp_path) == [{'step': 1, 'a': 1.0}]
