@@ -41,7 +41,7 @@ def lock(workdir: str) -> Iterator[None]:
 
 
 def free_path(path: str) -> str:
-  """Returns the path, or the first of NAME-2.EXT, NAME-3.EXT, ... (folders: NAME-2) that is free."""
+  """Returns the path, or the first of NAME-2.EXT, NAME-3.EXT, ... (a folder: NAME-2) not taken."""
   path = path.rstrip('/') or path
   stem, extension = (path, '') if os.path.isdir(path) else os.path.splitext(path)
   names = (f'{stem}-{number}{extension}' for number in itertools.count(2))
