@@ -4,6 +4,7 @@ The verbs and their options are in `train/cli/commands.py`; a task declares its 
 (`train/tasks/*/declaration.py`). Nothing imports this file.
 """
 
+import io
 import os
 import pathlib
 import sys
@@ -20,7 +21,7 @@ except ModuleNotFoundError:
 
 from train.cli import arguments, commands, parsing, usage
 from train.cli.commands import VERBS
-from train.errors import UserError
+from train.errors import UserError, plain
 
 FLAGS = flags.FLAGS
 
@@ -45,23 +46,28 @@ def run(argv: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
   """Returns the exit status: 0; 2 for a user's mistake, 1 for the system's, 130 for Ctrl-C."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):  # not one that is closed
+      stream.reconfigure(errors='backslashreplace')  # names that the terminal's encoding lacks
   try:
     run(argv)
   except UserError as error:
-    if FLAGS.is_parsed() and FLAGS.traceback:
-      raise
-    print(f'launch.py: {error}', file=sys.stderr)
-    return 2
+    return told(error, 2, argv)
   except KeyboardInterrupt:
     return 130
   except BrokenPipeError:  # the reader has enough, as in `sample | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as error:  # a full disk, a folder that may not be written to
-    if FLAGS.is_parsed() and FLAGS.traceback:
-      raise
-    print(f'launch.py: {error}', file=sys.stderr)
-    return 1
+    return told(error, 1, argv)
   return 0
+
+
+def told(error: Exception, status: int, argv: list[str]) -> int:
+  """Prints an error in a line and returns the status; raises it with --traceback."""
+  if '--traceback' in argv:
+    raise error
+  print(f'launch.py: {plain(" ".join(str(error).split()))}', file=sys.stderr)
+  return status
 
 
 if __name__ == '__main__':

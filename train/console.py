@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from train.compatibility import may_be_longer
+from train.errors import plain
 from train.provenance import convolutions
 from train.runtime import host
 from train.task import Task, Variables
@@ -20,7 +21,7 @@ from train.workdir import free_path
 
 def say(lines: Iterable[str]) -> None:
   """Prints lines to stderr."""
-  print(*lines, sep='\n', file=sys.stderr, flush=True)
+  print(*map(plain, lines), sep='\n', file=sys.stderr, flush=True)
 
 
 def start(

@@ -25,6 +25,11 @@ def shown(value: Any, most: int = 100) -> str:
   return text if len(text) <= most else f'{text[: most // 2]}...{text[-most // 4 :]}'
 
 
+def plain(text: str) -> str:
+  """Returns a line with its control characters escaped: a file's name must not steer terminals."""
+  return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
 def unknown(where: str, value: str, what: str, choices: Collection[str]) -> UserError:
   """Returns the error for a `value` that is none of the `choices`; `what` says what it is not.
 

@@ -6,7 +6,6 @@ begins fresh even where the shape fits. The optimiser and the count of steps beg
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from data.text import choose_tokenizer, tokenizers
 from data.text.source import TextData
 from models.gpt import huggingface
 from train import config as config_lib
+from train import console
 from train import mesh as mesh_lib
 from train.checkpoint.record import leaves, some
 from train.compatibility import flat
@@ -100,7 +100,7 @@ def starter(config: Mapping[str, Any], task: Task) -> Callable[[Variables], Vari
     origin = load(config['init_from'])
     merged, kept = merge(fresh, origin, named(config, task), same_names(task, origin))
     if mesh_lib.is_main():
-      print(describe(origin, fresh, kept) + changes(config, origin), file=sys.stderr, flush=True)
+      console.say([describe(origin, fresh, kept) + changes(config, origin)])
     return merged
 
   return start

@@ -6,6 +6,7 @@ JAX and whatever imports it come in inside the functions, once `start` has made 
 import dataclasses
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -157,7 +158,8 @@ def runs(overrides: Overrides) -> None:
   refuse(overrides)
   from train.report import listing
 
-  print(listing.table(FLAGS.folder))
+  columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+  print(listing.table(FLAGS.folder, columns))
 
 
 def convert(overrides: Overrides) -> None:
@@ -240,7 +242,11 @@ VERBS = {
   'report': Verb(report, (RUNS, *REPORT)),
   'sample': Verb(sample, (RUN, STEP, HOST_TUNING)),
   'prepare': Verb(prepare, PREPARE, argument='dataset'),
-  'runs': Verb(runs, (Option('folder', 'text', 'where the run folders are', 'runs'),)),
+  'runs': Verb(
+    runs,
+    (Option('folder', 'text', 'where the run folders are; `runs FOLDER` says it shorter', 'runs'),),
+    argument='folder',
+  ),
   'convert': Verb(convert, (*CONVERT, RUN, STEP)),
   'play': Verb(play, (*PLAY, RUN, STEP, *RULES, *SEARCH, SEED, HOST_TUNING)),
   'match': Verb(match, (CONFIG, *PLAYERS, RECORDS, *TERMS, *RULES, *SEARCH, SEED, HOST_TUNING)),

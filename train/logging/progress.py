@@ -9,6 +9,8 @@ from typing import TextIO
 from tqdm import tqdm
 from tqdm.contrib import DummyTqdmFile
 
+from train.errors import plain
+
 METRICS = ('loss', 'error')  # of training, shown beside the rate
 TEXT = '{percentage:3.0f}%|{n}/{total} [{elapsed}<{remaining}{postfix}]'  # the bar without a bar
 BAR = TEXT.replace('|', '|{bar}| ', 1)
@@ -117,7 +119,7 @@ class Progress:
     """Prints a line, above the bar where there is one."""
     if self._show:
       try:
-        tqdm.write(text, file=self._stream)
+        tqdm.write('\n'.join(map(plain, text.split('\n'))), file=self._stream)
         self._stream.flush()
       except OSError:  # a closed pipe or terminal must not end the run
         self._show, self._bar.disable = False, True
