@@ -50,7 +50,7 @@ def parse(
     given.append(('help', 'true'))
   verb = plain.pop(0) if plain else None
   if verb is not None and verb not in VERBS:
-    raise unknown(shown(verb)[1:-1], verb, 'no such verb', VERBS)
+    raise unknown(_told(verb), verb, 'no such verb', VERBS)
   check_names(verb, given, options)
   if plain and verb and VERBS[verb].argument:
     given.append((VERBS[verb].argument, plain.pop(0)))
@@ -101,14 +101,13 @@ def check_names(verb: str | None, given: Sequence[Given], options: Mapping[str, 
   for name, text in given:
     if name in choices or name.startswith('config.') or name in [x.name for x in ALWAYS]:
       continue
-    typed = f'--{name}' + ('' if text is None else f'={shown(text)[1:-1]}')
+    typed = _told(f'--{name}' if text is None else f'--{name}={text}')
     others = [other for other in VERBS if name in commands.all_options(other)]
-    if others:
+    what = f'no option of {verb}' if verb else 'no such option'
+    if verb in ('train', 'eval', 'sample') and name.partition('.')[0] in config_keys():
+      what += f' (did you mean --config.{name}?)'
+    elif others:
       what = f'an option of {", ".join(others)}, not of {verb}'
-    elif verb in ('train', 'eval', 'sample') and name.partition('.')[0] in config_keys():
-      what = f'no option of {verb} (did you mean --config.{name}?)'
-    else:
-      what = f'no option of {verb}' if verb else 'no such option'
     raise unknown(typed, name, what, choices)
 
 
@@ -143,7 +142,7 @@ def set_value(values: flags.FlagValues, option: Option, text: str) -> None:
 
 def refuse(option: Option, text: str) -> NoReturn:
   """Raises the UserError for a text that is no value of the option."""
-  typed = f'--{option.name}={shown(text)[1:-1]}'
+  typed = f'--{option.name}={_told(text)}'
   if option.kind == 'choice':
     raise unknown(typed, text, 'no such choice', option.choices)
   raise UserError(f'{typed}: must be {rule(option)}')
@@ -162,7 +161,7 @@ def rule(option: Option) -> str:
 
 def stray_word(word: str) -> UserError:
   """Returns the error for a word beside the verb, with what may have been meant by it."""
-  said = shown(word)[1:-1]
+  said = _told(word)
   name = word.partition('=')[0]
   if '=' in word:
     near = f'--{said}' if '.' not in name else f'--config.{said.removeprefix("config.")}'
@@ -174,3 +173,8 @@ def stray_word(word: str) -> UserError:
     near = ''
   hint = f' (did you mean {near}?)' if near else ''
   return UserError(f'{said}: one verb at a time{hint}; values are given as --option=value')
+
+
+def _told(word: str) -> str:
+  """Returns a word for an error message: short, and with control characters escaped."""
+  return shown(word)[1:-1]
