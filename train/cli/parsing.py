@@ -122,10 +122,11 @@ def once(given: Sequence[Given], options: Mapping[str, Option]) -> Iterator[tupl
   """Yields the options with their texts; raises UserError for one without or given twice."""
   seen: dict[str, str] = {}
   for name, text in given:
+    typed = _told(f'--{name}')
     if text is None:
-      raise UserError(f'--{name}: needs a value, as in --{name}=VALUE')
+      raise UserError(f'{typed}: needs a value, as in {typed}=VALUE')
     if name in seen and not (name in options and options[name].kind == 'texts'):
-      raise UserError(f'--{name}: given twice, {shown(seen[name])} and {shown(text)}; give one')
+      raise UserError(f'{typed}: given twice, {shown(seen[name])} and {shown(text)}; give one')
     seen[name] = text
     yield name, text
 
