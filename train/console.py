@@ -56,15 +56,16 @@ def devices(mesh: Mesh) -> str:
 
 
 def longer(config: Mapping[str, Any], workdir: str) -> str:
-  """Returns how a finished run goes on."""
-  folder, steps = shlex.quote(workdir), 2 * config['train']['steps']
+  """Returns how a finished run goes on, and where another one would."""
+  folder, other = (f'--workdir={shlex.quote(path)}' for path in (workdir, free_path(workdir)))
   if may_be_longer(config):
-    return f'to train it longer: --workdir={folder} --config.train.steps={steps}'
+    steps = 2 * config['train']['steps']
+    return f'to train it longer: {folder} --config.train.steps={steps}; another run: {other}'
   schedule = config['optimizer'].get('schedule')
   return (
     f'its schedule {schedule!r} ended there; to train on from its weights:'
-    f' --config={shlex.quote(os.path.join(workdir, "config.json"))} --init_from={folder}'
-    f' --workdir={shlex.quote(free_path(workdir))}'
+    f' --config={shlex.quote(os.path.join(workdir, "config.json"))} {other}'
+    f' --init_from={shlex.quote(workdir)}; another run: {other}'
   )
 
 

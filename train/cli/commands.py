@@ -307,12 +307,14 @@ def find_config() -> str:
 
 
 def workdir_of_train() -> str:
-  """Returns the one workdir; runs/NAME for a config NAME.py if none is given."""
-  if len(FLAGS.workdir) == 1:
+  """Returns the one workdir, or else runs/NAME for the config NAME.py or NAME/config.json."""
+  if len(FLAGS.workdir) == 1 and FLAGS.workdir[0]:
     return FLAGS.workdir[0]
   if FLAGS.workdir or FLAGS.config is None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
-  return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
+  folder, name = os.path.split(FLAGS.config)
+  name = os.path.basename(os.path.abspath(folder)) if name == 'config.json' else name
+  return os.path.join('runs', os.path.splitext(name)[0])
 
 
 def take_options(path: str, names: Iterable[str]) -> None:
