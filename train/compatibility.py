@@ -43,7 +43,7 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
     may_differ += ('train.steps',)
   for key in _differences(ours, theirs):
     if imported:  # sizes of one model have several names
-      free = not key.startswith('model.') or key in ('model.name', *RUNNING)
+      free = not key.startswith(('model.', 'init_from')) or key in ('model.name', *RUNNING)
     else:
       free = key.startswith(may_differ)
     if not free:

@@ -94,6 +94,7 @@ def train(
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
+  begin = warm_start.starter(config, task, workdir)
 
   def on_start(step: int, variables: Variables) -> None:
     if mesh_lib.is_main():
@@ -116,7 +117,7 @@ def train(
       profile=profile,
       on_start=on_start,
       log=log,
-      begin=warm_start.starter(config, task) if config['init_from'] else None,
+      begin=begin,
     )
   if step >= loop.steps and mesh_lib.is_main():
     console.say(console.next_commands(config, workdir))

@@ -6,7 +6,7 @@ begins fresh even where the shape fits. The optimiser and the count of steps beg
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -93,26 +93,47 @@ def keep_tokenizer(task: Task, workdir: str) -> None:
     choose_tokenizer.keep(task.data.tokenizer, os.path.join(workdir, TOKENIZER))
 
 
-def starter(config: Mapping[str, Any], task: Task) -> Callable[[Variables], Variables]:
-  """Returns the function from fresh variables to those that the run begins with."""
+def starter(
+  config: Mapping[str, Any], task: Task, workdir: str
+) -> Callable[[Variables], Variables] | None:
+  """Returns the function from fresh variables to those that the run begins with.
+
+  None: it begins with fresh ones, or has begun.
+
+  Raises:
+    UserError: the weights are not there, or none fits.
+  """
+  checkpoints = os.path.join(workdir, 'checkpoints')
+  begun = os.path.isdir(checkpoints) and any(map(str.isdigit, os.listdir(checkpoints)))
+  if begun or not config['init_from']:
+    return None
+  origin, shapes = load(config['init_from']), _shapes(task)
+  same = same_names(task, origin)
+  padded_or_fresh = isinstance(task.data, TextData) or not same
+  taken = fitting(shapes, origin, named(config, task) if padded_or_fresh else frozenset(), same)
+
+  def put(path: Any, leaf: jax.Array) -> jax.Array:
+    value = taken.get(jax.tree_util.keystr(path, simple=True, separator='/'))
+    if value is None:
+      return leaf
+    value = np.asarray(value, leaf.dtype)
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
 
   def start(fresh: Variables) -> Variables:
-    origin = load(config['init_from'])
-    merged, kept = merge(fresh, origin, named(config, task), same_names(task, origin))
     if mesh_lib.is_main():
-      console.say([describe(origin, fresh, kept) + changes(config, origin)])
-    return merged
+      console.say([describe(origin, shapes, taken) + changes(config, origin)])
+    return jax.tree_util.tree_map_with_path(put, dict(fresh))
 
   return start
 
 
-def merge(
-  fresh: Variables, origin: Origin, named: frozenset[str], same: bool
-) -> tuple[Variables, list[str]]:
-  """Returns the variables with the arrays of `origin` whose names and shapes fit, and their names.
+def fitting(
+  shapes: Mapping[str, tuple[int, ...]], origin: Origin, named: frozenset[str], same: bool
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of `origin` by name, of those whose names and shapes fit.
 
   Args:
-    fresh: a new run's variables, on its devices.
+    shapes: of a new run's variables.
     origin: the weights to take.
     named: the arrays that belong to classes or tokens.
     same: whether these are the origin's; the rows that pad a vocabulary may then differ.
@@ -120,40 +141,32 @@ def merge(
   Raises:
     UserError: none fits.
   """
-  theirs, kept = dict(leaves(dict(origin.variables))), []
-
-  def choose(path: Any, leaf: jax.Array) -> jax.Array:
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    value = theirs.get(name)
-    if name in named and same and value is not None:
-      value = padded(value, leaf)
-    if (name in named and not same) or value is None or np.shape(value) != leaf.shape:
-      return leaf
-    kept.append(name)
-    value = np.asarray(value, leaf.dtype)
-    return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
-
-  merged = jax.tree_util.tree_map_with_path(choose, dict(fresh))
-  if not any(name.startswith('params/') for name in kept):
+  theirs = dict(leaves(dict(origin.variables)))
+  found = {name: value for name, value in theirs.items() if name in shapes}
+  if same:
+    found |= {name: padded(found[name], shapes[name][0]) for name in named & found.keys()}
+  else:
+    found = {name: value for name, value in found.items() if name not in named}
+  taken = {name: value for name, value in found.items() if np.shape(value) == shapes[name]}
+  if not any(name.startswith('params/') for name in taken):
     raise UserError(
       f'--init_from={origin.name}: none of its arrays ({some(list(theirs))}) has the name and the'
-      f' shape of one of this model ({some([name for name, _ in leaves(dict(fresh))])})'
+      f' shape of one of this model ({some(list(shapes))})'
     )
-  return merged, kept
+  return taken
 
 
-def padded(value: np.ndarray, leaf: jax.Array) -> np.ndarray:
-  """Returns the value cut, or filled with zeros, to as many rows as the leaf."""
-  rows = [(0, max(0, leaf.shape[0] - len(value)))] + [(0, 0)] * (value.ndim - 1)
-  return np.pad(value, rows)[: leaf.shape[0]]
+def padded(value: np.ndarray, rows: int) -> np.ndarray:
+  """Returns the value cut, or filled with zeros, to so many rows."""
+  more = [(0, max(0, rows - len(value)))] + [(0, 0)] * (value.ndim - 1)
+  return np.pad(value, more)[:rows]
 
 
-def describe(origin: Origin, fresh: Variables, kept: list[str]) -> str:
+def describe(origin: Origin, shapes: Collection[str], taken: Collection[str]) -> str:
   """Returns the line that says what was taken and, by name, what begins fresh."""
-  names = [name for name, _ in leaves(dict(fresh))]
-  new = [name for name in names if name not in kept]
-  unused = [name for name, _ in leaves(dict(origin.variables)) if name not in names]
-  said = f'begins with {len(kept)} of {len(names)} arrays of {origin.name}'
+  new = [name for name in shapes if name not in taken]
+  unused = [name for name, _ in leaves(dict(origin.variables)) if name not in shapes]
+  said = f'begins with {len(taken)} of {len(shapes)} arrays of {origin.name}'
   said += f'; fresh: {some(new, 8)}' if new else ''
   return said + (f'; not used: {some(unused, 8)}' if unused else '')
 

@@ -109,6 +109,7 @@ def test_nothing_fits(tmp_path):
     train(gpt, tmp_path / 'b', tmp_path / 'a')
   with pytest.raises(UserError, match=r'no config\.json there'):
     train(DIGITS, tmp_path / 'b', tmp_path / 'nowhere')
+  assert not (tmp_path / 'b').exists()
 
 
 # -------- text --------
@@ -208,10 +209,8 @@ def test_go_on_a_board_of_another_size(monkeypatch, capsys):
   origin = warm_start.Origin('runs/3x3', theirs, None, 'nowhere', {})
   monkeypatch.setattr(warm_start, 'load', lambda path: origin)
   config, task, fresh = variables(4, seed=2)
-  ours, theirs = (
-    dict(leaves(jax.device_get(dict(x))))
-    for x in (warm_start.starter({**config, 'init_from': 'runs/3x3'}, task)(fresh), theirs)
-  )
+  start = warm_start.starter({**config, 'init_from': 'runs/3x3'}, task, 'nowhere')
+  ours, theirs = (dict(leaves(jax.device_get(dict(x)))) for x in (start(fresh), theirs))
   drawn = {name for name, value in theirs.items() if value.any() and value.std()}
   points = {'params/policy/kernel', 'params/value_hidden/kernel'}
   assert taken(ours, theirs) >= drawn - points
