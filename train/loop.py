@@ -265,10 +265,10 @@ class _Session:
     # The fresh state says shapes and shardings, on this mesh, whatever mesh the checkpoint is from.
     shapes = jax.tree.map(_abstract, (self.state, self.carry))
     restored = self.checkpoints.restore(*_items(*shapes))
-    if restored is None and begin is None:
-      self.log.restore(None, 0)
-      return 0
     if restored is None:
+      if begin is None:
+        self.log.restore(None, 0)
+        return 0
       variables = dict(begin(self.state.variables))
       return self._begin_from({'params': variables.pop('params'), 'extra': variables})
     step, model, train, meta = restored

@@ -135,9 +135,10 @@ def set_value(values: flags.FlagValues, option: Option, text: str) -> None:
   """Gives an option its value; raises UserError for a text that is none of its kind."""
   try:
     values[option.name].parse(text)
+    value: Any = values[option.name].value
   except flags.IllegalFlagValueError:
     refuse(option, text)
-  if option.kind == 'number' and not math.isfinite(values[option.name].value):
+  if option.kind == 'number' and not math.isfinite(value):
     refuse(option, text)
 
 
