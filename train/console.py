@@ -1,5 +1,6 @@
 """What a training says: at its start what is trained and on what, at its end what to do next."""
 
+import contextlib
 import math
 import os
 import shlex
@@ -20,8 +21,9 @@ from train.workdir import free_path
 
 
 def say(lines: Iterable[str]) -> None:
-  """Prints lines to stderr."""
-  print(*map(plain, lines), sep='\n', file=sys.stderr, flush=True)
+  """Prints lines to stderr; a closed pipe or terminal must not end the run."""
+  with contextlib.suppress(OSError):
+    print(*map(plain, lines), sep='\n', file=sys.stderr, flush=True)
 
 
 def start(

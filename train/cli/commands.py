@@ -158,7 +158,8 @@ def runs(overrides: Overrides) -> None:
   refuse(overrides)
   from train.report import listing
 
-  columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+  on_terminal = sys.stdout is not None and sys.stdout.isatty()
+  columns = shutil.get_terminal_size().columns if on_terminal else None
   print(listing.table(FLAGS.folder, columns))
 
 
