@@ -4,20 +4,22 @@ The verbs and their options are in `train/cli/commands.py`; a task declares its 
 (`train/tasks/*/declaration.py`). Nothing imports this file.
 """
 
+import importlib.util
 import io
 import os
 import pathlib
 import sys
 
 VENV = pathlib.Path(__file__).resolve().parent / '.venv' / 'bin' / 'python'
-try:
-  from absl import flags
-except ModuleNotFoundError:
+PACKAGES = ('absl', 'flax', 'jax', 'numpy', 'optax')
+if not all(map(importlib.util.find_spec, PACKAGES)):
   # Started by another Python than that of `make venv`.
   if not VENV.exists() or os.environ.get('BREAKTHROUGHS_VENV'):
     sys.exit('launch.py: its packages are not installed here; `make venv` installs them')
   os.environ['BREAKTHROUGHS_VENV'] = '1'
   os.execv(VENV, [str(VENV), *sys.argv])
+
+from absl import flags
 
 from train.cli import arguments, commands, parsing, usage
 from train.cli.commands import VERBS

@@ -27,6 +27,7 @@ from train.logging.progress import Progress
 from train.logging.tensorboard import TensorBoard
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
+from train.runtime.profile import Profile
 from train.step import TrainState, init_state, make_step
 from train.task import Task, Variables, evaluate
 from train.workdir import lock
@@ -97,18 +98,9 @@ class Loop:
   ) -> int:
     """Trains, or resumes what the workdir holds; returns the number of steps done.
 
-    Args:
-      task: what is trained.
-      tx: the optimiser.
-      schedule: step -> learning rate, to be logged.
-      mesh: of the devices.
-      workdir: the run folder.
-      seed: of all random numbers.
-      parallel: 'jit' or 'pmap'.
-      profile: (start, stop), the steps to leave a profile of.
-      on_start: called with the first step and the variables.
-      begin: from fresh variables to those of step 0, where there is no checkpoint; None keeps them.
-      log: the constructor of the log, with its writers.
+    `on_start` is called with the first step and its variables; `begin` makes fresh variables those
+    of step 0, where there is no checkpoint; `log` makes the log, with its writers; `profile` is the
+    first step to trace and the one to stop at.
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
@@ -119,8 +111,10 @@ class Loop:
     with scope, lock(workdir):
       session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, begin, log)
       with contextlib.closing(session):
+        trace = Profile(workdir, profile)
+        trace.check(session.step, self.steps)
         on_start(session.step, session.state.variables)
-        return session.run(profile)
+        return session.run(trace)
 
 
 class _Session:
@@ -178,11 +172,11 @@ class _Session:
 
   # -------- the loop --------
 
-  def run(self, profile: tuple[int, int] | None) -> int:
+  def run(self, trace: Profile) -> int:
     """Returns the number of steps done."""
     settings, step = self.settings, self.step
     try:
-      for step in self._steps(profile):
+      for step in self._steps(trace):
         last = step == settings.steps
         # Log, evaluate, save, in this order: a checkpoint holds the lines that are not written yet.
         if last or step % settings.log_every == 0:
@@ -202,11 +196,11 @@ class _Session:
       self._halt(error)
     return step
 
-  def _steps(self, profile: tuple[int, int] | None) -> Iterator[int]:
+  def _steps(self, trace: Profile) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""
     ahead = Ahead()
     for step in range(self.step, self.settings.steps):
-      self._profile(step, profile)
+      trace.at(step, self.state.step)
       # Self-play plays with the weights that are evaluated; sources of files ignore them.
       self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
       self.state, metrics = self.train_step(self.state, batch)
@@ -214,16 +208,7 @@ class _Session:
       ahead(metrics)  # waits for the step of some calls before, not for this one
       self.progress.update(step + 1)
       yield step + 1
-
-  def _profile(self, step: int, steps: tuple[int, int] | None) -> None:
-    start, stop = steps or (-1, -1)
-    if step in (start, stop):
-      # So that the trace holds these steps and none that were dispatched before.
-      jax.block_until_ready(self.state.step)
-    if step == start:
-      jax.profiler.start_trace(os.path.join(self.workdir, 'profile'))
-    if step == stop:
-      jax.profiler.stop_trace()
+    trace.at(self.settings.steps, self.state.step)
 
   def _evaluate(self, step: int) -> dict[str, float]:
     self.log.drain()  # stops here if a step was not finite

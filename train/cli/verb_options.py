@@ -51,6 +51,9 @@ PREPARE = (
   Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),
   Option('data_dir', 'text', 'the folder [$TFDS_DATA_DIR, else ~/tensorflow_datasets]'),
 )
+LISTING = (
+  Option('folder', 'text', 'where the run folders are; `runs FOLDER` says it shorter', 'runs'),
+)
 RULES = (
   Option('size', 'integer', 'of the board, until the controller sets another [9]'),
   Option('komi', 'number', "White's points for moving second", 7.5),
