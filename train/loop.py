@@ -21,9 +21,9 @@ from jax.sharding import Mesh
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
 from train.errors import UserError
-from train.logging import peaks, samples
+from train.logging import samples
 from train.logging.metrics import MetricLog, NonFinite
-from train.logging.progress import Progress
+from train.logging.progress import of_task
 from train.logging.tensorboard import TensorBoard
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
@@ -147,28 +147,12 @@ class _Session:
     self.preemption = Preemption()
     # After all of the parts above, whose states it sets.
     self.step = self.saved = self._restore(begin)
-    self.progress = self._progress()
+    devices, show = list(mesh.devices.flat), mesh_lib.is_main()
+    self.progress = of_task(task, devices, settings.steps, start=self.step, show=show)
 
   def close(self) -> None:
     for part in (self.progress, self.log, self.checkpoints, self.preemption):
       part.close()
-
-  def _progress(self) -> Progress:
-    unit, number = self.task.throughput
-    flops = self.task.flops
-    ideal = peaks.seconds(flops, list(self.mesh.devices.flat))
-    progress = Progress(
-      self.settings.steps,
-      number,
-      unit=unit,
-      ideal=ideal,
-      start=self.step,
-      show=mesh_lib.is_main(),
-    )
-    if flops and ideal is None:
-      kind = self.mesh.devices.flat[0].device_kind
-      progress.note(f'MFU unknown: no peak is known of {kind!r}; a step is {flops:.3g} FLOPs')
-    return progress
 
   # -------- the loop --------
 

@@ -4,12 +4,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 from tqdm.contrib import DummyTqdmFile
 
 from train.errors import plain
+from train.logging import peaks
+from train.task import Task
 
 METRICS = ('loss', 'error')  # of training, shown beside the rate
 TEXT = '{percentage:3.0f}%|{n}/{total} [{elapsed}<{remaining}{postfix}]'  # the bar without a bar
@@ -167,6 +169,17 @@ class Progress:
         *([' '.join(self._metrics)] if self._metrics else []),
       ]
     )
+
+
+def of_task(task: Task, devices: Sequence[Any], total: int, *, start: int, show: bool) -> Progress:
+  """Returns the progress of a training of `total` steps; says if there is no utilisation of it."""
+  (unit, number), flops = task.throughput, task.flops
+  ideal = peaks.seconds(flops, devices)
+  progress = Progress(total, number, unit=unit, ideal=ideal, start=start, show=show)
+  if flops and ideal is None:
+    kind = devices[0].device_kind
+    progress.note(f'MFU unknown: no peak is known of {kind!r}; a step is {flops:.3g} FLOPs')
+  return progress
 
 
 def format_facts(rate: float, unit: str, mfu: float, metrics: Sequence[str]) -> list[str]:
