@@ -68,7 +68,10 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     UserError: a key or value that no constructor takes.
   """
-  return config_lib.complete_sections(config, SECTIONS, settings)
+  completed = config_lib.complete_sections(config, SECTIONS, settings)
+  if not 0 <= completed['seed'] < 2**32:
+    raise errors.UserError(f'seed={completed["seed"]}: must be at least 0 and less than 2**32')
+  return completed
 
 
 def build_task(

@@ -151,6 +151,8 @@ def prepare(overrides: Overrides) -> None:
   with errors.user_errors():
     if not FLAGS.dataset:
       raise UserError(f'prepare: give --dataset=NAME; choose from {", ".join(prepare_lib.SETS)}')
+    if FLAGS.dataset not in prepare_lib.SETS:
+      raise unknown(FLAGS.dataset, FLAGS.dataset, 'no such data set', prepare_lib.SETS)
     print(f'in {prepare_lib.prepare(FLAGS.dataset, FLAGS.data_dir)}')
 
 

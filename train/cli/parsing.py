@@ -123,9 +123,10 @@ def once(given: Sequence[Given], options: Mapping[str, Option]) -> Iterator[tupl
   seen: dict[str, str] = {}
   for name, text in given:
     typed = _told(f'--{name}')
-    if text is None:
+    option = options.get(name)
+    if text is None or (text == '' and option and option.kind == 'text' and option.default != ''):
       raise UserError(f'{typed}: needs a value, as in {typed}=VALUE')
-    if name in seen and not (name in options and options[name].kind == 'texts'):
+    if name in seen and not (option and option.kind == 'texts'):
       raise UserError(f'{typed}: given twice, {shown(seen[name])} and {shown(text)}; give one')
     seen[name] = text
     yield name, text

@@ -72,6 +72,7 @@ def test_help_may_be_asked_for_anywhere(words):
     (['runs', '--seed=3'], '--seed=3: an option of sample, play, match, not of runs; choose from '),
     (['train', '--workdir'], '--workdir: needs a value, as in --workdir=VALUE'),
     (['train', '--workdir', '--dry_run'], '--workdir: needs a value'),
+    (['report', '--record='], '--record: needs a value'),
     (['train', '--config.seed'], '--config.seed: needs a value'),
     (['train', '--config=a', '--config=b'], "--config: given twice, 'a' and 'b'; give one"),
     (['train', '--config.a=1', '--config.a=2'], "--config.a: given twice, '1' and '2'; give one"),
