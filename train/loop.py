@@ -95,8 +95,8 @@ class Loop:
     on_start: Callable[[int, Variables], None] = lambda step, variables: None,
     begin: Callable[[Variables], Variables] | None = None,
     log: Callable[..., MetricLog] = LOG,
-  ) -> int:
-    """Trains, or resumes what the workdir holds; returns the number of steps done.
+  ) -> bool:
+    """Trains, or resumes what the workdir holds; returns whether all steps are done.
 
     `on_start` is called with the first step and its variables; `begin` makes fresh variables those
     of step 0, where there is no checkpoint; `log` makes the log, with its writers; `profile` is the
@@ -156,8 +156,8 @@ class _Session:
 
   # -------- the loop --------
 
-  def run(self, trace: Profile) -> int:
-    """Returns the number of steps done."""
+  def run(self, trace: Profile) -> bool:
+    """Returns whether all steps are done."""
     settings, step = self.settings, self.step
     try:
       for step in self._steps(trace):
@@ -178,7 +178,7 @@ class _Session:
           break
     except NonFinite as error:
       self._halt(error)
-    return step
+    return step >= settings.steps
 
   def _steps(self, trace: Profile) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""

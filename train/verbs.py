@@ -106,7 +106,7 @@ def train(
       record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
-    step = loop.run(
+    finished = loop.run(
       task,
       tx,
       schedule,
@@ -119,7 +119,7 @@ def train(
       log=log,
       begin=begin,
     )
-  if step >= loop.steps and mesh_lib.is_main():
+  if finished and mesh_lib.is_main():
     console.say(console.next_commands(config, workdir))
 
 
