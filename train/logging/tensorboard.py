@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from train.errors import plain
 from train.logging.writers import is_image, stem
 
 
@@ -31,7 +32,8 @@ class TensorBoard:
     self._event, self._summary = event_pb2, summary_pb2.Summary
     self._writer = EventFileWriter(workdir)
     self._add(step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
-    known = {key: x if isinstance(x, bool | int | float) else str(x) for key, x in config.items()}
+    numbers = bool | int | float
+    known = {k: x if isinstance(x, numbers) else plain(str(x)) for k, x in config.items()}
     if known:
       self._add(0, summary=hparams.hparams_pb(known, trial_id=workdir))
 

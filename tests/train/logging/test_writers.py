@@ -19,6 +19,7 @@ FILES = {'grid.png': image(0.5), 'sample.txt': 'One *two*\n<b>é'.encode()}
 
 def write(workdir, *writers):
   config = {'model.name': 'lenet', 'optimizer.learning_rate': 0.1, 'model.channels': (6, 16)}
+  config['data.data_dir'] = 'caf\udce9'  # a name that is not UTF-8
   workdir.mkdir(exist_ok=True)
   log = MetricLog(str(workdir), writers=writers, config=config)
   log.restore(None, 0)
