@@ -25,6 +25,7 @@ CORE = (
 LAUNCHER = (
   *('train.aot', 'train.cli', 'train.play', 'train.convert', 'train.verbs'),
   *('train.sections', 'train.provenance', 'train.compatibility'),
+  *('train.console', 'train.warm_start'),
 )
 
 # Package or module -> what it may import, beside its own room. The longest name that fits counts.

@@ -69,6 +69,7 @@ class Declaration:
     options: verb -> the options that the task's method for that verb takes as keyword arguments.
     free: config keys (or their beginnings) that may differ when a run is resumed: what they say has
       no part in what is computed from step to step.
+    plays: whether `launch.py play` and `match` play with its runs.
     metric: the headline, where a config's section `paper` names none.
     report: the words and order of its report.
   """
@@ -76,6 +77,7 @@ class Declaration:
   task: str
   options: Mapping[str, tuple[Option, ...]] = dataclasses.field(default_factory=dict)
   free: tuple[str, ...] = ()
+  plays: bool = False
   metric: str = 'test/error'
   report: ReportWords = dataclasses.field(default_factory=ReportWords)
 

@@ -73,7 +73,12 @@ class Task(Protocol):
 
   A task inherits from this class and gets what it need not have from here: `close`, `draw`, `flops`
   and `meaning`.
+
+  Attributes:
+    data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
   """
+
+  data: Any = None
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""

@@ -91,6 +91,15 @@ class GoGames:
     del rest
     return GoMetadata(size, batch_size)
 
+  def describe(self) -> str:
+    """Returns the games and their positions in a line."""
+    train, test = (self.split(split) for split in games.SPLITS)
+    return (
+      f'{self.dataset}, {len(train.lengths):,} games of {len(train.targets):,} positions to train'
+      f' on, {len(test.lengths):,} games of {len(test.targets):,} positions to evaluate, on'
+      f' {self.size} x {self.size}'
+    )
+
   @property
   def entries(self) -> int:
     """E, the number of entries (stones set up, and turns) of the longest game."""

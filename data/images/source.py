@@ -79,6 +79,7 @@ class ImageData:
       raise ValueError(f"data.in_memory='yes': data.decode_train={decode_train!r} is random")
     if decode.is_random(self._ops_eval):
       raise ValueError(f'data.decode_eval={decode_eval!r}: must not be random')
+    self._name = dataset if dataset != 'folder' else str(data_dir)
     self._splits = datasets.load(dataset, data_dir)
     self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
     self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
@@ -107,6 +108,15 @@ class ImageData:
   def num_examples(self, split: str) -> int:
     """Returns the number of records in a split or a slice of one."""
     return len(splits.parse(self._splits, split)[1])
+
+  def describe(self) -> str:
+    """Returns the set, its sizes and classes in a line."""
+    train, test = (self.num_examples(split) for split in (self.train_split, self.eval_split))
+    height, width, channels = self.image_shape
+    return (
+      f'{self._name}, {train:,} images to train on, {test:,} to evaluate, of {len(self.classes):,}'
+      f' classes, {height} x {width} x {channels}'
+    )
 
   def stored_as(self, split: str) -> str:
     """Returns the format of a split's images, such as 'JPEG', by the first; '' for pixels."""

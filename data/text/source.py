@@ -149,6 +149,16 @@ class TextData:
     """The number of tokens in the vocabulary."""
     return self.tokenizer.vocab_size
 
+  def describe(self) -> str:
+    """Returns the text, its tokens and their vocabulary in a line."""
+    train, evaluation = (
+      len(self.tokens(split).stream) for split in (self.train_split, self.eval_split)
+    )
+    return (
+      f'{self._dataset}, {train:,} tokens to train on, {evaluation:,} to evaluate,'
+      f' {self.tokenizer.name} of a vocabulary of {self.vocab_size:,}'
+    )
+
   def tokens(self, split: str) -> Tokens:
     """Returns all tokens of a split; they are encoded at the first call."""
     if split not in self._tokens:

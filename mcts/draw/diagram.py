@@ -3,6 +3,7 @@
 import argparse
 import io
 import itertools
+import os
 import pathlib
 import sys
 import warnings
@@ -201,6 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = ' - '.join(notation.printable(name, 40) for name in record.names if name)
     said = ', '.join(filter(None, (names, f'after move {count}')))
     title = said if options.title is None else options.title
+    if os.path.exists(options.output):
+      raise ValueError(f'--output={options.output}: is there already; give another name')
     _save_quietly(draw(stones, last=last, title=title), options.output)
   except (OSError, ValueError) as error:
     sys.exit(f'mcts.draw: {error}')

@@ -25,6 +25,7 @@ from train.report.folder import Folder, read
 from train.report.numbers import Experiment
 
 TEMPLATES = Path(__file__).with_name('templates')
+GENERATOR = '<meta name="generator" content="launch.py report">'  # in the template
 NOTES = 8  # remarks that are seen at once
 LABEL = 40  # characters of what tells an experiment apart; a longer one gives way to its folder
 # Characters that HTML or UTF-8 may not hold: controls, and bytes of names that are not UTF-8.
@@ -34,15 +35,18 @@ UNSHOWN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]')
 def write(workdirs: list[str], output: str | None = None) -> str:
   """Writes the page to `output`, the first folder's report.html by default; returns the path.
 
+  A page that was made here is replaced; another file stays, and the page gets a name beside it.
+
   Raises:
     UserError: `workdirs` is empty, one of them is not a run folder, or the page cannot be written.
   """
   if not workdirs:
     raise UserError('no workdir given: name one run folder or more, as --workdir=runs/a,runs/b')
-  path = output or os.path.join(workdirs[0], 'report.html')
-  if os.path.exists(path) and not os.path.isfile(path):
-    raise UserError(f'{path}: is a folder or a device; name a file with --output=FILE')
+  wanted = output or os.path.join(workdirs[0], 'report.html')
+  if os.path.exists(wanted) and not os.path.isfile(wanted):
+    raise UserError(f'{wanted}: is a folder or a device; name a file with --output=FILE')
   text = page([with_elo(read(workdir)) for workdir in workdirs])
+  path = workdir_lib.ours_or_free(wanted, GENERATOR)
   try:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     workdir_lib.write_text(path, UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text))

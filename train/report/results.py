@@ -96,15 +96,20 @@ def _check_evaluated(runs: list[Folder]) -> None:
 
 
 def write(workdirs: list[str], path: str, note: str = '') -> str:
-  """Writes the record to `path` and returns it. An older file's note stays unless one is given."""
+  """Writes the record to `path` and returns it. An older file's note stays unless one is given.
+
+  A file that is no record stays: the record gets a name beside it.
+  """
   output = Path(path)
-  old = read_object(output, {'note': str}, [])
+  old = read_object(output, {'name': str, 'note': str}, [])
+  if output.exists() and not {'name', 'ours'} <= old.keys():
+    output = Path(workdir_lib.free_path(path))
   made = record(workdirs, output.stem, note or old.get('note', ''))
   output.parent.mkdir(parents=True, exist_ok=True)
   text = json.dumps(made, indent=2, ensure_ascii=False) + '\n'
   # Bytes of a name that is not UTF-8 are escaped as JSON does.
-  workdir_lib.write_bytes(path, text.encode('utf-8', 'backslashreplace'))
-  return path
+  workdir_lib.write_bytes(str(output), text.encode('utf-8', 'backslashreplace'))
+  return str(output)
 
 
 # -------- README's table --------

@@ -45,6 +45,7 @@ TASKS = {
   'selfplay': Declaration(
     task='train.tasks.selfplay.task:SelfPlayTask',
     free=('task.evaluation',),
+    plays=True,
     metric='random/share',
     report=ReportWords(
       'matches against fixed players',
