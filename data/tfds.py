@@ -33,9 +33,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSet:
-  """A set on disk: its name in the config, and TFDS's builder."""
+  """A set on disk: its name in the config, its folder, and TFDS's builder."""
 
   dataset: str
+  folder: pathlib.Path
   builder: Any
 
   @property
@@ -78,17 +79,40 @@ class PreparedSet:
     image, skip = tfds.features.Image, tfds.decode.SkipDecoding()
     decoders = {key: skip for key, value in self.features.items() if isinstance(value, image)}
 
+    info = self.builder.info.splits[name]
+
     @functools.cache
     def source() -> Any:  # opens files: not before the first record is wanted
+      for path, size in zip(info.filepaths, info.shard_lengths, strict=True):
+        _check_shard(str(path), size)
       return self.builder.as_data_source(name, decoders=decoders)
 
-    info = self.builder.info.splits[name]
     return Split(
       name=f'{self.dataset} {self.builder.info.version} {name}',
       size=info.num_examples,
       files=tuple(str(path) for path in info.filepaths),
       read=lambda rows: source().__getitems__(list(rows)),
     )
+
+
+def _check_shard(path: str, size: int) -> None:
+  """Raises ValueError unless a file has as many records as the set says."""
+  from array_record.python.array_record_module import ArrayRecordReader
+
+  try:
+    found = ArrayRecordReader(path).num_records()
+  except Exception as error:
+    raise ValueError(f'{path}: {error}') from error
+  if found != size:
+    raise ValueError(f'{path}: holds {found} records where {size} are expected')
+
+
+def read_text(path: pathlib.Path) -> str:
+  """Returns a file's text; raises ValueError if it is not UTF-8."""
+  try:
+    return path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path}: is not UTF-8: {error}') from error
 
 
 def open_set(dataset: str, data_dir: str | None = None, others: Sequence[str] = ()) -> PreparedSet:
@@ -108,13 +132,13 @@ def open_set(dataset: str, data_dir: str | None = None, others: Sequence[str] = 
 
   try:
     builder = tfds.builder_from_directory(folder)
-    form = builder.info.file_format
-  except Exception as error:
-    raise ValueError(f'{folder}: TFDS cannot read it: {error}') from error
+    form, _, _ = builder.info.file_format, builder.info.features, builder.info.splits
+  except Exception as error:  # nearly any, where one of its files is damaged
+    raise ValueError(f'{folder}: TFDS cannot read it: {str(error)[:200]}') from error
   if form != tfds.core.FileFormat.ARRAY_RECORD:
     raise ValueError(_wrong_format(folder, form.value))
   logging.get_absl_logger().addFilter(_not_about_groups)
-  return PreparedSet(dataset, builder)
+  return PreparedSet(dataset, folder, builder)
 
 
 def _not_about_groups(record: python_logging.LogRecord) -> bool:

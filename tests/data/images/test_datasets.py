@@ -180,8 +180,11 @@ def test_a_folder_of_photographs(photographs):
   assert data.num_examples('train') == 12
   assert all(data.num_examples(name) == 4 for name in ('val', 'validation', 'test'))
   split = datasets.load('folder', str(photographs))['train']
-  assert [label for _, label in split.read(range(12))] == [0] * 6 + [1] * 6
-  assert split.path(7).endswith('train/flower/1.JPEG')
+  labels = [label for _, label in split.read(range(12))]
+  assert [('china', 'flower')[label] in split.path(i) for i, label in enumerate(labels)] == [
+    True
+  ] * 12
+  assert sorted(labels[:6]) == [0] * 3 + [1] * 3  # a slice holds each class' share
 
 
 def test_layouts_that_are_no_folder_of_classes_are_refused(tmp_path):
@@ -194,6 +197,7 @@ def test_layouts_that_are_no_folder_of_classes_are_refused(tmp_path):
     datasets.load('folder', str(tmp_path))
   (tmp_path / 'train' / 'a' / '0.png').write_bytes(encode(tiny_pixels(0)))
   (tmp_path / 'val' / 'b').mkdir(parents=True)
+  (tmp_path / 'val' / 'b' / '0.png').write_bytes(encode(tiny_pixels(0)))
   with pytest.raises(ValueError, match="'b' is no class of the folder train"):
     datasets.load('folder', str(tmp_path))
 
@@ -292,21 +296,45 @@ def read_all(data: ImageData, spec: str = '') -> np.ndarray:
   return records.decoded(split, ops, records.shape_of(split, ops), data._pool)[0]
 
 
-def test_pixels_are_cached_until_a_file_changes(tmp_path, cache, photographs):
+def test_pixels_are_cached_until_a_file_changes(tmp_path, cache, photographs, monkeypatch):
   data = ImageData('folder', str(photographs), decode_train='resize(16)')
   first = read_all(data, 'resize(16)')
-  [folder] = cache.iterdir()
-  (folder / 'labels.npy').write_bytes(b'cut short')
-  np.testing.assert_array_equal(read_all(data, 'resize(16)'), first)  # decoded again
-  marked = np.load(folder / 'images.npy')
-  marked[0] = 7
-  np.save(folder / 'images.npy', marked)
-  assert (read_all(data, 'resize(16)')[0] == 7).all()  # read from the cache
-  assert not (read_all(data, 'resize(20)')[0] == 7).all()
-  file = photographs / 'train' / 'china' / '0.JPEG'
-  os.utime(file, ns=(0, 0))
-  assert not (read_all(data, 'resize(16)')[0] == 7).all()
+  decoded, plain = [], decode.decode
+  monkeypatch.setattr(decode, 'decode', lambda *a: decoded.append(1) or plain(*a))
+
+  def count(spec='resize(16)'):
+    decoded.clear()
+    pixels = read_all(data, spec)
+    return len(decoded) - 1, pixels  # all but the one that tells the shape
+
+  number, again = count()
+  assert number == 0
+  np.testing.assert_array_equal(again, first)
+  assert count('resize(20)')[0] == 12
+  os.utime(photographs / 'train' / 'china' / '0.JPEG', ns=(0, 0))
+  assert count()[0] == 12
   assert not [path for path in cache.iterdir() if path.name.startswith('unfinished')]
+
+
+DAMAGE = {
+  'a bit': lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
+  'zeros': lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+  'emptied': lambda data: b'',
+  'cut': lambda data: data[: len(data) // 2],
+}
+
+
+@pytest.mark.parametrize('damage', list(DAMAGE))
+@pytest.mark.parametrize('name', ['images.npy', 'labels.npy', 'checksums.json'])
+def test_a_damaged_cache_is_told_and_made_again(damage, name, cache, photographs, caplog):
+  data = ImageData('folder', str(photographs), decode_train='resize(16)')
+  first = read_all(data, 'resize(16)')
+  [file] = cache.glob(f'*/{name}')
+  file.write_bytes(DAMAGE[damage](file.read_bytes()))
+  np.testing.assert_array_equal(read_all(data, 'resize(16)'), first)
+  read_all(data, 'resize(16)')  # whole once more
+  [line] = [x.getMessage() for x in caplog.records if 'made again' in x.getMessage()]
+  assert name in line
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, photographs):
