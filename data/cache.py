@@ -160,19 +160,23 @@ def _unless_full(folder: Folder) -> Iterator[None]:
 
 def _seal(folder: Folder) -> None:
   """Writes the checksums of the files in a folder."""
-  sums = {path.name: _checksum(path) for path in folder.iterdir()}
-  (folder / CHECKSUMS).write_text(json.dumps(sums))
+  (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)))
 
 
 def _check(folder: Folder) -> None:
   """Raises ValueError or OSError unless a folder's files are those that were sealed."""
   try:
-    sums = dict(json.loads((folder / CHECKSUMS).read_text()))
+    wanted = dict(json.loads((folder / CHECKSUMS).read_text()))
   except (ValueError, TypeError, FileNotFoundError) as error:
     raise ValueError(f'has no {CHECKSUMS} that can be read') from error
-  damaged = [name for name, wanted in sums.items() if _checksum(folder / name) != wanted]
-  if damaged:
-    raise ValueError(f'{damaged[0]} is not as it was written')
+  found = _checksums(folder)
+  for name in sorted(wanted.keys() | found.keys()):
+    if found.get(name) != wanted.get(name):
+      raise ValueError(f'{name} is not as it was written')
+
+
+def _checksums(folder: Folder) -> dict[str, list[int]]:
+  return {path.name: _checksum(path) for path in folder.iterdir() if path.name != CHECKSUMS}
 
 
 def _checksum(path: Folder) -> list[int]:

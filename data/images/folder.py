@@ -72,7 +72,7 @@ def _splits(root: pathlib.Path, left_out: Remarks) -> dict[str, Records]:
     if classes:
       found[here.name] = _records(_shown(here), classes, names, channels)
   if 'val' in found:
-    found = {'validation': found['val'], 'test': found['val'], **found}
+    found |= {name: found['val'] for name in ('validation', 'test') if name not in folders}
   return found
 
 

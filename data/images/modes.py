@@ -26,14 +26,15 @@ CHANNELS = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # -> PIL's name
 
 # Pixels that PIL decodes by itself: EPS would start another program, and PDF and HDF5 are none.
 FORMATS = (
-  *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PCX', 'PNG', 'PPM', 'QOI', 'SGI'),
+  *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'PCX', 'PNG', 'PPM', 'QOI', 'SGI'),
   *('TGA', 'TIFF', 'WEBP'),
 )
 
 ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
 
-# PIL refuses twice as many pixels as it warns of, in an error to which the file's name is added.
-warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+# PIL's warnings do not name the file. They are about damaged metadata, and about many pixels, of
+# which it refuses twice as many in an error.
+warnings.filterwarnings('ignore', module=r'PIL\.')
 
 
 @functools.cache
