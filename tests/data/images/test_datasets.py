@@ -247,10 +247,15 @@ def test_absent_sets_are_named_with_what_to_do(name, message, tfds_root):
 def test_the_message_of_an_absent_set_holds_the_command_and_the_place(monkeypatch, tmp_path):
   monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
   monkeypatch.setenv('HOME', str(tmp_path))
+  root = tmp_path / 'tensorflow_datasets'
   with pytest.raises(ValueError, match=r'data.data_dir and TFDS_DATA_DIR are not set') as error:
     datasets.load('mnist')
-  assert "tfds.builder('mnist', data_dir=" in str(error.value)
-  assert "file_format='array_record').download_and_prepare()" in str(error.value)
+  assert str(error.value).endswith(f': python launch.py prepare mnist --data_dir={root}')
+  with pytest.raises(ValueError, match='not found') as error:
+    datasets.load('kmnist')
+  assert f"tfds.builder('kmnist', data_dir='{root}', file_format='array_record')" in str(
+    error.value
+  )
 
 
 def test_tfrecord_is_refused_with_the_command_that_converts(tfds_root, tmp_path):
