@@ -37,3 +37,8 @@ def shown(value: Any) -> str:
 def printable(path: str) -> str:
   """Returns a file's name for a message: as it is, or with line ends and alien bytes escaped."""
   return path if path.isprintable() else repr(path)
+
+
+def reason(error: BaseException, most: int = 300) -> str:
+  """Returns what another library's error says, in one line of bounded length; else its type."""
+  return ' '.join(str(error).split())[:most] or type(error).__name__

@@ -244,7 +244,10 @@ def write_images(
 
     Prepared.name = name
     builder = Prepared(data_dir=str(root), file_format='array_record')
-    builder.download_and_prepare()
+    try:
+      builder.download_and_prepare()
+    except RuntimeError as error:  # so ArrayRecord tells that a disk is full
+      raise ValueError(f'{root}: cannot be written: {error}') from error
   return pathlib.Path(builder.data_path)
 
 

@@ -109,7 +109,7 @@ def _check_shards(info: Any) -> None:
     try:
       found = ArrayRecordReader(path).num_records()
     except Exception as error:
-      raise ValueError(f'{path}: {error}') from error
+      raise ValueError(f'{path}: {checks.reason(error)}') from error
     if found != size:
       raise ValueError(f'{path}: holds {found} records where {size} are expected')
 
@@ -145,7 +145,7 @@ def open_folder(dataset: str, folder: pathlib.Path) -> PreparedSet:
     builder = tfds.builder_from_directory(folder)
     form, _, _ = builder.info.file_format, builder.info.features, builder.info.splits
   except Exception as error:  # nearly any, where one of its files is damaged
-    raise ValueError(f'{folder}: TFDS cannot read it: {str(error)[:200]}') from error
+    raise ValueError(f'{folder}: TFDS cannot read it: {checks.reason(error)}') from error
   if form != tfds.core.FileFormat.ARRAY_RECORD:
     raise ValueError(_wrong_format(folder, form.value))
   logging.get_absl_logger().addFilter(_not_about_groups)

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data import checks
+
 CHANNELS = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # -> PIL's name
 
 # Pixels that PIL decodes by itself: EPS would start another program, and PDF and HDF5 are none.
@@ -58,7 +60,7 @@ def open_image(data: bytes) -> Image.Image:
   try:
     image.verify()  # the checksums of its chunks, at which decoding does not look
   except Exception as error:
-    raise ValueError(f'damaged image: {error or type(error).__name__}') from error
+    raise ValueError(f'damaged image: {checks.reason(error)}') from error
   return Image.open(io.BytesIO(data), formats=['PNG'])
 
 

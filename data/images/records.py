@@ -224,7 +224,7 @@ def _decode(
       remarks.add(kind, _describe(records, row))
     return decode.decode(image, ops, records.channels, rng)
   except Exception as error:  # PIL raises nearly everything on damaged files
-    raise ValueError(f'{_describe(records, row)}: {error or type(error).__name__}') from error
+    raise ValueError(f'{_describe(records, row)}: {checks.reason(error)}') from error
 
 
 def _read(records: Records, rows: Sequence[int]) -> Sequence[tuple[Item, int]]:
@@ -236,7 +236,9 @@ def _read(records: Records, rows: Sequence[int]) -> Sequence[tuple[Item, int]]:
       try:
         records.read([row])
       except Exception as error:
-        raise ValueError(f'{_describe(records, row)}: cannot be read: {error}') from error
+        raise ValueError(
+          f'{_describe(records, row)}: cannot be read: {checks.reason(error)}'
+        ) from error
     raise
 
 

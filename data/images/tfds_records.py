@@ -12,6 +12,8 @@ from data import tfds
 from data.images.modes import CHANNELS
 from data.images.records import Records
 
+MOST_CLASSES = 1 << 20  # more come of a damaged file
+
 
 def load(
   dataset: str, data_dir: str | None = None, others: Sequence[str] = ()
@@ -44,10 +46,13 @@ def _item(image: bytes, label: int, classes: tuple[str, ...]) -> tuple[bytes, in
 def _classes(found: tfds.PreparedSet, label: str) -> tuple[str, ...]:
   """Returns the names of the classes; raises ValueError if they are not as many as the classes."""
   feature = found.features[label]
-  number, names = feature.num_classes, tuple(feature.names)
-  path = feature.get_names_filepath(found.folder, label)
-  if path.exists():  # TFDS takes numbers for names where it cannot read them
-    names = tuple(filter(None, map(str.strip, tfds.read_text(path).split('\n'))))
-  if len(set(names)) != number or len(names) != number:
+  number, path = feature.num_classes, feature.get_names_filepath(found.folder, label)
+  if not 0 < number <= MOST_CLASSES:
+    raise ValueError(f'{found.folder}: {number} classes; must be from 1 to {MOST_CLASSES}')
+  if not path.exists():
+    return tuple(map(str, range(number)))
+  # Read here, because TFDS takes numbers for names where it cannot read them.
+  names = tuple(filter(None, map(str.strip, tfds.read_text(path).split('\n'))))
+  if not len(set(names)) == len(names) == number:
     raise ValueError(f'{path}: {len(set(names))} names for {number} classes')
   return names

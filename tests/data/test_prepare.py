@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data import prepare, published
 from data.images import datasets
@@ -242,6 +243,15 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_no_half(
   with pytest.raises(ValueError, match=rf'{tmp_path}: cannot be written: No space left on device'):
     prepare.prepare('mnist', tmp_path, mnist, quiet)
   assert not [path for path in tmp_path.rglob('*') if path.is_file() and path.name != '.lock']
+
+
+def test_a_disk_that_is_full_before_all_records_are_written_is_told(mnist, tmp_path, monkeypatch):
+  def fail(self):
+    raise RuntimeError('write() failed: No space left on device')
+
+  monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, 'download_and_prepare', fail)
+  with pytest.raises(ValueError, match=rf'{tmp_path}: cannot be written: write\(\) failed: No sp'):
+    prepare.prepare('mnist', tmp_path, mnist, quiet)
 
 
 def test_a_folder_that_cannot_be_made_is_named(mnist, tmp_path):
