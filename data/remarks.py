@@ -32,5 +32,5 @@ class Remarks:
 
 
 def _part(kind: str, count: int, examples: list[str], so_far: str) -> str:
-  such_as = ', such as' if count > len(examples) else ':'
-  return f'{kind}: {count}{so_far}{such_as} {", ".join(examples)}'
+  such_as = 'such as ' if count > len(examples) else ''
+  return f'{kind}: {count}{so_far} ({such_as}{", ".join(examples)})'

@@ -221,7 +221,7 @@ def _decode(
       return decode.decode(item, ops, records.channels, rng)
     image = modes.open_image(item)
     for kind in modes.remarks(image, records.channels):
-      remarks.add(kind, _describe(records, row))
+      remarks.add(kind, checks.printable(records.path(row)) if records.path else f'record {row}')
     return decode.decode(image, ops, records.channels, rng)
   except Exception as error:  # PIL raises nearly everything on damaged files
     raise ValueError(f'{_describe(records, row)}: {checks.reason(error)}') from error

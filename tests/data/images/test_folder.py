@@ -93,8 +93,7 @@ def test_a_grey_image_among_colour_ones_is_named_and_taken(folder, in_memory, ca
   np.testing.assert_array_equal(images[row], np.broadcast_to(grey, (8, 8, 3)))
   [line] = [x.getMessage() for x in caplog.records if 'grey' in x.getMessage()]
   so_far = '' if in_memory == 'yes' else ' so far'
-  assert f'grey among colour images, taken as RGB: 1{so_far}: folder {folder} train, record' in line
-  assert f'record {row} ({folder}/04.png)' in line
+  assert line.endswith(f'grey among colour images, taken as RGB: 1{so_far} ({folder}/04.png)')
 
 
 DAMAGE = {

@@ -85,13 +85,13 @@ def test_what_is_not_used_is_counted_in_one_line(root, caplog):
   line = left_out(caplog)
   for part in (
     f'folder {root}: left out: ',
-    f'files that are no images: 4, such as {bee}/clip.mp4, {bee}/labels.csv',
-    f'empty files: 1: {bee}/empty.png',
-    f'folders without images: 1: {root}/train/ant',
-    f'folders within classes: 1: {bee}/more',
-    f'images outside of the folders of classes: 1: {root}/train/alone.png',
-    f'images beside the folder train: 1: {root}/beside.png',
-    f'hidden files and folders: 1: {bee}/.hidden.png',
+    f'files that are no images: 4 (such as {bee}/clip.mp4, {bee}/labels.csv)',
+    f'empty files: 1 ({bee}/empty.png)',
+    f'folders without images: 1 ({root}/train/ant)',
+    f'folders within classes: 1 ({bee}/more)',
+    f'images outside of the folders of classes: 1 ({root}/train/alone.png)',
+    f'images beside the folder train: 1 ({root}/beside.png)',
+    f'hidden files and folders: 1 ({bee}/.hidden.png)',
   ):
     assert part in line
 
@@ -99,7 +99,7 @@ def test_what_is_not_used_is_counted_in_one_line(root, caplog):
 def test_an_unlabelled_test_folder_is_no_split_and_nothing_stands_for_it(root, caplog):
   save(root / 'test' / '0.png')
   assert sizes(root) == {'train': 8, 'val': 8, 'validation': 8}
-  assert f'images outside of the folders of classes: 1: {root}/test/0.png' in left_out(caplog)
+  assert f'images outside of the folders of classes: 1 ({root}/test/0.png)' in left_out(caplog)
 
 
 def test_links_to_folders_and_files_are_followed(root, tmp_path):
