@@ -53,7 +53,14 @@ def parse(spec: str, where: str) -> list[Op]:
 
   Raises ValueError, which begins with `where`, on anything else.
   """
-  return spec_lib.parse(spec, FIXED | RANDOM, where)
+  ops = spec_lib.parse(spec, FIXED | RANDOM, where)
+  for op in ops:
+    for name, most in (('area', 1.0), ('ratio', math.inf)):
+      low_high = op.keywords.get(name, (1, 1))
+      if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= most:
+        limit = ' <= 1' if most == 1 else ''
+        raise ValueError(f'{where}: {name}={low_high}: must be (low, high), 0 < low <= high{limit}')
+  return ops
 
 
 def is_random(ops: Sequence[Op]) -> bool:

@@ -169,6 +169,24 @@ def test_mistakes_in_a_split_are_named(split, message):
     ImageData(train_split=split)
 
 
+def test_records_that_are_trained_and_evaluated_on_are_told(caplog):
+  ImageData(train_split='train[:80%]', eval_split='train[70%:]')
+  line = "data.train_split='train[:80%]' and data.eval_split='train[70%:]' have 144 records in"
+  assert line in caplog.text
+  caplog.clear()
+  ImageData(train_split='train[:80%]', eval_split='train[80%:]')
+  assert not caplog.text
+
+
+def test_a_slice_of_sorted_arrays_that_misses_classes_is_told(monkeypatch, caplog):
+  labels = np.arange(40) // 10
+  arrays = records.from_arrays('four', np.zeros((40, 4, 4, 1), np.uint8), labels, 'abcd')
+  monkeypatch.setitem(datasets.DATASETS, 'four', lambda data_dir: {'train': arrays})
+  ImageData('four', train_split='train[:75%]', eval_split='train[75%:]')
+  assert "split 'train[75%:]' holds 1 of the 4 classes of 'train'" in caplog.text
+  assert "split 'train[:75%]' holds 3 of the 4 classes" in caplog.text
+
+
 # --- folder
 
 
@@ -274,79 +292,6 @@ def test_a_set_without_labels_is_refused(tmp_path):
   write_tfds(tmp_path, features={'photo': tfds.features.Image(shape=(*TINY, 3))})
   with pytest.raises(ValueError, match=r'no feature named label .*features are photo: Image'):
     datasets.load('tiny', str(tmp_path))
-
-
-def test_a_damaged_record_is_named(tmp_path):
-  write_tfds(tmp_path, damaged=(3,))
-  with pytest.raises(ValueError, match=r'tiny 1\.2\.3 train, record \d+: cannot identify image'):
-    read_all(ImageData('tiny', str(tmp_path), eval_split='train'))
-
-
-def test_damaged_files_are_named(tmp_path):
-  write_tfds(tmp_path)
-  [path] = (tmp_path / 'tiny' / '1.2.3').glob('*train*')
-  whole = path.read_bytes()
-  path.write_bytes(whole[:500] + bytes(64) + whole[564:])
-  with pytest.raises(ValueError, match=r'tiny 1\.2\.3 train, record \d+: '):
-    read_all(ImageData('tiny', str(tmp_path), eval_split='train'))
-  path.unlink()
-  with pytest.raises(ValueError, match=r'tiny 1\.2\.3 train, record 0: cannot be read'):
-    read_all(ImageData('tiny', str(tmp_path), eval_split='train'))
-
-
-def read_all(data: ImageData, spec: str = '') -> np.ndarray:
-  """Through the cache, as training in memory does."""
-  ops = decode.parse(spec, 'spec')
-  split = data._records('train')
-  return records.decoded(split, ops, records.shape_of(split, ops), data._pool)[0]
-
-
-def test_pixels_are_cached_until_a_file_changes(tmp_path, cache, photographs, monkeypatch):
-  data = ImageData('folder', str(photographs), decode_train='resize(16)')
-  first = read_all(data, 'resize(16)')
-  decoded, plain = [], decode.decode
-  monkeypatch.setattr(decode, 'decode', lambda *a: decoded.append(1) or plain(*a))
-
-  def count(spec='resize(16)'):
-    decoded.clear()
-    pixels = read_all(data, spec)
-    return len(decoded) - 1, pixels  # all but the one that tells the shape
-
-  number, again = count()
-  assert number == 0
-  np.testing.assert_array_equal(again, first)
-  assert count('resize(20)')[0] == 12
-  os.utime(photographs / 'train' / 'china' / '0.JPEG', ns=(0, 0))
-  assert count()[0] == 12
-  assert not [path for path in cache.iterdir() if path.name.startswith('unfinished')]
-
-
-DAMAGE = {
-  'a bit': lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
-  'zeros': lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
-  'emptied': lambda data: b'',
-  'cut': lambda data: data[: len(data) // 2],
-}
-
-
-@pytest.mark.parametrize('damage', list(DAMAGE))
-@pytest.mark.parametrize('name', ['images.npy', 'labels.npy', 'checksums.json'])
-def test_a_damaged_cache_is_told_and_made_again(damage, name, cache, photographs, caplog):
-  data = ImageData('folder', str(photographs), decode_train='resize(16)')
-  first = read_all(data, 'resize(16)')
-  [file] = cache.glob(f'*/{name}')
-  file.write_bytes(DAMAGE[damage](file.read_bytes()))
-  np.testing.assert_array_equal(read_all(data, 'resize(16)'), first)
-  read_all(data, 'resize(16)')  # whole once more
-  [line] = [x.getMessage() for x in caplog.records if 'made again' in x.getMessage()]
-  assert name in line
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, photographs):
-  (tmp_path / 'file').write_text('')
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-  data = ImageData('folder', str(photographs), decode_train='resize(16)')
-  assert read_all(data, 'resize(16)').shape == (12, 16, 16, 3)
 
 
 # --- the real sets, where they are
