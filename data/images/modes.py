@@ -78,6 +78,8 @@ def is_grey(image: Image.Image) -> bool:
 
 def remarks(image: Image.Image, channels: int) -> Iterator[str]:
   """Yields what becomes of an image in a set of C channels that its user may not expect."""
+  if image.mode in ('I', 'F') or ';16' in str(image.tile):  # PIL cuts 16 bits of RGB by itself
+    yield 'of more than 8 bits a channel, of which 8 are kept'
   if getattr(image, 'is_animated', False):
     yield 'several frames or pages, of which the first is taken'
   if is_grey(image) and channels != 1:

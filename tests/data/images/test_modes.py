@@ -32,14 +32,16 @@ def remarks(data: bytes, channels: int = 3) -> list[str]:
   return list(modes.remarks(modes.open_image(data), channels))
 
 
-def png(*chunks: tuple[bytes, bytes], size: int = 1) -> bytes:
-  """A PNG that has the data of one grey pixel, and other chunks."""
+def png(
+  *chunks: tuple[bytes, bytes], size: int = 1, pixel: bytes = b'\0\7', kind: int = 0, depth: int = 8
+) -> bytes:
+  """A PNG that has the data of one pixel, and other chunks; kind: 0 is grey, 2 RGB."""
 
   def chunk(name, data):
     return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
 
-  head = chunk(b'IHDR', struct.pack('>IIBBBBB', size, size, 8, 0, 0, 0, 0))
-  body = b''.join(chunk(*each) for each in chunks) + chunk(b'IDAT', zlib.compress(b'\0\7'))
+  head = chunk(b'IHDR', struct.pack('>IIBBBBB', size, size, depth, kind, 0, 0, 0))
+  body = b''.join(chunk(*each) for each in chunks) + chunk(b'IDAT', zlib.compress(pixel))
   return b'\x89PNG\r\n\x1a\n' + head + body + chunk(b'IEND', b'')
 
 
@@ -61,6 +63,13 @@ def png(*chunks: tuple[bytes, bytes], size: int = 1) -> bytes:
 def test_of_16_bits_the_high_byte_is_taken(data, spec):
   expected = [0, 0, 0, 1, 2, 128, 255]
   assert pixels(data, 1, spec) == (expected if not spec else expected[3:4])
+  assert remarks(data, 1) == ['of more than 8 bits a channel, of which 8 are kept']
+
+
+def test_of_16_bits_of_colour_too():
+  data = png(size=1, pixel=b'\0\2\xff\0\xff\xff\0', kind=2, depth=16)
+  assert pixels(data) == [[2, 0, 255]]
+  assert remarks(data) == ['of more than 8 bits a channel, of which 8 are kept']
 
 
 def test_a_pgm_is_scaled_by_its_largest_value():
