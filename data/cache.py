@@ -167,7 +167,7 @@ def _check(folder: Folder) -> None:
   """Raises ValueError or OSError unless a folder's files are those that were sealed."""
   try:
     wanted = dict(json.loads((folder / CHECKSUMS).read_text()))
-  except (ValueError, TypeError, FileNotFoundError) as error:
+  except (ValueError, TypeError, RecursionError, FileNotFoundError) as error:
     raise ValueError(f'has no {CHECKSUMS} that can be read') from error
   found = _checksums(folder)
   for name in sorted(wanted.keys() | found.keys()):

@@ -175,10 +175,11 @@ def _channels(classes: Classes, sample: int = 16) -> int:
 
 def _records(name: str, classes: Classes, names: tuple[str, ...], channels: int) -> Records:
   """Returns the images of `classes`, whose labels are their places in `names`."""
-  pairs = [(path, names.index(each)) for each, paths in classes.items() for path in paths]
-  order = splits.even_order(np.array([label for _, label in pairs]))
-  files = tuple(pairs[row][0] for row in order)
-  labels = np.array([pairs[row][1] for row in order], np.int32)
+  paths = [path for each in classes.values() for path in each]
+  numbers = [names.index(each) for each in classes]
+  labels = np.repeat(np.array(numbers, np.int32), [len(each) for each in classes.values()])
+  order = splits.even_order(labels)
+  files, labels = tuple(paths[row] for row in order), labels[order]
 
   def read(rows: Sequence[int]) -> list[tuple[bytes, int]]:
     return [(pathlib.Path(files[row]).read_bytes(), int(labels[row])) for row in rows]
