@@ -37,9 +37,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def root() -> Folder:
-  """Returns the folder of all entries: breakthroughs/data in $XDG_CACHE_HOME or ~/.cache."""
-  cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-  return cache / 'breakthroughs' / 'data'
+  """Returns the folder of all entries: breakthroughs/data in $XDG_CACHE_HOME or ~/.cache.
+
+  A user without a home, as in some containers, has it in the folder for temporary files.
+  """
+  cache = os.path.expanduser(os.environ.get('XDG_CACHE_HOME') or '~/.cache')
+  home = tempfile.gettempdir() if cache.startswith('~') else cache
+  return pathlib.Path(home) / 'breakthroughs' / 'data'
 
 
 def entry(name: str, key: Any) -> Folder:

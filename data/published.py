@@ -30,7 +30,7 @@ class File:
 def root(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
   """Returns the folder of prepared data: `data_dir`, else $TFDS_DATA_DIR, else TFDS's own."""
   given = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return pathlib.Path(given).expanduser()
+  return pathlib.Path(os.path.expanduser(given))
 
 
 _MNIST = 'https://storage.googleapis.com/cvdf-datasets/mnist'

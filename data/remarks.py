@@ -1,5 +1,7 @@
 """What is left out or changed of a user's data: counted by kind and said once, with examples."""
 
+import threading
+
 from absl import logging
 
 EXAMPLES = 2
@@ -16,18 +18,21 @@ class Remarks:
     self.name = name
     self.found: dict[str, tuple[int, list[str]]] = {}
     self._said: set[str] = set()
+    self._lock = threading.Lock()  # records are decoded in several threads
 
   def add(self, kind: str, where: str) -> None:
     """Counts one more of a kind, such as 'empty files', found at `where`."""
-    count, examples = self.found.get(kind, (0, []))
-    self.found[kind] = count + 1, [*examples, where][:EXAMPLES]
+    with self._lock:
+      count, examples = self.found.get(kind, (0, []))
+      self.found[kind] = count + 1, [*examples, where][:EXAMPLES]
 
   def say(self, so_far: bool = False) -> None:
     """Logs the kinds that were not said before, in one line; their counts may go up if `so_far`."""
-    new = [kind for kind in self.found if kind not in self._said]
-    self._said.update(new)
-    if new:
+    with self._lock:
+      new = [kind for kind in self.found if kind not in self._said]
+      self._said.update(new)
       parts = [_part(kind, *self.found[kind], ' so far' if so_far else '') for kind in new]
+    if parts:
       logging.warning('%s: %s', self.name, '; '.join(parts))
 
 

@@ -48,9 +48,9 @@ def folder(data_dir: str | None = None) -> dict[str, Records]:
   """
   if data_dir is None:
     raise ValueError(f'data.data_dir is not set: {LAYOUT}')
-  root = pathlib.Path(data_dir).expanduser()
+  root = pathlib.Path(os.path.expanduser(data_dir))
   left_out = Remarks(f'folder {printable(str(root))}: left out')
-  found = (_splits if (root / 'train').is_dir() else _one_folder)(root, left_out)
+  found = (_splits if os.path.isdir(root / 'train') else _one_folder)(root, left_out)
   left_out.say()
   return found
 
@@ -78,9 +78,9 @@ def _splits(root: pathlib.Path, left_out: Remarks) -> dict[str, Records]:
 
 def _one_folder(root: pathlib.Path, left_out: Remarks) -> dict[str, Records]:
   """Returns 'train' and 'test' of `root`/CLASS/IMAGE or `root`/IMAGE."""
-  classes = _scan(root, left_out) if root.is_dir() else {}
+  classes = _scan(root, left_out) if os.path.isdir(root) else {}
   if not classes or all(name.casefold() in SPLIT_NAMES for name in classes):
-    wrong = 'has no folder train' if root.is_dir() else 'is no folder'
+    wrong = 'has no folder train' if os.path.isdir(root) else 'is no folder'
     raise ValueError(f'data.data_dir={shown(str(root))}: {wrong}; {LAYOUT}, or images alone')
   whole = _records(_shown(root), classes, tuple(classes), _channels(classes))
   tests = max(1, whole.size // 10)

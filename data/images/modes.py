@@ -78,7 +78,9 @@ def is_grey(image: Image.Image) -> bool:
 
 def remarks(image: Image.Image, channels: int) -> Iterator[str]:
   """Yields what becomes of an image in a set of C channels that its user may not expect."""
-  if image.mode in ('I', 'F') or ';16' in str(image.tile):  # PIL cuts 16 bits of RGB by itself
+  if image.mode in ('I', 'F') or ';16' in str(
+    getattr(image, 'tile', '')
+  ):  # PIL cuts 16 bits of RGB by itself
     yield 'of more than 8 bits a channel, of which 8 are kept'
   if getattr(image, 'is_animated', False):
     yield 'several frames or pages, of which the first is taken'
@@ -98,6 +100,7 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
   Raises:
     ValueError: on integers or floats of an unknown range.
   """
+  image = _upright(image)
   if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
     image = _from_numbers(image)
   if image.has_transparency_data:
@@ -106,7 +109,7 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
       image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
   elif image.mode in ('1', 'P'):
     image = image.convert('L' if image.mode == '1' else 'RGB')
-  return _upright(image)
+  return image
 
 
 def _from_numbers(image: Image.Image) -> Image.Image:
@@ -135,7 +138,7 @@ def is_transparent(image: Image.Image) -> bool:
     return False
   if image.mode.startswith('I;16'):
     image = _from_numbers(image)
-  return image.convert('RGBA').getextrema()[3][0] < 255
+  return bool((np.asarray(image.convert('RGBA'))[..., 3] < 255).any())
 
 
 def _upright(image: Image.Image) -> Image.Image:

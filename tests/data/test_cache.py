@@ -34,6 +34,12 @@ def test_an_entry_is_named_by_what_it_depends_on(root, tmp_path):
   assert first != cache.entry('my set', cache.fingerprints([str(file)]))
 
 
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)  # as without HOME and passwd
+  assert cache.root().is_relative_to(tempfile.gettempdir())
+
+
 def test_a_folder_appears_when_it_is_whole(root):
   folder = root / 'a'
   with pytest.raises(KeyboardInterrupt), cache.atomic_folder(folder) as unfinished:

@@ -188,6 +188,16 @@ def test_exif_orientation_is_applied(form, turn, corner):
   assert out.shape == ((4, 6) if turn in (1, 3) else (6, 4))
 
 
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'])
+def test_every_mode_is_turned(mode):
+  exif = Image.Exif()
+  exif[modes.ORIENTATION] = 6
+  image = (
+    Image.fromarray(np.zeros((4, 6), np.uint16)) if mode == 'I;16' else Image.new(mode, (6, 4))
+  )
+  assert decode.decode(encode(image, exif=exif), [], 3).shape == (6, 4, 3)
+
+
 @pytest.mark.filterwarnings('ignore:Corrupt EXIF')
 def test_exif_data_that_are_damaged_say_nothing():
   data = of(np.full((8, 8), 9), np.uint8, 'JPEG', exif=b'Exif\0\0MM\0*\0\0\0\x08\xff\xff\1\x12')
