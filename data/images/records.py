@@ -136,6 +136,9 @@ def decode_rows(
         f'{_describe(records, row)}: {have} pixels and not {want}; bring all to one shape with '
         'resize(...) or resize_shorter(...)|center_crop(...) in data.decode_*'
       )
+    if not (label == int(label) and 0 <= label < len(records.classes)):
+      last = len(records.classes) - 1
+      raise ValueError(f'{_describe(records, row)}: label {label} is no class from 0 to {last}')
     images[i], labels[i] = image, label
 
 
@@ -218,6 +221,9 @@ def _decode(
 ) -> np.ndarray:
   try:
     if isinstance(item, np.ndarray):
+      if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != records.channels:
+        shape = f'must be uint8 [H, W, {records.channels}]'
+        raise ValueError(f'an array of {item.dtype} {item.shape}; {shape}')
       return decode.decode(item, ops, records.channels, rng)
     image = modes.open_image(item)
     for kind in modes.remarks(image, records.channels):
@@ -230,7 +236,7 @@ def _decode(
 def _read(records: Records, rows: Sequence[int]) -> Sequence[tuple[Item, int]]:
   """Reads all rows at once; if that fails, one by one, to name the one that is to blame."""
   try:
-    return records.read(rows)
+    found = records.read(rows)
   except Exception:
     for row in rows:
       try:
@@ -240,6 +246,9 @@ def _read(records: Records, rows: Sequence[int]) -> Sequence[tuple[Item, int]]:
           f'{_describe(records, row)}: cannot be read: {checks.reason(error)}'
         ) from error
     raise
+  if len(found) != len(rows):
+    raise ValueError(f'{records.name}: {len(found)} records are read where {len(rows)} are asked')
+  return found
 
 
 def _describe(records: Records, row: int) -> str:

@@ -131,14 +131,17 @@ class ImageData:
     if both and self._splits[train] is self._splits[test]:
       note = 'data.train_split=%r and data.eval_split=%r have %d records in common'
       logging.warning(note, self.train_split, self.eval_split, both)
-    for split, name, rows in ((self.train_split, train, here), (self.eval_split, test, there)):
-      labels = self._splits[name].labels
-      if labels is None:
-        continue
-      found, whole = (len(np.unique(x)) for x in (labels[rows.start : rows.stop], labels))
-      if found < whole:
-        note = 'split %r holds %d of the %d classes of %r: slices are taken in the order of the set'
-        logging.warning(note, split, found, whole, name)
+    for split in (self.train_split, self.eval_split):
+      if (labels := self._records(split).labels) is not None:
+        self._warn_of_missing_classes(split, labels)
+
+  def _warn_of_missing_classes(self, split: str, labels: np.ndarray) -> None:
+    """Warns of a slice in which classes are missing; `labels` [N] are those of the whole split."""
+    name, rows = splits.parse(self._splits, split)
+    found, whole = (len(np.unique(x)) for x in (labels[rows.start : rows.stop], labels))
+    if found < whole:
+      note = 'split %r holds %d of the %d classes of %r: slices are taken in the order of the set'
+      logging.warning(note, split, found, whole, name)
 
   def _records(self, split: str) -> records.Records:
     """Returns the whole split that `split` may be a slice of."""
@@ -160,6 +163,8 @@ class ImageData:
     if (name, str(ops)) not in self._decoded:
       self._decoded[name, str(ops)] = records.decoded(source, ops, shape, self._pool)
     images, labels = self._decoded[name, str(ops)]
+    if source.labels is None:  # until now
+      self._warn_of_missing_classes(split, labels)
     here = slice(rows.start, rows.stop)
     return InMemoryLoader(images[here], labels[here], sharding)
 
