@@ -33,7 +33,7 @@ ABANDONED = 24 * 3600  # seconds since somebody wrote into an unfinished entry
 
 # What reading an entry raises that other code has written, or that is damaged.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy gives no number
 
 
 def root() -> Folder:
@@ -70,7 +70,6 @@ def fingerprints(paths: Iterable[str]) -> list[tuple[str, int, int, int]]:
 @contextlib.contextmanager
 def atomic_folder(folder: Folder) -> Iterator[Folder]:
   """Gives an empty folder that replaces `folder` once the block ends without an error."""
-  _sweep(folder.parent)
   unfinished = folder.with_name(f'unfinished-{uuid.uuid4().hex[:12]}')
   unfinished.mkdir(parents=True)
   try:
@@ -83,15 +82,6 @@ def atomic_folder(folder: Folder) -> Iterator[Folder]:
         raise
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _sweep(parent: Folder) -> None:
-  """Removes what processes have left that were killed while they filled an entry."""
-  for path in parent.glob('unfinished-*'):
-    with contextlib.suppress(OSError):  # another process may do the same
-      newest = max(x.stat().st_mtime for x in (path, *path.iterdir()))
-      if time.time() - newest > ABANDONED:
-        shutil.rmtree(path)
 
 
 def load_or_make(
@@ -139,12 +129,14 @@ def load_or_write(
   except OSError as error:
     if error.errno not in NO_ROOM:
       raise
-    raise ValueError(f'{tempfile.gettempdir()}: {error.strerror}; set TMPDIR elsewhere') from error
+    place = tempfile.gettempdir()
+    raise ValueError(f'{place}: {_words(error)}; set TMPDIR to another disk') from error
 
 
 def _find(folder: Folder, load: Callable[[Folder], T]) -> tuple[T] | None:
   """Returns what an entry holds; None, with a warning, if it is there and not as it was written."""
   if not folder.is_dir():
+    _sweep(folder.parent)
     return None
   try:
     _check(folder)
@@ -154,12 +146,25 @@ def _find(folder: Folder, load: Callable[[Folder], T]) -> tuple[T] | None:
     return None
 
 
+def _sweep(parent: Folder) -> None:
+  """Removes what processes have left that were killed while they filled an entry."""
+  for path in parent.glob('unfinished-' + 12 * '[0-9a-f]'):
+    with contextlib.suppress(OSError):  # another process may do the same
+      newest = max(x.stat().st_mtime for x in (path, *path.iterdir()))
+      if time.time() - newest > ABANDONED:
+        shutil.rmtree(path)
+
+
 @contextlib.contextmanager
 def _unless_full(folder: Folder) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    logging.warning('%s is not cached: %s', folder.name, error)
+    logging.warning('%s is not cached: %s', folder.name, _words(error))
+
+
+def _words(error: OSError) -> str:
+  return error.strerror or f'no room ({error})'  # NumPy says how many bytes were written alone
 
 
 def _seal(folder: Folder) -> None:

@@ -128,8 +128,10 @@ def fetch(file: File, folder: pathlib.Path, say: Callable[[str], None] = print) 
     OSError: it cannot be written; likewise.
   """
   path = folder / file.file_name
-  if path.exists() and checksum(path) == (file.size, file.sha256):
-    return path
+  if path.exists():
+    if checksum(path) == (file.size, file.sha256):
+      return path
+    say(f'{path}: is not the file that it should be; it is fetched again')
   say(f'fetching {file.url} ({file.size / 1e6:.1f} MB)')
   part = path.with_name(f'{path.name}.part')
   try:

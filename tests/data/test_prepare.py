@@ -136,6 +136,13 @@ def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
   assert prepare.fetch(file, tmp_path, quiet).read_bytes() == b'once'
 
 
+def test_a_wrong_file_in_its_place_is_told(server, tmp_path):
+  file, said = served(server, '/right', b'right'), []
+  (tmp_path / 'right').write_bytes(b'wrong')
+  assert prepare.fetch(file, tmp_path, said.append).read_bytes() == b'right'
+  assert said[0] == f'{tmp_path}/right: is not the file that it should be; it is fetched again'
+
+
 def test_an_unknown_name_lists_the_choices(tmp_path):
   with pytest.raises(ValueError, match='choose from mnist, fashion_mnist, cifar10, tiny'):
     prepare.prepare('imagenet', tmp_path)
