@@ -136,7 +136,7 @@ def decode_rows(
         f'{_describe(records, row)}: {have} pixels and not {want}; bring all to one shape with '
         'resize(...) or resize_shorter(...)|center_crop(...) in data.decode_*'
       )
-    if not (label == int(label) and 0 <= label < len(records.classes)):
+    if not (isinstance(label, int | np.integer) and 0 <= label < len(records.classes)):
       last = len(records.classes) - 1
       raise ValueError(f'{_describe(records, row)}: label {label} is no class from 0 to {last}')
     images[i], labels[i] = image, label

@@ -50,7 +50,6 @@ def seeds() -> list[tuple[str, bytes]]:
     ('.pgm', b'P2 2 2 1000 0 500 700 1000'),
     ('.webp', encode(noise, 'WEBP', lossless=True, exif=exif)),
     ('.webp', encode(noise, 'WEBP', **some)),
-    ('.qoi', encode(noise, 'QOI')),
     ('.tga', encode(noise, 'TGA', compression='tga_rle')),
     ('.pcx', encode(noise, 'PCX')),
     ('.jp2', encode(noise, 'JPEG2000')),

@@ -78,6 +78,9 @@ def test_what_a_function_of_ones_own_reads():
     (IMAGES[0], 2, 'label 2 is no class from 0 to 1'),
     (IMAGES[0], -1, 'label -1 is no class'),
     (IMAGES[0], 0.5, 'label 0.5 is no class'),
+    (IMAGES[0], np.nan, 'label nan is no class'),
+    (IMAGES[0], 'a', 'label a is no class'),
+    (IMAGES[0], None, 'label None is no class'),
     ('image.png', 0, 'bytes-like object is required'),
   ],
 )
