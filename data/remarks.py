@@ -1,6 +1,7 @@
 """What is left out or changed of a user's data: counted by kind and said once, with examples."""
 
 import threading
+from collections.abc import Iterable
 
 from absl import logging
 
@@ -31,9 +32,13 @@ class Remarks:
     with self._lock:
       new = [kind for kind in self.found if kind not in self._said]
       self._said.update(new)
-      parts = [_part(kind, *self.found[kind], ' so far' if so_far else '') for kind in new]
-    if parts:
-      logging.warning('%s: %s', self.name, '; '.join(parts))
+      text = self.text(new, ' so far' if so_far else '')
+    if new:
+      logging.warning('%s: %s', self.name, text)
+
+  def text(self, kinds: Iterable[str] = (), so_far: str = '') -> str:
+    """Returns kinds, all unless some are given, with their counts and examples."""
+    return '; '.join(_part(kind, *self.found[kind], so_far) for kind in kinds or self.found)
 
 
 def _part(kind: str, count: int, examples: list[str], so_far: str) -> str:

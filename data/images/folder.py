@@ -59,7 +59,7 @@ def _splits(root: pathlib.Path, left_out: Remarks) -> dict[str, Records]:
   """Returns 'train', and a split for each folder beside it that holds images of its classes."""
   train = _scan(root / 'train', left_out)
   if not train:
-    raise ValueError(f'{_shown(root / "train")}: holds no images; {LAYOUT}')
+    raise ValueError(f'{_shown(root / "train")}: holds no images; {LAYOUT}{_also(left_out)}')
   names, channels = tuple(train), _channels(train)
   found = {'train': _records(_shown(root / 'train'), train, names, channels)}
   folders, images = _list(root, Remarks(''))  # files beside the folders may be anything but images
@@ -81,7 +81,8 @@ def _one_folder(root: pathlib.Path, left_out: Remarks) -> dict[str, Records]:
   classes = _scan(root, left_out) if os.path.isdir(root) else {}
   if not classes or all(name.casefold() in SPLIT_NAMES for name in classes):
     wrong = 'has no folder train' if os.path.isdir(root) else 'is no folder'
-    raise ValueError(f'data.data_dir={shown(str(root))}: {wrong}; {LAYOUT}, or images alone')
+    form = f'{LAYOUT}, or images alone'
+    raise ValueError(f'data.data_dir={shown(str(root))}: {wrong}; {form}{_also(left_out)}')
   whole = _records(_shown(root), classes, tuple(classes), _channels(classes))
   tests = max(1, whole.size // 10)
   rows = {'train': range(whole.size - tests), 'test': range(whole.size - tests, whole.size)}
@@ -144,7 +145,7 @@ def _kind(entry: os.DirEntry) -> str:
   if stat.S_ISDIR(facts.st_mode):
     return 'folder'
   if not entry.name.lower().endswith(modes.extensions()):
-    return 'files that are no images'
+    return 'files of other formats'
   if not stat.S_ISREG(facts.st_mode):
     return 'devices and pipes'
   return 'image' if facts.st_size else 'empty files'
@@ -187,6 +188,11 @@ def _records(name: str, classes: Classes, names: tuple[str, ...], channels: int)
   return Records(
     f'folder {name}', names, channels, len(files), read, files, files.__getitem__, labels
   )
+
+
+def _also(left_out: Remarks) -> str:
+  """Returns what was left out as the end of an error, since that may be why nothing is left."""
+  return f' (left out: {left_out.text()})' if left_out.found else ''
 
 
 def _shown(path: pathlib.Path) -> str:

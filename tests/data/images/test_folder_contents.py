@@ -85,7 +85,7 @@ def test_what_is_not_used_is_counted_in_one_line(root, caplog):
   line = left_out(caplog)
   for part in (
     f'folder {root}: left out: ',
-    f'files that are no images: 4 (such as {bee}/clip.mp4, {bee}/labels.csv)',
+    f'files of other formats: 4 (such as {bee}/clip.mp4, {bee}/labels.csv)',
     f'empty files: 1 ({bee}/empty.png)',
     f'folders without images: 1 ({root}/train/ant)',
     f'folders within classes: 1 ({bee}/more)',
@@ -94,6 +94,15 @@ def test_what_is_not_used_is_counted_in_one_line(root, caplog):
     f'hidden files and folders: 1 ({bee}/.hidden.png)',
   ):
     assert part in line
+
+
+@pytest.mark.parametrize('place', ['train/bee', 'bee'])
+def test_where_nothing_is_left_the_error_says_what_there_was(tmp_path, place):
+  path = tmp_path / 'phone' / place / 'IMG_1.heic'
+  path.parent.mkdir(parents=True)
+  path.write_bytes(b'\0\0\0\x18ftypheic')
+  with pytest.raises(ValueError, match=r'left out: .*files of other formats: 1 \(.*IMG_1\.heic\)'):
+    datasets.load('folder', str(tmp_path / 'phone'))
 
 
 def test_an_unlabelled_test_folder_is_no_split_and_nothing_stands_for_it(root, caplog):
