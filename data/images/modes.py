@@ -27,9 +27,10 @@ from data import checks
 CHANNELS = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # -> PIL's name
 
 # Pixels that PIL decodes by itself: EPS would start another program, and PDF and HDF5 are none.
+# They are tried in this order.
 FORMATS = (
-  *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'PCX', 'PNG', 'PPM', 'QOI', 'SGI'),
-  *('TGA', 'TIFF', 'WEBP'),
+  *('JPEG', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'DIB', 'PPM', 'AVIF', 'JPEG2000', 'PCX', 'QOI'),
+  *('SGI', 'TGA'),
 )
 
 ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
