@@ -128,7 +128,8 @@ class ImageData:
       splits.parse(self._splits, split) for split in (self.train_split, self.eval_split)
     )
     both = len(range(max(here.start, there.start), min(here.stop, there.stop)))
-    if both and self._splits[train] is self._splits[test]:
+    one, other = self._splits[train], self._splits[test]  # two names may stand for the same files
+    if both and (train == test or (one.files and one.files == other.files)):
       note = 'data.train_split=%r and data.eval_split=%r have %d records in common'
       logging.warning(note, self.train_split, self.eval_split, both)
     for split in (self.train_split, self.eval_split):

@@ -189,6 +189,11 @@ def test_folders_of_splits_are_no_classes(root):
     datasets.load('folder', str(root / 'other'))
 
 
+def test_two_names_of_one_split_share_their_records(root, caplog):
+  ImageData('folder', str(root), train_split='val', eval_split='test')
+  assert 'have 8 records in common' in caplog.text
+
+
 # --- order
 
 
