@@ -212,7 +212,7 @@ def test_texts_are_encoded_once_until_they_change(story, monkeypatch, tokenizer)
 
 
 @pytest.mark.parametrize('name', ['tokens.bin', 'begins.npy', 'tokens.json', 'tokenizer_kind.json'])
-@pytest.mark.parametrize('damage', ['gone', 'short', 'junk'])
+@pytest.mark.parametrize('damage', ['gone', 'short', 'junk', 'bit'])
 def test_a_damaged_cache_is_made_again(story, cache, name, damage):
   expected = np.array(TextData(story, tokenizer='characters').tokens('train').stream)
   files = list(cache.glob(f'*/{name}'))
@@ -220,6 +220,8 @@ def test_a_damaged_cache_is_made_again(story, cache, name, damage):
   for path in files:
     content = path.read_bytes()
     path.write_bytes(b'?' if damage == 'junk' else content[: len(content) // 4 * 2])
+    if damage == 'bit':
+      path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     if damage == 'gone':
       path.unlink()
   again = TextData(story, tokenizer='characters').tokens('train').stream
