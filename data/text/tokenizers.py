@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data.text.bpe import BPE, byte_bpe, gpt2, save_characters, train_bpe
+from data.text.bpe import BPE, byte_bpe, save_characters, train_bpe
 from data.text.tokenizer import (
   KIND_FILE,
   Codec,
@@ -22,9 +22,7 @@ from data.text.tokenizer import (
   checked,
   unknown_character,
 )
-
-# A folder that holds a tokenizer has at least one of these.
-FILES = (KIND_FILE, 'tokenizer.json', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe')
+from data.text.tokenizer_folder import FILES, OTHERS, gpt2
 
 __all__ = [
   'BPE',
@@ -44,8 +42,8 @@ __all__ = [
 
 
 def holds_tokenizer(folder: str | pathlib.Path) -> bool:
-  """Tells whether a folder holds a tokenizer, or a part of one."""
-  return any((pathlib.Path(folder) / name).exists() for name in FILES)
+  """Tells whether a folder holds a tokenizer, a part of one, or one that `load` refuses."""
+  return any((pathlib.Path(folder) / name).exists() for name in (KIND_FILE, *FILES, *OTHERS))
 
 
 def load(folder: str | pathlib.Path) -> Tokenizer:
@@ -60,7 +58,7 @@ def load(folder: str | pathlib.Path) -> Tokenizer:
     saved = json.loads(path.read_text('utf-8'))
     kinds: dict[str, Any] = {'characters': Characters, 'bytes': Bytes, 'numbers': Numbers}
     return kinds[saved.pop('kind')](**saved)
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
     raise ValueError(f'{path}: not what save writes: {error}') from error
 
 
@@ -89,8 +87,10 @@ class Characters(Codec):
   characters: str
   name: ClassVar[str] = 'characters'
   eot: ClassVar[None] = None
+  ends: ClassVar[tuple[int, ...]] = ()
 
   def __post_init__(self):
+    self.characters.encode()  # raises on half a surrogate pair, which no text has
     if not self.characters or list(self.characters) != sorted(set(self.characters)):
       raise ValueError(
         f'characters={self.characters[:40]!r}: must be at least one, each once, in order'
@@ -129,6 +129,7 @@ class Bytes(Codec):
   name: ClassVar[str] = 'bytes'
   vocab_size: ClassVar[int] = 257
   eot: ClassVar[int] = 256
+  ends: ClassVar[tuple[int, ...]] = (256,)
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts]
@@ -154,6 +155,7 @@ class Numbers(Codec):
   vocab_size: int
   name: ClassVar[str] = 'numbers'
   eot: ClassVar[None] = None
+  ends: ClassVar[tuple[int, ...]] = ()
 
   def __post_init__(self):
     if not isinstance(self.vocab_size, int) or self.vocab_size < 1:

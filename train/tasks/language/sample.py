@@ -39,7 +39,7 @@ class GrowingText:
   """
 
   def __init__(self, tokenizer: Tokenizer, prompt: str = '', stop: Sequence[str] = ()):
-    self._stream, self._eot = IncrementalDecoder(tokenizer), tokenizer.eot
+    self._stream, self._ends = IncrementalDecoder(tokenizer), tokenizer.ends
     self._stop = tuple(stop)
     self._held = ''
     self.prompt = self.text = prompt
@@ -51,7 +51,7 @@ class GrowingText:
       if self.ended:
         return
       self.tokens += 1
-      if token == self._eot:
+      if token in self._ends:
         self.close('end of text')
       else:
         self._add(self._stream.push([token]))
@@ -131,11 +131,10 @@ def compose(
     on_block: called when all texts have a few tokens more.
   """
   prompts = [first_tokens(tokenizer, text.prompt) for text in texts]
-  ends = () if tokenizer.eot is None else (tokenizer.eot,)
   how: dict[str, Any] = {
     'max_tokens': tokens,
     'sampling': sampling,
-    'stop_ids': ends,
+    'stop_ids': tokenizer.ends,
     'chunk': BLOCK,
   }
   with on_one_device((variables, keys)) as (weights, keys):
