@@ -13,6 +13,7 @@ import models
 import models.summary
 from data.text.source import TextData
 from models.gpt import LanguageModel
+from models.gpt.generation import NotFiniteError
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
@@ -180,10 +181,11 @@ class Language(Task):
     """Returns 'sample.txt': `prompt` and up to `sample_tokens` tokens that the model adds."""
     if not self.sample_tokens:
       return {}
-    text = sample_lib.GrowingText(self.data.tokenizer, self.prompt)
-    sample_lib.compose(
-      self.model, variables, self.data.tokenizer, [text], key, tokens=self.sample_tokens
-    )
+    text, tokenizer = sample_lib.GrowingText(self.data.tokenizer, self.prompt), self.data.tokenizer
+    try:
+      sample_lib.compose(self.model, variables, tokenizer, [text], key, tokens=self.sample_tokens)
+    except NotFiniteError as error:  # no reason to end a training, whose loss is watched
+      return {'sample.txt': f'{text.text} [{error}]'.encode()}
     return {'sample.txt': text.text.encode()}
 
   def sample(
