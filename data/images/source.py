@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from absl import logging
 from jax.sharding import NamedSharding
 
 from data import checks, pipeline, splits
@@ -76,7 +77,7 @@ class ImageData:
     self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
     self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
     self._loaders: dict[tuple, pipeline.Loader] = {}
-    self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
+    self._check_splits()  # a misspelt one should fail now, not at the first evaluation
     self.image_shape = records.shape_of(self._records(train_split), self._ops_train)
 
   @classmethod
@@ -120,6 +121,24 @@ class ImageData:
   def close(self) -> None:
     """Stops the threads, and drops what was decoded ahead; batches handed out stay valid."""
     self._pool.shutdown(wait=True, cancel_futures=True)
+
+  def _check_splits(self) -> None:
+    """Warns of records that are both trained and evaluated on, and of slices that miss classes."""
+    (train, here), (test, there) = (
+      splits.parse(self._splits, split) for split in (self.train_split, self.eval_split)
+    )
+    both = len(range(max(here.start, there.start), min(here.stop, there.stop)))
+    if both and self._splits[train] is self._splits[test]:
+      note = 'data.train_split=%r and data.eval_split=%r have %d records in common'
+      logging.warning(note, self.train_split, self.eval_split, both)
+    for split, name, rows in ((self.train_split, train, here), (self.eval_split, test, there)):
+      labels = self._splits[name].labels
+      if labels is None:
+        continue
+      found, whole = (len(np.unique(x)) for x in (labels[rows.start : rows.stop], labels))
+      if found < whole:
+        note = 'split %r holds %d of the %d classes of %r: slices are taken in the order of the set'
+        logging.warning(note, split, found, whole, name)
 
   def _records(self, split: str) -> records.Records:
     """Returns the whole split that `split` may be a slice of."""

@@ -93,7 +93,7 @@ class Classify(Task):
     self.features = self.classifier.features
     self.loss_function = LOSSES[loss]
     self.label_smoothing = label_smoothing
-    self.augment = augment_lib.parse(augment, 'task.augment')
+    self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
 
   @property
   def model(self) -> nn.Module:

@@ -26,8 +26,27 @@ def test_what_fits_is_read():
     (IMAGES, LABELS.astype(float), r'labels of float64'),
     (IMAGES, np.array([0, 1, 7, 0, 7, 1, 0, 1]), r'label 7 of image 2 and 2 in all .* from 0 to 1'),
     (IMAGES, LABELS - 1, r'label -1 of image 0'),
+    (IMAGES > 0, LABELS, 'images of bool'),
+    (np.where(IMAGES, 1, np.nan), LABELS, 'images of float64'),
+    (IMAGES[:0], LABELS[:0], r'of shape \(0, 4, 4, 1\); .* and not empty'),
+    (IMAGES[:, :0], LABELS, r'of shape \(8, 0, 4, 1\); .* and not empty'),
+    (IMAGES, LABELS[:, None], r'labels of int64 \(8, 1\)'),
+    (IMAGES, LABELS.astype(bool), 'labels of bool'),
+    (IMAGES, LABELS.astype(str), 'labels of <U21'),
+    (IMAGES.tolist(), LABELS, 'images of int64'),
+    ('images', LABELS, 'images of <U6'),
   ],
 )
 def test_what_does_not_fit_is_refused(images, labels, message):
   with pytest.raises(ValueError, match=message):
     from_arrays('dots', images, labels, ('a', 'b'))
+
+
+@pytest.mark.parametrize('classes', [(), ('a', 'a'), ('a', 'b', 'a')])
+def test_classes_have_different_names(classes):
+  with pytest.raises(ValueError, match=r'dots: classes=.*: must be different names'):
+    from_arrays('dots', IMAGES, LABELS, classes)
+
+
+def test_lists_of_labels_will_do():
+  assert from_arrays('dots', IMAGES, LABELS.tolist(), ('a', 'b')).size == 8

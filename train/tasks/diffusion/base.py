@@ -60,7 +60,7 @@ class ImageGeneration(Task):
     require_choice('prediction', prediction, parameterization.PREDICTIONS)
     self.data, self.conditioning = data, conditioning
     self.process: Process = build_spec(process, PROCESSES, 'process')
-    self.augment = augment_lib.parse(augment, 'task.augment')
+    self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
     self.num_preview_samples = num_preview_samples
     self.sample_batch_size = sample_batch_size
     self.network = ConditionalNetwork(
