@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from data.text import tokenizers
+from data.text import choose_tokenizer, tokenizers
 from models.gpt import GPT, huggingface
 from models.gpt.parameters import num_embeddings
 from train import errors, sections, verbs
@@ -22,7 +22,6 @@ from train.run import check_finite
 from train.workdir import write_json
 
 GPT2_TOKENS = 50_257
-GPT2_FOLDER = 'GPT2_BPE_DIR'  # where GPT-2's tokenizer is, for who has only its weights
 
 # Whatever mesh the run had: every device here holds all of the weights.
 ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
@@ -78,14 +77,19 @@ def find_tokenizer(
   """Returns `data.tokenizer` and the tokenizer to keep; prints what is done where there is none."""
   if tokenizers.holds_tokenizer(folder):
     found = tokenizers.load(folder)
+    ends = ', '.join(f'{found.decode([end])!r} ({end})' for end in found.ends)
+    print(f'{folder}: texts end at {ends or "--tokens: it has no end-of-text token"}')
     return spec_of(found), found
   if vocab_size != GPT2_TOKENS:
     print(f'{folder}: holds no tokenizer; its texts are numbers of tokens, such as "15 0 7"')
     return spec_of(numbers := tokenizers.Numbers(vocab_size)), numbers
-  if at := os.environ.get(GPT2_FOLDER):
-    print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {GPT2_FOLDER}={at}")
+  if at := choose_tokenizer.gpt2_folder():
+    print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {at}")
     return 'gpt2', tokenizers.gpt2(at)
-  print(f"{folder}: holds no tokenizer; GPT-2's is needed to use it: set {GPT2_FOLDER} then")
+  print(
+    f"{folder}: holds no tokenizer; GPT-2's is needed to use it: `launch.py prepare gpt2_bpe`"
+    ' fetches it'
+  )
   return 'gpt2', None
 
 

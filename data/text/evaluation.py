@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from data import pipeline
-from data.text import datasets
+from data.text import files
 from data.text.rows import RowLoader, Rows
 from data.text.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, in
     ValueError: for a file that is not there, not UTF-8 or empty, for a character that no token
       stands for, and if there is nothing to predict.
   """
-  text = datasets.read_file(pathlib.Path(path).expanduser())
+  text = files.read(pathlib.Path(path).expanduser())
   if not text:
     raise ValueError(f'{path}: holds no text')
   [ids] = _encode_all(path, [text], tokenizer)
@@ -87,7 +87,7 @@ def read_questions(path: str) -> list[Question]:
   Raises:
     ValueError: with the line's number, for a line that is not as FORM has it.
   """
-  lines = datasets.read_file(pathlib.Path(path).expanduser()).split('\n')
+  lines = files.read(pathlib.Path(path).expanduser()).split('\n')
   numbered = ((f'{path}, line {n}', line) for n, line in enumerate(lines, 1) if line.strip())
   questions = [_question(where, line) for where, line in numbered]
   if not questions:

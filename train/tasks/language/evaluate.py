@@ -110,12 +110,13 @@ class Scorer:
     about = {'split': split, 'packing': data.packing, 'block_size': data.block_size}
     if stride and data.packing != 'stream':
       raise UserError(f'--stride={stride}: windows are of data.packing=stream, not {data.packing}')
-    counts, name = data.tokens(split).counts, 'val_strided' if stride else 'val'
+    with user_errors():
+      counts, name = data.tokens(split).counts, 'val_strided' if stride else 'val'
+      batches = data.eval_batches(split, mesh_lib.batch_sharding(self.mesh))
     if stride:
       about['stride'] = stride
       loss, predicted = self.strided(data.tokens(split).stream, stride, split)
     else:
-      batches = data.eval_batches(split, mesh_lib.batch_sharding(self.mesh))
       loss, predicted = self.mean(batches, split)
     text = {**about, **counts, 'predicted': predicted}
     return text_metrics(name, loss, counts), self.metadata(text=text)
