@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from data.text import choose_tokenizer, tokenizers
+from data.text import choose_tokenizer, tokenizer_folder, tokenizers
 from models.gpt import GPT, huggingface
 from models.gpt.parameters import num_embeddings
 from train import errors, sections, verbs
@@ -82,7 +82,8 @@ def find_tokenizer(
     return spec_of(found), found
   if vocab_size != GPT2_TOKENS:
     print(f'{folder}: holds no tokenizer; its texts are numbers of tokens, such as "15 0 7"')
-    return spec_of(numbers := tokenizers.Numbers(vocab_size)), numbers
+    ends = [number for number in tokenizer_folder.end_ids(folder) if number < vocab_size]
+    return spec_of(numbers := tokenizers.Numbers(vocab_size, ends)), numbers
   if at := choose_tokenizer.gpt2_folder():
     print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {at}")
     return 'gpt2', tokenizers.gpt2(at)

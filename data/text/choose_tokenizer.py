@@ -4,8 +4,10 @@ import os
 import pathlib
 
 import jax
+from absl import logging
 
 from data import cache, published
+from data.checks import shown
 from data.text import tokenizers
 from data.text.datasets import Selection
 from data.text.tokenizer import Tokenizer
@@ -55,7 +57,7 @@ def without_text(spec: str) -> Tokenizer | None:
   if spec == 'characters' or (kind == 'bpe' and argument.isdecimal() and int(argument) > 256):
     return None
   raise ValueError(
-    f'data.tokenizer={spec!r}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a SIZE '
+    f'data.tokenizer={shown(spec)}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a SIZE '
     'of at least 257), numbers:SIZE'
   )
 
@@ -96,7 +98,9 @@ def keep(tokenizer: Tokenizer, folder: str) -> None:
 
 def _learn(spec: str, used: Selection) -> Tokenizer:
   if spec != 'characters':
-    return tokenizers.train_bpe(used.documents(), int(spec.partition(':')[2]))
+    bpe = tokenizers.train_bpe(used.documents(), int(spec.partition(':')[2]))
+    logging.info('data.tokenizer=%r: learnt %d tokens of %s', spec, bpe.vocab_size, used.name)
+    return bpe
   found: set[str] = set()
   for text in used.documents():
     found.update(text)

@@ -157,14 +157,18 @@ def load(
   if path.is_dir() and dataset not in DATASETS:
     found = files.find(path, pattern)
     if not found:
-      raise ValueError(f'data.dataset={dataset!r}: the folder has no files like {pattern!r}')
+      raise ValueError(
+        f'data.dataset={shown(dataset)}: the folder has no files like {shown(pattern)}'
+      )
     if len(found) > 1:
       return _by_file(str(path), found, val_fraction, separator)
     path = found[0]
   if path.is_file() and dataset not in DATASETS:
     return _by_characters(path, val_fraction, separator)
   if separator:
-    raise ValueError(f'data.separator={separator!r}: is of files and folders, not of {dataset}')
+    raise ValueError(
+      f'data.separator={shown(separator)}: is of files and folders, not of {dataset}'
+    )
   if dataset in DATASETS:
     return DATASETS[dataset](val_fraction)
   if path.suffix or dataset[0:1] in '/.~':
@@ -182,7 +186,7 @@ def check_separator(selection: Selection, separator: str) -> None:
     return
   windows = '\n' in separator and any('\r\n' in files.read(path) for path in paths)
   hint = r"; its lines end with '\r\n'" if windows else ''
-  raise ValueError(f'data.separator={separator!r}: does not occur in {selection.name}{hint}')
+  raise ValueError(f'data.separator={shown(separator)}: does not occur in {selection.name}{hint}')
 
 
 # -------- files --------

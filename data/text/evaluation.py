@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from data import pipeline
+from data.checks import shown
 from data.text import files
 from data.text.rows import RowLoader, Rows
 from data.text.tokenizer import Tokenizer
@@ -113,13 +114,13 @@ def _mistake(found: Any) -> str:
     return f'has no {missing[0]!r}'
   context, choices, answer = found['context'], found['choices'], found['answer']
   if not isinstance(context, str):
-    return f'context={context!r} is not a text'
+    return f'context={shown(context)} is not a text'
   if not isinstance(choices, list) or len(choices) < 2:
-    return f'choices={choices!r} is not a list of at least two'
+    return f'choices={shown(choices)} is not a list of at least two'
   if bad := [choice for choice in choices if not isinstance(choice, str) or not choice]:
-    return f'the choice {bad[0]!r} is not a text of at least one character'
+    return f'the choice {shown(bad[0])} is not a text of at least one character'
   if type(answer) is not int or not 0 <= answer < len(choices):
-    return f'answer={answer!r} is not a number from 0 to {len(choices) - 1}'
+    return f'answer={shown(answer)} is not a number from 0 to {len(choices) - 1}'
   return ''
 
 
@@ -160,7 +161,7 @@ def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) ->
   if num_context == 0:
     if tokenizer.eot is None:
       raise ValueError(
-        f'{where}: no token of the context {question.context!r} stands before the choices, and the '
+        f'{where}: no token of the context {shown(question.context)} stands before the choices, and the '
         f'tokenizer {tokenizer.name} has no end-of-text token to stand there'
       )
     num_context, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]

@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
     ...
 
   @property
-  def ends(self) -> tuple[int, ...]:
+  def ends(self) -> Sequence[int]:
     """The ids at which a text ends that a model writes: `eot`, and perhaps others."""
     ...
 

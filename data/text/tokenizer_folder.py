@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data.checks import shown
 from data.text.bpe import BPE, EOT, added_token
 
 PAIRS = (('vocab.json', 'merges.txt'), ('encoder.json', 'vocab.bpe'))  # Hugging Face's, OpenAI's
@@ -83,7 +84,7 @@ def _from_json(path: pathlib.Path) -> BPE:
   }
   for name, (value, wanted) in expected.items():
     if value != wanted:
-      raise ValueError(f'{path}: {name} is {_short(value)}; GPT-2 has {wanted!r}, the only choice')
+      raise ValueError(f'{path}: {name} is {shown(value)}; GPT-2 has {wanted!r}, the only choice')
   added = spec.get('added_tokens') or []
   prefix = bool(before.get('add_prefix_space', True))  # the package's own default
   return _checked_bpe(path, model.get('vocab'), model.get('merges'), added, prefix)
@@ -129,9 +130,9 @@ def _check_ids(tokens: Sequence[tuple[str, int]]) -> None:
   for token, number in tokens:
     token.encode()  # raises on half a surrogate pair, which no text has
     if number >= MOST_TOKENS:
-      raise ValueError(f'token {_short(token)}: number {number} must be less than {MOST_TOKENS:,}')
+      raise ValueError(f'token {shown(token)}: number {number} must be less than {MOST_TOKENS:,}')
     if taken.setdefault(number, token) != token:
-      raise ValueError(f'{_short(taken[number])} and {_short(token)} both have the number {number}')
+      raise ValueError(f'{shown(taken[number])} and {shown(token)} both have the number {number}')
 
 
 def _check_merges(
@@ -140,11 +141,11 @@ def _check_merges(
   made = {first + second for first, second in pairs}
   if alien := sorted((made | {part for pair in pairs for part in pair}) - vocab.keys()):
     verb = 'makes' if alien[0] in made else 'joins'
-    raise ValueError(f'{verb} {_short(alien[0])}, which is not in the vocabulary')
+    raise ValueError(f'{verb} {shown(alien[0])}, which is not in the vocabulary')
   lost = [token for token in vocab if len(token) > 1 and token not in made | added]
   if unmade := [token for token in lost if not RESERVED.fullmatch(token)]:
     raise ValueError(
-      f'no merge makes {len(lost)} of the {len(vocab)} tokens, such as {_short(unmade[0])}: cut '
+      f'no merge makes {len(lost)} of the {len(vocab)} tokens, such as {shown(unmade[0])}: cut '
       'short, or of another vocabulary'
     )
 
@@ -153,7 +154,7 @@ def _merge(pair: Any) -> tuple[str, str]:
   """Returns a merge that is written as 'a b' or ['a', 'b']."""
   parts = pair.split(' ') if isinstance(pair, str) else pair
   if not isinstance(parts, list) or len(parts) != 2 or not all(map(_is_text, parts)):
-    raise ValueError(f'merge {_short(pair)}: must be two tokens with a space between')
+    raise ValueError(f'merge {shown(pair)}: must be two tokens with a space between')
   return parts[0], parts[1]
 
 
@@ -167,13 +168,13 @@ def _added_tokens(
   """
   numbered = _read_beside(path.parent, 'tokenizer_config.json').get('added_tokens_decoder') or {}
   if not isinstance(listed, list) or not isinstance(numbered, dict):
-    wrong = _short(numbered if isinstance(listed, list) else listed)
+    wrong = shown(numbered if isinstance(listed, list) else listed)
     raise ValueError(f'{path}: added tokens must be a list of objects, got {wrong}')
   found = {}
   for token in [*listed, *(_numbered(*item) for item in numbered.items())]:
     how = token if isinstance(token, dict) else {}
     if type(how.get('id')) is not int or how['id'] < 0 or not _is_text(how.get('content')):
-      raise ValueError(f'{path}: added token {_short(token)}: must have an id and a content')
+      raise ValueError(f'{path}: added token {shown(token)}: must have an id and a content')
     found.setdefault((how['content'], how['id']), added_token(how['id'], how['content'], how))
   contents = {content for content, _ in found}
   for content, how in _declared(path.parent):
@@ -199,7 +200,7 @@ def _declared(folder: pathlib.Path, roles: Sequence[str] = (*ROLES, *LISTS)) -> 
     for token in values if isinstance(values, list) else [values]:
       how = token if isinstance(token, dict) else {'content': token}
       if token is not None and not _is_text(how.get('content')):
-        raise ValueError(f'{folder}: {role} {_short(token)}: must be a token')
+        raise ValueError(f'{folder}: {role} {shown(token)}: must be a token')
       if token is not None:
         yield how['content'], how
 
@@ -211,19 +212,18 @@ def _ends(folder: pathlib.Path, ids: Mapping[str, int]) -> tuple[int, ...]:
   stops; if neither is said, GPT-2's token or that of RoBERTa.
   """
   named = [ids[token] for token, _ in _declared(folder, ('eos_token',)) if token in ids][:1]
-  said = [number for number in _end_ids(folder) if number in ids.values()]
+  said = [number for number in end_ids(folder) if number in ids.values()]
   usual = [ids[token] for token in (EOT, '</s>') if token in ids][:1]
   return tuple(dict.fromkeys([*named, *said] or usual))
 
 
-def _end_ids(folder: pathlib.Path) -> list[int]:
+def end_ids(folder: pathlib.Path) -> list[int]:
+  """Returns the ids at which the model of a folder ends a text, as its files say; [] of none."""
   for name in ('generation_config.json', 'config.json'):
     value = _read_beside(folder, name).get('eos_token_id')
     numbers = value if isinstance(value, list) else [value]
-    if value is not None and not all(type(x) is int for x in numbers):
-      raise ValueError(
-        f'{folder / name}: eos_token_id {_short(value)}: must be a number of a token'
-      )
+    if value is not None and not all(type(x) is int and x >= 0 for x in numbers):
+      raise ValueError(f'{folder / name}: eos_token_id {shown(value)}: must be a number of a token')
     if value is not None:
       return numbers
   return []
@@ -239,7 +239,7 @@ def _read_beside(folder: pathlib.Path, name: str) -> dict:
 def _object(path: pathlib.Path, spec: Mapping[str, Any], name: str) -> dict:
   found = spec.get(name) or {}
   if not isinstance(found, dict):
-    raise ValueError(f'{path}: {name} must be a JSON object, got {_short(found)}')
+    raise ValueError(f'{path}: {name} must be a JSON object, got {shown(found)}')
   return found
 
 
@@ -249,7 +249,7 @@ def _read_json(path: pathlib.Path) -> dict:
   except (json.JSONDecodeError, RecursionError) as error:
     raise ValueError(f'{path}: not JSON, or cut short: {error}') from error
   if not isinstance(found, dict):
-    raise ValueError(f'{path}: must be a JSON object, got {_short(found)}')
+    raise ValueError(f'{path}: must be a JSON object, got {shown(found)}')
   return found
 
 
@@ -264,8 +264,3 @@ def _read(path: pathlib.Path) -> str:
 
 def _is_text(value: Any) -> bool:
   return isinstance(value, str) and value != ''
-
-
-def _short(value: Any) -> str:
-  text = repr(value)
-  return text if len(text) <= 40 else f'{text[:40]}...'

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from data.checks import shown
 from data.text.bpe import BPE, byte_bpe, save_characters, train_bpe
 from data.text.tokenizer import (
   KIND_FILE,
@@ -149,17 +150,21 @@ class Bytes(Codec):
 class Numbers(Codec):
   """Token ids as they are: the text is decimal numbers between spaces or line breaks.
 
-  The decoded text has a space behind each.
+  The decoded text has a space behind each. `ends` are the ids at which a text ends.
   """
 
   vocab_size: int
+  ends: Sequence[int] = ()
   name: ClassVar[str] = 'numbers'
-  eot: ClassVar[None] = None
-  ends: ClassVar[tuple[int, ...]] = ()
 
   def __post_init__(self):
     if not isinstance(self.vocab_size, int) or self.vocab_size < 1:
       raise ValueError(f'vocab_size={self.vocab_size!r}: must be a whole number of at least 1')
+    object.__setattr__(self, 'ends', tuple(checked(self.ends, self.vocab_size)))
+
+  @property
+  def eot(self) -> int | None:
+    return self.ends[0] if self.ends else None
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [self._encode(text.split()) for text in texts]
@@ -168,14 +173,14 @@ class Numbers(Codec):
     for where, word in enumerate(words):
       if not (word.isascii() and word.isdecimal() and int(word) < self.vocab_size):
         known = f'the numbers from 0 to {self.vocab_size - 1}'
-        raise UnknownTextError(f'{word!r}, word {where} of the text: not among {known}')
+        raise UnknownTextError(f'{shown(word)}, word {where} of the text: not among {known}')
     return np.array(list(map(int, words)), np.uint32)
 
   def to_bytes(self, ids: Iterable[int]) -> bytes:
     return b''.join(b'%d ' % i for i in checked(ids, self.vocab_size))
 
   def save(self, folder: str | pathlib.Path) -> None:
-    _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size})
+    _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size, 'ends': self.ends})
 
   def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
     self.save(folder)

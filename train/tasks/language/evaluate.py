@@ -199,7 +199,7 @@ class Scorer:
       )
     return float(nats.sum() / tokens.sum()), round(tokens.sum())
 
-  def nats(self, choices: Sequence[evaluation.Choice], where: str) -> np.ndarray:
+  def nats(self, choices: Sequence[evaluation.Choice], where: str = 'choices') -> np.ndarray:
     """Returns `[choices]`: the nats of each choice of the file `where`, given its context."""
     measure = jax.jit(self.row_nats, out_shardings=mesh_lib.replicated(self.mesh))
     found = np.zeros(len(choices))
@@ -210,7 +210,9 @@ class Scorer:
         ]
       found[which] = np.concatenate(rows)[: len(which)]
     if bad := np.count_nonzero(~np.isfinite(found)):
-      raise UserError(f'{where}: the network gives {bad} of {len(found)} choices no finite loss')
+      raise UserError(
+        f'{where}: the network gives {bad} of {len(found)} choices no finite likelihood'
+      )
     return found
 
   def sums(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:

@@ -144,6 +144,8 @@ def compose(
     'stop_ids': tokenizer.ends,
     'chunk': BLOCK,
   }
+  if keys.ndim == 0:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(keys, np.arange(len(texts)))
   with on_one_device((variables, keys)) as (weights, keys):
     for start in range(0, len(texts), AT_ONCE):
       some, own = texts[start : start + AT_ONCE], keys[start : start + AT_ONCE]

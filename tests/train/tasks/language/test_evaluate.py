@@ -194,8 +194,8 @@ def test_every_mesh_measures_the_same(network, file, layout):
   questions = evaluation.read_questions(options['choices'])
   choices = [y for x in questions for y in evaluation.encode_choices(x, language.data.tokenizer, T)]
   with mesh_lib.activate(mesh):
-    nats = scorer.nats(choices, 'quiz')
-  expected = Scorer(language.loss, language.data, variables, one_device()).nats(choices, 'quiz')
+    nats = scorer.nats(choices)
+  expected = Scorer(language.loss, language.data, variables, one_device()).nats(choices)
   np.testing.assert_allclose(nats, expected, rtol=1e-5)
 
 
