@@ -57,8 +57,8 @@ def without_text(spec: str) -> Tokenizer | None:
   if spec == 'characters' or (kind == 'bpe' and argument.isdecimal() and int(argument) > 256):
     return None
   raise ValueError(
-    f'data.tokenizer={shown(spec)}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a SIZE '
-    'of at least 257), numbers:SIZE'
+    f'data.tokenizer={shown(spec)}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a'
+    ' SIZE of at least 257), numbers:SIZE'
   )
 
 

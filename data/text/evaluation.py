@@ -161,8 +161,8 @@ def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) ->
   if num_context == 0:
     if tokenizer.eot is None:
       raise ValueError(
-        f'{where}: no token of the context {shown(question.context)} stands before the choices, and the '
-        f'tokenizer {tokenizer.name} has no end-of-text token to stand there'
+        f'{where}: no token of the context {shown(question.context)} stands before the choices, and'
+        f' the tokenizer {tokenizer.name} has no end-of-text token to stand there'
       )
     num_context, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]
   longest = max(map(len, wholes)) - num_context
