@@ -77,13 +77,13 @@ def find_tokenizer(
   """Returns `data.tokenizer` and the tokenizer to keep; prints what is done where there is none."""
   if tokenizers.holds_tokenizer(folder):
     found = tokenizers.load(folder)
-    ends = ', '.join(f'{found.decode([end])!r} ({end})' for end in found.ends)
-    print(f'{folder}: texts end at {ends or "--tokens: it has no end-of-text token"}')
+    say_ends(folder, found)
     return spec_of(found), found
   if vocab_size != GPT2_TOKENS:
     print(f'{folder}: holds no tokenizer; its texts are numbers of tokens, such as "15 0 7"')
     ends = [number for number in tokenizer_folder.end_ids(folder) if number < vocab_size]
-    return spec_of(numbers := tokenizers.Numbers(vocab_size, ends)), numbers
+    say_ends(folder, numbers := tokenizers.Numbers(vocab_size, ends))
+    return spec_of(numbers), numbers
   if at := choose_tokenizer.gpt2_folder():
     print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {at}")
     return 'gpt2', tokenizers.gpt2(at)
@@ -92,6 +92,12 @@ def find_tokenizer(
     ' fetches it'
   )
   return 'gpt2', None
+
+
+def say_ends(folder: pathlib.Path, tokenizer: tokenizers.Tokenizer) -> None:
+  """Prints at which tokens a text ends that the model writes."""
+  ends = ', '.join(f'{tokenizer.decode([end])!r} ({end})' for end in tokenizer.ends)
+  print(f'{folder}: texts end at {ends or "--tokens: it has no end-of-text token"}')
 
 
 def spec_of(tokenizer: tokenizers.Tokenizer) -> str:

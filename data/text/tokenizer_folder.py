@@ -170,16 +170,16 @@ def _added_tokens(
   if not isinstance(listed, list) or not isinstance(numbered, dict):
     wrong = shown(numbered if isinstance(listed, list) else listed)
     raise ValueError(f'{path}: added tokens must be a list of objects, got {wrong}')
-  found = {}
+  found: dict[tuple[str, int], dict[str, Any]] = {}
   for token in [*listed, *(_numbered(*item) for item in numbered.items())]:
     how = token if isinstance(token, dict) else {}
     if type(how.get('id')) is not int or how['id'] < 0 or not _is_text(how.get('content')):
       raise ValueError(f'{path}: added token {shown(token)}: must have an id and a content')
     found.setdefault((how['content'], how['id']), added_token(how['id'], how['content'], how))
   contents = {content for content, _ in found}
-  for content, how in _declared(path.parent):
+  for content, flags in _declared(path.parent):
     if content in vocab and content not in contents:
-      found.setdefault((content, vocab[content]), added_token(vocab[content], content, how))
+      found.setdefault((content, vocab[content]), added_token(vocab[content], content, flags))
   return tuple(sorted(found.values(), key=lambda token: token['id']))
 
 
@@ -198,7 +198,7 @@ def _declared(folder: pathlib.Path, roles: Sequence[str] = (*ROLES, *LISTS)) -> 
     value = said.get(role)
     values = [*value.values()] if role in LISTS and isinstance(value, dict) else value
     for token in values if isinstance(values, list) else [values]:
-      how = token if isinstance(token, dict) else {'content': token}
+      how: Any = token if isinstance(token, dict) else {'content': token}
       if token is not None and not _is_text(how.get('content')):
         raise ValueError(f'{folder}: {role} {shown(token)}: must be a token')
       if token is not None:
@@ -220,7 +220,7 @@ def _ends(folder: pathlib.Path, ids: Mapping[str, int]) -> tuple[int, ...]:
 def end_ids(folder: pathlib.Path) -> list[int]:
   """Returns the ids at which the model of a folder ends a text, as its files say; [] of none."""
   for name in ('generation_config.json', 'config.json'):
-    value = _read_beside(folder, name).get('eos_token_id')
+    value: Any = _read_beside(folder, name).get('eos_token_id')
     numbers = value if isinstance(value, list) else [value]
     if value is not None and not all(type(x) is int and x >= 0 for x in numbers):
       raise ValueError(f'{folder / name}: eos_token_id {shown(value)}: must be a number of a token')

@@ -75,7 +75,10 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
   check_settings(folder, config)
   tensors = {name: x for name, x in read_folder(folder).items() if not BUFFERS.fullmatch(name)}
   check_floats(folder, tensors)
-  fields = fields_of(folder, config, tied=is_tied(config, tensors))
+  tied = is_tied(config, tensors)
+  if tied and 'lm_head.weight' in tensors:  # of two names of one tensor a file may hold either
+    tensors.setdefault('wte.weight', tensors['lm_head.weight'])
+  fields = fields_of(folder, config, tied=tied)
   model = GPT(**{**fields, **overrides})
   return model, {'params': to_ours(model, tensors, folder)}
 

@@ -84,6 +84,15 @@ def test_the_same_tensor_under_two_names_is_refused(folder):
   refused(folder, 'holds both wpe.weight and transformer.wpe.weight')
 
 
+def test_a_tied_weight_may_have_the_name_of_the_head(folder):
+  def rename(tensors):
+    tensors['lm_head.weight'] = tensors.pop('transformer.wte.weight')
+
+  rewrite(folder, rename)
+  _, variables = huggingface.from_hf(folder)
+  jax.tree.map(np.testing.assert_array_equal, variables, start(MODEL))
+
+
 # -------- shards --------
 
 

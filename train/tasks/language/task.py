@@ -6,6 +6,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax import Array
 from jax.sharding import Mesh
 
@@ -65,6 +66,13 @@ class Language(Task):
       raise UserError(
         f'data.block_size={data.block_size}: must be at most model.block_size, which is'
         f' {self.model.block_size}'
+      )
+    if data.block_size < self.model.block_size:
+      logging.warning(
+        'data.block_size=%d is below model.block_size=%d: what comes later in a context is not'
+        ' trained, and yet `sample` goes that far',
+        data.block_size,
+        self.model.block_size,
       )
 
   @property

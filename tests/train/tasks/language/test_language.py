@@ -138,6 +138,11 @@ def test_a_row_must_fit_into_the_network(task):
     task(chunk=-1)
 
 
+def test_a_network_that_sees_further_than_its_rows_is_said(task, caplog):
+  task(block_size=8)
+  assert 'data.block_size=8 is below model.block_size=16' in caplog.text
+
+
 def test_the_summary_has_every_parameter(task):
   text = task().summary()
   assert 'blocks/up/kernel' in text and text.splitlines()[-1].split()[0] == 'total'
