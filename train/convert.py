@@ -4,6 +4,7 @@ Both are written beside their place and get their name when they are complete.
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -79,14 +80,17 @@ def find_tokenizer(
     found = tokenizers.load(folder)
     say_ends(folder, found)
     return spec_of(found), found
+  ends = [number for number in tokenizer_folder.end_ids(folder) if number < vocab_size]
   if vocab_size != GPT2_TOKENS:
     print(f'{folder}: holds no tokenizer; its texts are numbers of tokens, such as "15 0 7"')
-    ends = [number for number in tokenizer_folder.end_ids(folder) if number < vocab_size]
     say_ends(folder, numbers := tokenizers.Numbers(vocab_size, ends))
     return spec_of(numbers), numbers
   if at := choose_tokenizer.gpt2_folder():
     print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {at}")
-    return 'gpt2', tokenizers.gpt2(at)
+    found = tokenizers.gpt2(at)
+    found = dataclasses.replace(found, ends=tuple(dict.fromkeys([*found.ends, *ends])))
+    say_ends(folder, found)
+    return 'gpt2', found
   print(
     f"{folder}: holds no tokenizer; GPT-2's is needed to use it: `launch.py prepare gpt2_bpe`"
     ' fetches it'

@@ -83,14 +83,20 @@ class Selection:
 
 
 def contents(paths: Sequence[str]) -> list[str]:
-  """Returns the SHA-256 of each file: neither sizes nor times tell that a text is another."""
+  """Returns the SHA-256 of each file: neither sizes nor times tell that a text is another.
+
+  Raises ValueError if one cannot be read.
+  """
   with concurrent.futures.ThreadPoolExecutor() as pool:
     return list(pool.map(_content, paths))
 
 
 def _content(path: str) -> str:
-  facts = os.stat(path)
-  return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+  try:
+    facts = os.stat(path)
+    return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+  except OSError as error:
+    raise ValueError(f'{path}: cannot be read: {error.strerror}') from error
 
 
 @functools.lru_cache(1 << 16)

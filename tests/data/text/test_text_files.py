@@ -146,6 +146,14 @@ def test_other_contents_of_the_same_size_and_time_are_read_anew(tmp_path, tokeni
   assert ('abcdefgz' * 30)[:216] in data.tokenizer.decode(data.tokens('train').stream)
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+  write(tmp_path, a__txt='abcdefgh' * 30)
+  splits = datasets.load(str(tmp_path / 'a.txt'))
+  (tmp_path / 'a.txt').unlink()
+  with pytest.raises(ValueError, match=r'a.txt: cannot be read: No such file'):
+    datasets.select(splits, 'train').cache_entry('tokens')
+
+
 def test_a_text_that_moved_is_not_encoded_again(tmp_path, monkeypatch):
   write(tmp_path / 'here', a__txt='abcdefgh' * 30)
   TextData(str(tmp_path / 'here' / 'a.txt'), block_size=4)
