@@ -4,7 +4,7 @@ import json
 
 from hypothesis import strategies as st
 
-OTHER_VALUES = st.sampled_from(
+OTHER_VALUES: st.SearchStrategy = st.sampled_from(
   [
     None,
     True,
