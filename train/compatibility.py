@@ -2,12 +2,15 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from models.transformer import RUNTIME_FIELDS
 from train.errors import UserError, shown
-from train.run import read_config, read_meaning
+from train.run import read_config, read_fingerprints, read_meaning
 from train.sections import complete_config
 from train.task import Task
 from train.tasks import DECLARATIONS
@@ -81,6 +84,29 @@ def check_meaning(task: Task, workdir: str) -> None:
       f'{workdir}: its weights were trained with {key}={shown(theirs.get(key))}, and the data here'
       f' have {shown(ours.get(key))}'
     )
+
+
+def changed_data(task: Task, workdir: str) -> list[str]:
+  """Returns the splits that were read here and are not those that the run was trained with."""
+  theirs = read_fingerprints(workdir)
+  ours = task.fingerprints()
+  return [split for split in sorted(ours) if theirs.get(split, ours[split]) != ours[split]]
+
+
+def check_data(task: Task, workdir: str, step: int, *, new_data: bool) -> None:
+  """Checks that a run goes on from `step` with the data that it began with.
+
+  Raises:
+    UserError: they are others, and `new_data` does not allow that.
+  """
+  changed = changed_data(task, workdir) if step else []
+  if changed and not new_data:
+    raise UserError(
+      f'{workdir}: trained to step {step} with other data than are there now (of'
+      f' {", ".join(changed)}); --new_data goes on with these, another --workdir begins anew'
+    )
+  if changed and jax.process_index() == 0:
+    print(f'{workdir}: other data from step {step} on: {", ".join(changed)}', file=sys.stderr)
 
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -60,8 +60,8 @@ def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str,
 class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
-  A task inherits from this class and gets what it need not have from here: `close`, `draw`, `flops`
-  and `meaning`.
+  A task inherits from this class and gets what it need not have from here: `close`, `draw`,
+  `flops`, `meaning` and `fingerprints`.
   """
 
   def init(self, key: Array) -> Variables:
@@ -115,6 +115,13 @@ class Task(Protocol):
     """Returns what the weights depend on beside the config, as JSON: class names in their order.
 
     It is kept with the run, which is resumed and evaluated only with the same.
+    """
+    return {}
+
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns split -> a short hash of the data that were read of it (`data.fingerprint`).
+
+    Kept with the run: it is not resumed with other data unless told to, and eval says so.
     """
     return {}
 

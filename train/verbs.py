@@ -14,12 +14,26 @@ from data import SOURCES
 from train import config as config_lib
 from train import errors
 from train import mesh as mesh_lib
-from train.compatibility import check_meaning, check_overrides, check_same
+from train.compatibility import (
+  changed_data,
+  check_data,
+  check_meaning,
+  check_overrides,
+  check_same,
+)
 from train.errors import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer
 from train.provenance import convolutions, provenance, record_start
-from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
+from train.run import (
+  FINGERPRINTS,
+  MEANING,
+  check_finite,
+  no_checkpoint,
+  open_checkpoints,
+  read_config,
+  read_fingerprints,
+)
 from train.runtime import host as host_lib
 from train.sections import build_task, complete_config
 from train.step import abstract_model
@@ -81,8 +95,12 @@ def train(
   *,
   host: Mapping[str, Any] | None = None,
   profile: tuple[int, int] | None = None,
+  new_data: bool = False,
 ) -> None:
-  """Trains by a completed config, or resumes what the workdir holds."""
+  """Trains by a completed config, or resumes what the workdir holds.
+
+  new_data: whether a run goes on though its data are others than before.
+  """
   check_same(config, workdir)
   task, mesh = build_task(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
@@ -90,6 +108,7 @@ def train(
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
 
   def on_start(step: int) -> None:
+    check_data(task, workdir, step, new_data=new_data)
     if mesh_lib.is_main():
       print(
         f'{host_lib.processor()}; convolutions: {convolutions(mesh.devices.flat[0].platform)}',
@@ -98,6 +117,9 @@ def train(
       write_json(os.path.join(workdir, 'config.json'), config)
       if meaning := task.meaning():
         write_json(os.path.join(workdir, MEANING), meaning)
+      if fingerprints := task.fingerprints():
+        kept = read_fingerprints(workdir)
+        write_json(os.path.join(workdir, FINGERPRINTS), {**kept, **fingerprints})
       record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
@@ -132,6 +154,12 @@ def evaluate(
   examine = method_of(first, 'eval', options)
   members = [run.variables for run in runs]
   metrics, facts, arrays = examine(members, first.mesh, **options)
+  others = changed_data(first.task, workdirs[0])
+  if others and mesh_lib.is_main():
+    print(
+      f'{workdirs[0]}: evaluated on other data than the run had ({", ".join(others)})',
+      file=sys.stderr,
+    )
   result = {
     'step': first.step,
     'checkpoint': step,
@@ -140,6 +168,7 @@ def evaluate(
     'options': options,
     'metrics': metrics,
     **facts,
+    **({'other_data': others} if others else {}),
     **provenance(),
   }
   path = os.path.join(workdirs[0], '_'.join(['eval', *list(options)[:1]]) + '.json')

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from data import cache
+from data import cache, fingerprint
 from data.images import decode
 from data.images.decode import MODES, Op
 
@@ -126,6 +126,16 @@ def format_of(records: Records) -> str:
     return ''
   with Image.open(io.BytesIO(item)) as image:
     return image.format or ''
+
+
+def fingerprint_of(records: Records) -> str:
+  """Returns a hash of a split's files, or of its images and labels where it has none."""
+  if records.files:
+    return fingerprint.of_files(records.files)
+  some = _read(records, fingerprint.spread(records.size, fingerprint.FILES))
+  items = [x if isinstance(x, np.ndarray) else np.frombuffer(x, np.uint8) for x, _ in some]
+  labels = np.array([label for _, label in some])
+  return fingerprint.of_arrays(*map(np.ascontiguousarray, items), labels)
 
 
 def decoded(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jax.sharding import NamedSharding
 
-from data import checks, pipeline, splits
+from data import checks, fingerprint, pipeline, splits
 from data.images import datasets, decode, records
 from data.images.decode import Op
 from data.images.loaders import InMemoryLoader, StreamingLoader
@@ -103,6 +103,11 @@ class ImageData:
   def stored_as(self, split: str) -> str:
     """Returns the format of a split's images, such as 'JPEG', by the first; '' for pixels."""
     return records.format_of(self._records(split))
+
+  def fingerprints(self) -> dict[str, str]:
+    """Returns split -> a hash of its files (`data.fingerprint`), of those that were read."""
+    read = {split for split, _, _ in self._loaders}
+    return {split: records.fingerprint_of(self._records(split)) for split in sorted(read)}
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Returns shuffled batches without end, cut over axis 0 as `sharding` says."""

@@ -59,7 +59,9 @@ def train(overrides: Overrides) -> None:
   from train import verbs
 
   try:
-    verbs.train(verbs.complete_config(config), workdir, host=record, profile=profile)
+    verbs.train(
+      verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
+    )
   except verbs.Halted as error:
     print(f'launch.py: {error}', file=sys.stderr)
     sys.exit(1)
