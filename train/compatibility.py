@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -16,13 +16,18 @@ from train.task import Task
 from train.tasks import DECLARATIONS
 
 # What may differ when a run is resumed, beside what its task declares: where it runs and what it
-# leaves, not what it computes.
+# leaves, not what it computes. Keys, or the sections that they are in.
 FREE = (
   *('mesh', 'parallel', 'paper'),
-  *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep', 'train.best'),
+  *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep'),
+  *('train.best', 'train.best_mode'),
   *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
-  *('data.eval_batch_size', 'data.eval_split'),
+  *('data.eval_batch_size', 'data.eval_split', 'data.eval_positions', 'data.decode_eval'),
+  *('model.attention', 'model.scan', 'model.remat'),
 )
+
+# Data whose name is a path: their contents tell whether they are the same (`check_data`).
+PATHS = ('text', 'go_games')
 
 # Schedules whose rate at a step does not depend on the number of steps: such runs may be longer.
 ENDLESS = ('constant', 'piecewise', 'rsqrt')
@@ -43,11 +48,13 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
   may_differ = FREE + DECLARATIONS[config['task']['name']].free
   if config['optimizer'].get('schedule') in ENDLESS:
     may_differ += ('train.steps',)
+  if config['data']['name'] in PATHS and read_fingerprints(workdir):
+    may_differ += ('data.dataset',)
   for key in _differences(ours, theirs):
     if imported:  # sizes of one model have several names
       free = not key.startswith('model.') or key in ('model.name', *RUNNING)
     else:
-      free = key.startswith(may_differ)
+      free = _within(key, may_differ)
     if not free:
       raise UserError(
         f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))};'
@@ -61,10 +68,10 @@ def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workd
   Raises:
     UserError: a key that says what the weights mean, or one that only training reads.
   """
-  allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data.', 'seed')
+  allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data', 'seed')
   ours, theirs = _flat(changed), _flat(config)
   for key in _differences(ours, theirs):
-    if not key.startswith(allowed):
+    if not _within(key, allowed):
       raise UserError(
         f'{key}={shown(ours.get(key))}: {workdir} was trained with {shown(theirs.get(key))}, which'
         ' its weights depend on; eval and sample cannot change it'
@@ -102,7 +109,7 @@ def check_data(task: Task, workdir: str, step: int, *, new_data: bool) -> None:
   changed = changed_data(task, workdir) if step else []
   if changed and not new_data:
     raise UserError(
-      f'{workdir}: trained to step {step} with other data than are there now (of'
+      f'{workdir}: the data have changed since it was trained to step {step} (split'
       f' {", ".join(changed)}); --new_data goes on with these, another --workdir begins anew'
     )
   if changed and jax.process_index() == 0:
@@ -111,6 +118,11 @@ def check_data(task: Task, workdir: str, step: int, *, new_data: bool) -> None:
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
   return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+
+
+def _within(key: str, places: Collection[str]) -> bool:
+  """Returns whether a key, or a section that it is in, is one of the places."""
+  return any(key == place or key.startswith(f'{place}.') for place in places)
 
 
 def _is_imported(workdir: str) -> bool:

@@ -31,7 +31,7 @@ from train.workdir import lock
 
 
 class Halted(RuntimeError):
-  """Training stopped at a step whose loss or gradient is not finite."""
+  """Training stopped: a loss or gradient is not finite, or the workdir cannot be written to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +93,14 @@ class Loop:
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
+        Or the workdir could not be written to, or was removed.
     """
     mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
-    with scope, lock(workdir):
+    with scope, lock(workdir) as check_workdir:
       session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
+      session.check_workdir = check_workdir
       with contextlib.closing(session):
         on_start(session.step)
         if session.step >= self.steps:
@@ -139,8 +141,9 @@ class _Session:
     self.progress = self._progress()
 
   def close(self) -> None:
-    for part in (self.progress, self.log, self.checkpoints, self.preemption):
-      part.close()
+    with contextlib.ExitStack() as stack:  # each, whatever goes wrong with another
+      for part in (self.preemption, self.checkpoints, self.log, self.progress):
+        stack.callback(part.close)
 
   def _progress(self) -> Progress:
     unit, number = self.task.throughput
@@ -168,6 +171,7 @@ class _Session:
         last = step == settings.steps
         # Log, evaluate, save, in this order: a checkpoint holds the lines that are not written yet.
         if last or step % settings.log_every == 0:
+          self.check_workdir()
           self.log.close_interval(step, self.progress.rates())
           self.progress.show(self.log.latest)
         if last or _due(step, settings.eval_every):
@@ -178,10 +182,14 @@ class _Session:
         # All processes agree on the step: a checkpoint is written by all of them.
         if self.preemption.requested(step):
           self._save(step)
+          self.checkpoints.wait()
           self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
           return
+      self.checkpoints.wait()
     except NonFinite as error:
       self._halt(error)
+    except OSError as error:  # a full disk, a folder that is gone
+      raise Halted(f'{self.workdir}: {_reason(error)}; {self._last_good()}') from error
 
   def _steps(self, profile: tuple[int, int] | None) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""
@@ -234,6 +242,7 @@ class _Session:
   def _save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
     if step == self.saved:  # the last step may have been due for several reasons
       return
+    self.check_workdir()
     # Lines that are still open go into the checkpoint, so that a resumed run writes the same ones.
     pending = self.log.state()  # stops here if a step was not finite
     meta = {'metrics': dict(metrics or {}), 'log': pending}
@@ -269,8 +278,10 @@ class _Session:
     return 0
 
   def _last_good(self) -> str:
-    steps = self.checkpoints.steps()
-    return f'the last good checkpoint is step {steps[-1]}' if steps else 'no checkpoint was saved'
+    folder = os.path.join(self.workdir, 'checkpoints')
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    steps = [int(name) for name in names if name.isdecimal()]
+    return f'the last good checkpoint is step {max(steps)}' if steps else 'no checkpoint is there'
 
   def _halt(self, error: NonFinite) -> None:
     """Saves the state before the bad step, and its batch."""
@@ -291,6 +302,11 @@ class _Session:
       f'{error}: the state before step {error.step} and its batch are in {folder};'
       f' {self._last_good()}'
     )
+
+
+def _reason(error: OSError) -> str:
+  file = f' ({error.filename})' if error.filename else ''
+  return f'{error.strerror}{file}' if error.strerror else str(error)
 
 
 def _due(step: int, every: int) -> bool:

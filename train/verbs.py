@@ -157,7 +157,7 @@ def evaluate(
   others = changed_data(first.task, workdirs[0])
   if others and mesh_lib.is_main():
     print(
-      f'{workdirs[0]}: evaluated on other data than the run had ({", ".join(others)})',
+      f'{workdirs[0]}: the data have changed since it was trained (split {", ".join(others)})',
       file=sys.stderr,
     )
   result = {

@@ -39,6 +39,7 @@ from train.declaration import Option
 from train.errors import UserError, unknown
 from train.runtime import host
 from train.tasks import DECLARATIONS
+from train.workdir import folder
 
 FLAGS = flags.FLAGS
 Overrides = Mapping[str, str]
@@ -207,7 +208,7 @@ def match(overrides: Overrides) -> None:
       FLAGS.first,
       FLAGS.second,
       play_lib.BoardOptions(**values(option.name for option in RULES)),
-      workdir=FLAGS.workdir[0] if FLAGS.workdir else None,
+      workdir=folder(FLAGS.workdir[0]) if FLAGS.workdir else None,
       terms=values(('games', 'opening', 'seed', 'time', 'timeout')),
       search=values(('num_simulations', 'num_parallel_leaves')),
       sprt=sprt,
@@ -296,7 +297,7 @@ def find_config() -> str:
 def workdir_of_train() -> str:
   """Returns the one workdir; runs/NAME for a config NAME.py if none is given."""
   if len(FLAGS.workdir) == 1:
-    return FLAGS.workdir[0]
+    return folder(FLAGS.workdir[0])
   if FLAGS.workdir or FLAGS.config is None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
   return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
