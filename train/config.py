@@ -33,33 +33,45 @@ def load(path: str) -> dict[str, Any]:
   if not os.path.isfile(path):
     raise UserError(f'{path}: no such config file')
   if path.endswith('.json'):
-    return read_json(path)
+    return read_json(path, 'move it away, and --config=FILE resumes its run')
   try:
     spec = importlib.util.spec_from_file_location('config', path)
     assert spec and spec.loader, 'a config file is called NAME.py'
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise UserError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
-  return config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+  config = config.to_dict() if hasattr(config, 'to_dict') else config
+  if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
+    raise UserError(f'{path}: get_config() returns {shown(config)}; it must return a dict')
+  return dict(config)
 
 
-def read_json(path: str) -> dict[str, Any]:
+def read_json(path: str, remedy: str = '') -> dict[str, Any]:
   """Returns the JSON object that a file holds.
 
+  remedy: what to do if it does not, for the error.
+
   Raises:
-    UserError: it is damaged: no JSON, not UTF-8, or JSON of another type.
+    UserError: it cannot be read or is damaged: no JSON, not UTF-8, or JSON of another type.
   """
   try:
     with open(path, encoding='utf-8') as file:
       value = json.load(file)
+  except OSError as error:
+    raise UserError(f'{path}: cannot be read: {error.strerror}{_then(remedy)}') from error
   except (ValueError, RecursionError) as error:
-    reason = str(error) or 'nested too deeply'
-    raise UserError(f'{path}: damaged, it should hold one JSON object ({reason})') from error
+    value, reason = None, str(error) or 'nested too deeply'
+  else:
+    reason = f'not {shown(value)}'
   if not isinstance(value, dict):
-    raise UserError(f'{path}: damaged, it should hold one JSON object, not {shown(value)}')
+    raise UserError(f'{path}: damaged, it should hold one JSON object ({reason}){_then(remedy)}')
   return value
+
+
+def _then(remedy: str) -> str:
+  return f'; {remedy}' if remedy else ''
 
 
 def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:

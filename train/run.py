@@ -19,6 +19,7 @@ from train.task import Variables
 
 MEANING = 'meaning.json'
 FINGERPRINTS = 'fingerprints.json'
+UNCHECKED = 'the run goes on unchecked if you move it away'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +54,13 @@ def read_config(workdir: str) -> dict[str, Any]:
 def read_meaning(workdir: str) -> dict[str, Any]:
   """Returns what the run's weights depend on beside its config; {} if nothing was kept."""
   path = os.path.join(workdir, MEANING)
-  return config_lib.read_json(path) if os.path.exists(path) else {}
+  return config_lib.read_json(path, UNCHECKED) if os.path.exists(path) else {}
 
 
 def read_fingerprints(workdir: str) -> dict[str, str]:
   """Returns split -> the hash of the data that the run was trained on; {} of an older run."""
   path = os.path.join(workdir, FINGERPRINTS)
-  return config_lib.read_json(path) if os.path.exists(path) else {}
+  return config_lib.read_json(path, UNCHECKED) if os.path.exists(path) else {}
 
 
 def open_checkpoints(workdir: str, config: dict[str, Any]) -> Checkpointer:

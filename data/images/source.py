@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jax.sharding import NamedSharding
 
-from data import checks, fingerprint, pipeline, splits
+from data import checks, pipeline, splits
 from data.images import datasets, decode, records
 from data.images.decode import Op
 from data.images.loaders import InMemoryLoader, StreamingLoader

@@ -5,6 +5,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -21,7 +22,9 @@ from train.errors import shown
 # Orbax meets damage with any exception, a bare one among them. These mean something else.
 _NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 
-_REASONS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
+_UNWRITABLE = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
+# What tensorstore says in words; the checkpoint may be whole all the same.
+_UNREADABLE = errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE
 
 
 class NotSaved(OSError):
@@ -45,9 +48,13 @@ def writing() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
   """Returns why files were not written, in the system's words where the message has them."""
-  text = str(error)
-  words = map(os.strerror, _REASONS)
-  return next((word for word in words if word in text), shown(text, 200))
+  number = _told(str(error), _UNWRITABLE)
+  return os.strerror(number) if number else shown(str(error), 200)
+
+
+def _told(text: str, numbers: tuple[int, ...]) -> int:
+  """Returns the one of the system's errors whose words are in a message; 0 if none is."""
+  return next((number for number in numbers if os.strerror(number) in text), 0)
 
 
 def hush() -> None:
@@ -93,6 +100,10 @@ def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
   except _NOT_DAMAGE:
     raise
   except Exception as error:
+    whole = f'{error} {error.__cause__} {error.__context__}'
+    if number := _told(whole, _UNREADABLE):
+      path = re.search(r'"(/[^"]*)"', whole)
+      raise OSError(number, os.strerror(number), path and path[1]) from None
     return None, str(error).split('\n')[0][:200] or type(error).__name__
 
 

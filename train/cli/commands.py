@@ -103,7 +103,7 @@ def evaluate(overrides: Overrides) -> None:
   with errors.user_errors():
     result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
   if mesh.is_main():
-    print_metrics(result['metrics'], config['paper'])
+    print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
     print(f'step {result["step"]}; more in {result["file"]}')
 
 
