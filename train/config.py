@@ -23,6 +23,7 @@ from train.errors import UserError, shown, unknown
 Table = Callable[..., Any] | Mapping[str, Callable[..., Any]] | Mapping[str, str]
 
 DEEPEST = 8  # dots in a key
+RESUMES = 'move it away, and --config=FILE resumes its run'  # when a config.json is damaged
 
 
 # -------- files --------
@@ -33,7 +34,7 @@ def load(path: str) -> dict[str, Any]:
   if not os.path.isfile(path):
     raise UserError(f'{path}: no such config file')
   if path.endswith('.json'):
-    return read_json(path, 'move it away, and --config=FILE resumes its run')
+    return read_json(path, RESUMES)
   try:
     spec = importlib.util.spec_from_file_location('config', path)
     assert spec and spec.loader, 'a config file is called NAME.py'
@@ -193,7 +194,7 @@ def _choose(
   name = section.get('name', next(iter(table)) if len(table) == 1 else None)
   if name is None:
     raise UserError(f'{where}.name: needs a value; choose from {", ".join(table)}')
-  if name not in table:
+  if not isinstance(name, str) or name not in table:
     raise unknown(f'{where}.name={shown(name)}', str(name), 'no such name', table)
   return resolve(table[name]), {'name': str(name)}
 

@@ -245,7 +245,10 @@ class Checkpointer:
 
   def _read_record(self, step: int) -> dict[str, Any]:
     with contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
-      return unseal(handler.restore(self._item(step, 'meta'), ocp.args.JsonRestore()))
+      record = unseal(handler.restore(self._item(step, 'meta'), ocp.args.JsonRestore()))
+    if record['step'] != step:
+      raise Damaged(f'the folder holds step {record["step"]}')
+    return record
 
   def _read_items(self, step: int, wanted: Mapping[str, Tree]) -> Iterator[tuple[str, Tree]]:
     # Not through the manager: its barrier would wait for ever for a process that found damage.
