@@ -23,7 +23,6 @@ from train.cli import arguments, commands, usage
 from train.cli.commands import VERBS
 from train.declaration import Option
 from train.errors import UserError, unknown
-from train.runtime import host
 
 FLAGS = flags.FLAGS
 ALWAYS = (
@@ -116,5 +115,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  host.open_streams()
   sys.exit(main(sys.argv))

@@ -56,8 +56,10 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
     else:
       free = _within(key, may_differ)
     if not free:
+      schedule = shown(theirs.get('optimizer.schedule'))
+      why = f', where its schedule {schedule} ends' if key == 'train.steps' else ''
       raise UserError(
-        f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))};'
+        f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))}{why};'
         ' give the same value, or another --workdir'
       )
 

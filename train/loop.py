@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
+from train.checkpoint.failures import NotSaved
 from train.errors import UserError
 from train.logging import peaks, samples
 from train.logging.metrics import MetricLog, NonFinite
@@ -142,7 +143,9 @@ class _Session:
 
   def close(self) -> None:
     with contextlib.ExitStack() as stack:  # each, whatever goes wrong with another
-      for part in (self.preemption, self.checkpoints, self.log, self.progress):
+      stack.callback(self.preemption.close)
+      stack.enter_context(contextlib.suppress(NotSaved))  # `run` has waited, and said so
+      for part in (self.checkpoints, self.log, self.progress):
         stack.callback(part.close)
 
   def _progress(self) -> Progress:
@@ -278,6 +281,8 @@ class _Session:
     return 0
 
   def _last_good(self) -> str:
+    with contextlib.suppress(NotSaved):
+      self.checkpoints.wait()
     folder = os.path.join(self.workdir, 'checkpoints')
     names = os.listdir(folder) if os.path.isdir(folder) else []
     steps = [int(name) for name in names if name.isdecimal()]

@@ -39,7 +39,7 @@ def writing() -> Iterator[None]:
   """Raises NotSaved, in a line, for whatever goes wrong with the files inside."""
   try:
     yield
-  except (MemoryError, jax.errors.JaxRuntimeError):
+  except (NotSaved, MemoryError, jax.errors.JaxRuntimeError):
     raise
   except Exception as error:  # of tensorstore, which has no types, or of the system
     # Without its trace, which goes through the threads of three libraries.

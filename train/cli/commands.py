@@ -320,6 +320,7 @@ def take_options(path: str, names: Iterable[str]) -> None:
 
 def start() -> dict[str, Any]:
   """Makes the process ready for JAX; returns what was done to it, for the run's record."""
+  host.open_streams()
   host.use_compilation_cache()
   record = host.report(host_tuning=False)
   if FLAGS.host_tuning:
