@@ -218,6 +218,7 @@ class _Session:
       jax.profiler.stop_trace()
 
   def _evaluate(self, step: int) -> dict[str, float]:
+    self.check_workdir()
     self.log.drain()  # stops here if a step was not finite
     with self.progress.paused():
       variables = self.state.eval_variables

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -156,13 +157,15 @@ def test_a_folder_that_is_removed_ends_the_run_in_a_line(tmp_path, monkeypatch):
   next_batch = toy.ToySource.next
 
   def remove(self, carry, step, variables):
-    if step == 7 and workdir.exists():
+    if step == 6 and workdir.exists():
+      while not (workdir / 'checkpoints' / '4').exists():
+        time.sleep(0.01)
       workdir.rename(tmp_path / 'elsewhere')
     return next_batch(self, carry, step, variables)
 
   monkeypatch.setattr(toy.ToySource, 'next', remove)
   with pytest.raises(Halted, match='moved or removed while it trained; no checkpoint is there'):
-    toy.train(workdir, **SETTINGS, devices=1)
+    toy.train(workdir, **{**SETTINGS, 'checkpoint_every': 0}, devices=1)
 
 
 def test_a_second_run_on_a_workdir_is_refused(tmp_path):

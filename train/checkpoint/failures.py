@@ -37,13 +37,17 @@ class NotSaved(OSError):
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
   """Raises NotSaved, in a line, for whatever goes wrong with the files inside."""
+  reason = ''
   try:
     yield
   except (NotSaved, MemoryError, jax.errors.JaxRuntimeError):
     raise
   except Exception as error:  # of tensorstore, which has no types, or of the system
-    # Without its trace, which goes through the threads of three libraries.
-    raise NotSaved(f'a checkpoint was not saved: {_reason(error)}') from None
+    reason = _reason(error)
+  if reason:  # not `from error`: its trace goes through the threads of three libraries
+    with _quiet_leftovers():
+      _collect_leftovers()
+    raise NotSaved(f'a checkpoint was not saved: {reason}')
 
 
 def _reason(error: Exception) -> str:
@@ -85,9 +89,7 @@ def together(read: Callable[[], Any]) -> Any:
   with _quiet_leftovers():
     result, reason = _attempt(read)
     if reason:
-      # Orbax' reading threads drop what is left: it is collected while its complaints are silenced.
-      time.sleep(0.1)
-      gc.collect()
+      _collect_leftovers()
   if not all_agree(not reason):
     raise Damaged(reason or 'another process could not read it')
   return result
@@ -107,11 +109,17 @@ def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
     return None, str(error).split('\n')[0][:200] or type(error).__name__
 
 
+def _collect_leftovers() -> None:
+  """Waits for orbax' threads to drop what is left, and collects it while it is silenced."""
+  time.sleep(0.1)
+  gc.collect()
+
+
 @contextlib.contextmanager
 def _quiet_leftovers() -> Iterator[None]:
-  """Silences what orbax leaves behind where an array cannot be read.
+  """Silences what orbax leaves behind where an array cannot be read or written.
 
-  It drops the readers of the others half way, and Python would print a traceback for each.
+  It drops those of the others half way, and Python would print a traceback for each.
   """
   asyncio_log, hook = logging.getLogger('asyncio'), sys.unraisablehook
   asyncio_log.disabled, sys.unraisablehook = True, lambda leftover: None
