@@ -100,8 +100,7 @@ class Loop:
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
     with scope, lock(workdir) as check_workdir:
-      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
-      session.check_workdir = check_workdir
+      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, check_workdir)
       with contextlib.closing(session):
         on_start(session.step)
         if session.step >= self.steps:
@@ -112,9 +111,9 @@ class Loop:
 class _Session:
   """One process's part of a run, from where the workdir stands to the last step."""
 
-  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel):
+  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel, check_workdir):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
-    self.seed = seed
+    self.seed, self.check_workdir = seed, check_workdir
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
     self.train_step = make_step(
       task,

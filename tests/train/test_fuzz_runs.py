@@ -18,7 +18,7 @@ from train.errors import UserError
 from train.logging import metrics
 
 RECORDS = 'config.json', 'meaning.json', 'fingerprints.json', 'run.json', 'metrics.jsonl'
-OTHER_VALUES = None, True, -1, 2**63, 0.5, 'x', '\x00', [], {}, [[1]]
+OTHER_VALUES: tuple = (None, True, -1, 2**63, 0.5, 'x', '\x00', [], {}, [[1]])
 
 
 @pytest.fixture(scope='module')
