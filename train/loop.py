@@ -7,6 +7,7 @@ device, and metrics are fetched an interval late.
 import contextlib
 import dataclasses
 import os
+import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -283,9 +284,8 @@ class _Session:
   def _last_good(self) -> str:
     with contextlib.suppress(NotSaved):
       self.checkpoints.wait()
-    folder = os.path.join(self.workdir, 'checkpoints')
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    steps = [int(name) for name in names if name.isdecimal()]
+    folders = pathlib.Path(self.workdir, 'checkpoints').glob('*/')
+    steps = [int(folder.name) for folder in folders if folder.name.isdecimal()]
     return f'the last good checkpoint is step {max(steps)}' if steps else 'no checkpoint is there'
 
   def _halt(self, error: NonFinite) -> None:
