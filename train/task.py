@@ -71,8 +71,8 @@ def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str,
 class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
-  A task inherits from this class and gets what it need not have from here: `close`, `draw`, `flops`
-  and `meaning`.
+  A task inherits from this class and gets what it need not have from here: `close`, `draw`,
+  `flops`, `meaning`, `fingerprints` and `lower_sample`.
 
   Attributes:
     data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
@@ -142,6 +142,13 @@ class Task(Protocol):
     """
     del variables, mesh
     raise UserError('compile --verb=sample: a run of this task has nothing to sample')
+
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns split -> a short hash of the data that were read of it (`data.fingerprint`).
+
+    Kept with the run: it is not resumed with other data unless told to, and eval says so.
+    """
+    return {}
 
   @property
   def flops(self) -> float | None:

@@ -27,7 +27,7 @@ def table(folder: str, columns: int | None = None) -> str:
   if not rows:
     what = 'holds no run' if os.path.isdir(folder) else 'no such folder'
     raise UserError(f'--folder={folder}: {what}; `launch.py train` makes them in runs/')
-  rows = [tuple(map(plain, row)) for row in (HEAD, *rows)]
+  rows = [tuple(plain(str(cell)) for cell in row) for row in (HEAD, *rows)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   if columns is None or sum(widths[:-1]) + 2 * len(widths[:-1]) <= columns:
     return '\n'.join(_line(row, widths) for row in rows)

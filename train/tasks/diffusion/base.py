@@ -86,6 +86,9 @@ class ImageGeneration(Task):
   def close(self) -> None:
     self.data.close()
 
+  def fingerprints(self) -> Mapping[str, str]:
+    return self.data.fingerprints()
+
   def init(self, key: Array) -> Variables:
     return self.network.init(key, self.data.image_shape)
 
