@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import fuzzed
 from train import config as config_lib
+from train.compatibility import flat as flatten
 from train.errors import UserError
-from train.report.results import flatten
 from train.sections import complete_config
 
 NAMES = 'lenet_digits', 'gpt_python_cpu', 'diffusion_digits', 'tictactoe', 'alphago_policy_cpu'
@@ -85,7 +85,7 @@ def test_fuzz_of_values_in_a_file(path, data):
 def test_a_config_file_that_returns_no_dict_is_refused(tmp_path, returned):
   path = tmp_path / 'own.py'
   path.write_text(f'def get_config():\n  return {returned}\n')
-  with pytest.raises(UserError, match=r'own\.py: get_config\(\) returns .*; it must return a dict'):
+  with pytest.raises(UserError, match=r'own\.py: get_config\(\) must return a dict'):
     config_lib.load(str(path))
 
 

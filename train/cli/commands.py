@@ -15,29 +15,8 @@ from absl import flags
 
 from train import config as config_lib
 from train import errors
-from train.cli import arguments
-from train.cli.verb_options import (
-  COMPILE,
-  CONFIG,
-  CONVERT,
-  HOST_TUNING,
-  LISTING,
-  NEW_RUN,
-  PLAY,
-  PLAYERS,
-  PREPARE,
-  PROCESSES,
-  RECORDS,
-  REPORT,
-  RULES,
-  RUN,
-  RUNS,
-  SEARCH,
-  SEED,
-  STEP,
-  TERMS,
-  TRAIN,
-)
+from train.cli import arguments, chosen
+from train.cli import verb_options as own
 from train.declaration import Option
 from train.errors import UserError, unknown
 from train.runtime import host
@@ -53,7 +32,7 @@ Overrides = Mapping[str, str]
 
 def train(overrides: Overrides) -> None:
   """Trains by a config, or resumes what the workdir holds."""
-  config, workdir = load_config(overrides), workdir_of_train()
+  config, workdir = chosen.load_config(overrides), chosen.workdir_of_train()
   if FLAGS.dry_run:
     return dry_run(config)
   if FLAGS.summary:
@@ -88,7 +67,7 @@ def summary(config: Mapping[str, Any]) -> None:
 
 def compile_(overrides: Overrides) -> None:
   """Compiles a config for hardware that is not there: memory, communication, time of a step."""
-  config, workdir = load_config(overrides), workdir_of_train()
+  config, workdir = chosen.load_config(overrides), chosen.workdir_of_train()
   from train.aot import topology
 
   if not FLAGS.topology:
@@ -105,7 +84,7 @@ def compile_(overrides: Overrides) -> None:
 
 def config_help(overrides: Overrides) -> str:
   """Returns every key of a config, its value and what it means."""
-  config = load_config(overrides)
+  config = chosen.load_config(overrides)
   from train import sections
   from train.cli import keys
 
@@ -215,7 +194,7 @@ def play(overrides: Overrides) -> None:
     play_lib.play(
       workdir,
       step,
-      play_lib.BoardOptions(**values(option.name for option in RULES)),
+      play_lib.BoardOptions(**values(option.name for option in own.RULES)),
       game=FLAGS.game,
       engine=FLAGS.engine,
       resign=FLAGS.resign,
@@ -227,7 +206,7 @@ def match(overrides: Overrides) -> None:
   """Plays two Go engines or programs against each other: wins by colour, Elo, SGF records."""
   refuse(overrides)
   if FLAGS.config is not None:
-    take_options(find_config(), [option.name for option in VERBS['match'].options])
+    chosen.take_options(chosen.find_config(), [option.name for option in VERBS['match'].options])
   if len(FLAGS.workdir) > 1:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: one folder for the games of a match')
   sprt = arguments.elo_bounds(FLAGS.sprt)
@@ -238,7 +217,7 @@ def match(overrides: Overrides) -> None:
     play_lib.match(
       FLAGS.first,
       FLAGS.second,
-      play_lib.BoardOptions(**values(option.name for option in RULES)),
+      play_lib.BoardOptions(**values(option.name for option in own.RULES)),
       workdir=folder(FLAGS.workdir[0]) if FLAGS.workdir else None,
       terms=values(('games', 'opening', 'seed', 'time', 'timeout')),
       search=values(('num_simulations', 'num_parallel_leaves')),
@@ -262,16 +241,30 @@ class Verb:
 
 
 VERBS = {
-  'train': Verb(train, (CONFIG, NEW_RUN, *TRAIN, HOST_TUNING, *PROCESSES)),
-  'compile': Verb(compile_, (CONFIG, NEW_RUN, *COMPILE)),
-  'eval': Verb(evaluate, (RUNS, STEP, HOST_TUNING, *PROCESSES)),
-  'report': Verb(report, (RUNS, *REPORT)),
-  'sample': Verb(sample, (RUN, STEP, HOST_TUNING)),
-  'prepare': Verb(prepare, PREPARE, argument='dataset'),
-  'runs': Verb(runs, LISTING, argument='folder'),
-  'convert': Verb(convert, (*CONVERT, RUN, STEP)),
-  'play': Verb(play, (*PLAY, RUN, STEP, *RULES, *SEARCH, SEED, HOST_TUNING)),
-  'match': Verb(match, (CONFIG, *PLAYERS, RECORDS, *TERMS, *RULES, *SEARCH, SEED, HOST_TUNING)),
+  'train': Verb(train, (own.CONFIG, own.NEW_RUN, *own.TRAIN, own.HOST_TUNING, *own.PROCESSES)),
+  'compile': Verb(compile_, (own.CONFIG, own.NEW_RUN, *own.COMPILE)),
+  'eval': Verb(evaluate, (own.RUNS, own.STEP, own.HOST_TUNING, *own.PROCESSES)),
+  'report': Verb(report, (own.RUNS, *own.REPORT)),
+  'sample': Verb(sample, (own.RUN, own.STEP, own.HOST_TUNING)),
+  'prepare': Verb(prepare, own.PREPARE, argument='dataset'),
+  'runs': Verb(runs, own.LISTING, argument='folder'),
+  'convert': Verb(convert, (*own.CONVERT, own.RUN, own.STEP)),
+  'play': Verb(
+    play, (*own.PLAY, own.RUN, own.STEP, *own.RULES, *own.SEARCH, own.SEED, own.HOST_TUNING)
+  ),
+  'match': Verb(
+    match,
+    (
+      own.CONFIG,
+      *own.PLAYERS,
+      own.RECORDS,
+      *own.TERMS,
+      *own.RULES,
+      *own.SEARCH,
+      own.SEED,
+      own.HOST_TUNING,
+    ),
+  ),
 }
 
 
@@ -286,9 +279,9 @@ def task_options(verb: str) -> dict[str, tuple[Option, ...]]:
 
 def all_options(verb: str) -> list[str]:
   """Returns the names of the options of a verb: its own, then its tasks'."""
-  own = [option.name for option in VERBS[verb].options]
+  every = [option.name for option in VERBS[verb].options]
   tasks = [option.name for options in task_options(verb).values() for option in options]
-  return list(dict.fromkeys([*own, *tasks]))
+  return list(dict.fromkeys([*every, *tasks]))
 
 
 def given(options: Mapping[str, Iterable[Option]]) -> dict[str, Any]:
@@ -305,50 +298,7 @@ def values(names: Iterable[str]) -> dict[str, Any]:
 def refuse(overrides: Overrides) -> None:
   """Raises UserError if there is any override."""
   for key, text in overrides.items():
-    raise UserError(f'--config.{key}={text}: only train, eval and sample change a config')
-
-
-def load_config(overrides: Overrides) -> dict[str, Any]:
-  """Returns the config that --config names, or else the workdir's own, with the overrides."""
-  config = config_lib.load(find_config())
-  if FLAGS.init_from is not None:
-    overrides = {**overrides, 'init_from': FLAGS.init_from}
-  for key, text in overrides.items():
-    config = config_lib.override(config, key, text)
-  return config
-
-
-def find_config() -> str:
-  """Returns the path of the config: of --config, or of the workdir's config.json."""
-  if FLAGS.config is not None:
-    return arguments.config_file(FLAGS.config, arguments.CONFIGS)
-  saved = os.path.join(workdir_of_train(), 'config.json')
-  if not os.path.exists(saved):
-    raise UserError(f'--workdir={FLAGS.workdir[0]}: holds no config.json; give --config=FILE')
-  return saved
-
-
-def workdir_of_train() -> str:
-  """Returns the one workdir, or else runs/NAME for the config NAME.py or NAME/config.json."""
-  if len(FLAGS.workdir) == 1 and FLAGS.workdir[0]:
-    return folder(FLAGS.workdir[0])
-  if FLAGS.workdir or FLAGS.config is None:
-    raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
-  parent, name = os.path.split(FLAGS.config)
-  name = os.path.basename(os.path.abspath(parent)) if name == 'config.json' else name
-  return os.path.join('runs', os.path.splitext(name)[0])
-
-
-def take_options(path: str, names: Iterable[str]) -> None:
-  """Gives options the values of a config whose keys are options, where the command has none."""
-  for name, value in config_lib.load(path).items():
-    if name not in names:
-      raise unknown(f'{path}: {name}={value!r}', name, 'no such option of this verb', list(names))
-    if not FLAGS[name].present:
-      try:
-        FLAGS.set_default(name, value)
-      except flags.Error as error:
-        raise UserError(f'{path}: {error}') from error
+    raise UserError(f'--config.{key}={text}: only train, compile, eval and sample change a config')
 
 
 # -------- the process --------

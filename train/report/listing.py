@@ -69,6 +69,7 @@ def _row(path: str) -> tuple[str, ...]:
 def _cells(run: Folder) -> tuple[str, ...]:
   found = numbers.number([run])
   state = ['running'] if _is_locked(run.path) else []
+  state += [] if run.config.get('task') else ['config.json is of another program']
   return (
     run.path,
     _config(run),
