@@ -12,6 +12,7 @@ from train import errors
 from train import mesh as mesh_lib
 from train.loop import Loop
 from train.optim import OPTIMIZERS
+from train.run import read_meaning
 from train.task import Task
 from train.tasks import TASKS
 
@@ -49,7 +50,7 @@ TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kep
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
   'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
-  'data': (SOURCES, ('folder', 'read')),
+  'data': (SOURCES, ('folder', 'read', 'classes')),
   'optimizer': (OPTIMIZERS, ()),
   'train': (Loop, ()),
   'mesh': (mesh_lib.make_mesh, ('devices',)),
@@ -71,7 +72,10 @@ def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: b
 
   read: at once, so that what is wrong shows; else data may wait until they are needed.
   """
-  given = {'folder': os.path.join(workdir, TOKENIZER) if workdir else None, 'read': read}
+  # Class names are the run's, in its order, whatever the order of the data that it meets now.
+  classes = read_meaning(workdir).get('classes', ()) if workdir else ()
+  folder = os.path.join(workdir, TOKENIZER) if workdir else None
+  given = {'folder': folder, 'read': read, 'classes': classes}
   taken = inspect.signature(config_lib.resolve(SOURCES[config['data']['name']])).parameters
   given = {name: value for name, value in given.items() if name in taken}
   with errors.user_errors():

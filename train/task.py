@@ -11,6 +11,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from train.errors import UserError
+
 Variables = Mapping[str, Any]
 """Flax's collections: `params`, and what else the model keeps, such as `batch_stats`."""
 
@@ -60,8 +62,8 @@ def evaluate(evals: Mapping[str, Evaluation], variables: Variables) -> dict[str,
 class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
-  A task inherits from this class and gets what it need not have from here: `close`, `draw`, `flops`
-  and `meaning`.
+  A task inherits from this class and gets what it need not have from here: `close`, `draw`,
+  `flops`, `join` and `meaning`.
   """
 
   def init(self, key: Array) -> Variables:
@@ -94,6 +96,19 @@ class Task(Protocol):
 
     Several members are several runs' variables, whose predictions are averaged.
     """
+
+  def join(self, others: Sequence[Any]) -> None:
+    """Takes the tasks of the other runs of an ensemble, in the order of `examine`'s members.
+
+    Called where their models or their tasks differ from this one's.
+
+    Raises:
+      UserError: this task averages runs of one model alone.
+    """
+    raise UserError(
+      f'{len(others) + 1} workdirs: their models or tasks differ, and this task averages the'
+      ' predictions of one alone'
+    )
 
   def summary(self) -> str:
     """Returns the table of the model's layers and parameters."""

@@ -129,6 +129,7 @@ def evaluate(
   for run, workdir in zip(runs, workdirs, strict=True):
     check_meaning(run.task, workdir)
   first, options = runs[0], dict(options or {})
+  join(runs, workdirs)
   examine = method_of(first, 'eval', options)
   members = [run.variables for run in runs]
   metrics, facts, arrays = examine(members, first.mesh, **options)
@@ -148,6 +149,17 @@ def evaluate(
   if mesh_lib.is_main() and not options:
     np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **dict[str, Any](arrays))
   return {**result, 'file': path}
+
+
+def join(runs: Sequence[Run], workdirs: Sequence[str]) -> None:
+  """Makes an ensemble of runs whose models or tasks differ; raises UserError if it cannot be."""
+  first, others = runs[0].config, [run.config for run in runs[1:]]
+  for workdir, config in zip(workdirs[1:], others, strict=True):
+    ours, theirs = first['task']['name'], config['task']['name']
+    if ours != theirs:
+      raise UserError(f'{workdir}: a run of task {theirs}, and {workdirs[0]} is of task {ours}')
+  if any(config[name] != first[name] for config in others for name in ('model', 'task', 'data')):
+    runs[0].task.join([run.task for run in runs[1:]])
 
 
 def sample(

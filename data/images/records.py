@@ -88,6 +88,29 @@ def _check_arrays(name: str, images: np.ndarray, labels: np.ndarray, num_classes
     )
 
 
+def with_classes(records: Records, classes: Sequence[str]) -> Records:
+  """Returns the records with labels that are numbers in `classes`, matched by name.
+
+  Classes that the records lack are kept, so a network of all of them fits.
+
+  Raises:
+    ValueError: a class of the records is not among them.
+  """
+  if unknown := [name for name in records.classes if name not in classes]:
+    more = f' and {len(classes) - 10} more' if len(classes) > 10 else ''
+    raise ValueError(
+      f'{records.name}: {len(unknown)} of its {len(records.classes)} classes, such as'
+      f' {unknown[0]!r}, are none of those that the network was trained on: '
+      f'{", ".join(classes[:10])}{more}'
+    )
+  numbers = [classes.index(name) for name in records.classes]
+
+  def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
+    return [(item, numbers[label]) for item, label in records.read(rows)]
+
+  return dataclasses.replace(records, classes=tuple(classes), read=read)
+
+
 def decode_rows(
   records: Records,
   rows: Sequence[int],
@@ -148,7 +171,8 @@ def decoded(
 
   steps = [(op.func.__name__, op.keywords) for op in ops]
   files = cache.fingerprints(records.files)
-  key = [CACHE_FORMAT, records.name, records.channels, records.size, steps, files]
+  about = records.name, records.classes, records.channels, records.size
+  key = [CACHE_FORMAT, *about, steps, files]
   entry = cache.entry(records.name, key)
   return cache.load_or_make(entry, load, lambda: _decode_all(records, ops, shape, pool), save)
 

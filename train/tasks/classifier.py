@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import special
 
 import models
 from data import spec
@@ -115,6 +116,47 @@ def build(
   module = models.build(**{**model, 'num_classes': num_classes})
   centre, scale = (per_channel(x, channels) for x in (mean, std))
   return Classifier(module, centre, scale, parse_view(view))
+
+
+# -------- scores --------
+
+
+def ranks(scores: Any, labels: Any) -> Any:
+  """Returns how many other classes are not below the label, int `[B]`; 0 where it is predicted.
+
+  Ties count against the network, and so does a score that is not finite.
+
+  Args:
+    scores: `[B, K]`, logits or log-probabilities: after a softmax large ones tie. JAX or NumPy.
+    labels: int `[B]`.
+  """
+  xp = scores.__array_namespace__()
+  own = xp.take_along_axis(scores, labels[:, None], axis=-1)
+  # Not `scores > own`, which is false of NaN and of equal scores.
+  others = (~(scores < own)).sum(-1) - 1
+  return others + ~xp.isfinite(own[:, 0])
+
+
+def predictions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Returns the class of the highest score, int `[N]`; of a tie with the label the other one."""
+  others = scores.copy()
+  others[np.arange(len(labels)), labels] = -np.inf
+  return np.where(ranks(scores, labels) == 0, labels, others.argmax(-1))
+
+
+def average(members: Sequence[np.ndarray]) -> np.ndarray:
+  """Returns scores `[N, K]`: a network's own, or the logarithm of several networks' mean softmax.
+
+  members: scores `[N, K]` of each. In float64, where the softmax of large scores has no ties.
+  """
+  if len(members) == 1:
+    return members[0]
+  with np.errstate(invalid='ignore'):  # scores that are not finite make NaN, which counts as wrong
+    log_p = [special.log_softmax(scores.astype(np.float64), axis=-1) for scores in members]
+    return special.logsumexp(log_p, axis=0) - np.log(len(members))
+
+
+# -------- inputs --------
 
 
 def to_unit(images: Array) -> Array:

@@ -86,6 +86,11 @@ class ImageGeneration(Task):
   def close(self) -> None:
     self.data.close()
 
+  def meaning(self) -> dict[str, Any]:
+    """Returns the shape of the images and, of a conditional network, its classes in their order."""
+    shape = {'image_shape': list(self.data.image_shape)}
+    return {**shape, 'classes': list(self.classes)} if self.classes else shape
+
   def init(self, key: Array) -> Variables:
     return self.network.init(key, self.data.image_shape)
 

@@ -72,7 +72,7 @@ class Consistency(ImageGeneration):
     self.sampler = consistency.MultistepConsistency()
     self.timesteps = consistency.sampling_timesteps(self.process, sampling.num_steps)
     ours = {'process': process, 'prediction': prediction, 'conditioning': vars(conditioning)}
-    self._initial_params = load_teacher(teacher, ours, model)
+    self._initial_params = load_teacher(teacher, ours, model, self.meaning())
 
   def init(self, key: Array) -> Variables:
     """Returns the teacher's parameters, for the student and kept as the teacher.
@@ -132,11 +132,12 @@ class Consistency(ImageGeneration):
 
 
 def load_teacher(
-  workdir: str, task: Mapping[str, Any], model: Mapping[str, Any]
+  workdir: str, task: Mapping[str, Any], model: Mapping[str, Any], meaning: Mapping[str, Any]
 ) -> dict[str, Any] | None:
   """Loads the parameters of a diffusion run; None if there is no run in the workdir.
 
-  Raises UserError unless its task is diffusion and its keys are those of `task` and `model`.
+  Raises UserError unless its task is diffusion, its keys are those of `task` and `model`, and its
+  classes and images those of `meaning`, where it keeps them.
   """
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return None
@@ -148,6 +149,7 @@ def load_teacher(
   pairs = [(f'task.{name}', task[name], theirs['task'][name]) for name in SAME_TASK_KEYS]
   names = [name for name in theirs['model'] if name not in FREE_MODEL_KEYS]
   pairs += [(f'model.{name}', model.get(name), theirs['model'][name]) for name in names]
+  pairs += [(name, meaning.get(name), its) for name, its in weights.meaning.items()]
   for name, ours, its in pairs:
     if ours != its:
       raise UserError(f'{name}={ours!r}: must be as the teacher in {workdir} has it, {its!r}')

@@ -193,15 +193,12 @@ class SampleWriter:
 
   def real_images(self, count: int) -> np.ndarray:
     """Returns uint8 `[count, H, W, C]` of the evaluation split, chosen by the seed."""
-    data, batches = self.task.data, []
-    gather = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))
-    for batch in reading.evaluation(data, data.eval_split, self.mesh):
-      image, mask = jax.device_get(gather((batch['image'], batch['mask'])))
-      batches.append(image[mask > 0])
-    images = np.concatenate(batches)
-    if count > len(images):
-      raise UserError(f'samples={count // 2}: {data.eval_split} has {len(images)} images')
-    return images[np.random.default_rng(self.request.seed).permutation(len(images))[:count]]
+    data = self.task.data
+    total = data.num_examples(data.eval_split)
+    if count > total:
+      raise UserError(f'samples={count // 2}: {data.eval_split} has {total} images')
+    rows = np.random.default_rng(self.request.seed).permutation(total)[:count]
+    return reading.images(data, data.eval_split, self.mesh, rows)
 
   def save(self, name: str, pixels: np.ndarray) -> None:
     """Writes `NAME-SEED.png` and prints its path."""
