@@ -216,16 +216,10 @@ class Classify(Task):
       Metrics, metadata for `eval.json` (confusion matrix, class names), and arrays for the report
       (sample images with predictions, first-layer filters).
     """
-    others = self._others or [self] * (len(ensemble) - 1)
-    scores, labels = self._scores(ensemble[0], mesh)
-    members = [scores]
-    for other, variables in zip(others, ensemble[1:], strict=True):
-      members.append(self._scores_of(other, variables, mesh, labels))
-    scores = classifier_lib.average(members)
+    scores, labels = self._ensemble_scores(ensemble, mesh)
     report_not_finite(scores)
-    ranks, predicted = (
-      f(scores, labels) for f in (classifier_lib.ranks, classifier_lib.predictions)
-    )
+    ranks = classifier_lib.ranks(scores, labels)
+    predicted = classifier_lib.predictions(scores, labels)
     values = errors(ranks, scores.shape[-1])
     metrics = {f'test/{name}': float(np.mean(wrong)) for name, wrong in values.items()}
     confusion = np.zeros((len(self.data.classes),) * 2, int)
@@ -236,6 +230,18 @@ class Classify(Task):
     if first := [x for x in kernels if x.shape[2] == self.input_shape[-1]]:
       arrays['filters'] = np.asarray(first[0])
     return metrics, {'confusion': confusion.tolist(), 'classes': list(self.data.classes)}, arrays
+
+  def _ensemble_scores(
+    self, ensemble: Sequence[Variables], mesh: Mesh
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the members' scores `[N, K]` as of one network, and labels `[N]`."""
+    scores, labels = self._scores(ensemble[0], mesh)
+    others = self._others or [self] * (len(ensemble) - 1)
+    members = [
+      self._scores_of(other, variables, mesh, labels)
+      for other, variables in zip(others, ensemble[1:], strict=True)
+    ]
+    return classifier_lib.average([scores, *members]), labels
 
   def _scores(self, variables: Variables, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores `[N, K]` and labels `[N]` of the evaluation split."""

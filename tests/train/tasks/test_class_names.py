@@ -93,5 +93,5 @@ def test_an_ensemble_sees_images_through_the_models_and_inputs_of_each(run, tmp_
   assert np.sum(found['confusion']) == 30
   two = str(tmp_path / 'two')
   verbs.train(config('two'), two)
-  with pytest.raises(UserError, match='an ensemble of classes .*bee.* and .*: must be the same'):
+  with pytest.raises(UserError, match=r'an ensemble of classes .*bee.* and .*: must be the same'):
     verbs.evaluate([run, two])

@@ -178,18 +178,21 @@ class SampleWriter:
     pairs = to_floats(self.real_images(2 * count)).reshape(count, 2, *self.task.data.image_shape)
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(self.mesh))
-    def interpolation(variables: Variables, pair: Array) -> Array:
+    def interpolation(variables: Variables, pair: Array) -> tuple[Array, Array]:
       denoiser = self.task.denoiser(variables, as_trained=True)
       ends = samplers.encode(denoiser, pair, rtol=TOLERANCE, atol=TOLERANCE)
       a, b = (jnp.broadcast_to(end, (STAGES, *end.shape)) for end in ends)
       latents = samplers.slerp(a, b, jnp.linspace(0, 1, STAGES).reshape(-1, 1, 1, 1))
       keys = jax.random.split(jax.random.key(0), STAGES)  # unused: the solver is deterministic
       solve = samplers.AdaptiveODE(TOLERANCE, TOLERANCE)
-      return grids.to_bytes(solve(denoiser, latents, keys, self.task.timesteps))
+      x = solve(denoiser, latents, keys, self.task.timesteps)
+      return grids.to_bytes(x), grids.has_diverged(x)
 
     with mesh_lib.activate(self.mesh):
-      rows = [np.asarray(interpolation(self.variables, pair)) for pair in pairs]
-    self.save('interpolation', strips(np.stack(rows)))
+      rows = [jax.device_get(interpolation(self.variables, pair)) for pair in pairs]
+    diverged = np.stack([bad.any() for _, bad in rows])
+    grids.require_images(diverged, f'the probability flow to a tolerance of {TOLERANCE}')
+    self.save('interpolation', strips(np.stack([images for images, _ in rows])))
 
   def real_images(self, count: int) -> np.ndarray:
     """Returns uint8 `[count, H, W, C]` of the evaluation split, chosen by the seed."""

@@ -1,5 +1,6 @@
 """The task `diffusion`: a network that learns to remove noise and draws images from noise."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ from jax import Array
 from jax.sharding import Mesh
 
 from data.images.source import ImageData
-from models.diffusion import losses, samplers, timesteps
+from models.diffusion import checks, losses, samplers, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
-from train.errors import UserError
+from models.diffusion.parameterization import SIGMA_DATA
+from models.diffusion.table_sampler import TableSampler
+from train import mesh as mesh_lib
+from train.errors import UserError, user_errors
 from train.task import Batch, Metrics, Variables
 from train.tasks.diffusion import evaluate
 from train.tasks.diffusion.base import (
@@ -31,6 +35,7 @@ from train.tasks.diffusion.options import (
   Loss,
   SamplerOptions,
   build_spec,
+  require_unconditional,
 )
 
 
@@ -80,7 +85,14 @@ class Diffusion(ImageGeneration):
       process=self.process,
       num_steps=sampling.num_steps,
     )
+    with user_errors():
+      checks.check_timesteps(self.process, self.timesteps)
+      if loss.weighting != HYBRID:
+        checks.check_loss(self.process, prediction, self.time_distribution, loss.weighting)
+    self._sampling_is_checked = False
     self._check_variance()
+    if conditioning.on != 'none':
+      require_unconditional(loss.cond_drop_prob, sampling.guidance_scale)
 
   def _check_variance(self) -> None:
     """Raises UserError unless a variance is learned if and only if the loss is the hybrid one."""
@@ -91,11 +103,31 @@ class Diffusion(ImageGeneration):
         f'{str(is_hybrid).lower()}, which is {str(self.learned_variance).lower()};'
         ' hybrid is the loss that trains a variance'
       )
+    if self.sampler == samplers.Ancestral('learned') and not self.learned_variance:
+      raise UserError(
+        "task.sampling.sampler='ancestral(variance=learned)': needs model.learned_variance=true"
+      )
     is_uniform = self.time_distribution == losses.Uniform()
     if is_hybrid and not (self.process.discrete_steps and is_uniform):
       raise UserError(
         "task.loss.weighting='hybrid': needs task.process=ddpm and"
         ' task.loss.time_distribution=uniform'
+      )
+
+  def check_sampling(self) -> None:
+    """Prints, once, that the sampler and its timesteps do not fit the process, if so."""
+    super().check_sampling()
+    if self._sampling_is_checked or not isinstance(self.sampler, TableSampler):
+      return
+    self._sampling_is_checked = True
+    std = checks.drawn_std(self.process, self.sampler.table(self.process, self.timesteps))
+    if not 0.5 < std / SIGMA_DATA < 2 and mesh_lib.is_main():
+      print(
+        f'task.sampling: {self.sampler!r} with {len(self.timesteps)} timesteps does not fit'
+        f' {self.process!r}: of data with a standard deviation of {SIGMA_DATA} even the best'
+        f' network would draw images with {std:.2g}; take another timestep_schedule'
+        f' ({", ".join(timesteps.TIMESTEP_SCHEDULES)}), more steps or another sampler',
+        file=sys.stderr,
       )
 
   def loss(

@@ -13,7 +13,7 @@ from data import pipeline
 from data.images.loaders import InMemoryLoader
 from data.images.source import ImageData
 from models import lenet, resnet
-from models.diffusion import inception, processes, samplers
+from models.diffusion import inception, processes, samplers, vlb
 from models.diffusion.process import Process, expand_like
 from models.diffusion.table_sampler import Sampler
 from tests.models.diffusion import denoising, mixture
@@ -22,7 +22,7 @@ from train import mesh as mesh_lib
 from train.errors import UserError
 from train.run import Weights
 from train.tasks.classify import Classify
-from train.tasks.diffusion import batches, evaluate, features
+from train.tasks.diffusion import evaluate, features
 from train.tasks.diffusion.options import SamplerOptions
 from train.tasks.diffusion.task import Diffusion
 
@@ -66,10 +66,10 @@ class Data:
   def stored_as(self, split):
     return self.stored
 
-  def eval_batches(self, split, sharding):
+  def eval_batches(self, split, sharding, rows=None):
     labels = self.labels[split].astype(np.int32)
     memory = InMemoryLoader(self.images[split], labels, sharding)
-    return pipeline.EvalBatches(memory, len(labels), self.eval_batch_size)
+    return pipeline.EvalBatches(memory, len(labels), self.eval_batch_size, rows)
 
 
 @dataclasses.dataclass
@@ -163,10 +163,9 @@ def test_wrong_network_has_more_bits_and_subsets_have_all_classes(mesh):
   task = Exact()
   found, metadata = evaluate.Evaluator(task, VARIABLES, mesh).likelihood(96, 0)
   assert metadata['bpd_ode']['images'] == 96 and metadata['bpd_ode']['trace'] == 'exact'
-  # A batch of each class, by the rule that spreads them.
-  rows = [i for n in batches.spread(96, 500, 48) for i in range(48 * n, 48 * n + 48)]
+  rows = pipeline.even_rows(96, 500)
   images, labels = (x['test'][rows] for x in (task.data.images, task.data.labels))
-  assert set(labels) == {0, 1}
+  assert np.bincount(labels).tolist() == [48, 48]
   assert found['bpd_ode'] == pytest.approx(true_bits(images, labels).mean(), abs=0.02)
   assert found['bpd_ode_probe_stderr'] == 0
   wrong = {'std': np.float32(2 * STD)}
@@ -192,17 +191,9 @@ def test_chain_of_the_bound(mesh):
   assert metadata['bpd_vlb']['chain'] == 20 and metadata['bpd_vlb']['drawn'] == 19
   assert metrics['bpd_vlb'] > true_bits(task.data.images['test'], task.data.labels['test']).mean()
   for process in (processes.VP(), processes.EDM(), processes.VE(), processes.Flow()):
-    times = evaluate.chain_timesteps(process)
+    times = vlb.chain_timesteps(process)
     level = process.sigma(times[-1]) / process.alpha(times[-1])
     assert len(times) == 1000 and level == pytest.approx(0.01, rel=1e-3)
-
-
-def test_spread():
-  assert batches.spread(0, 100, 16) == set(range(7))
-  assert batches.spread(200, 100, 16) == batches.spread(97, 100, 16) == set(range(7))
-  assert batches.spread(96, 100, 16) == set(range(6))
-  assert batches.spread(48, 100, 16) == {0, 2, 4}
-  assert batches.spread(1, 100, 16) == {0}
 
 
 def test_eval_without_options_is_cheap_and_names_the_options(mesh, capsys):
