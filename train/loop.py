@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -68,11 +69,13 @@ class Loop:
       'eval_every': 0,
       'checkpoint_every': 0,
       'keep': 1,
+      'accumulate': 1,
     }.items():
       if getattr(self, name) < least:
         raise UserError(f'train.{name}={getattr(self, name)}: must be at least {least}')
-    if not 0 <= self.ema_decay < 1:
-      raise UserError(f'train.ema_decay={self.ema_decay}: must be in [0, 1)')
+    # Nearer to 1, float32 adds nothing to an average.
+    if not 0 <= self.ema_decay <= 1 - 2**-20:
+      raise UserError(f'train.ema_decay={self.ema_decay}: must be from 0 to {1 - 2**-20:.6f}')
     if self.best_mode not in ('min', 'max'):
       raise UserError(f'train.best_mode={self.best_mode!r}: choose from min, max')
 
@@ -126,6 +129,7 @@ class _Session:
     # 1 for the source, 2 for what is drawn (`_draw`): streams of the seed that never meet.
     self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
     self.evals = task.evals(mesh)
+    self._check_best()
     self.log = MetricLog(workdir, write=mesh_lib.is_main())
     self.checkpoints = Checkpointer(
       os.path.join(workdir, 'checkpoints'),
@@ -137,6 +141,19 @@ class _Session:
     # After all of the parts above, whose states it sets.
     self.step = self.saved = self._restore()
     self.progress = self._progress()
+
+  def _check_best(self) -> None:
+    """Raises UserError if no evaluation reports the metric that decides on the best checkpoint."""
+    best, known = self.settings.best, list(self.task.metrics)
+    named = best in known if known else best.split('/')[0] in self.evals
+    if named or not best:
+      return
+    choices = ', '.join(known or [f'{name}/...' for name in self.evals]) or 'nothing'
+    text = f'train.best={best!r}: evaluations report {choices}'
+    if best != Loop.best:
+      raise UserError(f'{text}; choose from these')
+    # The default, which not every task reports.
+    print(f'{text}: no checkpoint is the best, the newest are kept', file=sys.stderr)
 
   def close(self) -> None:
     for part in (self.progress, self.log, self.checkpoints, self.preemption):

@@ -63,7 +63,7 @@ class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
   A task inherits from this class and gets what it need not have from here: `close`, `draw`,
-  `flops`, `join` and `meaning`.
+  `flops`, `join`, `meaning` and `metrics`.
   """
 
   def init(self, key: Array) -> Variables:
@@ -132,6 +132,11 @@ class Task(Protocol):
     It is kept with the run, which is resumed and evaluated only with the same.
     """
     return {}
+
+  @property
+  def metrics(self) -> Sequence[str]:
+    """Returns what `evals` report, such as 'test/error', for `train.best`; () if not known yet."""
+    return ()
 
   @property
   def flops(self) -> float | None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -17,7 +18,7 @@ from train import mesh as mesh_lib
 from train.compatibility import check_meaning, check_overrides, check_same
 from train.errors import UserError, unknown
 from train.loop import Halted, Loop
-from train.optim import make_optimizer
+from train.optim import make_optimizer, odd_settings
 from train.provenance import convolutions, provenance, record_start
 from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
 from train.runtime import host as host_lib
@@ -88,6 +89,10 @@ def train(
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
+  for line in odd_settings(**config['optimizer'], steps=loop.steps) if mesh_lib.is_main() else ():
+    print(line, file=sys.stderr)
+  with errors.user_errors():  # what a network cannot be made of, or for
+    jax.eval_shape(task.init, jax.random.key(0))
 
   def on_start(step: int) -> None:
     if mesh_lib.is_main():

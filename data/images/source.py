@@ -87,6 +87,7 @@ class ImageData:
     self._loaders: dict[tuple, pipeline.Loader] = {}
     self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
     self.image_shape = records.shape_of(self._records(train_split), self._ops_train)
+    self.eval_image_shape = records.shape_of(self._records(eval_split), self._ops_eval)
 
   @classmethod
   def metadata(

@@ -58,17 +58,17 @@ def check_timesteps(process: Process, times: np.ndarray) -> None:
 def check_loss(
   process: Process, prediction: str, distribution: losses.TimeDistribution, weighting: str
 ) -> None:
-  """Raises ValueError unless training times are in [t_min, T] and their weights are finite."""
+  """Raises ValueError unless training times spread over [t_min, T] and their weights are finite."""
   t = distribution.quantile(process, jnp.linspace(1e-7, 1 - 1e-7, 17))
   weights = losses.weight(process, prediction, distribution, weighting, t)
-  within = (np.asarray(t) >= 0.999 * process.t_min) & (np.asarray(t) <= 1.001 * process.T)
-  if not within.all() or not np.isfinite(weights).all():
-    bad = int((~within | ~np.isfinite(weights)).argmax())
+  first, last = float(t.min()), float(t.max())  # NaN if a time is
+  spread = 0.999 * process.t_min <= first < last <= 1.001 * process.T
+  if not spread or not np.isfinite(weights).all():
     raise ValueError(
-      f'loss.time_distribution={distribution!r} and weighting={weighting!r} for {process!r} with'
-      f' prediction={prediction!r}: the weight of the loss at t={float(t[bad]):g} is'
-      f' {float(weights[bad]):g} in float32; it must be finite, for times from {process.t_min:g} to'
-      f' {process.T:g}'
+      f'loss.time_distribution={distribution!r} and weighting={weighting!r} of {process!r} with'
+      f' prediction={prediction!r}: times from {first:g} to {last:g} have weights from'
+      f' {float(weights.min()):g} to {float(weights.max()):g}; times must spread from'
+      f' {process.t_min:g} to {process.T:g}, and float32 hold the weights'
     )
 
 

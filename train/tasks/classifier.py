@@ -115,6 +115,8 @@ def build(
   """
   module = models.build(**{**model, 'num_classes': num_classes})
   centre, scale = (per_channel(x, channels) for x in (mean, std))
+  if not (np.isfinite(centre).all() and (scale > 0).all() and np.isfinite(scale).all()):
+    raise UserError(f'task.mean={mean}, task.std={std}: finite numbers, and std above 0')
   return Classifier(module, centre, scale, parse_view(view))
 
 

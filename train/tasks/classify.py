@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from data import pipeline
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from train import mesh as mesh_lib
-from train.errors import UserError, shown
+from train.errors import UserError, shown, user_errors
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Task, Variables
 from train.tasks import classifier as classifier_lib
@@ -105,6 +106,11 @@ class Classify(Task):
     return self.classifier.model
 
   @property
+  def metrics(self) -> Sequence[str]:
+    """The metrics of the evaluation split."""
+    return ['test/loss', *(f'test/{name}' for name in errors(np.zeros(1), len(self.data.classes)))]
+
+  @property
   def batch_size(self) -> int:
     """Images in a training batch."""
     return self.data.batch_size
@@ -129,13 +135,34 @@ class Classify(Task):
   @property
   def input_shape(self) -> tuple[int, int, int]:
     """The shape `[h, w, C]` of what the network sees: augmentation may crop the data's images."""
+    return self._input_shape(self.data.image_shape, train=True)
+
+  def _input_shape(self, shape: Sequence[int], *, train: bool) -> tuple[int, int, int]:
     batch = {
-      'image': jax.ShapeDtypeStruct((2, *self.data.image_shape), jnp.uint8),
+      'image': jax.ShapeDtypeStruct((2, *shape), jnp.uint8),
       'label': jax.ShapeDtypeStruct((2,), jnp.int32),
       'index': jax.ShapeDtypeStruct((2,), jnp.int32),
     }
-    inputs = functools.partial(self._inputs, train=True)
+    inputs = functools.partial(self._inputs, train=train)
     return jax.eval_shape(inputs, batch, jax.random.key(0))[0].shape[1:]
+
+  def _check_shapes(self) -> None:
+    """Raises UserError unless the network takes the images of training and of evaluation."""
+    ours, theirs = self.input_shape, self._input_shape(self.data.eval_image_shape, train=False)
+    with user_errors():
+      variables = jax.eval_shape(self.init, jax.random.key(0))
+    if ours == theirs:
+      return
+    apply = functools.partial(self.model.apply, train=False)
+    try:
+      jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((1, *theirs), jnp.float32))
+    except (ValueError, flax.errors.FlaxError) as error:
+      sizes = [' x '.join(map(str, shape)) for shape in (ours, theirs)]
+      raise UserError(
+        f'the network is trained on images of {sizes[0]} and evaluated on {sizes[1]}, and takes one'
+        ' size only: data.decode_train with task.augment, and data.decode_eval with task.view, must'
+        ' come to the same'
+      ) from error
 
   def init(self, key: Array) -> Variables:
     """Returns the network's initial variables."""
@@ -162,7 +189,8 @@ class Classify(Task):
     return metrics['loss'][0] / weight, (extra, metrics)
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
-    """Returns the stream of training batches."""
+    """Returns the stream of training batches; UserError if the network does not take them."""
+    self._check_shapes()
     return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
@@ -181,9 +209,11 @@ class Classify(Task):
       targets = optax.smooth_labels(targets, self.label_smoothing)
       # A key for each example, not for the batch: the same images whatever the number of devices.
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['index'])
-      images, targets = self.augment(keys, images, targets)
+      with user_errors():
+        images, targets = self.augment(keys, images, targets)
     else:
-      images = self.classifier.views(images)
+      with user_errors():
+        images = self.classifier.views(images)
     return self.classifier.normalise(images), targets
 
   def _logits(

@@ -74,6 +74,10 @@ class ImageGeneration(Task):
   # -------- the contract of a task --------
 
   @property
+  def metrics(self) -> Sequence[str]:
+    return ('val/loss',)
+
+  @property
   def batch_size(self) -> int:
     return self.data.batch_size
 
@@ -205,10 +209,8 @@ class ImageGeneration(Task):
       return sample(variables, data[rows], labels[rows].astype(np.int32))
 
     rows: Any = np.arange(len(data))
-    with (
-      mesh_lib.activate(mesh),
-      user_errors(),
-    ):  # a sampler says what it cannot do while it is traced
+    # What a sampler cannot do it says while it is traced.
+    with mesh_lib.activate(mesh), user_errors():
       pixels, diverged = samplers.sample_in_batches(batch, rows, -(-size // shards) * shards)
     grids.require_images(diverged, self._sampling())
     return pixels

@@ -23,6 +23,7 @@ from train.tasks.diffusion.options import (
   CONDITIONING,
   CONSISTENCY_SAMPLING,
   DISTILLATION,
+  LOSS,
   Conditioning,
   ConsistencySampling,
   Distillation,
@@ -156,7 +157,8 @@ def load_teacher(
   where = f'task.teacher={workdir!r}'
   if theirs['task']['name'] != 'diffusion':
     raise UserError(f'{where}: a run of task {theirs["task"]["name"]}; it must be of diffusion')
-  require_unconditional(theirs['task']['loss']['cond_drop_prob'], guidance_scale)
+  loss = theirs['task'].get('loss', vars(LOSS))
+  require_unconditional(loss['cond_drop_prob'], guidance_scale)
   pairs = [(f'task.{name}', task[name], theirs['task'][name]) for name in SAME_TASK_KEYS]
   names = [name for name in theirs['model'] if name not in FREE_MODEL_KEYS]
   pairs += [(f'model.{name}', model.get(name), theirs['model'][name]) for name in names]
