@@ -75,7 +75,7 @@ class Loop:
         raise UserError(f'train.{name}={getattr(self, name)}: must be at least {least}')
     # Nearer to 1, float32 adds nothing to an average.
     if not 0 <= self.ema_decay <= 1 - 2**-20:
-      raise UserError(f'train.ema_decay={self.ema_decay}: must be from 0 to {1 - 2**-20:.6f}')
+      raise UserError(f'train.ema_decay={self.ema_decay}: must be in [0, 1), at most 1 - 2**-20')
     if self.best_mode not in ('min', 'max'):
       raise UserError(f'train.best_mode={self.best_mode!r}: choose from min, max')
 

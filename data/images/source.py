@@ -87,7 +87,6 @@ class ImageData:
     self._loaders: dict[tuple, pipeline.Loader] = {}
     self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
     self.image_shape = records.shape_of(self._records(train_split), self._ops_train)
-    self.eval_image_shape = records.shape_of(self._records(eval_split), self._ops_eval)
 
   @classmethod
   def metadata(
@@ -105,6 +104,11 @@ class ImageData:
   def classes(self) -> tuple[str, ...]:
     """The names of the classes, in the order of their labels."""
     return self._records(self.train_split).classes
+
+  @property
+  def eval_image_shape(self) -> tuple[int, int, int]:
+    """The shape [H, W, C] of the images of evaluation."""
+    return records.shape_of(self._records(self.eval_split), self._ops_eval)
 
   def num_examples(self, split: str) -> int:
     """Returns the number of records in a split or a slice of one."""

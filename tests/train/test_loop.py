@@ -157,5 +157,15 @@ def test_impossible_settings_say_why(setting, message):
     Loop(**{'steps': 1, **setting})
 
 
+def test_a_best_metric_that_no_evaluation_reports_is_refused_at_the_start(tmp_path, monkeypatch):
+  with pytest.raises(UserError, match=r"train.best='val/loss': evaluations report test/\.\.\.;"):
+    toy.train(tmp_path, 1, devices=1, best='val/loss')
+  monkeypatch.setattr(toy.Toy, 'metrics', ('test/loss', 'test/error'))
+  with pytest.raises(
+    UserError, match=r"'test/error_top5': evaluations report test/loss, test/error"
+  ):
+    toy.train(tmp_path, 1, devices=1, best='test/error_top5')
+
+
 def test_the_environment_of_the_tests_has_eight_devices():
   assert jax.device_count() == 8, os.environ.get('XLA_FLAGS')

@@ -232,9 +232,46 @@ def test_examine_counts_every_image_once_and_averages_members(digits):
     ({'loss': 'hinge'}, "task.loss='hinge'.*cross_entropy, squared_error"),
     ({'label_smoothing': 1.0}, 'task.label_smoothing=1.0'),
     ({'mean': (0.1, 0.2)}, 'one a channel'),
+    ({'std': 0.0}, r'task\.std=0\.0: finite numbers, and std above 0'),
     ({'view': 'center_crop(size=24)|center_crop(size=20)'}, 'one view at most'),
   ],
 )
 def test_impossible_settings_say_why(digits, options, message):
   with pytest.raises(UserError, match=message):
     Classify(SMALL_LENET, digits, **options)
+
+
+@pytest.mark.parametrize(
+  ('data', 'options', 'message'),
+  [
+    ({}, {'augment': 'random_crop_to(size=40)'}, 'a crop of 40 from images of 28 x 28'),
+    ({}, {'augment': 'color_pca()'}, 'images of 1 channels; must be RGB'),
+    ({}, {'augment': 'cutout(size=28)'}, r'cutout\(size=28\) of 28 x 28 pixels: must be less'),
+    ({}, {'augment': 'random_crop(padding=28)'}, r'padding=28\) of 28 x 28 pixels'),
+    ({}, {'augment': 'flip(probability=1.5)'}, r'probability=1\.5\): must be at most 1'),
+    ({}, {'augment': 'affine(scale=1.0)'}, r'scale=1\.0\): must be less than 1'),
+    ({}, {'view': 'ten_crop(size=40)'}, 'a crop of 40 from images of 28 x 28'),
+    (
+      {'decode_eval': 'resize(40)'},
+      {},
+      'trained on images of 28 x 28 x 1 and evaluated on 40 x 40',
+    ),
+    ({'decode_train': 'resize(40)', 'decode_eval': 'resize(40)'}, {}, 'LeNet takes up to 32 x 32'),
+  ],
+)
+def test_images_that_do_not_fit_the_network_are_refused_before_training(data, options, message):
+  made = ImageData(dataset='digits', batch_size=64, **data)
+  with pytest.raises(UserError, match=message):
+    Classify(SMALL_LENET, made, **options).source('train', mesh_of(1), 0)
+  made.close()
+
+
+def test_mixup_needs_a_partner(digits):
+  task = Classify(SMALL_LENET, digits, augment='mixup(alpha=0.2)')
+  with pytest.raises(UserError, match='mixup: an image is mixed with another of its batch'):
+    task._inputs(batch_of([1]), jax.random.key(0), train=True)
+
+
+def test_what_evaluations_report_is_known_before(digits):
+  assert list(Classify(SMALL_LENET, digits).metrics) == ['test/loss', 'test/error']
+  assert 'test/error_top5' in Classify(SMALL_LENET, Shades()).metrics

@@ -113,6 +113,12 @@ class ImageGeneration(Task):
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     self.check_sampling()
+    ours, theirs = self.data.image_shape, self.data.eval_image_shape
+    if ours != theirs:
+      raise UserError(
+        f'data.decode_train makes images of {" x ".join(map(str, ours))}, data.decode_eval of'
+        f' {" x ".join(map(str, theirs))}: must be the same'
+      )
     return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:

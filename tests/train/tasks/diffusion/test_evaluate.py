@@ -215,6 +215,21 @@ def test_nonfinite_values_are_reported(mesh):
     evaluate.Evaluator(Exact(), {'std': np.float32(np.nan)}, mesh).bound(48, 2)
 
 
+def test_a_single_image_has_no_standard_error(mesh):
+  metrics, _ = evaluate.Evaluator(Exact(), VARIABLES, mesh).bound(1, 2)
+  assert set(metrics) == {'bpd_vlb', 'bpd_vlb_prior', 'bpd_vlb_diffusion', 'bpd_vlb_reconstruction'}
+  assert np.isfinite(list(metrics.values())).all()
+
+
+def test_a_loss_that_is_not_finite_is_no_result(mesh):
+  class Broken(Exact):
+    def evals(self, mesh):
+      return {'val': lambda variables: {'loss': float('nan')}}
+
+  with pytest.raises(UserError, match='val/loss: no finite value'):
+    measure(Broken(), mesh)
+
+
 # -------- images --------
 
 
@@ -271,6 +286,44 @@ def test_each_metric_detects_a_broken_sampler(by_judge):
   assert dark['accuracy-judge_stderr'] == pytest.approx(0.5 / np.sqrt(399), rel=0.05)
   assert metadata['quality-judge']['classes']['dark'] == 400
   assert same['recall-judge'] == 0
+
+
+def test_the_floor_of_a_sorted_set_is_that_of_a_shuffled_one(mesh):
+  floors = []
+  for labels in (np.arange(500) % 2, np.arange(500) >= 250):
+    task = Exact()
+    task.data.labels['train'] = labels.astype(int)
+    task.data.images['train'] = draw(0, labels.astype(int))
+    [(_, metadata)] = evaluate.Evaluator(task, VARIABLES, mesh).quality(100, [judge()])
+    floors.append(metadata['quality-judge']['floor']['FD-judge'])
+  assert floors[1] == pytest.approx(floors[0], rel=0.3)  # of batches of one class: ten times that
+
+
+def test_too_few_samples_for_a_frechet_distance_are_told(mesh, capsys):
+  metadata = measure(Exact(), mesh, samples=20)[1]['quality-pixels']
+  assert 'note' not in metadata and capsys.readouterr().out == ''
+  assert '20 samples in 20 dimensions' in features.few_samples('x', 20, 20)
+  assert features.few_samples('x', 21, 20) == ''
+
+
+def test_features_that_are_not_finite_are_no_distance(mesh):
+  def function(variables, images):
+    x = images.reshape(len(images), -1).astype(jnp.float32)
+    return x.at[3].set(jnp.nan), jnp.zeros((len(images), 1))
+
+  broken = features.Features('broken', function, {}, (), {})
+  with pytest.raises(UserError, match=r'features: those of \d+ of \d+ examples are not finite'):
+    evaluate.Evaluator(Exact(), VARIABLES, mesh).quality(40, [broken])
+
+
+def test_a_judge_with_classes_in_another_order_is_asked_by_name(mesh):
+  turned = judge()
+  there = lambda variables, images: (turned.function(variables, images)[0],
+                                     turned.function(variables, images)[1][:, ::-1])  # fmt: skip
+  other = dataclasses.replace(turned, function=there, classes=CLASSES[::-1])
+  [(metrics, metadata)] = evaluate.Evaluator(Exact(), VARIABLES, mesh).quality(40, [other])
+  assert metrics['accuracy-judge'] > 0.95
+  assert metadata['quality-judge']['classes'] == {'dark': 20, 'light': 20}
 
 
 def test_without_labels_there_is_no_accuracy(by_judge):
