@@ -353,7 +353,7 @@ def test_unsuitable_networks_are_refused():
 
 def test_guidance_without_a_condition_is_refused_where_it_would_act():
   made = small.task(sampling={'guidance_scale': 3.0})
-  with pytest.raises(UserError, match="guidance_scale=3 with task.conditioning.on='none'"):
+  with pytest.raises(UserError, match=r"guidance_scale=3 with task\.conditioning\.on='none'"):
     made.source('train', small.mesh_of(), 0)
   with pytest.raises(UserError, match='has no condition to be guided by'):
     made.images({}, small.keys_of(2), None, small.mesh_of())

@@ -318,8 +318,11 @@ def test_features_that_are_not_finite_are_no_distance(mesh):
 
 def test_a_judge_with_classes_in_another_order_is_asked_by_name(mesh):
   turned = judge()
-  there = lambda variables, images: (turned.function(variables, images)[0],
-                                     turned.function(variables, images)[1][:, ::-1])  # fmt: skip
+
+  def there(variables, images):
+    x, scores = turned.function(variables, images)
+    return x, scores[:, ::-1]
+
   other = dataclasses.replace(turned, function=there, classes=CLASSES[::-1])
   [(metrics, metadata)] = evaluate.Evaluator(Exact(), VARIABLES, mesh).quality(40, [other])
   assert metrics['accuracy-judge'] > 0.95

@@ -92,7 +92,7 @@ def test_samples_that_overflow_are_counted():
   x[1, 0, 0], x[2, 3, 3], x[4, 1, 1], x[5] = np.nan, -np.inf, 2e6, 300
   diverged = np.asarray(grids.has_diverged(x))
   assert diverged.tolist() == [False, True, True, False, True, False]
-  with pytest.raises(grids.Diverged, match='3 of 6 samples diverged, such as number 1: .*DDIM'):
+  with pytest.raises(grids.Diverged, match=r'3 of 6 samples diverged, such as number 1: .*DDIM'):
     grids.require_images(diverged, 'DDIM')
   grids.require_images(diverged[:1], 'DDIM')
 
