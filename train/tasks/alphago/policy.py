@@ -25,20 +25,16 @@ TOP = 5
 def accuracies(scores: Array, move: Array) -> dict[str, Array]:
   """Returns the chances that a move is ranked first, and among the first `TOP`, float32 `[B]` each.
 
-  Equal scores are ranked by lot: to small patterns many points look the same. NaN is ranked last
-  if it was played, first if not.
+  Equal scores are ranked by lot: to small patterns many points look the same.
 
   Args:
     scores: `[B, A]`, of all actions.
     move: int32 `[B]`, the action that was played.
   """
   score = jnp.take_along_axis(scores, move[:, None], axis=-1)
-  better, equal = (~(scores <= score)).sum(-1), (scores == score).sum(-1)
+  better, equal = (scores > score).sum(-1), (scores == score).sum(-1)
   names = {'accuracy': 1, f'accuracy_top{TOP}': TOP}
-  return {
-    name: jnp.where(equal > 0, jnp.clip((first - better) / jnp.maximum(equal, 1), 0, 1), 0)
-    for name, first in names.items()
-  }
+  return {name: jnp.clip((first - better) / equal, 0, 1) for name, first in names.items()}
 
 
 class GoPolicy(RecordedGamesTask):
@@ -77,18 +73,18 @@ class GoPolicy(RecordedGamesTask):
   def _measure(self, members: Sequence[Variables], batches: Batches, count: int):
     @jax.jit
     def compare(members, batch):
-      each = [self.log_probabilities(member, batch['inputs'], count) for member in members]
-      log_p = log_mean(each)
-      played = jnp.take_along_axis(log_p, batch['move'][:, None], axis=-1)[:, 0]
-      values = {'loss': -played, **accuracies(log_p, batch['move'])}
+      each = [self.probabilities(member, batch['inputs'], count) for member in members]
+      p = jnp.mean(jnp.stack(each), axis=0)
+      played = jnp.take_along_axis(p, batch['move'][:, None], axis=-1)[:, 0]
+      values = {'loss': -jnp.log(played), **accuracies(p, batch['move'])}
       return metric_sums(values, batch['mask'])
 
     sums = [jax.device_get(compare(members, batch)) for batch in batches]
     totals = jax.tree.map(lambda *parts: np.sum(parts, dtype=np.float64), *sums)
     return mean_metrics(totals)
 
-  def log_probabilities(self, variables: Variables, inputs: Array, count: int) -> Array:
-    """Returns `[B, N^2]`: of the mean over the first `count` symmetries, each transformed back.
+  def probabilities(self, variables: Variables, inputs: Array, count: int) -> Array:
+    """Returns `[B, N^2]`: the mean over the first `count` symmetries, each transformed back.
 
     Args:
       variables: the network's.
@@ -98,14 +94,7 @@ class GoPolicy(RecordedGamesTask):
 
     def under(k: int) -> Array:
       planes = jax.vmap(lambda x: symmetry.board(x, k))(inputs) if k else inputs
-      log_p = jax.nn.log_softmax(self.network(variables, planes))
-      return jax.vmap(lambda x: symmetry.policy(x, symmetry.INVERSES[k]))(log_p) if k else log_p
+      p = jax.nn.softmax(self.network(variables, planes))
+      return jax.vmap(lambda x: symmetry.policy(x, symmetry.INVERSES[k]))(p) if k else p
 
-    return log_mean([under(k) for k in range(count)])
-
-
-def log_mean(log_p: Sequence[Array]) -> Array:
-  """Returns the logarithm of the mean of probabilities, which may be too small for float32."""
-  if len(log_p) == 1:
-    return log_p[0]
-  return jax.nn.logsumexp(jnp.stack(log_p), axis=0) - jnp.log(len(log_p))
+    return jnp.mean(jnp.stack([under(k) for k in range(count)]), axis=0)
