@@ -50,8 +50,6 @@ def parse(spec: str, where: str = 'augment') -> Augment:
 
 def flip(keys, images, targets, *, probability: float = 0.5):
   """Mirrors left and right with the given probability."""
-  if probability > 1:
-    raise ValueError(f'flip(probability={probability}): must be at most 1')
   chosen = jax.vmap(jax.random.bernoulli, (0, None))(keys, probability)
   # Both are computed and one is chosen: a branch for each image would do the same under `vmap`.
   return jnp.where(_per_image(chosen), images[:, :, ::-1], images), targets
@@ -161,8 +159,6 @@ def color_pca(
   p (the columns of `eigenvectors`) and l belong to the covariance of RGB over the training set
   (Krizhevsky et al. 2012, 4.1); `pca` finds those of a set that is not ImageNet.
   """
-  if images.shape[-1] != 3:
-    raise ValueError(f'color_pca: images of {images.shape[-1]} channels; must be RGB')
   vectors, values = np.array(eigenvectors, np.float32), np.array(eigenvalues, np.float32)
   basis = vectors * values  # [3, 3]: column i is l_i p_i
   alpha = std * jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)  # [B, 3]

@@ -148,13 +148,18 @@ class DDPM(Process):
   offset: float = 0.008
 
   def __post_init__(self):
-    # Times n / N are told apart in float32, and the betas fit into memory.
-    require(1 <= self.steps <= 100_000, 'steps', self.steps, 'from 1 to 100,000')
+    # In float32 the times n / N of more steps are not told apart.
+    require(1 <= self.steps <= 10_000, 'steps', self.steps, 'from 1 to 10,000')
     choices = f'choose from {", ".join(SCHEDULES)}'
     require(self.schedule in SCHEDULES, 'schedule', self.schedule, choices)
     require(
       0 < self.beta_min <= self.beta_max < 1, 'beta_min', self.beta_min, '> 0, <= beta_max < 1'
     )
+    require(0 <= self.offset < 1, 'offset', self.offset, 'from 0 to below 1')
+    of_other = ('offset',) if self.schedule == 'linear' else ('beta_min', 'beta_max')
+    for name in of_other:
+      value, rule = getattr(self, name), f'has no effect with schedule={self.schedule!r}'
+      require(value == getattr(DDPM, name), name, value, rule)
 
   @property
   def t_min(self) -> float:

@@ -35,6 +35,20 @@ def test_a_shorter_ddpm_ends_in_noise_with_larger_betas_only():
 
 
 @pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'steps': 100_000}, r'process\.steps=100000: from 1 to 10,000'),
+    ({'schedule': 'cosine', 'beta_max': 0.1}, r'beta_max=0\.1: has no effect'),
+    ({'offset': 0.1}, r"offset=0\.1: has no effect with schedule='linear'"),
+    ({'schedule': 'cosine', 'offset': -0.1}, r'offset=-0\.1: from 0 to below 1'),
+  ],
+)
+def test_impossible_chains_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    processes.DDPM(**options)
+
+
+@pytest.mark.parametrize(
   'process',
   [
     processes.VE(sigma_max=1.0),
