@@ -18,11 +18,12 @@ PRIOR_TOLERANCE = 0.05  # of the prior's standard deviation, relative to sigma(T
 def check_process(process: Process) -> None:
   """Raises ValueError unless float32 holds the process, and it ends in the noise of its prior."""
   with np.errstate(all='ignore'):
-    ends = np.float32([process.t_min, process.T]).astype(np.float64)
+    ends = np.array([process.t_min, process.T], np.float32).astype(np.float64)
     alpha, sigma = process.alpha(ends), process.sigma(ends)
     level = timesteps.noise_level(process, ends)
-    positive = np.float32([ends, sigma, level, 1 / level**2])
-    held = np.isfinite(np.float32([alpha, process.f(ends), process.g2(ends)])).all()
+    positive = np.array([ends, sigma, level, 1 / level**2], np.float32)
+    others = np.array([alpha, process.f(ends), process.g2(ends)], np.float32)
+    held = np.isfinite(others).all()
   if not held or not np.isfinite(positive).all() or not (positive > 0).all():
     raise ValueError(
       f'process={process!r}: float32 does not hold its times, alpha, sigma and (sigma / alpha)²'

@@ -4,6 +4,7 @@ The task `classify` is made of it, and so is whatever judges or guides by anothe
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,11 @@ from scipy import special
 import models
 from data import spec
 from data.images import augment as augment_lib
+from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Variables
+
+TOP5_FROM = 20  # classes; with fewer, the top-5 error says little
 
 
 def center_crop(images: Array, *, size: int) -> Array:
@@ -156,6 +160,24 @@ def average(members: Sequence[np.ndarray]) -> np.ndarray:
   with np.errstate(invalid='ignore'):  # scores that are not finite make NaN, which counts as wrong
     log_p = [special.log_softmax(scores.astype(np.float64), axis=-1) for scores in members]
     return special.logsumexp(log_p, axis=0) - np.log(len(members))
+
+
+def errors(ranks: Any, num_classes: int) -> dict[str, Any]:
+  """Returns whether each example is wrong, bool `[B]`, by metric; ranks: of `classifier.ranks`."""
+  top5 = {'error_top5': ranks >= 5} if num_classes >= TOP5_FROM else {}
+  return {'error': ranks >= 1, **top5}
+
+
+def report_not_finite(scores: np.ndarray) -> None:
+  """Prints how many of the scores `[N, K]` are no numbers, if any; they count as wrong."""
+  bad = ~np.isfinite(scores).all(-1)
+  if bad.any() and mesh_lib.is_main():
+    first = int(bad.argmax())
+    print(
+      f'{bad.sum()} of {len(bad)} images have scores that are not finite, such as number {first};'
+      ' they count as wrong',
+      file=sys.stderr,
+    )
 
 
 # -------- inputs --------

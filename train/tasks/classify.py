@@ -1,7 +1,6 @@
 """Task `classify`: a network maps images to class scores (LeNet, AlexNet, ResNet)."""
 
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +49,6 @@ LOSSES: Mapping[str, Callable[[Array, Array], Array]] = {
 
 
 NUM_PREVIEW_SAMPLES = 32  # images in the report: half of them misclassified, if there are so many
-TOP5_FROM = 20  # classes; with fewer, the top-5 error says little
 
 
 class Classify(Task):
@@ -108,7 +106,10 @@ class Classify(Task):
   @property
   def metrics(self) -> Sequence[str]:
     """The metrics of the evaluation split."""
-    return ['test/loss', *(f'test/{name}' for name in errors(np.zeros(1), len(self.data.classes)))]
+    return [
+      'test/loss',
+      *(f'test/{name}' for name in classifier_lib.errors(np.zeros(1), len(self.data.classes))),
+    ]
 
   @property
   def batch_size(self) -> int:
@@ -183,7 +184,10 @@ class Classify(Task):
     images, targets = self._inputs(batch, key, train=train)
     logits, extra = self._logits(variables, images, batch, key, train=train)
     ranks = classifier_lib.ranks(logits, batch['label'])
-    values = {'loss': self.loss_function(logits, targets), **errors(ranks, logits.shape[-1])}
+    values = {
+      'loss': self.loss_function(logits, targets),
+      **classifier_lib.errors(ranks, logits.shape[-1]),
+    }
     weight = batch['mask'].sum()
     metrics = {name: (jnp.sum(x * batch['mask']), weight) for name, x in values.items()}
     return metrics['loss'][0] / weight, (extra, metrics)
@@ -247,10 +251,10 @@ class Classify(Task):
       (sample images with predictions, first-layer filters).
     """
     scores, labels = self._ensemble_scores(ensemble, mesh)
-    report_not_finite(scores)
+    classifier_lib.report_not_finite(scores)
     ranks = classifier_lib.ranks(scores, labels)
     predicted = classifier_lib.predictions(scores, labels)
-    values = errors(ranks, scores.shape[-1])
+    values = classifier_lib.errors(ranks, scores.shape[-1])
     metrics = {f'test/{name}': float(np.mean(wrong)) for name, wrong in values.items()}
     confusion = np.zeros((len(self.data.classes),) * 2, int)
     np.add.at(confusion, (labels, predicted), 1)
@@ -327,21 +331,3 @@ class Classify(Task):
       'predictions': predicted[rows],
       'probabilities': probabilities[np.arange(len(rows)), predicted[rows]],
     }
-
-
-def errors(ranks: Any, num_classes: int) -> dict[str, Any]:
-  """Returns whether each example is wrong, bool `[B]`, by metric; ranks: of `classifier.ranks`."""
-  top5 = {'error_top5': ranks >= 5} if num_classes >= TOP5_FROM else {}
-  return {'error': ranks >= 1, **top5}
-
-
-def report_not_finite(scores: np.ndarray) -> None:
-  """Prints how many of the scores `[N, K]` are no numbers, if any; they count as wrong."""
-  bad = ~np.isfinite(scores).all(-1)
-  if bad.any() and mesh_lib.is_main():
-    first = int(bad.argmax())
-    print(
-      f'{bad.sum()} of {len(bad)} images have scores that are not finite, such as number {first};'
-      ' they count as wrong',
-      file=sys.stderr,
-    )
