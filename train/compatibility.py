@@ -83,6 +83,12 @@ def check_meaning(task: Task, workdir: str) -> None:
     )
 
 
+def same_model(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+  """Returns whether two configs have one model, however it is run."""
+  a, b = (_flat({'model': config['model']}) for config in (ours, theirs))
+  return all(key in RUNNING for key in _differences(a, b))
+
+
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
   return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
 

@@ -97,18 +97,17 @@ class Task(Protocol):
     Several members are several runs' variables, whose predictions are averaged.
     """
 
-  def join(self, others: Sequence[Any]) -> None:
+  def join(self, others: Sequence[Any], *, same_model: bool) -> None:
     """Takes the tasks of the other runs of an ensemble, in the order of `examine`'s members.
 
-    Called where their models or their tasks differ from this one's.
-
     Raises:
-      UserError: this task averages runs of one model alone.
+      UserError: their models differ, and this task averages the predictions of one alone.
     """
-    raise UserError(
-      f'{len(others) + 1} workdirs: their models or tasks differ, and this task averages the'
-      ' predictions of one alone'
-    )
+    if not same_model:
+      raise UserError(
+        f'{len(others) + 1} workdirs: their models differ, and this task averages the predictions'
+        ' of one model alone'
+      )
 
   def summary(self) -> str:
     """Returns the table of the model's layers and parameters."""

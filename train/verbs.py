@@ -15,7 +15,7 @@ from data import SOURCES
 from train import config as config_lib
 from train import errors
 from train import mesh as mesh_lib
-from train.compatibility import check_meaning, check_overrides, check_same
+from train.compatibility import check_meaning, check_overrides, check_same, same_model
 from train.errors import UserError, unknown
 from train.loop import Halted, Loop
 from train.optim import make_optimizer, odd_settings
@@ -157,14 +157,15 @@ def evaluate(
 
 
 def join(runs: Sequence[Run], workdirs: Sequence[str]) -> None:
-  """Makes an ensemble of runs whose models or tasks differ; raises UserError if it cannot be."""
-  first, others = runs[0].config, [run.config for run in runs[1:]]
-  for workdir, config in zip(workdirs[1:], others, strict=True):
-    ours, theirs = first['task']['name'], config['task']['name']
+  """Makes an ensemble of the runs, if they are several; raises UserError if it cannot be."""
+  ours = runs[0].config['task']['name']
+  for workdir, run in zip(workdirs[1:], runs[1:], strict=True):
+    theirs = run.config['task']['name']
     if ours != theirs:
       raise UserError(f'{workdir}: a run of task {theirs}, and {workdirs[0]} is of task {ours}')
-  if any(config[name] != first[name] for config in others for name in ('model', 'task', 'data')):
-    runs[0].task.join([run.task for run in runs[1:]])
+  if len(runs) > 1:
+    alike = all(same_model(run.config, runs[0].config) for run in runs[1:])
+    runs[0].task.join([run.task for run in runs[1:]], same_model=alike)
 
 
 def sample(

@@ -233,8 +233,9 @@ class Classify(Task):
 
   # -------- the verb eval --------
 
-  def join(self, others: Sequence[Any]) -> None:
+  def join(self, others: Sequence[Any], *, same_model: bool) -> None:
     """Takes the tasks of an ensemble's other members, each with its own model and inputs."""
+    del same_model
     self._others = tuple(others)
 
   def examine(
