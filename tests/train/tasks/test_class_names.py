@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from data.images import datasets, records
+from tests.train.toy import Toy
 from train import mesh as mesh_lib
 from train import sections, verbs
+from train.compatibility import same_model
 from train.errors import UserError
 
 NAMES = ('bee', 'cow', 'dog')
@@ -95,3 +97,12 @@ def test_an_ensemble_sees_images_through_the_models_and_inputs_of_each(run, tmp_
   verbs.train(config('two'), two)
   with pytest.raises(UserError, match=r'an ensemble of classes .*bee.* and .*: must be the same'):
     verbs.evaluate([run, two])
+
+
+def test_other_tasks_average_the_predictions_of_one_model():
+  ours, theirs = ({'model': {'name': 'gpt', 'layers': n, 'remat': 'none'}} for n in (2, 3))
+  assert not same_model(ours, theirs)
+  assert same_model(ours, {'model': {**ours['model'], 'remat': 'block'}})  # how it is run
+  Toy().join([Toy()], same_model=True)
+  with pytest.raises(UserError, match='2 workdirs: their models differ'):
+    Toy().join([Toy()], same_model=False)
