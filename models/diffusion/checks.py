@@ -43,6 +43,16 @@ def check_process(process: Process) -> None:
     )
 
 
+def kept_nats(process: Process, dims: int) -> float:
+  """Returns what x_T tells of an image of `dims` numbers of variance SIGMA_DATA², in nats.
+
+  It is KL(q(x_T | x_0) || p(x_T)) but for the variances: the larger the image, the more noise hides
+  it (Song and Ermon 2020, arXiv 2006.09011, technique 1).
+  """
+  level = timesteps.noise_level(process, np.array(process.T))
+  return float(0.5 * dims * (SIGMA_DATA / level) ** 2)
+
+
 def check_timesteps(process: Process, times: np.ndarray) -> None:
   """Raises ValueError unless timesteps `[N]` fall from T to t_min in float32."""
   single = np.float32(times)  # of the compiled sampler

@@ -82,6 +82,15 @@ def test_what_float32_does_not_hold_is_refused(process):
     checks.check_process(process)
 
 
+def test_larger_images_need_more_noise():
+  assert checks.kept_nats(processes.VE(sigma_max=12.0), 8 * 8) < 1
+  assert checks.kept_nats(processes.VE(sigma_max=12.0), 32 * 32 * 3) == pytest.approx(
+    2.67, abs=0.01
+  )
+  assert checks.kept_nats(processes.VE(), 32 * 32 * 3) < 0.2  # the paper's, for CIFAR-10
+  assert checks.kept_nats(processes.EDM(), 64 * 64 * 3) < 0.3  # the paper's, for ImageNet-64
+
+
 def test_a_prior_that_is_not_the_end_of_the_process_is_refused():
   class Narrow(processes.EDM):
     prior_std = 1.0

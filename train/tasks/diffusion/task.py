@@ -1,7 +1,7 @@
 """The task `diffusion`: a network that learns to remove noise and draws images from noise."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -115,19 +115,33 @@ class Diffusion(ImageGeneration):
       )
 
   def check_sampling(self) -> None:
-    """Prints, once, that the sampler and its timesteps do not fit the process, if so."""
+    """Prints, once, what does not fit together, too."""
     super().check_sampling()
-    if self._sampling_is_checked or not isinstance(self.sampler, TableSampler):
+    if self._sampling_is_checked:
       return
     self._sampling_is_checked = True
+    for line in self._misfits() if mesh_lib.is_main() else ():
+      print(line, file=sys.stderr)
+
+  def _misfits(self) -> Iterator[str]:
+    """Yields what of process, images, sampler and timesteps does not fit together."""
+    nats = checks.kept_nats(self.process, int(np.prod(self.data.image_shape)))
+    if nats > 1:
+      shape = ' x '.join(map(str, self.data.image_shape))
+      yield (
+        f'task.process: the noise at the end of {self.process!r} does not hide images of {shape}:'
+        f' about {nats:.2g} nats of each are left, which samples do not begin with; take a larger'
+        ' sigma_max, beta_max or T'
+      )
+    if not isinstance(self.sampler, TableSampler):
+      return
     std = checks.drawn_std(self.process, self.sampler.table(self.process, self.timesteps))
-    if not 0.5 < std / SIGMA_DATA < 2 and mesh_lib.is_main():
-      print(
+    if not 0.5 < std / SIGMA_DATA < 2:
+      yield (
         f'task.sampling: {self.sampler!r} with {len(self.timesteps)} timesteps does not fit'
         f' {self.process!r}: of data with a standard deviation of {SIGMA_DATA} even the best'
         f' network would draw images with {std:.2g}; take another timestep_schedule'
-        f' ({", ".join(timesteps.TIMESTEP_SCHEDULES)}), more steps or another sampler',
-        file=sys.stderr,
+        f' ({", ".join(timesteps.TIMESTEP_SCHEDULES)}), more steps or another sampler'
       )
 
   def loss(

@@ -379,6 +379,14 @@ def test_a_sampler_that_does_not_fit_the_process_is_told_once(capsys):
   assert capsys.readouterr().err == ''
 
 
+def test_noise_that_does_not_hide_large_images_is_told(capsys, monkeypatch):
+  made = small.task(process='ve(sigma_max=12)', sampling={'sampler': 'ode'})
+  monkeypatch.setattr(made.data, 'image_shape', (32, 32, 3))
+  made.check_sampling()
+  told = capsys.readouterr().err
+  assert 'does not hide images of 32 x 32 x 3: about 2.7 nats of each are left' in told
+
+
 def test_what_a_run_means_is_its_images_and_the_classes_of_its_condition(labelled):
   assert labelled[0].meaning() == {'image_shape': [8, 8, 1], 'classes': list('0123456789')}
   assert small.task().meaning() == {'image_shape': [8, 8, 1]}
