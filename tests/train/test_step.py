@@ -227,3 +227,8 @@ def test_an_evaluation_counts_beyond_the_integers_of_float32():
 def test_an_evaluation_of_nothing_says_so():
   with pytest.raises(UserError, match='error: nothing to measure'):
     make_eval(Counting())({}, [jnp.float32(0)])
+
+
+def test_the_average_of_a_short_run_has_forgotten_its_initial_weights():
+  shares = [float(warmed_up(0.9999, jnp.int32(step))) for step in range(40)]
+  assert np.prod(shares) < 1e-6  # without a warm-up 0.996: the average is the initial weights
