@@ -54,7 +54,12 @@ class TrainState(struct.PyTreeNode):
 def init_state(
   task: Task, tx: optax.GradientTransformation, seed: int, mesh: Mesh, *, ema: bool = False
 ) -> tuple[TrainState, Any]:
-  """Returns a fresh state, made in place on its devices, and the sharding of each of its leaves."""
+  """Returns a fresh state, made in place on its devices, and the sharding of each of its leaves.
+
+  Raises UserError for a seed that is no unsigned number of 32 bits.
+  """
+  if not 0 <= seed < 2**32:
+    raise UserError(f'seed={seed}: must be at least 0 and less than 2**32')
 
   def init(seed: Array) -> TrainState:
     init_key, key = jax.random.split(jax.random.key(seed))
