@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from train.logging.progress import Progress
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
 from train.step import TrainState, init_state, make_step
-from train.task import Task, Variables, evaluate
+from train.task import Task, Variables, check_best, evaluate
 from train.workdir import lock
 
 
@@ -129,7 +128,7 @@ class _Session:
     # 1 for the source, 2 for what is drawn (`_draw`): streams of the seed that never meet.
     self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
     self.evals = task.evals(mesh)
-    self._check_best()
+    check_best(task, self.evals, settings.best, settings.best_mode, default=Loop.best)
     self.log = MetricLog(workdir, write=mesh_lib.is_main())
     self.checkpoints = Checkpointer(
       os.path.join(workdir, 'checkpoints'),
@@ -141,19 +140,6 @@ class _Session:
     # After all of the parts above, whose states it sets.
     self.step = self.saved = self._restore()
     self.progress = self._progress()
-
-  def _check_best(self) -> None:
-    """Raises UserError if no evaluation reports the metric that decides on the best checkpoint."""
-    best, known = self.settings.best, list(self.task.metrics)
-    named = best in known if known else best.split('/')[0] in self.evals
-    if named or not best:
-      return
-    choices = ', '.join(known or [f'{name}/...' for name in self.evals]) or 'nothing'
-    text = f'train.best={best!r}: evaluations report {choices}'
-    if best != Loop.best:
-      raise UserError(f'{text}; choose from these')
-    # The default, which not every task reports.
-    print(f'{text}: no checkpoint is the best, the newest are kept', file=sys.stderr)
 
   def close(self) -> None:
     for part in (self.progress, self.log, self.checkpoints, self.preemption):

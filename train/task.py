@@ -4,9 +4,11 @@ The loop knows nothing else about a pillar: a class with these methods, in `trai
 that a new one needs.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -24,6 +26,11 @@ Carry = Any
 
 Metrics = dict[str, tuple[Array, Array]]
 """name -> (sum, weight), float32 scalars: ragged batches and microbatches average right."""
+
+
+# Beginnings of metrics' names.
+LESS_IS_BETTER = ('loss', 'error', 'perplexity')
+GREATER_IS_BETTER = ('accuracy', 'share', 'elo', 'winner', 'optimal')
 
 
 class Source(Protocol):
@@ -149,3 +156,25 @@ class Task(Protocol):
   @property
   def throughput(self) -> tuple[str, int]:
     """Returns what the reported rates count, and how many a batch has: `('images', 128)`."""
+
+
+def check_best(
+  task: Task, evals: Mapping[str, Evaluation], best: str, mode: str, *, default: str
+) -> None:
+  """Raises UserError if no evaluation reports the metric that decides on the best checkpoint.
+
+  Of the default, which not every task reports, it prints that; and of a metric's wrong direction.
+  """
+  known = list(task.metrics)
+  named = best in known if known else best.split('/')[0] in evals
+  wrong = {'min': GREATER_IS_BETTER, 'max': LESS_IS_BETTER}[mode]
+  lines = []
+  if not named and best:
+    choices = ', '.join(known or [f'{name}/...' for name in evals]) or 'nothing'
+    lines.append(f'train.best={best!r}: evaluations report {choices}')
+    if best != default:
+      raise UserError(f'{lines[0]}; choose from these')
+  if best.split('/')[-1].startswith(wrong):
+    lines.append(f'train.best={best!r} with train.best_mode={mode!r}: keeps the worst checkpoint')
+  for line in lines if jax.process_index() == 0 else ():
+    print(line, file=sys.stderr)

@@ -16,6 +16,7 @@ from train.checkpoint import Checkpointer
 from train.errors import UserError
 from train.loop import Halted, Loop
 from train.step import abstract_model
+from train.task import check_best
 from train.workdir import lock
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -165,6 +166,20 @@ def test_a_best_metric_that_no_evaluation_reports_is_refused_at_the_start(tmp_pa
     UserError, match=r"'test/error_top5': evaluations report test/loss, test/error"
   ):
     toy.train(tmp_path, 1, devices=1, best='test/error_top5')
+
+
+@pytest.mark.parametrize(
+  ('best', 'mode', 'told'),
+  [
+    ('test/accuracy_top5', 'min', True),
+    ('test/loss', 'max', True),
+    ('test/loss', 'min', False),
+    ('rollout/share', 'max', False),
+  ],
+)
+def test_a_best_that_is_the_worst_is_told(best, mode, told, capsys):
+  check_best(toy.Toy(), {'test': None, 'rollout': None}, best, mode, default='test/error')
+  assert ('keeps the worst' in capsys.readouterr().err) == told
 
 
 def test_the_environment_of_the_tests_has_eight_devices():
