@@ -10,6 +10,9 @@ from typing import Any
 from benchmarks import nets, turns
 from train.runtime import host
 
+# Functions of `models.ops` that have a form of their own for CPUs.
+FORMS = 'conv', 'dense', 'max_pool', 'avg_pool', 'local_response_norm', 'batch_moments'
+
 
 def engines(gpu: bool, without: Sequence[str]) -> list[str]:
   """Returns the engines' names: ours, ours without single forms, and PyTorch's if installed."""
@@ -62,16 +65,17 @@ def main() -> None:
     engine, net, batch = options.worker
     burst, parameters = nets.make_burst(engine, net, int(batch))
     return turns.serve(burst, parameters=parameters)
-  host.use_compilation_cache()
+  chosen = turns.words(parser, '--nets', options.nets, nets.BATCHES)
   gpu = host.accelerator()
-  names = engines(gpu, list(filter(None, options.without.split(','))))
+  names = engines(gpu, turns.words(parser, '--without', options.without, FORMS))
+  host.use_compilation_cache()
   results = {}
-  for net in options.nets.split(','):
+  for net in chosen:
     batch = (nets.GPU_BATCHES if gpu else nets.BATCHES)[net]
     times = measure(net, batch, options.rounds, options.seconds, names)
     results[net] = {'batch': batch, 'rows': (rows := summarize(times, batch))}
     show(net, batch, rows)
-  turns.save(options.json, rounds=options.rounds, nets=results)
+    turns.save(options.json, rounds=options.rounds, nets=results)
 
 
 if __name__ == '__main__':

@@ -38,6 +38,7 @@ CALL = 5  # steps in one call of a sampler
 CASES = ('train', 'sample')
 OURS = ('ours', 'ours-plain')
 TORCH = ('torch', 'torch-nchw', 'torch-channels_last')
+COMPILED = 'torch-channels_last-compiled'
 
 
 # -------- our engine --------
@@ -184,7 +185,7 @@ def main():
   parser.add_argument('--cases', default=','.join(CASES), help='of %(default)s')
   parser.add_argument('--engines', help='a comma-separated list of the above')
   parser.add_argument(
-    '--rounds', type=int, default=9, help='bursts of each engine; default %(default)s'
+    '--rounds', type=turns.at_least(1), default=9, help='bursts of each engine; default %(default)s'
   )
   parser.add_argument(
     '--seconds', type=float, default=1.0, help='length of a burst, at least one call'
@@ -195,13 +196,16 @@ def main():
   if options.worker:
     burst, about = make_burst(*options.worker)
     return turns.serve(burst, **about)
+  chosen = options.engines or ','.join(engines())
+  there = [*engines(), *[COMPILED] * ('torch' in engines())]
+  names = turns.words(parser, '--engines', chosen, there, needs='ours')
+  cases = turns.words(parser, '--cases', options.cases, CASES)
   host.use_compilation_cache()
   results = {}
-  for case in options.cases.split(','):
-    names = options.engines.split(',') if options.engines else engines()
+  for case in cases:
     results[case] = measure(case, options.rounds, options.seconds, names)
     show(case, results[case])
-  turns.save(options.json, rounds=options.rounds, cases=results)
+    turns.save(options.json, rounds=options.rounds, cases=results)
 
 
 if __name__ == '__main__':

@@ -197,9 +197,11 @@ def measure(size, batch, rounds, seconds):
 def main():
   """Measures all engines at all sizes and batches, and prints tables."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.go')
-  parser.add_argument('--sizes', type=int, nargs='+', default=[9, 19], help='9 and 19 with pgx')
-  parser.add_argument('--batches', type=int, nargs='+', default=[64, 1024])
-  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument(
+    '--sizes', type=turns.at_least(2), nargs='+', default=[9, 19], help='9 and 19 with pgx'
+  )
+  parser.add_argument('--batches', type=turns.at_least(1), nargs='+', default=[64, 1024])
+  parser.add_argument('--rounds', type=turns.at_least(1), default=7)
   parser.add_argument('--seconds', type=float, default=0.7, help='of a burst, about')
   parser.add_argument('--json', help='a file for the figures')
   parser.add_argument('--worker', nargs=3, help=argparse.SUPPRESS)
@@ -214,7 +216,7 @@ def main():
       rows = measure(size, batch, options.rounds, options.seconds)
       results.append({'size': size, 'batch': batch, 'rows': rows})
       show(size, batch, rows)
-  turns.save(options.json, rounds=options.rounds, cases=results)
+      turns.save(options.json, rounds=options.rounds, cases=results)
 
 
 def show(size, batch, rows):

@@ -206,16 +206,17 @@ def main() -> None:
   if options.worker:
     burst, about = make_burst(*options.worker)
     return turns.serve(burst, **about)
+  chosen = {}
+  for case in turns.words(parser, '--cases', options.cases, CASES):
+    there = engines(CASES[case][0])
+    text = options.engines or ','.join(there)
+    chosen[case] = turns.words(parser, f'--engines of {case}', text, there, needs='ours')
   host.use_compilation_cache()
   results = {}
-  for case in options.cases.split(','):
-    kind = CASES[case][0]
-    names = options.engines.split(',') if options.engines else engines(kind)
-    if wrong := [name for name in names if name not in ENGINES[kind]]:
-      parser.error(f'--engines: {wrong[0]} does not {kind}; choose from {", ".join(ENGINES[kind])}')
+  for case, names in chosen.items():
     results[case] = measure(case, options.rounds, options.seconds, names)
     show(case, results[case])
-  turns.save(options.json, rounds=options.rounds, cases=results)
+    turns.save(options.json, rounds=options.rounds, cases=results)
 
 
 if __name__ == '__main__':

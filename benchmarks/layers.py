@@ -124,19 +124,20 @@ def main() -> None:
   options = parser.parse_args()
   if options.worker:
     return turns.serve(make_burst(*options.worker))
+  layers = turns.words(parser, '--layers', options.layers, LAYERS)
   host.use_compilation_cache()
   results: dict[str, dict[str, dict[str, float]]] = {}
   for part in PARTS:
     results[part] = {}
-    for layer in options.layers.split(','):
+    for layer in layers:
       row = measure(layer, part, options.rounds, options.seconds)
       results[part][layer] = row
       print(f'{layer:16} {part:10}', *(f'{e} {t:.3f} ms ' for e, t in row.items()), flush=True)
-    if turns.installed('torch'):
+    if layers and turns.installed('torch'):
       for engine, found in ratios(list(results[part].values())).items():
         spread = min(found), statistics.median(found), max(found)
         print(f'{part}, PyTorch to {engine}:', *(f'{value:.2f}' for value in spread))
-  turns.save(options.json, rounds=options.rounds, milliseconds=results)
+    turns.save(options.json, rounds=options.rounds, milliseconds=results)
 
 
 if __name__ == '__main__':

@@ -19,8 +19,10 @@ import optax
 from jax.sharding import Mesh
 
 from benchmarks import steps as steps_lib
+from benchmarks import turns
 from data.images.source import ImageData
 from train import mesh as mesh_lib
+from train.errors import UserError
 from train.loop import Loop
 from train.step import init_state, make_step
 from train.tasks.classify import Classify
@@ -57,16 +59,16 @@ def main() -> None:
   """Runs the command."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.loop')
   parser.add_argument('--net', default='lenet')
-  parser.add_argument('--batch', type=int, default=128)
-  parser.add_argument('--steps', type=int, default=200, help='of a turn')
-  parser.add_argument('--turns', type=int, default=7)
+  parser.add_argument('--batch', type=turns.at_least(1), default=128)
+  parser.add_argument('--steps', type=turns.at_least(8), default=200, help='of a turn')
+  parser.add_argument('--turns', type=turns.at_least(1), default=7)
   options = parser.parse_args()
   data = ImageData(dataset='digits', batch_size=options.batch)
-  task, tx, mesh = (
-    Classify({'name': options.net}, data),
-    optax.sgd(LEARNING_RATE, 0.9),
-    mesh_lib.make_mesh(),
-  )
+  try:
+    task = Classify({'name': options.net}, data)
+  except (UserError, ValueError) as error:
+    parser.error(str(error))
+  tx, mesh = optax.sgd(LEARNING_RATE, 0.9), mesh_lib.make_mesh()
   bare_seconds = bare_step(task, tx, mesh)
   bare_seconds(options.steps)
   ratios = []

@@ -8,7 +8,7 @@ import argparse
 
 import jax
 
-from benchmarks import jax_nets
+from benchmarks import jax_nets, turns
 from benchmarks.nets import BATCHES, INPUTS
 
 
@@ -29,7 +29,7 @@ def main() -> None:
   """Runs the command."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.memory')
   parser.add_argument('--nets', default=','.join(BATCHES), help='some of %(default)s')
-  for net in parser.parse_args().nets.split(','):
+  for net in turns.words(parser, '--nets', parser.parse_args().nets, BATCHES):
     row = '  '.join(f'{name} {size:,.3f}' for name, size in megabytes(net).items())
     print(f'{net}, batch {BATCHES[net]}, MB: {row}')
 

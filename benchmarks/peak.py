@@ -44,8 +44,8 @@ def gflops(multiply: Callable[[], object], size: int, rounds: int) -> float:
 def main() -> None:
   """Runs the command."""
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.peak')
-  parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024, 2048])
-  parser.add_argument('--rounds', type=int, default=20)
+  parser.add_argument('--sizes', type=turns.at_least(1), nargs='+', default=[512, 1024, 2048])
+  parser.add_argument('--rounds', type=turns.at_least(1), default=20)
   options = parser.parse_args()
   host.tune()
   engines = {'XLA': xla} | ({'PyTorch': pytorch} if turns.installed('torch') else {})

@@ -249,17 +249,15 @@ def with_network(rounds, *, size=9, batch=32, simulations=128):
 def main():
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.search')
   parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s, or none')
-  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--rounds', type=turns.at_least(1), default=7)
   parser.add_argument('--seconds', type=float, default=0.2, help='of a turn, at least one search')
   parser.add_argument('--scaling', action='store_true', help='ours alone, by simulations and games')
   parser.add_argument('--net', action='store_true', help='Go, beside the network alone')
   parser.add_argument('--json', help='a file for the figures')
   options = parser.parse_args()
+  names = turns.words(parser, '--cases', options.cases, CASES)
   host.tune()  # may start this process anew, as launch.py does; both sides live in it
-  cases = [
-    compare(name, options.rounds, options.seconds)
-    for name in filter(None, options.cases.split(','))
-  ]
+  cases = [compare(name, options.rounds, options.seconds) for name in names]
   grown = scaling(options.seconds) if options.scaling else None
   share = with_network(options.rounds) if options.net else None
   turns.save(options.json, rounds=options.rounds, cases=cases, scaling=grown, network=share)

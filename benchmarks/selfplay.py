@@ -258,7 +258,7 @@ def show(case, rows):
 def main():
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.selfplay')
   parser.add_argument('--cases', default=','.join(CASES), help='some of %(default)s')
-  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--rounds', type=turns.at_least(1), default=7)
   parser.add_argument('--seconds', type=float, default=1.5, help='of a burst, about')
   parser.add_argument('--parts', action='store_true', help='where the time goes')
   parser.add_argument('--json', help='a file for the figures')
@@ -266,9 +266,10 @@ def main():
   options = parser.parse_args()
   if options.worker:
     return work(*options.worker)
+  cases = turns.words(parser, '--cases', options.cases, CASES)
   host.use_compilation_cache()
   results = []
-  for case in options.cases.split(','):
+  for case in cases:
     rows = compare(case, options.rounds, options.seconds)
     results.append({'case': case, 'rows': rows})
     show(case, rows)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from benchmarks import turns
 from models.diffusion import ode, processes, samplers, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
 from models.diffusion.process import expand_like
@@ -129,8 +130,8 @@ def adaptive(process, cases):
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__, prog='python -m benchmarks.solvers')
-  parser.add_argument('--seeds', type=int, default=12)
-  parser.add_argument('--images', type=int, default=200)
+  parser.add_argument('--seeds', type=turns.at_least(1), default=12)
+  parser.add_argument('--images', type=turns.at_least(1), default=200)
   options = parser.parse_args()
   with jax.enable_x64(True):
     process = processes.DDPM()

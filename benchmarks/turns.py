@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,39 @@ def installed(library: str) -> bool:
 def parser(module: str, doc: str | None, rounds: int, seconds: float) -> argparse.ArgumentParser:
   """Returns a parser of --rounds, --seconds, --json and the internal --worker."""
   made = argparse.ArgumentParser(description=doc, prog=f'python -m {module}')
-  made.add_argument('--rounds', type=int, default=rounds)
+  made.add_argument('--rounds', type=at_least(1), default=rounds)
   made.add_argument(
     '--seconds', type=float, default=seconds, help='of a burst, which is at least one call'
   )
   made.add_argument('--json', help='a file for the figures')
   made.add_argument('--worker', nargs='+', help=argparse.SUPPRESS)
   return made
+
+
+def at_least(least: int) -> Callable[[str], int]:
+  """Returns an argparse type: a whole number of at least so many."""
+
+  def number(text: str) -> int:
+    if int(text) < least:
+      raise argparse.ArgumentTypeError(f'{text}: must be at least {least}')
+    return int(text)
+
+  return number
+
+
+def words(
+  made: argparse.ArgumentParser, option: str, text: str, choices: Collection[str], needs: str = ''
+) -> list[str]:
+  """Returns the words of an option, joined by commas; ends the program at one that is no choice.
+
+  needs: a word that must be among them, to which the others are compared.
+  """
+  found = [word for word in text.split(',') if word]
+  if wrong := [word for word in found if word not in choices]:
+    made.error(f'{option}: no {wrong[0]!r} here; choose from {", ".join(choices)}')
+  if needs and needs not in found:
+    made.error(f'{option}: needs {needs}, to which the others are compared')
+  return found
 
 
 def serve(burst: Burst, **about: Any) -> None:

@@ -17,4 +17,8 @@ SOURCES = {
   'selfplay': 'data.selfplay:SelfPlayData',
   'go_games': 'data.go.source:GoGames',
 }
-"""What `config.data.name` chooses from: 'module:class', imported when it is chosen."""
+"""What `config.data.name` chooses from: 'module:class', imported when it is chosen.
+
+Each has `metadata` (what a network is built from), `describe` (the line at the start of a run) and
+`close`.
+"""

@@ -33,6 +33,7 @@ from jax.sharding import NamedSharding
 
 Batch = dict[str, jax.Array]
 Pending = Callable[[], Batch]  # waits for a batch whose loading has begun
+Fields = dict[str, jax.ShapeDtypeStruct]  # name -> shape and dtype in a batch, without its axis B
 
 
 class Loader(Protocol):
@@ -41,6 +42,11 @@ class Loader(Protocol):
   @property
   def prefetch(self) -> int:
     """The number of batches worth starting ahead of the one that is wanted."""
+    ...
+
+  @property
+  def fields(self) -> Fields:
+    """What a batch holds of each record."""
     ...
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> Pending:
@@ -86,11 +92,29 @@ class EpochOrder:
     return np.random.default_rng((self.seed, epoch)).permutation(self.size).astype(np.int32)
 
 
-class TrainSource:
+class AbstractSource:
+  """What a batch will look like; of data that need not be there, for a program to be compiled."""
+
+  def __init__(self, fields: Fields, batch_size: int, sharding: NamedSharding):
+    self._fields, self._batch_size, self._sharding = fields, batch_size, sharding
+
+  def lower(self, variables: Any) -> tuple[dict[str, Any], Batch]:
+    """Returns no program, since reading is the host's work, and the abstract batch."""
+    del variables
+
+    def rows(field: jax.ShapeDtypeStruct) -> Any:
+      shape = (self._batch_size, *field.shape)
+      return jax.ShapeDtypeStruct(shape, field.dtype, sharding=self._sharding)
+
+    return {}, {name: rows(field) for name, field in self._fields.items()}
+
+
+class TrainSource(AbstractSource):
   """Shuffled batches without end, as `train.task.Source`; `next` never waits for a device."""
 
-  def __init__(self, loader: Loader, order: EpochOrder, batch_size: int):
-    self._loader, self._order, self._batch_size = loader, order, batch_size
+  def __init__(self, loader: Loader, order: EpochOrder, batch_size: int, sharding: NamedSharding):
+    super().__init__(loader.fields, batch_size, sharding)
+    self._loader, self._order = loader, order
     self._ahead: dict[int, Pending] = {}  # by step
 
   def init(self, key: jax.Array) -> tuple:
@@ -170,6 +194,15 @@ def to_global(
     return jax.make_array_from_callback((batch_size, *values.shape[1:]), sharding, shard)
 
   return {name: array(values) for name, values in local.items()}
+
+
+def record_fields(**own: tuple[tuple[int, ...], Any]) -> Fields:
+  """Returns what every batch holds of a record, and what this kind does.
+
+  own: name -> shape and dtype of one record.
+  """
+  fields = {'index': ((), np.int32), 'mask': ((), np.float32), **own}
+  return {name: jax.ShapeDtypeStruct(*field) for name, field in fields.items()}
 
 
 def num_shards(sharding: NamedSharding) -> int:

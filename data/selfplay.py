@@ -22,5 +22,9 @@ class SelfPlayData:
     """Returns what a network is built from; here the section itself."""
     return cls(**section)
 
+  def describe(self) -> str:
+    """Returns where the positions come from, in a line."""
+    return 'games that the network plays while it trains'
+
   def close(self) -> None:
     """Does nothing: no thread was started."""

@@ -22,7 +22,7 @@ def read(path, shape):
   return np.asarray(image.resize((width, height))).reshape(shape)
 
 
-workdir, *paths = sys.argv[1:]
+workdir, *paths = sys.argv[1:] or sys.exit(__doc__)
 run = load_run(workdir)  # the last checkpoint; step='best' or a number for another
 task = cast(Classify, run.task)  # what a config with task.name='classify' builds
 # Images must look like those of training: lenet_digits has seen bright strokes on black.

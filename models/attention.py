@@ -5,14 +5,15 @@ keys and values of head h // (H / K) (grouped queries, Ainslie et al. 2023, arXi
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from models import forms
+from models.axes import BATCH_AXES, over_devices, split_axes
 from models.cpu import text as cpu_text
 
 FORMS = ('auto', 'explicit', 'fused')
@@ -69,7 +70,7 @@ def full(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     mask: bool `[B, S]`, which keys are seen; a row of which none is seen gives 0. None: all are.
   """
   if mask is None:
-    return jax.nn.dot_product_attention(q, k, v, implementation=_kernel(q))
+    return _dot_product(q, k, v)
   y = explicit(q, k, v, jnp.broadcast_to(mask[:, None], (len(q), q.shape[1], k.shape[1])))
   return jnp.where(mask.any(1)[:, None, None, None], y, 0)
 
@@ -113,13 +114,38 @@ def _weighted_values(weights: Array, v: Array) -> Array:
 
 def fused(q: Array, k: Array, v: Array, segments: Array | None = None) -> Array:
   """Returns causal attention, as `causal` has it, by JAX's fused operation."""
-  mask = None if segments is None else (segments[:, :, None] == segments[:, None, :])[:, None]
-  kernel = _kernel(q, segments)
-  return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation=kernel)
+  return _dot_product(q, k, v, segments, is_causal=True)
 
 
-def _kernel(q: Array, segments: Array | None = None) -> Literal['cudnn', 'xla']:
-  return 'cudnn' if cudnn_accepts(q, segments) else 'xla'
+def _dot_product(
+  q: Array, k: Array, v: Array, segments: Array | None = None, *, is_causal: bool = False
+) -> Array:
+  """Returns attention by `jax.nn.dot_product_attention`, of cuDNN where that takes the arrays."""
+  if not cudnn_accepts(q, segments):
+    mask = _same_segment(segments)
+    return jax.nn.dot_product_attention(
+      q, k, v, mask=mask, is_causal=is_causal, implementation='xla'
+    )
+
+  def own(q: Array, k: Array, v: Array, segments: Array | None) -> Array:
+    mask = _same_segment(segments)
+    return jax.nn.dot_product_attention(
+      q, k, v, mask=mask, is_causal=is_causal, implementation='cudnn'
+    )
+
+  rows = split_axes(len(q), *BATCH_AXES)
+  heads = split_axes(k.shape[2], 'tensor')  # of queries there is a multiple
+  if not rows and not heads:
+    return own(q, k, v, segments)
+  # Examples and heads need nothing of one another: each device calls the kernel with its own. XLA
+  # cannot cut the call where another axis is cut by hand already.
+  here = PartitionSpec(rows or None, None, heads or None)
+  return over_devices(own, (here, here, here, PartitionSpec(rows or None)), here)(q, k, v, segments)
+
+
+def _same_segment(segments: Array | None) -> Array | None:
+  """Returns bool `[B, 1, T, T]`, whether two positions are of one segment; None without any."""
+  return None if segments is None else (segments[:, :, None] == segments[:, None, :])[:, None]
 
 
 def cudnn_accepts(q: Array, segments: Array | None = None) -> bool:

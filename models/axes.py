@@ -3,6 +3,9 @@
 `train/mesh.py` makes the mesh and maps the parameters' logical axes to it.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from jax import Array, lax
@@ -30,6 +33,26 @@ def bound_size(axis: str) -> int:
     return lax.axis_size(axis)
   except NameError:
     return 0
+
+
+def split_axes(size: int, *axes: str) -> tuple[str, ...]:
+  """Returns those of the axes that split a dimension: of several devices that divide its size."""
+  found = tuple(axis for axis in axes if mesh_size(axis) > 1)
+  return found if size % mesh_size(*found) == 0 else ()
+
+
+def over_devices(function: Callable, in_specs: Any, out_specs: Any) -> Callable:
+  """Returns `function` of each device's own parts; it says itself what is communicated.
+
+  Where the partitioner would move more than it must. It covers the axes of the active mesh that no
+  `shard_map` around the caller has already. Differentiated as it
+  stands, what is whole on several devices would be summed over them: the caller sees to that.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  names = {axis for axis in mesh.axis_names if axis not in mesh.manual_axes}
+  return jax.shard_map(
+    function, in_specs=in_specs, out_specs=out_specs, axis_names=names, check_vma=False
+  )
 
 
 def shard_batch(x: Array) -> Array:

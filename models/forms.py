@@ -33,7 +33,9 @@ def has_cudnn() -> bool:
   """Returns whether cuDNN's kernels can be called: the program is for a GPU of NVIDIA's."""
   if platform() != 'gpu' or formulation() == 'cpu':
     return False
-  return 'cuda' in jax.devices()[0].client.platform_version
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  kind = device.device_kind if device else jax.devices()[0].device_kind
+  return not kind.startswith(('AMD', 'gfx'))
 
 
 @contextlib.contextmanager

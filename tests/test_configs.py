@@ -16,6 +16,7 @@ from mcts.selfplay import replay
 from models import ops
 from train import config as config_lib
 from train import verbs
+from train.errors import UserError
 from train.loop import Loop
 from train.optim import make_optimizer
 from train.tasks import TASKS
@@ -200,3 +201,9 @@ def test_a_text_config_runs_on_a_file_of_ones_own(name, tmp_path, monkeypatch):
   metrics = verbs.evaluate([str(tmp_path / 'run')])['metrics']
   assert config['paper']['metric'] in metrics
   assert metrics['val/loss'] < np.log(257)  # less than knowing nothing
+
+
+@pytest.mark.parametrize('seed', ['-1', str(2**32)])
+def test_a_seed_that_no_key_can_be_made_of_is_refused(seed):
+  with pytest.raises(UserError, match=rf'^seed={seed}: must be at least 0 and less than 2\*\*32$'):
+    load(EVERY[0], seed=seed)

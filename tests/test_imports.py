@@ -23,8 +23,9 @@ CORE = (
   *('train.run', 'train.runtime', 'train.step', 'train.task', 'train.workdir'),
 )
 LAUNCHER = (
-  *('train.cli', 'train.play', 'train.convert', 'train.verbs'),
+  *('train.aot', 'train.cli', 'train.play', 'train.convert', 'train.verbs'),
   *('train.sections', 'train.provenance', 'train.compatibility'),
+  *('train.console', 'train.warm_start'),
 )
 
 # Package or module -> what it may import, beside its own room. The longest name that fits counts.
@@ -57,7 +58,7 @@ ARROWS = {
   'data.text': ('data',),
   'data.go': ('data', 'mcts.go'),
   **dict.fromkeys(CORE, CORE),
-  'train.step': (*CORE, 'models.cpu', 'models.forms'),
+  'train.step': (*CORE, 'models.axes', 'models.cpu', 'models.forms'),
   'train.declaration': (),
   'train.cli.arguments': ('train.cli', 'train.errors'),
   'train.cli.usage': ('train.cli', 'train.declaration'),

@@ -60,12 +60,18 @@ def test_help_of_a_verb_imports_nothing_heavy():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['trian'], 'trian: no such verb; choose from train, eval, report, sample, '),
+    (
+      ['trian'],
+      'trian: no such verb (did you mean train?); choose from train, eval, report, sample, ',
+    ),
     (['train', '--confg=x'], '(did you mean config?)'),
     (['train', '--config=lenet_digts'], '(did you mean lenet_digits?)'),
     (['train'], '--workdir=: give --config=FILE or one --workdir=DIR'),
     (['train', '--workdir=nowhere'], 'holds no config.json; give --config=FILE'),
-    (['train', '--step=3'], '--step: no option of train; choose from config, '),
+    (
+      ['train', '--step=3'],
+      '--step=3: an option of eval, sample, convert, play, not of train; choose from config, ',
+    ),
     (['train', '--config.seed'], '--config.seed: needs a value, as in --config.seed=VALUE'),
     (['train', '--config=lenet_digits', '--profile=9:3'], '--profile=9:3: must be START:STOP'),
     (['train', '--process_id=one'], '--process_id=one'),
@@ -82,10 +88,17 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['convert', '--from_hf=nowhere'], '--workdir=: needs one folder, which will be made'),
     (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),
     (['prepare'], 'prepare: give --dataset=NAME; choose from mnist, '),
-    (['prepare', 'imagenet'], "'imagenet': no such data set; choose from mnist, "),
+    (['prepare', 'minst'], 'minst: no such data set (did you mean mnist?); choose from mnist, '),
     (['prepare', 'mnist', 'cifar10'], 'cifar10: one verb at a time'),
-    (['runs', '--folder=nowhere'], '--folder=nowhere: holds no run'),
-    (['play', '--engine=gnugo'], "engine 'gnugo': choose from random, uniform, rollout"),
+    (['runs', '--folder=nowhere'], '--folder=nowhere: no such folder'),
+    (
+      ['play', '--engine=gnugo'],
+      '--engine=gnugo: no such engine; choose from random, uniform, rollout',
+    ),
+    (
+      ['play', '--game=tictacto'],
+      '--game=tictacto: no such game (did you mean tictactoe?); choose',
+    ),
     (['play', '--size=99'], 'size 99: rollout plays on boards of size 2 to 25'),
     (['match', '--sprt=5'], '--sprt=5: must be ELO0,ELO1'),
     (['match', '--second=gnu-go'], "player 'gnu-go': give name"),
@@ -104,8 +117,7 @@ def test_a_misspelt_key_names_the_choices(tmp_path):
   message = error(
     'train', '--config=lenet_digits', f'--workdir={tmp_path / "run"}', '--config.train.stpes=3'
   )
-  assert message.startswith('train.stpes=3: unknown key; choose from steps, ')
-  assert message.endswith('(did you mean steps?)')
+  assert message.startswith('train.stpes=3: unknown key (did you mean steps?); choose from steps, ')
   assert not (tmp_path / 'run').exists()
 
 
@@ -127,8 +139,8 @@ def test_train_eval_report(tmp_path):
   assert json.loads((run / 'eval.json').read_text())['step'] == 4
   assert (run / 'report.html').exists()
   listed = launch('runs', f'--folder={run.parent}').stdout.splitlines()
-  assert listed[0].split()[:4] == ['run', 'task', 'step', 'seed']
-  assert listed[1].split()[1:5] == ['classify', '4/4', '0', 'test/error']
+  assert listed[0].split()[:4] == ['run', 'config', 'step', 'seed']
+  assert listed[1].split()[1:5] == ['lenet_digits', '4/4', '0', 'test/error']
 
 
 @pytest.mark.long

@@ -11,11 +11,12 @@ from train.run import read_config, read_meaning
 from train.sections import complete_config
 from train.task import Task
 from train.tasks import DECLARATIONS
+from train.workdir import free_path
 
 # What may differ when a run is resumed, beside what its task declares: where it runs and what it
 # leaves, not what it computes.
 FREE = (
-  *('mesh', 'parallel', 'paper'),
+  *('mesh', 'parallel', 'paper', 'wandb'),
   *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep', 'train.best'),
   *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
   *('data.eval_batch_size', 'data.eval_split'),
@@ -36,20 +37,26 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return
   imported = _is_imported(workdir)
-  ours, theirs = _flat(config), _flat(complete_config(read_config(workdir)))
+  ours, theirs = flat(config), flat(complete_config(read_config(workdir)))
   may_differ = FREE + DECLARATIONS[config['task']['name']].free
-  if config['optimizer'].get('schedule') in ENDLESS:
+  if may_be_longer(config):
     may_differ += ('train.steps',)
   for key in _differences(ours, theirs):
     if imported:  # sizes of one model have several names
-      free = not key.startswith('model.') or key in ('model.name', *RUNNING)
+      free = not key.startswith(('model.', 'init_from')) or key in ('model.name', *RUNNING)
     else:
       free = key.startswith(may_differ)
     if not free:
       raise UserError(
         f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))};'
-        ' give the same value, or another --workdir'
+        f' give the same value, or another folder: --workdir={free_path(workdir)}'
+        + (f' --init_from={workdir}' if key == 'train.steps' else '')
       )
+
+
+def may_be_longer(config: Mapping[str, Any]) -> bool:
+  """Returns whether a run can go on beyond its steps as if it had been begun with more."""
+  return config['optimizer'].get('schedule') in ENDLESS
 
 
 def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workdir: str) -> None:
@@ -59,7 +66,7 @@ def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workd
     UserError: a key that says what the weights mean, or one that only training reads.
   """
   allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data.', 'seed')
-  ours, theirs = _flat(changed), _flat(config)
+  ours, theirs = flat(changed), flat(config)
   for key in _differences(ours, theirs):
     if not key.startswith(allowed):
       raise UserError(
@@ -85,7 +92,7 @@ def check_meaning(task: Task, workdir: str) -> None:
 
 def same_model(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
   """Returns whether two configs have one model, however it is run."""
-  a, b = (_flat({'model': config['model']}) for config in (ours, theirs))
+  a, b = (flat({'model': config['model']}) for config in (ours, theirs))
   return all(key in RUNNING for key in _differences(a, b))
 
 
@@ -99,11 +106,10 @@ def _is_imported(workdir: str) -> bool:
   return os.path.isdir(folder) and [x for x in os.listdir(folder) if x.isdigit()] == ['0']
 
 
-def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns {'model': {'name': 'lenet'}, 'seed': 0} as {'model.name': 'lenet', 'seed': 0}."""
   items: dict[str, Any] = {}
   for key, value in config.items():
-    nested = (
-      _flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
-    )
+    nested = flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
     items.update(nested)
   return items

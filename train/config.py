@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import pkgutil
+import traceback
 import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -34,15 +35,32 @@ def load(path: str) -> dict[str, Any]:
     raise UserError(f'{path}: no such config file')
   if path.endswith('.json'):
     return read_json(path)
+  spec = importlib.util.spec_from_file_location('config', path)
+  if spec is None or spec.loader is None:
+    raise UserError(f'{path}: a config is a file NAME.py with get_config(), or a config.json')
+  module = importlib.util.module_from_spec(spec)
   try:
-    spec = importlib.util.spec_from_file_location('config', path)
-    assert spec and spec.loader, 'a config file is called NAME.py'
-    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-  except Exception as error:
-    raise UserError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
-  return config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+  except (Exception, SystemExit) as error:
+    what = f'{type(error).__name__}: {" ".join(str(error).split())}'
+    raise UserError(f'{path}{_line_of(error, path)}: {what}') from error
+  config = config.to_dict() if hasattr(config, 'to_dict') else config
+  if not isinstance(config, Mapping) or not is_json(config):
+    raise UserError(
+      f'{path}: get_config() must return a dict of what JSON can say, not {shown(config)}'
+    )
+  return dict(config)
+
+
+def _line_of(error: BaseException, path: str) -> str:
+  """Returns ', line 7': the last line of the file that an error passed through; '' if none did."""
+  whole = os.path.abspath(path)
+  if isinstance(error, SyntaxError) and error.filename == whole:
+    return f', line {error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == whole]
+  return f', line {lines[-1]}' if lines else ''
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -52,7 +70,7 @@ def read_json(path: str) -> dict[str, Any]:
     UserError: it is damaged: no JSON, not UTF-8, or JSON of another type.
   """
   try:
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8-sig') as file:  # Windows' editors begin with a mark
       value = json.load(file)
   except (ValueError, RecursionError) as error:
     reason = str(error) or 'nested too deeply'

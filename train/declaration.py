@@ -48,6 +48,7 @@ class ReportWords:
     matches: Those that get a large chart though their splits are opponents. Any measure of a split
       'test' or 'val' gets one.
     headings: Measure to the heading of its chart; the default is the name with spaces.
+    splits: Split to its name in a chart's legend; the default is the split.
     time_shares: Metrics 'time/NAME' in [0, 1] that say where the time goes, beside the speed.
   """
 
@@ -55,6 +56,7 @@ class ReportWords:
   measures: tuple[str, ...] = ('elo', 'share', 'loss', 'error', 'error_top5', 'learning_rate')
   matches: tuple[str, ...] = ('elo', 'share')
   headings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
   time_shares: tuple[str, ...] = ()
 
 
@@ -67,6 +69,7 @@ class Declaration:
     options: verb -> the options that the task's method for that verb takes as keyword arguments.
     free: config keys (or their beginnings) that may differ when a run is resumed: what they say has
       no part in what is computed from step to step.
+    plays: whether `launch.py play` and `match` play with its runs.
     metric: the headline, where a config's section `paper` names none.
     report: the words and order of its report.
   """
@@ -74,6 +77,7 @@ class Declaration:
   task: str
   options: Mapping[str, tuple[Option, ...]] = dataclasses.field(default_factory=dict)
   free: tuple[str, ...] = ()
+  plays: bool = False
   metric: str = 'test/error'
   report: ReportWords = dataclasses.field(default_factory=ReportWords)
 

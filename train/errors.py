@@ -25,9 +25,18 @@ def shown(value: Any, most: int = 100) -> str:
   return text if len(text) <= most else f'{text[: most // 2]}...{text[-most // 4 :]}'
 
 
+def plain(text: str) -> str:
+  """Returns a line with its control characters escaped: a file's name must not steer terminals."""
+  return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
 def unknown(where: str, value: str, what: str, choices: Collection[str]) -> UserError:
-  """Returns the error for a `value` that is none of the `choices`; `what` says what it is not."""
-  near = difflib.get_close_matches(value[:100], list(choices), n=1)
-  hint = f' (did you mean {near[0]}?)' if near else ''
+  """Returns the error for a `value` that is none of the `choices`; `what` says what it is not.
+
+  What was probably meant comes first: the choices may be many.
+  """
+  lower = {choice.lower(): choice for choice in choices}
+  near = difflib.get_close_matches(value[:100].lower(), lower, n=1)
+  hint = f' (did you mean {lower[near[0]]}?)' if near and 'did you mean' not in what else ''
   where = where if len(where) <= 200 else f'{where[:100]}...{where[-50:]}'
-  return UserError(f'{where}: {what}; choose from {", ".join(choices) or "nothing"}{hint}')
+  return UserError(f'{where}: {what}{hint}; choose from {", ".join(choices) or "nothing"}')

@@ -6,6 +6,7 @@ device, and metrics are fetched an interval late.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -20,14 +21,18 @@ from jax.sharding import Mesh
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
 from train.errors import UserError
-from train.logging import peaks, samples
+from train.logging import samples
 from train.logging.metrics import MetricLog, NonFinite
-from train.logging.progress import Progress
+from train.logging.progress import of_task
+from train.logging.tensorboard import TensorBoard
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
+from train.runtime.profile import Profile
 from train.step import TrainState, init_state, make_step
 from train.task import Task, Variables, check_best, evaluate
 from train.workdir import lock
+
+LOG = functools.partial(MetricLog, writers=(TensorBoard,))
 
 
 class Halted(RuntimeError):
@@ -89,9 +94,15 @@ class Loop:
     seed: int = 0,
     parallel: str = 'jit',
     profile: tuple[int, int] | None = None,
-    on_start: Callable[[int], None] = lambda step: None,
-  ) -> None:
-    """Trains, or resumes what the workdir holds; `on_start` is called with the first step.
+    on_start: Callable[[int, Variables], None] = lambda step, variables: None,
+    begin: Callable[[Variables], Variables] | None = None,
+    log: Callable[..., MetricLog] = LOG,
+  ) -> bool:
+    """Trains, or resumes what the workdir holds; returns whether all steps are done.
+
+    `on_start` is called with the first step and its variables; `begin` makes fresh variables those
+    of step 0, where there is no checkpoint; `log` makes the log, with its writers; `profile` is the
+    first step to trace and the one to stop at.
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
@@ -100,18 +111,18 @@ class Loop:
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
     with scope, lock(workdir):
-      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel)
+      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, begin, log)
       with contextlib.closing(session):
-        on_start(session.step)
-        if session.step >= self.steps:
-          session.progress.note(f'{workdir}: already at step {session.step} of {self.steps}')
-        session.run(profile)
+        trace = Profile(workdir, profile)
+        trace.check(session.step, self.steps)
+        on_start(session.step, session.state.variables)
+        return session.run(trace)
 
 
 class _Session:
   """One process's part of a run, from where the workdir stands to the last step."""
 
-  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel):
+  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel, begin, log):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
     self.seed = seed
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
@@ -129,7 +140,7 @@ class _Session:
     self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
     self.evals = task.evals(mesh)
     check_best(task, self.evals, settings.best, settings.best_mode, default=Loop.best)
-    self.log = MetricLog(workdir, write=mesh_lib.is_main())
+    self.log: MetricLog = log(workdir, write=mesh_lib.is_main())
     self.checkpoints = Checkpointer(
       os.path.join(workdir, 'checkpoints'),
       keep=settings.keep,
@@ -138,36 +149,21 @@ class _Session:
     )
     self.preemption = Preemption()
     # After all of the parts above, whose states it sets.
-    self.step = self.saved = self._restore()
-    self.progress = self._progress()
+    self.step = self.saved = self._restore(begin)
+    devices, show = list(mesh.devices.flat), mesh_lib.is_main()
+    self.progress = of_task(task, devices, settings.steps, start=self.step, show=show)
 
   def close(self) -> None:
     for part in (self.progress, self.log, self.checkpoints, self.preemption):
       part.close()
 
-  def _progress(self) -> Progress:
-    unit, number = self.task.throughput
-    flops = self.task.flops
-    ideal = peaks.seconds(flops, list(self.mesh.devices.flat))
-    progress = Progress(
-      self.settings.steps,
-      number,
-      unit=unit,
-      ideal=ideal,
-      start=self.step,
-      show=mesh_lib.is_main(),
-    )
-    if flops and ideal is None:
-      kind = self.mesh.devices.flat[0].device_kind
-      progress.note(f'MFU unknown: no peak is known of {kind!r}; a step is {flops:.3g} FLOPs')
-    return progress
-
   # -------- the loop --------
 
-  def run(self, profile: tuple[int, int] | None) -> None:
-    settings = self.settings
+  def run(self, trace: Profile) -> bool:
+    """Returns whether all steps are done."""
+    settings, step = self.settings, self.step
     try:
-      for step in self._steps(profile):
+      for step in self._steps(trace):
         last = step == settings.steps
         # Log, evaluate, save, in this order: a checkpoint holds the lines that are not written yet.
         if last or step % settings.log_every == 0:
@@ -182,15 +178,16 @@ class _Session:
         if self.preemption.requested(step):
           self._save(step)
           self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
-          return
+          break
     except NonFinite as error:
       self._halt(error)
+    return step >= settings.steps
 
-  def _steps(self, profile: tuple[int, int] | None) -> Iterator[int]:
+  def _steps(self, trace: Profile) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""
     ahead = Ahead()
     for step in range(self.step, self.settings.steps):
-      self._profile(step, profile)
+      trace.at(step, self.state.step)
       # Self-play plays with the weights that are evaluated; sources of files ignore them.
       self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
       self.state, metrics = self.train_step(self.state, batch)
@@ -198,16 +195,7 @@ class _Session:
       ahead(metrics)  # waits for the step of some calls before, not for this one
       self.progress.update(step + 1)
       yield step + 1
-
-  def _profile(self, step: int, steps: tuple[int, int] | None) -> None:
-    start, stop = steps or (-1, -1)
-    if step in (start, stop):
-      # So that the trace holds these steps and none that were dispatched before.
-      jax.block_until_ready(self.state.step)
-    if step == start:
-      jax.profiler.start_trace(os.path.join(self.workdir, 'profile'))
-    if step == stop:
-      jax.profiler.stop_trace()
+    trace.at(self.settings.steps, self.state.step)
 
   def _evaluate(self, step: int) -> dict[str, float]:
     self.log.drain()  # stops here if a step was not finite
@@ -228,6 +216,7 @@ class _Session:
     if not files or not mesh_lib.is_main():
       return
     samples.write(self.workdir, step, files)
+    self.log.show(step, files)
     for name, contents in files.items():
       text = samples.excerpt(contents) if name.endswith('.txt') else f'in {samples.FOLDER}/'
       self.progress.note(f'step {step}  {name}: {text}')
@@ -243,14 +232,17 @@ class _Session:
     self.checkpoints.save(step, *_items(self.state, self.carry), meta)
     self.saved = step
 
-  def _restore(self) -> int:
-    """Takes over what the workdir holds; returns the number of steps done."""
+  def _restore(self, begin: Callable[[Variables], Variables] | None) -> int:
+    """Takes over what the workdir holds, or else begins; returns the number of steps done."""
     # The fresh state says shapes and shardings, on this mesh, whatever mesh the checkpoint is from.
     shapes = jax.tree.map(_abstract, (self.state, self.carry))
     restored = self.checkpoints.restore(*_items(*shapes))
     if restored is None:
-      self.log.restore(None, 0)
-      return 0
+      if begin is None:
+        self.log.restore(None, 0)
+        return 0
+      variables = dict(begin(self.state.variables))
+      return self._begin_from({'params': variables.pop('params'), 'extra': variables})
     step, model, train, meta = restored
     # Weights alone, as imported ones are: no optimiser, key or step to go on with.
     if train is None:

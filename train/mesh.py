@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.errors import UserError
@@ -49,7 +49,8 @@ def make_mesh(
     devices: all devices unless given.
 
   Raises:
-    UserError: the product of the sizes is not the number of devices.
+    UserError: the product of the sizes is not the number of devices, or they cannot be laid out
+      so.
   """
   sizes = {'data': data, 'fsdp': fsdp, 'tensor': tensor}
   devices = jax.devices() if devices is None else devices
@@ -63,12 +64,42 @@ def make_mesh(
     raise UserError(f'mesh.{free[0]}=-1 and mesh.{free[1]}=-1: only one axis can take what remains')
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
   if total % fixed or (not free and fixed != total):
-    wanted = ' x '.join(f'{name}={size}' for name, size in sizes.items())
-    raise UserError(f'mesh {wanted}: the product must be the number of devices, {total}')
+    raise UserError(f'mesh {_by(sizes)}: the product must be the number of devices, {total}')
   if free:
     sizes[free[0]] = total // fixed
   auto = (AxisType.Auto,) * len(sizes)
-  return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=auto, devices=devices)
+  return Mesh(_arrange(sizes, devices), tuple(sizes), axis_types=auto)
+
+
+def _by(sizes: Mapping[str, int]) -> str:
+  return ' x '.join(f'{name}={size}' for name, size in sizes.items())
+
+
+def _arrange(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
+  """Returns the devices in the mesh's shape, near ones along the axes that talk most.
+
+  Several slices of TPUs are joined by a slow network, over which only `data` goes: gradients once a
+  step. Within a slice an axis may take a part of a torus' dimension.
+  """
+  shape = tuple(sizes.values())
+  slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  data = sizes['data']
+  if data % slices:
+    raise UserError(
+      f'mesh {_by(sizes)}: the devices are {slices} slices, so mesh.data must be a multiple of it'
+    )
+  try:
+    if slices > 1:
+      own = (data // slices, *shape[1:])
+      return mesh_utils.create_hybrid_device_mesh(
+        own, (slices, 1, 1), devices, allow_split_physical_axes=True
+      )
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  except (AssertionError, NotImplementedError, ValueError) as error:
+    kind = devices[0].device_kind
+    raise UserError(
+      f'mesh {_by(sizes)}: cannot be laid out on {kind}; powers of two can: {error}'
+    ) from error
 
 
 def batch_shards(mesh: Mesh) -> int:
@@ -100,8 +131,14 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
 def activate(mesh: Mesh) -> Iterator[None]:
   """Makes `nn.with_logical_constraint` act: outside of this it silently does nothing."""
   # The mesh for `models.axes`, the rules for the names that linen's boxes hold.
-  with jax.set_mesh(mesh), nn.logical_axis_rules([(name, axes) for name, axes in RULES.items()]):
+  with jax.set_mesh(mesh), logical_rules():
     yield
+
+
+def logical_rules(without: str = '') -> contextlib.AbstractContextManager[None]:
+  """Returns the context of RULES; inside of a `shard_map` over an axis, without that."""
+  rules = [(name, tuple(x for x in axes if x != without)) for name, axes in RULES.items()]
+  return nn.logical_axis_rules(rules)
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:
@@ -114,6 +151,15 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh))
 
   return jax.tree.map(of_leaf, tree, is_leaf=_is_box)
+
+
+def abstract(tree: Any, places: Any) -> Any:
+  """Returns shapes and dtypes of a tree with shardings; of `places` a leaf may stand for many."""
+
+  def at(place: NamedSharding, part: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), part)
+
+  return jax.tree.map(at, places, tree)
 
 
 def unbox(tree: Any) -> Any:

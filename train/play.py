@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import mcts
 from mcts import engines
 from mcts.engines import Engine, RuleSet, SearchEngine, clock
 from mcts.go import Go
@@ -14,7 +15,7 @@ from mcts.match.contestants import Contestant, EngineContestant
 from mcts.match.terms import MatchTerms, Openings, TimeLimits
 from mcts.search.evaluators import Evaluate
 from train import verbs
-from train.errors import UserError
+from train.errors import UserError, unknown
 from train.tasks.selfplay import play as by_hand
 
 
@@ -118,6 +119,7 @@ def play(
     raise UserError(
       f'--game={game}: the run in --workdir={workdir} says which game; give one of them'
     )
+  _check_names(engine, game)
   hand = {name: search[name] for name in ('seed', 'num_simulations')}
   if workdir is None and game is not None:
     by_hand.by_hand_against_rollouts(game, **hand)
@@ -134,6 +136,14 @@ def play(
       return
     player = engine_of(run, workdir, **search)
   server.play(player, board.rules(player.sizes), resign_threshold=resign)
+
+
+def _check_names(engine: str, game: str | None) -> None:
+  """Raises UserError for an engine or a game that is none of ours."""
+  if engine not in engines.ENGINES:
+    raise unknown(f'--engine={engine}', engine, 'no such engine', engines.ENGINES)
+  if game is not None and (name := game.partition('(')[0]) not in mcts.GAMES:
+    raise unknown(f'--game={game}', name, 'no such game', mcts.GAMES)
 
 
 def match(

@@ -34,12 +34,17 @@ def paper(
 def settings(
   seed: int = 0,
   parallel: Literal['jit', 'pmap'] = 'jit',
+  init_from: str = '',
+  wandb: str = '',
 ) -> dict[str, Any]:
   """Returns the default values of the top-level config keys.
 
   Args:
     seed: of all random numbers: initial weights, order of the data, dropout, self-play.
     parallel: 'jit' partitions one program over the mesh, 'pmap' replicates it.
+    init_from: a run folder, or one of GPT-2's public weights, to begin with the weights of; '' for
+      fresh ones. A run that is resumed does not read it again.
+    wandb: a project at Weights & Biases to log to as well; '' for none.
   """
   return locals()
 
@@ -64,18 +69,36 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     UserError: a key or value that no constructor takes.
   """
-  return config_lib.complete_sections(config, SECTIONS, settings)
+  completed = config_lib.complete_sections(config, SECTIONS, settings)
+  if not 0 <= completed['seed'] < 2**32:
+    raise errors.UserError(f'seed={completed["seed"]}: must be at least 0 and less than 2**32')
+  return completed
 
 
-def build_task(config: Mapping[str, Any], workdir: str | None = None, *, read: bool = True) -> Task:
+def build_abstract_task(config: Mapping[str, Any]) -> Task:
+  """Returns the task on what is known of its data without them, where they are a published set."""
+  with errors.user_errors():
+    source: Any = config_lib.resolve(SOURCES[config['data']['name']])
+    data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
+    return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
+
+
+def build_task(
+  config: Mapping[str, Any],
+  workdir: str | None = None,
+  *,
+  read: bool = True,
+  tokenizer: str | None = None,
+) -> Task:
   """Returns the task with its data, which may keep a tokenizer in the workdir.
 
   read: at once, so that what is wrong shows; else data may wait until they are needed.
+  tokenizer: the folder of the one to use, if not the workdir's.
   """
   # Class names are the run's, in its order, whatever the order of the data that it meets now.
   classes = read_meaning(workdir).get('classes', ()) if workdir else ()
-  folder = os.path.join(workdir, TOKENIZER) if workdir else None
-  given = {'folder': folder, 'read': read, 'classes': classes}
+  own = os.path.join(workdir, TOKENIZER) if workdir else None
+  given = {'folder': tokenizer or own, 'read': read, 'classes': classes}
   taken = inspect.signature(config_lib.resolve(SOURCES[config['data']['name']])).parameters
   given = {name: value for name, value in given.items() if name in taken}
   with errors.user_errors():

@@ -1,5 +1,6 @@
 """The train state and the compiled train step: the same function under `jit` and under `pmap`."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from models.axes import mesh_size
 from models.cpu.order import in_turn, unrolled
 from train import mesh as mesh_lib
 from train.errors import UserError
@@ -54,38 +56,41 @@ class TrainState(struct.PyTreeNode):
 def init_state(
   task: Task, tx: optax.GradientTransformation, seed: int, mesh: Mesh, *, ema: bool = False
 ) -> tuple[TrainState, Any]:
-  """Returns a fresh state, made in place on its devices, and the sharding of each of its leaves.
-
-  Raises UserError for a seed that is no unsigned number of 32 bits.
-  """
-  if not 0 <= seed < 2**32:
-    raise UserError(f'seed={seed}: must be at least 0 and less than 2**32')
-
-  def init(seed: Array) -> TrainState:
-    init_key, key = jax.random.split(jax.random.key(seed))
-    extra = dict(task.init(init_key))
-    params = extra.pop('params')
-    step = jnp.zeros((), jnp.int32)
-    # A copy, since donated buffers must not be shared.
-    average = jax.tree.map(jnp.copy, params) if ema else ()
-    return TrainState(step, key, params, extra, tx.init(params), average)
-
-  seed = jnp.uint32(seed)  # an argument: one compiled program for all seeds
-  shardings = mesh_lib.shardings(jax.eval_shape(init, seed), mesh)
+  """Returns a fresh state, made in place on its devices, and the sharding of each of its leaves."""
+  init = functools.partial(_init, task, tx, ema)
+  _, shardings = abstract_state(task, tx, mesh, ema=ema)
   # Made where it belongs: no device need hold the whole of a model that is sharded.
-  state = jax.jit(lambda seed: mesh_lib.unbox(init(seed)), out_shardings=shardings)(seed)
-  return state, shardings
+  make = jax.jit(lambda seed: mesh_lib.unbox(init(seed)), out_shardings=shardings)
+  return make(jnp.uint32(seed)), shardings  # an argument: one compiled program for all seeds
+
+
+def abstract_state(
+  task: Task, tx: optax.GradientTransformation, mesh: Mesh, *, ema: bool = False
+) -> tuple[TrainState, Any]:
+  """Returns shapes and shardings of a state that is never made, and the shardings alone.
+
+  The devices of the mesh need not be there.
+  """
+  seed = jax.ShapeDtypeStruct((), jnp.uint32)
+  boxed = jax.eval_shape(functools.partial(_init, task, tx, ema), seed)
+  shardings = mesh_lib.shardings(boxed, mesh)
+  return mesh_lib.abstract(mesh_lib.unbox(boxed), shardings), shardings
+
+
+def _init(task: Task, tx: optax.GradientTransformation, ema: bool, seed: Array) -> TrainState:
+  init_key, key = jax.random.split(jax.random.key(seed))
+  extra = dict(task.init(init_key))
+  params = extra.pop('params')
+  step = jnp.zeros((), jnp.int32)
+  # A copy, since donated buffers must not be shared.
+  average = jax.tree.map(jnp.copy, params) if ema else ()
+  return TrainState(step, key, params, extra, tx.init(params), average)
 
 
 def abstract_model(task: Task, mesh: Mesh, *, ema: bool = False) -> dict[str, Any]:
   """Shapes and shardings of `params`, `extra` and `ema`, of a model that was never made."""
-  boxed = dict(jax.eval_shape(task.init, jax.random.key(0)))
-  shardings = mesh_lib.shardings(boxed, mesh)
-  extra = jax.tree.map(
-    lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    mesh_lib.unbox(boxed),
-    shardings,
-  )
+  boxed = dict(jax.eval_shape(lambda: task.init(jax.random.key(0))))
+  extra = mesh_lib.abstract(mesh_lib.unbox(boxed), mesh_lib.shardings(boxed, mesh))
   params = extra.pop('params')
   return {'params': params, 'extra': extra, 'ema': params if ema else ()}
 
@@ -99,8 +104,10 @@ def make_step(
   accumulate: int = 1,
   ema_decay: float = 0.0,
   schedule: Callable[[Array], Array] | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """Returns the compiled step, which donates the state; its layout is the same for both kinds.
+) -> Any:
+  """Returns the compiled step: (state, batch) -> (state, metrics). It donates the state.
+
+  The state's layout is the same for both kinds.
 
   'jit' partitions one program over the mesh. 'pmap' runs a replica on each device, which sees its
   part of the batch alone and averages gradients: the classic form; it needs a mesh of `data` only.
@@ -118,7 +125,7 @@ def make_step(
   )
 
 
-def _pmap(step: Callable, mesh: Mesh) -> Callable:
+def _pmap(step: Callable, mesh: Mesh) -> '_Replicas':
   devices = mesh.shape['data']
   if devices != mesh.size:
     raise UserError(
@@ -138,7 +145,21 @@ def _pmap(step: Callable, mesh: Mesh) -> Callable:
     donate_argnums=0,
     devices=list(mesh.devices.flat),
   )
-  return lambda state, batch: mapped(state, split(batch))
+  return _Replicas(split, mapped)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Replicas:
+  """A step under `pmap`, called and lowered as a jitted one."""
+
+  split: Any
+  mapped: Any
+
+  def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    return self.mapped(state, self.split(batch))
+
+  def lower(self, state: TrainState, batch: Batch) -> Any:
+    return self.mapped.lower(state, jax.eval_shape(self.split, batch))
 
 
 def _update(
@@ -160,6 +181,8 @@ def _update(
     return metrics['loss'][0], ({name: extra[name] for name in state.extra}, metrics)
 
   gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
+  if accumulate > 1 and axis is None:
+    gradients = functools.partial(_over_data, gradients)
   loss_value, grads, extra, metrics = gradients(sums, state.params, state.extra, batch, axis)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -239,6 +262,31 @@ def _accumulated(
     extra = lax.pmean(extra, axis)
   weight = _total_weight(metrics, None)  # already summed over devices
   return metrics['loss'][0] / weight, jax.tree.map(lambda g: g / weight, grads), extra, metrics
+
+
+def _over_data(
+  gradients: Callable, sums: Callable, params: Any, extra: Any, batch: Batch, axis: None
+) -> tuple[Array, Any, Any, Metrics]:
+  """Returns `gradients(...)` with each replica summing its own, which cross `data` once a step.
+
+  The partitioner would reduce them with each microbatch. `fsdp` stays its own; with `tensor` in the
+  program as well it gathers activations in here, which costs more than it saves.
+  """
+  if mesh_size('data') == 1 or mesh_size('tensor') > 1:
+    return gradients(sums, params, extra, batch, axis)
+  whole = PartitionSpec()
+
+  def of_replica(params: Any, extra: Any, batch: Batch) -> tuple[Array, Any, Any, Metrics]:
+    with mesh_lib.logical_rules(without='data'):
+      return gradients(sums, params, extra, batch, 'data')
+
+  return jax.shard_map(
+    of_replica,
+    in_specs=(whole, whole, PartitionSpec('data')),
+    out_specs=whole,
+    axis_names={'data'},
+    check_vma=False,  # so that differentiating sums nothing over replicas
+  )(params, extra, batch)
 
 
 def _total_weight(metrics: Metrics, axis: str | None) -> Array:

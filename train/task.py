@@ -24,6 +24,9 @@ Batch = Any
 Carry = Any
 """What a source must remember between steps: () for a dataset, actors and replay for self-play."""
 
+Programs = Mapping[str, Any]
+"""name -> lowered program (`jax.stages.Lowered`), to be compiled and read but not run."""
+
 Metrics = dict[str, tuple[Array, Array]]
 """name -> (sum, weight), float32 scalars: ragged batches and microbatches average right."""
 
@@ -41,6 +44,12 @@ class Source(Protocol):
 
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
     """Returns the batch of `step`; must not wait for the device."""
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    """Returns what is compiled to make a batch, of abstract variables, and the abstract batch.
+
+    Nothing is read and nothing runs, so that the mesh may be of devices that are not there.
+    """
 
 
 class Batches(Protocol):
@@ -71,7 +80,12 @@ class Task(Protocol):
 
   A task inherits from this class and gets what it need not have from here: `close`, `draw`,
   `flops`, `join`, `meaning` and `metrics`.
+
+  Attributes:
+    data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
   """
+
+  data: Any = None
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""
@@ -138,6 +152,15 @@ class Task(Protocol):
     It is kept with the run, which is resumed and evaluated only with the same.
     """
     return {}
+
+  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+    """Lowers what the verb sample runs, from abstract variables, for a mesh that need not be there.
+
+    Raises:
+      UserError: the task has nothing to sample.
+    """
+    del variables, mesh
+    raise UserError('compile --verb=sample: a run of this task has nothing to sample')
 
   @property
   def metrics(self) -> Sequence[str]:

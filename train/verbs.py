@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,22 +13,24 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from data import SOURCES
 from train import config as config_lib
-from train import errors
+from train import console, warm_start
 from train import mesh as mesh_lib
-from train.compatibility import check_meaning, check_overrides, check_same, same_model
-from train.errors import UserError, unknown
+from train.compatibility import check_meaning, check_overrides, check_same, flat, same_model
+from train.errors import UserError, unknown, user_errors
+from train.logging import weights_and_biases
+from train.logging.metrics import MetricLog
+from train.logging.tensorboard import TensorBoard
+from train.logging.writers import Open
 from train.loop import Halted, Loop
 from train.optim import make_optimizer, odd_settings
-from train.provenance import convolutions, provenance, record_start
+from train.provenance import provenance, record_start
 from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
-from train.runtime import host as host_lib
-from train.sections import build_task, complete_config
+from train.sections import build_abstract_task, build_task, complete_config
 from train.step import abstract_model
 from train.task import Task, Variables
-from train.tasks import DECLARATIONS, TASKS
-from train.workdir import write_json
+from train.tasks import DECLARATIONS
+from train.workdir import free_path, write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
 
@@ -85,28 +89,28 @@ def train(
 ) -> None:
   """Trains by a completed config, or resumes what the workdir holds."""
   check_same(config, workdir)
-  task, mesh = build_task(config, workdir), mesh_lib.make_mesh(**config['mesh'])
+  log = functools.partial(MetricLog, writers=writers(config), config=flat(config))
+  task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
   for line in odd_settings(**config['optimizer'], steps=loop.steps) if mesh_lib.is_main() else ():
     print(line, file=sys.stderr)
-  with errors.user_errors():  # what a network cannot be made of, or for
+  with user_errors():  # what a network cannot be made of, or for
     jax.eval_shape(task.init, jax.random.key(0))
+  begin = warm_start.starter(config, task, workdir)
 
-  def on_start(step: int) -> None:
+  def on_start(step: int, variables: Variables) -> None:
     if mesh_lib.is_main():
-      print(
-        f'{host_lib.processor()}; convolutions: {convolutions(mesh.devices.flat[0].platform)}',
-        file=sys.stderr,
-      )
+      console.say(console.start(config, workdir, task, mesh, step, variables))
+      warm_start.keep_tokenizer(task, workdir)
       write_json(os.path.join(workdir, 'config.json'), config)
       if meaning := task.meaning():
         write_json(os.path.join(workdir, MEANING), meaning)
       record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
-    loop.run(
+    finished = loop.run(
       task,
       tx,
       schedule,
@@ -116,7 +120,20 @@ def train(
       parallel=config['parallel'],
       profile=profile,
       on_start=on_start,
+      log=log,
+      begin=begin,
     )
+  if finished and mesh_lib.is_main():
+    console.say(console.next_commands(config, workdir))
+
+
+def writers(config: Mapping[str, Any]) -> list[Open]:
+  """Returns what opens the writers of a run's metrics, beside metrics.jsonl."""
+  if not config['wandb']:
+    return [TensorBoard]
+  weights_and_biases.require()  # before anything else is done
+  project = config['wandb']
+  return [TensorBoard, functools.partial(weights_and_biases.WeightsAndBiases, project=project)]
 
 
 def evaluate(
@@ -150,6 +167,7 @@ def evaluate(
   }
   path = os.path.join(workdirs[0], '_'.join(['eval', *list(options)[:1]]) + '.json')
   if mesh_lib.is_main():
+    keep_other(path, result)
     write_json(path, result)
   if mesh_lib.is_main() and not options:
     np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **dict[str, Any](arrays))
@@ -166,6 +184,22 @@ def join(runs: Sequence[Run], workdirs: Sequence[str]) -> None:
   if len(runs) > 1:
     alike = all(same_model(run.config, runs[0].config) for run in runs[1:])
     runs[0].task.join([run.task for run in runs[1:]], same_model=alike)
+
+
+def keep_other(path: str, result: Mapping[str, Any]) -> None:
+  """Renames an earlier result in the file unless it is of the same step, runs and options."""
+  asked = ('step', 'workdirs', 'overrides', 'options')
+  ours = json.loads(json.dumps({name: result[name] for name in asked}))
+  if not os.path.lexists(path):
+    return
+  try:
+    theirs = config_lib.read_json(path)
+  except UserError:
+    theirs = {}
+  if any(theirs.get(name) != ours[name] for name in asked):
+    kept = free_path(path)
+    os.replace(path, kept)
+    print(f'{path} was of something else: kept as {kept}', file=sys.stderr)
 
 
 def sample(
@@ -204,8 +238,4 @@ def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., 
 
 def summary(config: Mapping[str, Any]) -> str:
   """Returns the table of the model's layers and parameters."""
-  with errors.user_errors():
-    source: Any = config_lib.resolve(SOURCES[config['data']['name']])
-    data = source.metadata(**{key: value for key, value in config['data'].items() if key != 'name'})
-    task = config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
-  return task.summary()
+  return build_abstract_task(config).summary()

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -37,6 +38,28 @@ def lock(workdir: str) -> Iterator[None]:
     file.write(f'process {os.getpid()} on {socket.gethostname()}')
     file.flush()
     yield
+
+
+def free_path(path: str) -> str:
+  """Returns the path, or the first of NAME-2.EXT, NAME-3.EXT, ... (a folder: NAME-2) not taken."""
+  path = path.rstrip('/') or path
+  stem, extension = (path, '') if os.path.isdir(path) else os.path.splitext(path)
+  names = (f'{stem}-{number}{extension}' for number in itertools.count(2))
+  return next(name for name in itertools.chain([path], names) if not os.path.lexists(name))
+
+
+def ours_or_free(path: str, mark: str) -> str:
+  """Returns the path if nothing lies there or a file of ours, which has `mark` near its beginning.
+
+  Else `free_path`: what a user keeps there stays.
+  """
+  try:
+    with open(path, 'rb') as file:
+      return path if mark.encode() in file.read(1024) else free_path(path)
+  except FileNotFoundError:
+    return path
+  except OSError:  # a folder, or unreadable
+    return free_path(path)
 
 
 def write_text(path: str, text: str) -> None:

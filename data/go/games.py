@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import logging
 import pathlib
-import re
 
 import numpy as np
 
@@ -53,9 +52,9 @@ def load(dataset: str, size: int, test_fraction: float, with_result: bool) -> di
   Raises:
     ValueError: on a path that is not there, or a split without games.
   """
-  games = _join([_read(path) for path in _paths(dataset)])
-  games = _keep_legal(games, size, dataset)
-  known = (games['result'] != 0) | games['drawn'] if with_result else games['lengths'] > 0
+  parts = [collection.load(path) for path in _paths(dataset)]
+  games = _keep_legal(_join(parts), size, dataset, parts)
+  known = _usable(games, size, with_result, dataset)
   tests = _digests(games['points']) < test_fraction * 2**32
   splits = {name: known & (tests == (name == 'test')) for name in SPLITS}
   for name, chosen in splits.items():
@@ -83,15 +82,8 @@ def _paths(dataset: str) -> list[pathlib.Path]:
   return paths
 
 
-def _read(path: pathlib.Path) -> Collection:
-  if path.is_file() and path.suffix == '.sgf':
-    text = re.sub(rb'[\r\n]+', b' ', path.read_bytes())
-    return collection.parse([(text, [path.name])])
-  return collection.load(path)
-
-
 def _join(parts: list[Collection]) -> Columns:
-  """Returns the games of all parts: the fields of `Games`, and size, lengths, result, drawn."""
+  """Returns the games of all parts: the fields of `Games`, and some of `Collection`."""
   games = [_columns(part) for part in parts]
   longest = max(part['points'].shape[1] for part in games)
   for part in games:
@@ -105,6 +97,7 @@ def _columns(part: Collection) -> Columns:
   size, first = part.size.astype(np.int32), part.first.astype(np.int32)
   start, blacks = np.zeros_like(size), np.zeros_like(size)
   rows = [_trim(row, n * n) for row, n in zip(moves, size, strict=True)]
+  trimmed = np.array([len(row) for row in rows], np.int32) < part.lengths
   # Stones set up are the first entries, black's before white's.
   for game in np.flatnonzero(part.start):
     board = part.boards[part.start[game], : size[game], : size[game]].ravel()
@@ -117,7 +110,8 @@ def _columns(part: Collection) -> Columns:
     points[number, : len(row)] = row
   fields = {'points': points, 'start': start, 'blacks': blacks, 'first': first, 'size': size}
   drawn = (part.result == 0) & (part.margin == 0)
-  return {**fields, 'lengths': lengths, 'result': part.result, 'drawn': drawn}
+  known = {'lengths': lengths, 'result': part.result, 'drawn': drawn, 'komi': part.komi}
+  return {**fields, **known, 'trimmed': trimmed}
 
 
 def _trim(moves: np.ndarray, passing: int) -> np.ndarray:
@@ -131,7 +125,7 @@ def _games(columns: Columns) -> Games:
   return Games(*(columns[field] for field in Games._fields))
 
 
-def _keep_legal(games: Columns, size: int, name: str) -> Columns:
+def _keep_legal(games: Columns, size: int, name: str, parts: list[Collection]) -> Columns:
   """Returns the games on this board that are legal, with `gone`; logs the others."""
   here = np.flatnonzero(games['size'] == size)
   if others := len(games['size']) - len(here):
@@ -139,14 +133,35 @@ def _keep_legal(games: Columns, size: int, name: str) -> Columns:
   games = {key: x[here] for key, x in games.items()}
   played = replay.play(_games(games), size)
   if played.why:
+    names = [name for part in parts for name in part.names]
     game, why = next(iter(played.why.items()))
     turn = played.illegal[game] - games['start'][game] + 1
     logging.warning(
-      '%s: %d of %d games are left out, the first of them game %d: move %d: %s',
-      *(name, len(played.why), len(here), here[game] + 1, turn, why),
+      '%s: %d of %d games are left out, the first of them game %d: move %d: %s (%s)',
+      *(name, len(played.why), len(here), here[game] + 1, turn, why, names[here[game]]),
     )
   legal = played.illegal < 0
   return {**{key: x[legal] for key, x in games.items()}, 'gone': played.gone[legal]}
+
+
+def _usable(games: Columns, size: int, with_result: bool, name: str) -> np.ndarray:
+  """Returns bool [G], which games there is something to learn from; logs the others."""
+  moves = _targets(_games(games), size).any(1)
+  known = (games['result'] != 0) | games['drawn'] if with_result else np.ones_like(moves)
+  said = [
+    (~moves, 'games are left out, as they have no move but passes'),
+    (moves & ~known, 'games are left out, as they do not say who won'),
+    (games['trimmed'], 'games end at two passes, though moves follow'),
+  ]
+  if with_result and len(games['komi']):
+    values, counts = np.unique(games['komi'][known], return_counts=True)
+    if len(values) > 1:
+      usual = values[np.argmax(counts)]
+      said.append((known & (games['komi'] != usual), f'results are by another komi than {usual:g}'))
+  for which, text in said:
+    if which.any():
+      logging.warning('%s: %d %s', name, which.sum(), text)
+  return moves & known
 
 
 # -------- splits --------
@@ -159,10 +174,15 @@ def _digests(points: np.ndarray) -> np.ndarray:
   return np.array([int.from_bytes(x, 'little') for x in found], np.uint32)
 
 
+def _targets(games: Games, size: int) -> np.ndarray:
+  """Returns bool [G, E]: the entries that are to be predicted, moves other than passes."""
+  entry = np.arange(games.points.shape[1])[None]
+  return (games.points < size * size) & (entry >= games.start[:, None])
+
+
 def _split(games: Columns, chosen: np.ndarray, size: int) -> GameSplit:
   columns = {key: x[chosen] for key, x in games.items()}
-  points, entry = columns['points'], np.arange(columns['points'].shape[1])[None]
-  is_target = (points < size * size) & (entry >= columns['start'][:, None])
+  points, is_target = columns['points'], _targets(_games(columns), size)
   if points.size > 2**31 - 1:
     raise ValueError(f'{len(points)} games of up to {points.shape[1]} moves: too many to number')
   return GameSplit(

@@ -10,6 +10,13 @@ from data import pipeline
 from data.go.games import GameSplit
 
 
+def fields(entries: int) -> pipeline.Fields:
+  """Returns what a batch holds of a position in a game of up to `entries` entries."""
+  numbers = {name: ((), np.int32) for name in ('count', 'start', 'blacks', 'first', 'move')}
+  entry = ((entries,), np.uint16)
+  return pipeline.record_fields(points=entry, gone=entry, result=((), np.float32), **numbers)
+
+
 @dataclasses.dataclass(frozen=True)
 class PositionLoader:
   """A `pipeline.Loader` of positions; a gather is so little work that none is begun ahead.
@@ -29,6 +36,10 @@ class PositionLoader:
   symmetries: bool = False
   chosen: np.ndarray | None = None
   prefetch: int = 0
+
+  @property
+  def fields(self) -> pipeline.Fields:
+    return fields(self.split.games.points.shape[1])
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     mine, rng = pipeline.local_positions(self.sharding, len(rows)), np.random.default_rng(seed)

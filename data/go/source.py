@@ -9,29 +9,41 @@ from jax.sharding import NamedSharding
 from data import checks, pipeline
 from data.go import games
 from data.go.games import GameSplit
-from data.go.loader import PositionLoader
+from data.go.loader import PositionLoader, fields
 
 POSITIONS = ('all', 'one')
 
 
 @dataclasses.dataclass(frozen=True)
 class GoMetadata:
-  """What a network is built from: the side of the board, and the batch size."""
+  """What programs are built from: the side of the board, and the batch size."""
 
   size: int
   batch_size: int
+
+  @property
+  def entries(self) -> int:
+    """E, which records of games decide; here as many as rules allow moves in self-play."""
+    return 2 * self.size**2
+
+  def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.AbstractSource:
+    """Returns what training batches look like."""
+    del seed
+    pipeline.check_divisible('batch_size', self.batch_size, sharding)
+    return pipeline.AbstractSource(fields(self.entries), self.batch_size, sharding)
 
 
 class GoGames:
   """Positions of recorded games in batches; what a batch holds is said in `data.pipeline`.
 
-  Games on another board, and illegal or damaged ones, are left out; the log says how many. A record
-  keeps no dates, so games are divided into train and test by their first moves. Passes are not to
-  be predicted.
+  Games on another board, illegal or damaged ones, those without a move and (`with_result`) those
+  that do not say who won are left out, and what follows two passes; the log counts and names them.
+  A record keeps no dates, so games are divided into train and test by their first moves. Passes are
+  not to be predicted.
 
   Args:
-    dataset: one or more paths with commas between: text files (`.gz` or not) with a game in SGF a
-      line, folders of SGF files, or single ones.
+    dataset: one or more paths with commas between: text files with a game in SGF a line, folders of
+      SGF files, or single ones, which may hold several games; all of these gzipped or not.
     size: N, the side of the board.
     batch_size: B of training.
     eval_batch_size: B of evaluations; 0 is `batch_size`.
@@ -75,9 +87,18 @@ class GoGames:
 
   @classmethod
   def metadata(cls, size: int = 19, batch_size: int = 128, **rest) -> GoMetadata:
-    """Returns what a network is built from; no game is read."""
+    """Returns what programs are built from; no game is read."""
     del rest
     return GoMetadata(size, batch_size)
+
+  def describe(self) -> str:
+    """Returns the games and their positions in a line."""
+    train, test = (self.split(split) for split in games.SPLITS)
+    return (
+      f'{self.dataset}, {len(train.lengths):,} games of {len(train.targets):,} positions to train'
+      f' on, {len(test.lengths):,} games of {len(test.targets):,} positions to evaluate, on'
+      f' {self.size} x {self.size}'
+    )
 
   @property
   def entries(self) -> int:
@@ -101,7 +122,7 @@ class GoGames:
     order = pipeline.EpochOrder(seed, self.num_positions('train'))
     split = self.split('train')
     loader = PositionLoader(split, self.size, sharding, self.one_per_game, self.symmetries)
-    return pipeline.TrainSource(loader, order, self.batch_size)
+    return pipeline.TrainSource(loader, order, self.batch_size, sharding)
 
   def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
     """Returns batches of positions of `split`, each once, in order; can be iterated again."""

@@ -15,6 +15,11 @@ from data.images.records import Records, decode_rows
 RECORDS_PER_TASK = 8  # decoded by one thread in one go
 
 
+def fields(shape: tuple[int, ...]) -> pipeline.Fields:
+  """Returns what a batch holds of an image of a shape [H, W, C]."""
+  return pipeline.record_fields(image=(shape, np.uint8), label=((), np.int32))
+
+
 class InMemoryLoader:
   """Gathers from images that every device holds; the compiled gather communicates nothing."""
 
@@ -29,6 +34,7 @@ class InMemoryLoader:
 
     self._sharding = sharding
     self._images, self._labels = place(images), place(labels)
+    self.fields = fields(images.shape[1:])
     self._gather = jax.jit(_gather, out_shardings=sharding)
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
@@ -65,6 +71,7 @@ class StreamingLoader:
     """Takes the record that is row 0, `offset`, and an image's shape [H, W, C] after `ops`."""
     self._records, self._offset, self._ops, self._shape = records, offset, ops, shape
     self._sharding, self._pool, self.prefetch = sharding, pool, prefetch
+    self.fields = fields(shape)
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     mine = pipeline.local_positions(self._sharding, len(rows))

@@ -11,17 +11,24 @@ from jax.sharding import NamedSharding
 from data import checks, pipeline, splits
 from data.images import datasets, decode, records
 from data.images.decode import Op
-from data.images.loaders import InMemoryLoader, StreamingLoader
+from data.images.loaders import InMemoryLoader, StreamingLoader, fields
 
 IN_MEMORY_BYTES = 1 << 30  # decoded; the largest split that in_memory='auto' holds on the devices
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageMetadata:
-  """What a network is built from: the classes, and the shape [H, W, C] of an image."""
+  """What programs are built from: the classes, the shape [H, W, C] of an image, the batch size."""
 
   classes: tuple[str, ...]
   image_shape: tuple[int, int, int]
+  batch_size: int
+
+  def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.AbstractSource:
+    """Returns what training batches look like."""
+    del seed
+    pipeline.check_divisible('batch_size', self.batch_size, sharding)
+    return pipeline.AbstractSource(fields(self.image_shape), self.batch_size, sharding)
 
 
 class ImageData:
@@ -76,6 +83,7 @@ class ImageData:
       raise ValueError(f"data.in_memory='yes': data.decode_train={decode_train!r} is random")
     if decode.is_random(self._ops_eval):
       raise ValueError(f'data.decode_eval={decode_eval!r}: must not be random')
+    self._name = dataset if dataset != 'folder' else str(data_dir)
     found = datasets.load(dataset, data_dir)
     self._own_classes = {name: split.classes for name, split in found.items()}
     self._splits = {
@@ -90,15 +98,16 @@ class ImageData:
 
   @classmethod
   def metadata(
-    cls, dataset: str = 'digits', decode_train: str = '', **rest
+    cls, dataset: str = 'digits', decode_train: str = '', batch_size: int = 128, **rest
   ) -> 'ImageMetadata | ImageData':
-    """Returns what a network is built from; a published set need not be there for that."""
+    """Returns what programs are built from; a published set need not be there for that."""
     if dataset not in datasets.PUBLISHED:
-      return cls(dataset=dataset, decode_train=decode_train, **rest)
+      return cls(dataset=dataset, decode_train=decode_train, batch_size=batch_size, **rest)
     classes, shape = datasets.PUBLISHED[dataset]
     ops = decode.parse(decode_train, 'data.decode_train')
     image = decode.decode(np.zeros(shape, np.uint8), ops, shape[-1], np.random.default_rng(0))
-    return ImageMetadata(tuple(map(str, range(classes))), (*image.shape[:2], shape[-1]))
+    shape = (*image.shape[:2], shape[-1])
+    return ImageMetadata(tuple(map(str, range(classes))), shape, batch_size)
 
   @property
   def classes(self) -> tuple[str, ...]:
@@ -114,6 +123,15 @@ class ImageData:
     """Returns the number of records in a split or a slice of one."""
     return len(splits.parse(self._splits, split)[1])
 
+  def describe(self) -> str:
+    """Returns the set, its sizes and classes in a line."""
+    train, test = (self.num_examples(split) for split in (self.train_split, self.eval_split))
+    height, width, channels = self.image_shape
+    return (
+      f'{self._name}, {train:,} images to train on, {test:,} to evaluate, of {len(self.classes):,}'
+      f' classes, {height} x {width} x {channels}'
+    )
+
   def stored_as(self, split: str) -> str:
     """Returns the format of a split's images, such as 'JPEG', by the first; '' for pixels."""
     return records.format_of(self._records(split))
@@ -124,7 +142,7 @@ class ImageData:
     self._check_classes()
     order = pipeline.EpochOrder(seed, self.num_examples(self.train_split))
     loader = self._loader(self.train_split, self._ops_train, sharding)
-    return pipeline.TrainSource(loader, order, self.batch_size)
+    return pipeline.TrainSource(loader, order, self.batch_size, sharding)
 
   def eval_batches(
     self, split: str, sharding: NamedSharding, rows: np.ndarray | None = None

@@ -184,8 +184,10 @@ def _common_prefix(a: np.ndarray, b: np.ndarray) -> int:
 class PaddedChoices:
   """Choices as rows of `length` targets, padded at the end; mask 1 is where they are scored."""
 
+  has_segments = False
+
   def __init__(self, choices: Sequence[Choice], length: int):
-    self.size = len(choices)
+    self.size, self.block_size = len(choices), length
     self._tokens = np.zeros((self.size, length + 1), np.int32)
     self._mask = np.zeros((self.size, length), np.float32)
     for tokens, mask, choice in zip(self._tokens, self._mask, choices, strict=True):

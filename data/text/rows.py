@@ -15,10 +15,19 @@ from data import pipeline
 from data.text.corpus import Tokens
 
 
+def fields(block_size: int, segments: bool = False) -> pipeline.Fields:
+  """Returns what a batch holds of a row of `block_size` targets, with segments or without."""
+  tokens = ((block_size + 1,), np.int32)
+  own = {'tokens': tokens, **({'segments': tokens} if segments else {})}
+  return pipeline.record_fields(mask=((block_size,), np.float32), **own)
+
+
 class Rows(Protocol):
   """A numbered set of rows."""
 
   size: int  # rows of an epoch
+  block_size: int  # T
+  has_segments: bool  # whether documents of a row are kept apart
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Returns `tokens` int32 [b, T + 1], `mask` float32 [b, T] and perhaps more, of rows [b]."""
@@ -29,6 +38,8 @@ class TrainRows(Rows, Protocol):
   """Rows of a split, to train on and to evaluate on."""
 
   eval_size: int  # rows that hold every target once, in order
+
+  def __init__(self, tokens: Tokens, block_size: int): ...
 
   def order(self, seed: int) -> pipeline.EpochOrder:
     """Returns the order in which training reads rows."""
@@ -43,8 +54,10 @@ class Windows:
   over the end of the stream; the stream's first token is never a target.
   """
 
+  has_segments = False
+
   def __init__(self, tokens: Tokens, block_size: int):
-    self._stream, self._block = tokens.stream, block_size
+    self._stream, self.block_size = tokens.stream, block_size
     self.size = -(-len(tokens.stream) // block_size)  # windows around the ring
     self.eval_size = max(1, -(-(len(tokens.stream) - 1) // block_size))  # without a shift
 
@@ -54,7 +67,7 @@ class Windows:
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
     rows = rows.astype(np.int64)  # 32 bits do not count the tokens of a large set
     length, shift = len(self._stream), rows // self.size
-    steps = (rows % self.size * self._block)[:, None] + np.arange(self._block + 1)[None]
+    steps = (rows % self.size * self.block_size)[:, None] + np.arange(self.block_size + 1)[None]
     places = (shift[:, None] + steps) % length  # [b, T + 1]
     # Around the ring: the last window ends where the first began, or targets would count twice; the
     # stream's first token follows its last one, which says nothing about it.
@@ -90,17 +103,21 @@ class StridedWindows:
   stream has as many, and `stride` = T lays the windows side by side.
   """
 
+  has_segments = False
+
   def __init__(self, stream: np.ndarray, block_size: int, stride: int):
-    self._stream, self._block, self._stride = stream, block_size, stride
+    self._stream, self.block_size, self._stride = stream, block_size, stride
     # The first window, and as many strides as reach the last token.
     self.size = 1 + max(0, -(-(len(stream) - 1 - block_size) // stride))
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-    places = rows.astype(np.int64)[:, None] * self._stride + np.arange(self._block + 1)[None]
+    places = rows.astype(np.int64)[:, None] * self._stride + np.arange(self.block_size + 1)[None]
     inside = places < len(self._stream)
     tokens = np.where(inside, self._stream[np.where(inside, places, 0)], 0).astype(np.int32)
     # The others are targets of the window before: here they are context.
-    new = (rows == 0)[:, None] | (np.arange(self._block) >= self._block - self._stride)[None]
+    new = (rows == 0)[:, None] | (np.arange(self.block_size) >= self.block_size - self._stride)[
+      None
+    ]
     return {'tokens': tokens, 'mask': (inside[:, 1:] & new).astype(np.float32)}
 
 
@@ -113,8 +130,10 @@ class PackedDocuments:
   row and 0 for the padding after them. A target that follows another document has mask 0.
   """
 
+  has_segments = True
+
   def __init__(self, tokens: Tokens, block_size: int):
-    self._stream, self._block = tokens.stream, block_size
+    self._stream, self.block_size = tokens.stream, block_size
     self._first, self._length = _pieces(*tokens.spans, block_size)
     row = best_fit(self._length, block_size + 1)
     # By row, so that a row's pieces are neighbours: `read` needs only where each row begins.
@@ -127,7 +146,7 @@ class PackedDocuments:
     return pipeline.EpochOrder(seed, self.size)
 
   def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-    tokens = np.zeros((len(rows), self._block + 1), np.int32)
+    tokens = np.zeros((len(rows), self.block_size + 1), np.int32)
     segments = np.zeros_like(tokens)
     for i, row in enumerate(rows):
       place = 0
@@ -185,6 +204,7 @@ class RowLoader:
     self, rows: Rows, sharding: NamedSharding, pool: ThreadPoolExecutor, prefetch: int = 0
   ):
     self._rows, self._sharding, self._pool, self.prefetch = rows, sharding, pool, prefetch
+    self.fields = fields(rows.block_size, rows.has_segments)
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     del seed

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from jax.sharding import NamedSharding
@@ -11,10 +11,10 @@ from jax.sharding import NamedSharding
 from data import checks, pipeline
 from data.text import choose_tokenizer, corpus, datasets
 from data.text.corpus import Tokens
-from data.text.rows import PackedDocuments, RowLoader, TrainRows, Windows
+from data.text.rows import PackedDocuments, RowLoader, TrainRows, Windows, fields
 from data.text.tokenizer import Tokenizer, UnknownTextError
 
-PACKINGS: dict[str, Callable[[Tokens, int], TrainRows]] = {
+PACKINGS: dict[str, type[TrainRows]] = {
   'stream': Windows,
   'documents': PackedDocuments,
 }
@@ -26,10 +26,19 @@ GPT2_VOCAB_SIZE = 50257
 
 @dataclasses.dataclass(frozen=True)
 class TextMetadata:
-  """What a network is built from: numbers of tokens in the vocabulary and in a row."""
+  """What programs are built from: numbers of tokens in the vocabulary and in a row, and of rows."""
 
   vocab_size: int
   block_size: int
+  batch_size: int
+  packing: str
+
+  def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.AbstractSource:
+    """Returns what training batches look like."""
+    del seed
+    pipeline.check_divisible('batch_size', self.batch_size, sharding)
+    of_row = fields(self.block_size, PACKINGS[self.packing].has_segments)
+    return pipeline.AbstractSource(of_row, self.batch_size, sharding)
 
 
 class TextData:
@@ -117,9 +126,11 @@ class TextData:
     dataset: str = 'python',
     tokenizer: str = 'bytes',
     block_size: int = 256,
+    batch_size: int = 64,
+    packing: str = 'stream',
     **rest,
   ) -> 'TextMetadata | TextData':
-    """Returns what a network is built from; the text is read only if that depends on it."""
+    """Returns what programs are built from; the text is read only if that depends on it."""
     kind, _, size = tokenizer.partition(':')
     published = PUBLISHED.get((dataset, tokenizer))
     if published is None and kind == 'gpt2' and not os.path.isdir(_gpt2_folder(tokenizer)):
@@ -129,13 +140,24 @@ class TextData:
     if published is None and kind == 'bpe':
       published = int(size)
     if published is not None:
-      return TextMetadata(published, block_size)
-    return cls(dataset=dataset, tokenizer=tokenizer, block_size=block_size, **rest)
+      return TextMetadata(published, block_size, batch_size, packing)
+    rest |= {'block_size': block_size, 'batch_size': batch_size, 'packing': packing}
+    return cls(dataset=dataset, tokenizer=tokenizer, **rest)
 
   @property
   def vocab_size(self) -> int:
     """The number of tokens in the vocabulary."""
     return self.tokenizer.vocab_size
+
+  def describe(self) -> str:
+    """Returns the text, its tokens and their vocabulary in a line."""
+    train, evaluation = (
+      len(self.tokens(split).stream) for split in (self.train_split, self.eval_split)
+    )
+    return (
+      f'{self._dataset}, {train:,} tokens to train on, {evaluation:,} to evaluate,'
+      f' {self.tokenizer.name} of a vocabulary of {self.vocab_size:,}'
+    )
 
   def tokens(self, split: str) -> Tokens:
     """Returns all tokens of a split; they are encoded at the first call."""
@@ -161,7 +183,7 @@ class TextData:
     if self._folder is not None:
       choose_tokenizer.keep(self.tokenizer, self._folder)
     loader = RowLoader(rows, sharding, self._pool, self.prefetch)
-    return pipeline.TrainSource(loader, order, self.batch_size)
+    return pipeline.TrainSource(loader, order, self.batch_size, sharding)
 
   def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
     """Returns batches of every row of `split` once, in order; they can be iterated again."""

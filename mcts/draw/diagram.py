@@ -3,8 +3,10 @@
 import argparse
 import io
 import itertools
+import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,6 +122,7 @@ def _square(axes: Axes, row: float, column: float, side: float, layer: int, **st
 
 
 def _label(axes: Axes, row: float, column: float, text: str, size: float, **style: Any) -> None:
+  text = notation.printable(text, 1000)  # XML has no control characters
   # Capitals and digits are about 0.72 of the type's size high.
   defaults: dict[str, Any] = {'color': INK, 'zorder': LINES, 'ha': 'center', 'parse_math': False}
   axes.text(column, row + 0.36 * size, text, fontsize=size * CELL, **defaults | style)
@@ -191,15 +194,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not 0 <= count <= len(record.moves):
       raise ValueError(f'--move={count}: the game has {len(record.moves)} moves')
     stones, last = sgf.stones(record, count), record.moves[count - 1][1] if count else None
+    for note in record.notes:
+      print(f'mcts.draw: {note}', file=sys.stderr)
     if options.output is None:
       print(notation.render(stones, last))
       return
-    names = ' - '.join(filter(None, record.names))
+    names = ' - '.join(notation.printable(name, 40) for name in record.names if name)
     said = ', '.join(filter(None, (names, f'after move {count}')))
     title = said if options.title is None else options.title
-    save(draw(stones, last=last, title=title), options.output)
+    if os.path.exists(options.output):
+      raise ValueError(f'--output={options.output}: is there already; give another name')
+    _save_quietly(draw(stones, last=last, title=title), options.output)
   except (OSError, ValueError) as error:
     sys.exit(f'mcts.draw: {error}')
+
+
+def _save_quietly(figure: Figure, path: str) -> None:
+  """Saves a picture; says once, not for each of them, that the font lacks characters."""
+  with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter('always')
+    save(figure, path)
+  missing = sum('missing from font' in str(warning.message) for warning in found)
+  if missing:
+    print(f'mcts.draw: the font lacks {missing} characters of the title', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ play, one a line: the columns that were played, and which columns are best.
 """
 
 import argparse
+import os
 import random
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -185,6 +186,8 @@ def main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--output', required=True, help='a file for them')
   options = parser.parse_args()
+  if os.path.exists(options.output):
+    parser.error(f'--output={options.output}: is there already; give another name')
   with open(options.output, 'w', buffering=1, encoding='ascii') as file:  # line by line
     for number, columns in enumerate(positions(options.positions, options.seed), 1):
       # A fresh table for each: what is known of one position is of little use for another.

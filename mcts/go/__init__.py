@@ -10,7 +10,8 @@ legal); `planes.py` is what a network and a search tree see, and `game.py` puts 
   position.py  a game on the host, with undo, compiled once for each size: what engines and GTP use
   notation.py  vertices, results, a board as text
   handicap.py  where handicap stones stand
-  sgf.py       SGF files: parsed and written; the only file here that needs `sgfmill`
+  sgf.py       SGF files: `sgf_syntax` parses them into properties, `sgf_record` is what they
+               become, `sgf_write` writes it
 
 Imports `mcts.game`, `mcts.symmetry`, `mcts.search.evaluators` and `models.forms` alone. Imported by
 `mcts.alphago`, `engines`, `gtp`, `match` and `draw`, by tasks, and `sgf` by `data.go`.

@@ -36,7 +36,13 @@ def from_vertex(text: str, size: int) -> int:
 
 def result(score: float) -> str:
   """Returns 'B+3.5', 'W+7.5' or '0', as GTP and SGF write a result."""
-  return '0' if score == 0 else f'{"B" if score > 0 else "W"}+{abs(score):g}'
+  return '0' if score == 0 else f'{"B" if score > 0 else "W"}+{abs(score):.10g}'
+
+
+def printable(text: str, most: int = 100) -> str:
+  """Returns a file's text for a terminal or a picture: short, no control characters among it."""
+  text = text if len(text) <= most else f'{text[:most]}...'
+  return ''.join(c if c.isprintable() else ' ' for c in text)
 
 
 def render(stones: Any, last: int | None = None, *, coordinates: bool = True) -> str:

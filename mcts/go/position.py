@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcts.go.game import SIZES, Go, check_position
+from mcts.go.game import SIZES, Go, check_komi, check_position
 from mcts.go.notation import BLACK, COLOURS, to_vertex
 from mcts.go.state import State
 
@@ -118,6 +118,7 @@ class Position:
     """Begins with the empty board; max_moves is 2 N^2 + 100 by default, the rest as for `Go`."""
     if size not in SIZES:
       raise ValueError(f'size {size}: must be from {SIZES[0]} to {SIZES[-1]}')
+    check_komi(komi)
     self.size, self.komi = size, float(komi)
     self.max_moves = 2 * size * size + 100 if max_moves is None else max_moves
     self.game = shared_game(size, superko, suicide, self.max_moves)
@@ -227,6 +228,7 @@ class Position:
       history.pop()
 
   def set_komi(self, komi: float) -> None:
-    """Changes the komi of the present state and all earlier ones."""
+    """Changes the komi of the present state and all earlier ones; errors as `check_komi`."""
+    check_komi(komi)
     self.komi = float(komi)
     self._states = [state._replace(komi=jnp.float32(komi)) for state in self._states]

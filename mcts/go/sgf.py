@@ -1,338 +1,324 @@
-"""SGF files of Go (FF[4]), one at a time: parsed into records of one line of play, and written.
+"""SGF files of Go (FF[4]): parsed into records of one line of play each, and written.
 
-Actions are row * N + column with row 0 at the top, and N^2 for a pass; players are 0 for black and
-1 for white. Whether moves are legal is for the rules to say, not for the reader.
+`Record` says what a record holds; `mcts.go.sgf_syntax` how bytes become nodes and properties.
 """
 
-import codecs
-import dataclasses
+import contextlib
 import os
-import pathlib
 import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
-from sgfmill import boards, sgf, sgf_grammar
+from sgfmill import sgf_grammar
 
-from mcts.go.game import SIZES
-from mcts.go.notation import BLACK, WHITE
+from mcts.go.game import SIZES as SIZES
+from mcts.go.notation import BLACK as BLACK
+from mcts.go.notation import WHITE as WHITE
+from mcts.go.sgf_record import COLOURS, replay, set_up
+from mcts.go.sgf_record import Record as Record
+from mcts.go.sgf_record import komi as komi
+from mcts.go.sgf_record import komi_in_points as komi_in_points
+from mcts.go.sgf_record import margin as margin
+from mcts.go.sgf_record import stones as stones
+from mcts.go.sgf_record import winner as winner
+from mcts.go.sgf_syntax import Node, content, decode, games, shown
+from mcts.go.sgf_write import write as write
 
-COLOURS = 'bw'
-STONES = (2.75, 3.75)  # the komi of Chinese rules, half of the points
+MAX_TOTAL = 1 << 24  # moves of all variations of a file together
+SETUP = {'AB': 1, 'AW': -1, 'AE': 0}
+INFO = ('KM', 'RE', 'HA', 'PB', 'PW')  # in any node of a line, but once
+MOVE = {'B', 'W', 'C'}
 # Properties that a `Record` has fields for, or that say nothing of the game; all others are tags.
-FIELDS = {
-  'GM', 'FF', 'CA', 'AP', 'SZ', 'KM', 'RE', 'HA', 'PB', 'PW', 'AB', 'AW', 'AE', 'PL', 'B', 'W', 'C',
-}  # fmt: skip
-# Chinese text in GB 2312: pairs of bytes, both high, so that none is a bracket or a backslash.
-GB2312 = re.compile(rb'(?:[\x00-\x7f]|[\xa1-\xf7][\xa1-\xfe])*')
+FIELDS = {'GM', 'FF', 'CA', 'AP', 'SZ', 'PL', *MOVE, *INFO, *SETUP}
 
 Source = bytes | str | os.PathLike
 """The content of a file as bytes, or its path."""
 
 
-@dataclasses.dataclass
-class Record:
-  """One line of play of a game.
-
-  Attributes:
-    size: N.
-    komi: 0 where the file has none.
-    board: int8 `[N, N]`, stones set up before the first move, 1 black and -1 white; None for none.
-    to_play: who has the first move.
-    moves: (player, action) in turn; a player may move twice in a row.
-    result: as in the file: 'B+R', 'W+3.5', '0', ''.
-    handicap: as in the file; the stones themselves are on `board`.
-    names: of black and of white.
-    comments: by how many moves have been made: `comments[0]` is on the game as a whole.
-    tags: other properties of the game as they are written: 'DT', 'EV', 'RU', ...
-  """
-
-  size: int = 19
-  komi: float = 0.0
-  board: np.ndarray | None = None
-  to_play: int = BLACK
-  moves: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-  result: str = ''
-  handicap: int = 0
-  names: tuple[str, str] = ('', '')
-  comments: dict[int, str] = dataclasses.field(default_factory=dict)
-  tags: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
 def read(source: Source) -> Record:
   """Returns the main line of the first game.
 
-  Stones that are set up later begin the line anew from the board as it is then, since no move led
-  there.
+  Stones or a player (PL) that are set up later begin the line anew from the board as it is then,
+  since no move led there; a note says so.
 
   Args:
     source: the content as bytes, or a path.
 
   Raises:
+    OSError: for a file that cannot be read.
     ValueError: for what is not SGF of Go on a square board of size 2 to 25.
   """
-  game = _games(source)[0]
-  return _record(game, list(game.main_sequence_iter()))
+  with _naming(source):
+    found = next(main_lines(source))
+    if isinstance(found, ValueError):
+      raise found
+    return found
+
+
+def main_lines(source: Source) -> Iterator[Record | ValueError]:
+  """Yields the main line of each game, or why it cannot be read; at least one of the two."""
+  text, note = decode(content(source))
+  game = None
+  for game in games(text):
+    try:
+      variations = game.variations()
+      line = _Line(note)
+      line.follow(0, next(variations)[1])
+      for _ in variations:  # to the end of the game
+        pass
+      yield line.record(game.rest)
+    except ValueError as error:
+      yield error
+  if game is None:
+    yield _no_game(text)
 
 
 def read_all(source: Source) -> list[Record]:
-  """Returns every variation of every game, each from its beginning; main lines come first."""
-  found = []
-  for game in _games(source):
-    open_lines = [[game.get_root()]]
-    while open_lines:
-      line = open_lines.pop()
-      while len(line[-1]):
-        open_lines += [[*line, child] for child in reversed(line[-1][1:])]
-        line.append(line[-1][0])
-      found.append(_record(game, line))
+  """Returns every variation of every game, each from its beginning; main lines come first.
+
+  Raises:
+    OSError, ValueError: as `read`; also if they have over 16 million moves together.
+  """
+  found: list[Record] = []
+  total = 0
+  with _naming(source):
+    text, note = decode(content(source))
+    for game in games(text):
+      line, first = _Line(note), len(found)
+      for shared, nodes in game.variations():
+        line.follow(shared, nodes)
+        found.append(line.record())
+        total += len(found[-1].moves)
+        if total > MAX_TOTAL:
+          raise ValueError(f'variations of more than {MAX_TOTAL} moves together')
+      for record in found[first:] if game.rest else ():
+        record.notes += (_not_read(game.rest),)
+    if not found:
+      raise _no_game(text)
   return found
 
 
-def stones(record: Record, moves: int | None = None) -> np.ndarray:
-  """Returns int8 `[N, N]`, 1 black, -1 white: the board after so many moves, after all if None."""
-  board = boards.Board(record.size)
-  _set_up(board, record.board)
-  for player, action in record.moves[:moves]:
-    _play(board, player, action)
-  return _array(board)
+def _no_game(text: str) -> ValueError:
+  return ValueError('no SGF: no game begins with "(;"' if text.strip() else 'no SGF: it is empty')
 
 
-def winner(result: str) -> int:
-  """Returns 1 if black has won, -1 if white, 0 for a draw and for what says neither."""
-  match = re.match(r'\s*([BbWw])(?:lack|hite)?\s*\+', result)
-  return 0 if match is None else {'b': 1, 'w': -1}[match[1].lower()]
+@contextlib.contextmanager
+def _naming(source: Source) -> Iterator[None]:
+  try:
+    yield
+  except ValueError as error:
+    if isinstance(source, bytes):
+      raise
+    raise ValueError(f'{shown(os.fsdecode(source), 100)[1:-1]}: {error}') from None
 
 
-def margin(result: str) -> float:
-  """Returns by how many points the game was won; NaN if it was not counted."""
-  if re.fullmatch(r'\s*(0|draw|jigo)\s*', result, re.IGNORECASE):
-    return 0.0
-  match = re.match(r'\s*[BbWw]\w*\s*\+\s*(\d+(?:\.\d+)?)', result)
-  return float('nan') if match is None else float(match[1])
+# -------- a line of play --------
 
 
-# -------- reading --------
+class _At(NamedTuple):
+  """Where a line of play is after a node.
+
+  Attributes:
+    num_moves, num_comments: how many of the line's there are up to here.
+    first_move, first_comment: from which on they count, as stones were set up there.
+    board: int8 `[N, N]` before the first move, None for an empty one.
+    turn: whom PL names, None for no one.
+    info: the properties `INFO` that there were.
+    notes: as in `Record`.
+  """
+
+  num_moves: int = 0
+  num_comments: int = 0
+  first_move: int = 0
+  first_comment: int = 0
+  board: np.ndarray | None = None
+  turn: int | None = None
+  info: Mapping[str, str] = {}
+  notes: tuple[str, ...] = ()
 
 
-def _games(source: Source) -> list[sgf.Sgf_game]:
-  data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
-  text = re.sub(r'(?<![A-Za-z])SZ\[\s*(\d+)\s*(?::\s*\1\s*)?\]', r'SZ[\1]', decode(data))
-  trees = sgf_grammar.parse_sgf_collection(text.encode('utf-8'))
-  return [sgf.Sgf_game.from_coarse_game_tree(tree, 'UTF-8') for tree in trees]
+class _Line:
+  """The game along a path through its tree; the next path begins where the two fork."""
 
+  def __init__(self, note: str):
+    self.begin = _At(notes=(note,) if note else ())
+    self.after: list[_At] = []  # each node
+    self.moves: list[tuple[int, int]] = []
+    self.comments: list[tuple[int, str]] = []  # how many moves were made before, and the text
+    self.root: Node = {}
+    self.size = 0
 
-def decode(data: bytes) -> str:
-  """Returns a file's text, decoded by its byte-order mark, its CA property, or what it can be."""
-  for mark, name in (
-    (codecs.BOM_UTF8, 'utf-8-sig'),
-    (codecs.BOM_UTF16_LE, 'utf-16'),
-    (codecs.BOM_UTF16_BE, 'utf-16'),
-  ):
-    if data.startswith(mark):
-      return data.decode(name, 'replace')
-  declared = re.search(rb'(?<![A-Za-z])CA\[\s*([\w.:-]+)\s*\]', data)
-  names = [declared[1].decode('latin-1')] if declared else []
-  if not data.isascii():  # what reads as UTF-8 is that, whatever it says
-    names = ['utf-8', *names]
-  if GB2312.fullmatch(data):
-    names.append('gb18030')
-  names.append('latin-1')  # the standard's default; another guess could take a bracket for a letter
-  for name in names:
+  def follow(self, shared: int, nodes: list[Node]) -> None:
+    """Goes along these nodes, of which the first `shared` are those of the path before."""
+    if not shared:
+      self.root, self.size = nodes[0], _size(nodes[0])
+    del self.after[shared:]
+    at = self.after[-1] if shared else self.begin
+    del self.moves[at.num_moves :]
+    del self.comments[at.num_comments :]
+    for node in nodes[shared:]:
+      if node.keys() - MOVE:
+        at = self._with_info(self._set_up(at, node), node)
+      self._move(at, node)
+      if 'C' in node:
+        self.comments.append((len(self.moves), _text(node, 'C')))
+      at = at._replace(num_moves=len(self.moves), num_comments=len(self.comments))
+      self.after.append(at)
+
+  def _set_up(self, at: _At, node: Node) -> _At:
+    player = _text(node, 'PL').strip()
+    turn = COLOURS.find(player.lower()[:1] or '?')
+    if player and turn < 0:
+      at = at._replace(notes=(*at.notes, f'PL[{_quoted(player)}]: no player'))
+    out_of_turn = turn >= 0 and at.num_moves > at.first_move and turn == self.moves[-1][0]
+    if SETUP.keys() & node.keys() or out_of_turn:
+      made = at.num_moves - at.first_move
+      note = f'stones or a player set up after move {made}: the game begins there'
+      at = at._replace(
+        first_move=at.num_moves,
+        first_comment=at.num_comments,
+        board=self._after_set_up(at, node),
+        turn=None,
+        notes=(*at.notes, note) if made else at.notes,
+      )
+    return at._replace(turn=turn) if turn >= 0 else at
+
+  def _after_set_up(self, at: _At, node: Node) -> np.ndarray:
     try:
-      return data.decode(name)
-    except (LookupError, UnicodeDecodeError):
-      continue
-  raise AssertionError('latin-1 reads everything')
+      board = replay(self.size, at.board, self.moves[at.first_move :])
+      seen: set[int] = set()
+      for key, colour in SETUP.items():
+        points = _points(node.get(key, []), self.size)
+        if seen & points:
+          raise ValueError('a point is set up twice')
+        board.flat[list(points)] = colour
+        seen |= points
+      set_up(self.size, board)
+    except ValueError as error:
+      made = at.num_moves - at.first_move
+      raise ValueError(f'stones set up after move {made}: {error}') from None
+    return board
 
+  def _with_info(self, at: _At, node: Node) -> _At:
+    if 'SZ' in node and _size(node) != self.size:  # games that were merged as variations
+      raise ValueError(f'SZ[{_quoted(_text(node, "SZ"))}] within a game of size {self.size}')
+    found = {key: _text(node, key) for key in INFO if key in node}
+    return at._replace(info={**found, **at.info}) if found else at
 
-def _record(game: sgf.Sgf_game, nodes: list) -> Record:
-  root, size = nodes[0], game.get_size()
-  if root.has_property('GM') and _text(root, 'GM').strip() not in ('', '1'):
-    raise ValueError(f'GM[{_text(root, "GM")}]: must be 1, Go')
-  if size not in SIZES:
-    raise ValueError(f'SZ[{size}]: must be from {SIZES[0]} to {SIZES[-1]}')
-  record = Record(
-    size=size,
-    komi=komi(_text(root, 'KM')),
-    result=_text(root, 'RE').strip(),
-    handicap=_integer(_text(root, 'HA')),
-    names=(_text(root, 'PB'), _text(root, 'PW')),
-    tags={key: _text(root, key) for key in root.properties() if key not in FIELDS},
-  )
-  _follow(record, nodes)
-  return record
+  def _move(self, at: _At, node: Node) -> None:
+    played = [(key, value) for key in 'BW' for value in node.get(key, ())]
+    number = len(self.moves) - at.first_move + 1
+    if len({key for key, _ in played}) > 1:
+      raise ValueError(f'move {number}: both colours in one node')
+    if len(played) > 1:
+      raise ValueError(f'move {number}: {len(played)} points in one node')
+    for key, value in played:
+      try:
+        self.moves.append(('BW'.index(key), _action(value, self.size)))
+      except ValueError as error:
+        raise ValueError(f'move {error} (turn {number})') from None
 
-
-def _follow(record: Record, nodes: list) -> None:
-  turn = None
-  for node in nodes:
-    if node.has_setup_stones():
-      record.board = _after_set_up(record, node)
-      record.moves, record.comments, turn = [], {}, None
-    if node.has_property('PL'):
-      turn = COLOURS.find(_text(node, 'PL').strip().lower()[:1])
-    if node.has_property('B') and node.has_property('W'):
-      raise ValueError(f'move {len(record.moves) + 1}: both colours in one node')
-    colour, raw = node.get_raw_move()
-    if colour is not None:
-      record.moves.append((COLOURS.index(colour), _action(raw, record.size)))
-    if node.has_property('C'):
-      record.comments[len(record.moves)] = _text(node, 'C')
-  record.to_play = _first(record, turn)
+  def record(self, rest: str = '') -> Record:
+    """Returns the line up to here; `rest` is what follows the game."""
+    at = self.after[-1] if self.after else self.begin
+    comments: dict[int, str] = {}
+    for number, text in self.comments[at.first_comment :]:
+      before = comments.get(number - at.first_move)
+      comments[number - at.first_move] = f'{before}\n\n{text}' if before else text
+    record = Record(
+      size=self.size,
+      komi=komi(at.info.get('KM', '')),
+      board=at.board,
+      moves=self.moves[at.first_move :],
+      result=at.info.get('RE', '').strip(),
+      handicap=_integer(at.info.get('HA', '')),
+      names=(at.info.get('PB', ''), at.info.get('PW', '')),
+      comments=comments,
+      tags={
+        k: _text(self.root, k) for k, v in self.root.items() if k not in FIELDS and len(v) == 1
+      },
+    )
+    record.to_play = _first(record, at.turn)
+    record.notes = (*at.notes, *_notes(record, at.info, rest))
+    return record
 
 
 def _first(record: Record, turn: int | None) -> int:
   """Returns who moves first; without moves whom PL names, else white after a handicap."""
   if record.moves:
     return record.moves[0][0]
-  if turn in (BLACK, WHITE):
+  if turn is not None:
     return turn
   set_up = record.board is not None and (record.board > 0).any() and not (record.board < 0).any()
   return WHITE if set_up else BLACK
 
 
-def _after_set_up(record: Record, node) -> np.ndarray:
-  try:
-    board = stones(record)
-    for points, colour in zip(node.get_setup_stones(), (1, -1, 0), strict=True):
-      for row, column in points:
-        board[record.size - 1 - row, column] = colour
-    _set_up(boards.Board(record.size), board)
-  except (IndexError, ValueError) as error:
-    raise ValueError(f'stones set up after move {len(record.moves)}: {error}') from None
-  return board
+def _notes(record: Record, info: Mapping[str, str], rest: str) -> Iterator[str]:
+  points, stones_set_up = info.get('KM', '').strip(), record.board is not None
+  if points and not komi(points) and not re.fullmatch(r'[-+]?[0.,]+', points):
+    yield f'KM[{_quoted(points)}]: no number, so komi is 0'
+  handicap = info.get('HA', '').strip()
+  if handicap and not handicap.isdecimal():
+    yield f'HA[{_quoted(handicap)}]: no number'
+  if record.handicap > 1 and not stones_set_up:
+    yield f'HA[{record.handicap}], but no stones are set up'
+  if rest:
+    yield _not_read(rest)
 
 
-def _action(raw: bytes, size: int) -> int:
-  raw = raw.strip()
-  if not raw or (raw == b'tt' and size <= 19):
-    return size * size
-  if len(raw) == 2:
-    column, row = raw[0] - ord('a'), raw[1] - ord('a')
+def _not_read(rest: str) -> str:
+  return f'{shown(rest)} after the game is not read'
+
+
+# -------- properties --------
+
+
+def _size(root: Node) -> int:
+  if _text(root, 'GM').strip() not in ('', '1'):
+    raise ValueError(f'GM[{_quoted(_text(root, "GM"))}]: must be 1, Go')
+  text = ']['.join(value.strip() for value in root.get('SZ', ['19']))
+  match = re.fullmatch(r'(\d{1,4})(?:\s*:\s*(\d{1,4}))?', text, re.ASCII)
+  if not match or int(match[2] or match[1]) != int(match[1]):
+    raise ValueError(f'SZ[{_quoted(text)}]: must be one number, as boards are square')
+  if int(match[1]) not in SIZES:
+    raise ValueError(f'SZ[{_quoted(text)}]: must be from {SIZES[0]} to {SIZES[-1]}')
+  return int(match[1])
+
+
+def _action(text: str, size: int) -> int:
+  text = text.strip()
+  return size * size if not text or (text == 'tt' and size <= 19) else _point(text, size)
+
+
+def _points(values: list[str], size: int) -> set[int]:
+  """Returns the points of a list of stones, in which 'aa:cc' is a rectangle."""
+  found = set()
+  for value in {value.strip() for value in values} - {''}:
+    first, _, last = value.partition(':')
+    (top, left), (bottom, right) = (divmod(_point(x, size), size) for x in (first, last or first))
+    rows = range(min(top, bottom), max(top, bottom) + 1)
+    columns = range(min(left, right), max(left, right) + 1)
+    found |= {row * size + column for row in rows for column in columns}
+  return found
+
+
+def _point(text: str, size: int) -> int:
+  if len(text) == 2:
+    column, row = (ord(letter) - ord('a') for letter in text)
     if 0 <= column < size and 0 <= row < size:
       return row * size + column
-  raise ValueError(f'move {raw.decode("utf-8", "replace")!r}: not on a board of size {size}')
+  raise ValueError(f'{shown(text)}: not on a board of size {size}')
 
 
-def _text(node, key: str) -> str:
+def _text(node: Node, key: str) -> str:
   """Returns a property's first value, unescaped; '' where there is none."""
-  if not node.has_property(key):
-    return ''
-  return sgf_grammar.text_value(node.get_raw(key)).decode('utf-8')
+  return sgf_grammar.text_value(node[key][0].encode()).decode() if key in node else ''
 
 
 def _integer(text: str) -> int:
-  return int(text) if re.fullmatch(r'\s*\d{1,3}\s*', text) else 0
+  return int(text) if re.fullmatch(r'\s*\d{1,3}\s*', text, re.ASCII) else 0
 
 
-def komi(text: str) -> float:
-  """Returns the number of a KM property, '6.5' or '6,5'; 0 where it is none."""
-  try:
-    value = float(text.strip().replace(',', '.'))
-  except ValueError:
-    return 0.0
-  return value if abs(value) < 100_000 else 0.0
-
-
-def komi_in_points(komi: float) -> float:
-  """Returns a komi of foreign records in points.
-
-  Some servers write it hundredfold (375, 650), or in stones of Chinese counting (3.75 for 7.5);
-  other values are taken for what they are.
-  """
-  value = komi / 100 if komi / 100 in (*STONES, 4.5, 5.5, 6.5, 7.5) else komi
-  return 2 * value if value in STONES else value
-
-
-# -------- boards --------
-
-
-def _set_up(board: boards.Board, array: np.ndarray | None) -> None:
-  if array is None:
-    return
-  if array.shape != (board.side, board.side):
-    raise ValueError(f'a board of shape {array.shape}: must be {board.side} x {board.side}')
-  groups = [[(board.side - 1 - r, c) for r, c in np.argwhere(array == v)] for v in (1, -1)]
-  if not board.apply_setup(*groups, []):
-    raise ValueError('a chain has no liberty')
-
-
-def _play(board: boards.Board, player: int, action: int) -> None:
-  if action == board.side**2:
-    return
-  row, column = divmod(action, board.side)
-  try:
-    board.play(board.side - 1 - row, column, COLOURS[player])
-  except ValueError:
-    raise ValueError(f'a move to row {row}, column {column}: there is a stone') from None
-
-
-def _array(board: boards.Board) -> np.ndarray:
-  array = np.zeros((board.side, board.side), np.int8)
-  for colour, (row, column) in board.list_occupied_points():
-    array[board.side - 1 - row, column] = 1 if colour == 'b' else -1
-  return array
-
-
-# -------- writing --------
-
-
-def write(*records: Record) -> str:
-  """Returns a game as SGF, FF[4] and UTF-8; the first record is the main line, more are variations.
-
-  The first record says what holds for the game.
-
-  Raises:
-    ValueError: if the records do not all begin from the same board.
-  """
-  first = records[0]
-  game = sgf.Sgf_game(first.size)
-  root = game.get_root()
-  _write_tags(root, first)
-  for record in records:
-    if record.size != first.size or not np.array_equal(_start(record), _start(first)):
-      raise ValueError('variations of one game must begin from the same board')
-    node = root
-    for played, (player, action) in enumerate(record.moves):
-      node = _child(node, record, player, action)
-      _comment(node, record.comments.get(played + 1))
-  return game.serialise().decode('utf-8')
-
-
-def _write_tags(root, record: Record) -> None:
-  root.set_raw('KM', f'{record.komi:g}'.encode())
-  texts = {'PB': record.names[0], 'PW': record.names[1], 'RE': record.result, **record.tags}
-  for key, text in texts.items():
-    if text:
-      root.set_raw(key, sgf_grammar.escape_text(text.encode('utf-8')))
-  if record.handicap:
-    root.set('HA', record.handicap)
-  if record.board is not None:
-    board = boards.Board(record.size)
-    _set_up(board, record.board)
-    pairs = board.list_occupied_points()
-    root.set_setup_stones(*({p for colour, p in pairs if colour == c} for c in COLOURS))
-    root.set('PL', COLOURS[record.to_play])
-  _comment(root, record.comments.get(0))
-
-
-def _start(record: Record) -> np.ndarray:
-  empty = np.zeros((record.size, record.size), np.int8)
-  return empty if record.board is None else np.sign(record.board)
-
-
-def _child(node, record: Record, player: int, action: int):
-  """Returns the child with this move, a new one if there is none."""
-  row, column = divmod(action, record.size)
-  point = None if action == record.size**2 else (record.size - 1 - row, column)
-  for child in node:
-    if child.get_move() == (COLOURS[player], point):
-      return child
-  child = node.new_child()
-  child.set_move(COLOURS[player], point)
-  return child
-
-
-def _comment(node, text: str | None) -> None:
-  if text:
-    node.set('C', text)
+def _quoted(text: str) -> str:
+  return shown(text)[1:-1]

@@ -3,12 +3,14 @@
 Each is a function of the session and the words behind the command's name; see `commands.py`.
 """
 
+import sys
+
 import numpy as np
 
 from mcts.engines import clock
 from mcts.go import handicap, notation, sgf
 from mcts.go.notation import COLOURS, WHITE, result, to_vertex
-from mcts.go.position import IllegalMove
+from mcts.go.position import IllegalMove, Position
 from mcts.gtp.protocol import CommandFailure, to_action, to_float, to_int, to_player
 from mcts.gtp.session import Session
 
@@ -195,23 +197,45 @@ def final_status_list(session: Session, status: str) -> str:
 def loadsgf(session: Session, path: str, move: str = '') -> str:
   """Sets up the position before move N of the main line, or at its end (`loadsgf FILE [N]`).
 
-  Returns the colour to play (as GNU Go does; the standard has an empty response).
+  Returns the colour to play (as GNU Go does; the standard has an empty response). What the file
+  has that is not kept goes to stderr.
   """
   before = to_int(move) if move else None
   if before == 0:
     raise CommandFailure('cannot load file')
   try:
     record = sgf.read(path)
-    position = session.empty_position(record.size, record.komi)
-    if record.board is not None:
-      position.set_up(record.board, record.to_play)
-    for player, action in record.moves[: None if before is None else before - 1]:
-      position.play(player, action)
-  except Exception:  # whatever is wrong with the file
+    if record.size not in session.engine.sizes:
+      raise ValueError(f"a board of size {record.size} is none of the engine's")
+    position = _replayed(session, record, before)
+  except FileNotFoundError:
     raise CommandFailure('cannot load file') from None
-  _check_size(session, position.size)
+  except (OSError, ValueError) as error:
+    raise CommandFailure(f'cannot load file: {getattr(error, "strerror", error)}') from None
+  notes = list(record.notes)
+  if position.komi != session.position.komi:
+    notes.append(f'komi is {position.komi:g} from now on')
+  if record.tags.get('RU', str(session.rules)) != str(session.rules):
+    notes.append(f'RU[{notation.printable(record.tags["RU"])}]: played by {session.rules}')
+  for note in notes:
+    print(f'loadsgf: {note}', file=sys.stderr)
   session.begin(position)
   return COLOURS[position.to_play]
+
+
+def _replayed(session: Session, record: sgf.Record, before: int | None) -> Position:
+  position = session.empty_position(record.size, record.komi)
+  empty = np.zeros((record.size, record.size), np.int8)
+  position.set_up(empty if record.board is None else record.board, record.to_play)
+  moves = record.moves[: None if before is None else before - 1]
+  if len(moves) >= position.max_moves:
+    raise ValueError(f'{len(moves)} moves: must be fewer than {position.max_moves}')
+  for number, turn in enumerate(moves, 1):
+    try:
+      position.play(*turn)
+    except IllegalMove as error:
+      raise ValueError(f'move {number}: {error} by {session.rules}') from None
+  return position
 
 
 def reg_genmove(session: Session, player: str) -> str:

@@ -6,9 +6,9 @@ GTP program one game is played after the other (`referee`).
 """
 
 import dataclasses
-import glob
 import json
 import os
+import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -54,7 +54,8 @@ def match(
   """
   if num_games < 1:
     raise ValueError(f'games {num_games}: must be at least 1')
-  if workdir and glob.glob(os.path.join(glob.escape(workdir), '*.sgf')):
+  records = [] if workdir is None else [*pathlib.Path(workdir).glob('*.sgf')]
+  if workdir and (records or os.path.exists(os.path.join(workdir, 'match.json'))):
     raise ValueError(f'workdir {workdir}: holds the games of another match; give a new one')
   for contestant in (first, second):
     check_size(contestant.name, contestant.sizes, terms.rules.size)

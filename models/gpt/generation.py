@@ -150,6 +150,47 @@ def generate(
   return _stream(model, variables, prompts, key, max_tokens, sampling, stops, chunk)
 
 
+def lower(
+  model: LanguageModel, variables: Any, batch: int, *, sampling: Sampling = DEFAULT_SAMPLING
+) -> dict[str, Any]:
+  """Lowers what writes `batch` texts in a full window, from abstract variables; nothing runs.
+
+  Returns:
+    'prefill', which reads half a block, and 'write', which makes 16 tokens of each text.
+  """
+
+  def ints(*shape: int) -> Any:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+  slots, filters = model.block_size, sampling.filters
+  read = ints(batch, max(slots // 2, 1)), ints(batch), ints()
+  form = forms.formulation()
+  prefill = functools.partial(_prefill, model, slots=slots, form=form)
+  seen: Any = jax.ShapeDtypeStruct((batch, model.vocab_size), bool)
+  done: Any = jax.ShapeDtypeStruct((batch,), bool)
+  state = GenerationState(
+    ints(batch),
+    ints(),
+    done,
+    seen if filters.repetition_penalty else None,
+  )
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
+  write = _run.lower(
+    model,
+    jax.eval_shape(model.decoding_variables, variables),
+    jax.eval_shape(prefill, variables, *read),
+    state,
+    keys,
+    ints(0),
+    sampling.numbers,
+    ints(),
+    filters=filters,
+    chunk=16,
+  )
+  lowered = _prefill.lower(model, variables, *read, slots=slots, form=form)
+  return {'prefill': lowered, 'write': write}
+
+
 def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk):
   filters, numbers = sampling.filters, sampling.numbers
   # On the host: a window that slides is prefilled again from its tokens.

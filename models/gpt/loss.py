@@ -5,13 +5,16 @@ more memory than the network. The gradient is computed with the loss, in the sam
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from models import ops
-from models.axes import vary_alike
+from models.axes import over_devices, vary_alike
+from models.gpt import vocabulary
 
 
 def logits(hidden: Array, head: Array, softcap: float = 0.0) -> Array:
@@ -62,11 +65,27 @@ def chunked_cross_entropy(
   length = targets.shape[1]
   if chunk < 0:
     raise ValueError(f'chunk={chunk}: a number of positions, or 0 for all')
-  chunk = min(chunk, length) or length
-  head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
-  chunks = [in_chunks(x, chunk) for x in (hidden, targets, weights)]
+  over = vocabulary.split(head, len(targets))
   vocab = None if vocab == head.shape[0] else vocab
-  return _cross_entropy((softcap, vocab), head, *chunks), weights.sum()
+  scoring = Scoring(min(chunk, length) or length, softcap, vocab, over)
+  head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
+  return _cross_entropy(scoring, head, hidden, targets, weights), weights.sum()
+
+
+class Scoring(NamedTuple):
+  """How scores are computed from a head.
+
+  Attributes:
+    chunk: at how many positions of each row at a time.
+    softcap: see `logits`.
+    vocab: how many of the head's rows are tokens; None: all.
+    over: which mesh axes split the head; a function of one device then sees its part.
+  """
+
+  chunk: int
+  softcap: float
+  vocab: int | None
+  over: vocabulary.TableSplit
 
 
 def in_chunks(x: Array, chunk: int) -> Array:
@@ -76,15 +95,36 @@ def in_chunks(x: Array, chunk: int) -> Array:
   return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
 
+def _from_chunks(x: Array, shape: tuple[int, ...]) -> Array:
+  """Undoes `in_chunks`: returns `[B, T, ...]`."""
+  return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *shape[2:])[:, : shape[1]]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _cross_entropy(cap_and_vocab, head, *chunks):
-  return _over_chunks(functools.partial(_nats, cap_and_vocab, head), chunks)[0]
+def _cross_entropy(scoring, head, *rows):
+  def own(head, *rows):
+    head = vocabulary.gather_width(scoring.over, head.astype(rows[0].dtype))
+    chunks = [in_chunks(x, scoring.chunk) for x in rows]
+    return _summed(scoring, _over_chunks(functools.partial(_nats, scoring, head), chunks)[0])
+
+  return _on_devices(scoring, own, PartitionSpec())(head, *rows)
 
 
-def _cross_entropy_forward(cap_and_vocab, head, *chunks):
-  function = functools.partial(_nats_and_gradients, cap_and_vocab, head)
-  (nats, dhead), dhidden = _over_chunks(function, chunks)
-  return nats, (dhead, dhidden, chunks[2])
+def _cross_entropy_forward(scoring, head, *rows):
+  def own(head, *rows):
+    gathered = vocabulary.gather_width(scoring.over, head.astype(rows[0].dtype))
+    function = functools.partial(_nats_and_gradients, scoring, gathered)
+    (nats, dhead), dhidden = _over_chunks(function, [in_chunks(x, scoring.chunk) for x in rows])
+    # Once, not with each chunk: of the head over the batch, of hidden over the head's rows.
+    dhead = vocabulary.sum_gradients(scoring.over, dhead)
+    dhidden = lax.psum(_from_chunks(dhidden, rows[0].shape), scoring.over.rows)
+    return _summed(scoring, nats), dhead, dhidden
+
+  over = scoring.over
+  nats, *saved = _on_devices(scoring, own, (PartitionSpec(), over.table, over.examples))(
+    head, *rows
+  )
+  return nats, (*saved, rows[2])
 
 
 def _cross_entropy_backward(_, saved, dnats):
@@ -93,6 +133,18 @@ def _cross_entropy_backward(_, saved, dnats):
 
 
 _cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
+
+
+def _on_devices(scoring, function, out_specs):
+  """Returns a function of the head and of three arrays of rows, of each device's parts of them."""
+  over = scoring.over
+  if over == vocabulary.WHOLE:
+    return function
+  return over_devices(function, (over.table, *[over.examples] * 3), out_specs)
+
+
+def _summed(scoring, nats):
+  return lax.psum(nats, scoring.over.batch + scoring.over.rows)
 
 
 def _over_chunks(function, chunks):
@@ -111,37 +163,51 @@ def _over_chunks(function, chunks):
   return sums, jax.tree.map(lambda *own: jnp.concatenate(own), outs, others)
 
 
-def _nats(cap_and_vocab, head, hidden, targets, weights):
-  softcap, vocab = cap_and_vocab
-  scores = _of_tokens(logits(hidden, head, softcap), vocab)
-  return _weighted_nats(scores, targets, weights)[0], ()
+def _nats(scoring, head, hidden, targets, weights):
+  scores = _of_tokens(scoring, logits(hidden, head, scoring.softcap))
+  return _weighted_nats(scoring, scores, targets, weights)[0], ()
 
 
-def _of_tokens(scores, vocab):
+def _row_numbers(scoring, scores):
+  """Returns which row of the whole head each of scores `[..., V]` is of."""
+  rows = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+  axes = scoring.over.rows
+  return rows + lax.axis_index(axes) * scores.shape[-1] if axes else rows
+
+
+def _of_tokens(scoring, scores):
   """Masks scores `[..., V]` of the head's rows that stand for no token."""
-  if vocab is None:
+  if scoring.vocab is None:
     return scores
-  row = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
-  return jnp.where(row < vocab, scores, -jnp.inf)
+  return jnp.where(_row_numbers(scoring, scores) < scoring.vocab, scores, -jnp.inf)
 
 
-def _weighted_nats(scores, targets, weights):
-  """Returns the weighted sum of nats, and the log partition sum of each position `[B, T, 1]`."""
-  log_sum = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-  at_target = jnp.take_along_axis(scores, targets[..., None], axis=-1)
-  return (weights * (log_sum - at_target)[..., 0]).sum(), log_sum
+def _weighted_nats(scoring, scores, targets, weights):
+  """Returns the weighted sum of nats, and the log partition sum of each position `[B, T, 1]`.
+
+  Where devices share the rows, the nats are a device's share, of which the sum is meant.
+  """
+  axes = scoring.over.rows
+  if not axes:
+    log_sum = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+    at_target = jnp.take_along_axis(scores, targets[..., None], axis=-1)
+    return (weights * (log_sum - at_target)[..., 0]).sum(), log_sum
+  largest = lax.pmax(scores.max(-1, keepdims=True), axes)
+  log_sum = largest + jnp.log(lax.psum(jnp.exp(scores - largest).sum(-1, keepdims=True), axes))
+  is_target = targets[..., None] == _row_numbers(scoring, scores)
+  own = log_sum[..., 0] / lax.axis_size(axes) - jnp.where(is_target, scores, 0).sum(-1)
+  return (weights * own).sum(), log_sum
 
 
-def _nats_and_gradients(cap_and_vocab, head, hidden, targets, weights):
+def _nats_and_gradients(scoring, head, hidden, targets, weights):
   """Returns ((nats, d nats / d head), d nats / d hidden); products are in the dtype of hidden."""
-  softcap, vocab = cap_and_vocab
-  capped = logits(hidden, head, softcap)
-  scores = _of_tokens(capped, vocab)
-  nats, log_sum = _weighted_nats(scores, targets, weights)
-  is_target = targets[..., None] == lax.broadcasted_iota(jnp.int32, scores.shape, 2)
+  capped = logits(hidden, head, scoring.softcap)
+  scores = _of_tokens(scoring, capped)
+  nats, log_sum = _weighted_nats(scoring, scores, targets, weights)
+  is_target = targets[..., None] == _row_numbers(scoring, scores)
   dscores = weights[..., None] * (jnp.exp(scores - log_sum) - is_target)
-  if softcap:
-    dscores = dscores * (1 - jnp.square(capped / softcap))
+  if scoring.softcap:
+    dscores = dscores * (1 - jnp.square(capped / scoring.softcap))
   d = dscores.astype(hidden.dtype)
   dhead = jnp.einsum('btv,btd->vd', d, hidden, preferred_element_type=jnp.float32)
   return (nats, dhead), jnp.einsum('btv,vd->btd', d, head.astype(d.dtype))

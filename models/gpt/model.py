@@ -21,6 +21,7 @@ from models.axes import shard_batch
 from models.cpu import decode as cpu_decode
 from models.gpt import loss as loss_lib
 from models.gpt import parameters as parameters_lib
+from models.gpt import vocabulary
 from models.transformer import RUNTIME_FIELDS as RUNTIME_FIELDS
 from models.transformer import dense
 
@@ -245,10 +246,11 @@ class GPT(nn.Module):
 
   def embed(self, tokens: Array, positions: Array) -> Array:
     """Returns `[B, T, width]` of tokens and, unless they are rotary, of positions `[B, T]`."""
-    x = jnp.take(self.token_embed['embedding'], tokens, axis=0)
+    x = vocabulary.look_up(self.token_embed['embedding'], tokens, self.dtype)
     if self.positions == 'learned':
       # Clipped, since a position beyond the block has no embedding: `extend` makes that row NaN.
-      x = x + jnp.take(self.position_embed['embedding'], positions, axis=0, mode='clip')
+      at = jnp.take(self.position_embed['embedding'], positions, axis=0, mode='clip')
+      x = x.astype(jnp.float32) + at
     return x.astype(self.dtype)
 
   def queries_keys_values(

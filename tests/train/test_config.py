@@ -100,8 +100,8 @@ def test_arguments_that_are_grouped_in_a_dataclass_are_a_section_in_the_section(
 def test_what_is_wrong_in_a_group_is_named_by_its_whole_key():
   wrong = {'games': 2, 'search': {'num_simulation': 8}}
   assert error(wrong, Player, 'task') == (
-    'task.search.num_simulation=8: unknown key; choose from num_simulations, policy'
-    ' (did you mean num_simulations?)'
+    'task.search.num_simulation=8: unknown key (did you mean num_simulations?);'
+    ' choose from num_simulations, policy'
   )
   assert 'must be a section' in error({'games': 2, 'search': 3}, Player, 'task')
   wrong = {'games': 2, 'search': {'policy': 'pucd'}}
@@ -123,8 +123,8 @@ def test_a_config_survives_its_json():
 
 def test_errors_name_the_value_the_rule_and_the_choices():
   assert error({'name': 'sgd', 'learning_rate': 1, 'momentm': 0.9}, TABLE, 'optimizer') == (
-    'optimizer.momentm=0.9: unknown key; choose from name, learning_rate, momentum,'
-    ' milestones, clip_norm, steps (did you mean momentum?)'
+    'optimizer.momentm=0.9: unknown key (did you mean momentum?); choose from name,'
+    ' learning_rate, momentum, milestones, clip_norm, steps'
   )
   assert error({'name': 'adm'}, TABLE, 'optimizer') == (
     "optimizer.name='adm': no such name; choose from sgd, sgd_plain"
@@ -135,7 +135,7 @@ def test_errors_name_the_value_the_rule_and_the_choices():
   assert error('sgd', TABLE, 'optimizer') == ('optimizer.learning_rate: needs a value, a float')
   assert error({'steps': 'many'}, Loop, 'train') == "train.steps='many': must be an int"
   assert error({'mode': 'mim'}, Loop, 'train') == (
-    "train.mode='mim': no such choice; choose from min, max (did you mean min?)"
+    "train.mode='mim': no such choice (did you mean min?); choose from min, max"
   )
   assert error({'name': 'sgd', 'learning_rate': 1, 'clip_norm': 'x'}, TABLE, 'optimizer') == (
     "optimizer.clip_norm='x': must be a float or none"
@@ -229,16 +229,39 @@ def test_load(tmp_path):
     'def get_config():\n  return ConfigDict(dict(train=dict(steps=3), mean=(1, 2)))\n'
   )
   assert config_lib.load(str(path)) == {'train': {'steps': 3}, 'mean': (1, 2)}
-  for text, message in {
-    'x = 1': "has no attribute 'get_config'",
-    'def get_config(:': 'SyntaxError',
-    'import nowhere': "No module named 'nowhere'",
-  }.items():
-    path.write_text(text)
-    with pytest.raises(UserError, match=message):
-      config_lib.load(str(path))
+  path.write_bytes(path.read_bytes().replace(b'\n', b'\r\n'))
+  assert config_lib.load(str(path))['mean'] == (1, 2)
   with pytest.raises(UserError, match='no such config file'):
     config_lib.load(str(tmp_path / 'absent.py'))
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('x = 1', ": AttributeError: module 'config' has no attribute 'get_config'"),
+    ('x = 1\ndef get_config(:', ', line 2: SyntaxError: '),
+    ('\nimport nowhere', ", line 2: ModuleNotFoundError: No module named 'nowhere'"),
+    ('def get_config():\n  x = 1\n  return y\n', ", line 3: NameError: name 'y' is not defined"),
+    ('import json\ndef get_config():\n  return json.loads("{")', ', line 3: JSONDecodeError: '),
+    ('def get_config():\n  raise SystemExit(3)', ', line 2: SystemExit: 3'),
+    ('def get_config():\n  return None', r': get_config\(\) must return a dict of .*, not None'),
+    ('def get_config():\n  return {3: 4}', r': get_config\(\) must return .*, not \{3: 4\}'),
+    ('def get_config():\n  return {"a": {1, 2}}', r': get_config\(\) must return '),
+  ],
+)
+def test_an_error_in_a_config_file_names_its_line(tmp_path, text, message):
+  path = tmp_path / 'mine.py'
+  path.write_text(text)
+  with pytest.raises(UserError, match=f'^{path}{message}'):
+    config_lib.load(str(path))
+
+
+def test_a_file_of_another_kind_and_one_of_windows(tmp_path):
+  (tmp_path / 'config.yaml').write_text('seed: 3')
+  with pytest.raises(UserError, match=r'config\.yaml: a config is a file NAME\.py with get_config'):
+    config_lib.load(str(tmp_path / 'config.yaml'))
+  (tmp_path / 'config.json').write_bytes(b'\xef\xbb\xbf{"seed":\r\n 3}')
+  assert config_lib.load(str(tmp_path / 'config.json')) == {'seed': 3}
 
 
 # -------- what is damaged, or longer than a line --------

@@ -136,13 +136,19 @@ def test_a_second_run_on_a_workdir_is_refused(tmp_path):
     toy.train(tmp_path, **SETTINGS)
 
 
-def test_a_profile_is_left_for_the_steps_asked_for(tmp_path):
+@pytest.mark.parametrize('steps', [(1, 3), (2, 4)])
+def test_a_profile_is_left_for_the_steps_asked_for(tmp_path, steps):
+  """Also for the last ones."""
   import optax
 
   task, mesh = toy.Toy(), toy.mesh_lib.make_mesh()
   loop = Loop(steps=4, log_every=2)
-  loop.run(task, optax.sgd(0.1), lambda step: 0.1, mesh, str(tmp_path), profile=(1, 3))
+  loop.run(task, optax.sgd(0.1), lambda step: 0.1, mesh, str(tmp_path), profile=steps)
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+  with pytest.raises(
+    UserError, match=r'--profile=1:3: must lie within 4:4, the steps to be trained'
+  ):
+    loop.run(task, optax.sgd(0.1), lambda step: 0.1, mesh, str(tmp_path), profile=(1, 3))
 
 
 @pytest.mark.parametrize(

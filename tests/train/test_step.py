@@ -79,12 +79,6 @@ def test_pmap_refuses_a_mesh_that_shards_parameters():
     run((1, 8, 1), parallel='pmap')
 
 
-@pytest.mark.parametrize('seed', [-1, 2**32])
-def test_a_seed_has_32_bits(seed):
-  with pytest.raises(UserError, match=rf'seed={seed}: must be at least 0 and less than 2\*\*32'):
-    init_state(Toy(), optax.sgd(0.1), seed, mesh_lib.make_mesh())
-
-
 def test_unknown_parallel_names_the_choices():
   with pytest.raises(UserError, match=r"'threads'.*jit, pmap"):
     run(parallel='threads')

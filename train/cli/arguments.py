@@ -61,6 +61,8 @@ def runs(workdirs: Sequence[str]) -> list[str]:
       raise UserError(
         f'--workdir={path}: no run there; `launch.py train --workdir={path}` makes one'
       )
+  if len({os.path.realpath(path) for path in paths}) < len(paths):
+    raise UserError(f'--workdir={",".join(paths)}: one of them is there twice')
   return paths
 
 

@@ -6,6 +6,7 @@ JAX and whatever imports it come in inside the functions, once `start` has made 
 import dataclasses
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,9 +17,11 @@ from train import config as config_lib
 from train import errors
 from train.cli import arguments
 from train.cli.verb_options import (
+  COMPILE,
   CONFIG,
   CONVERT,
   HOST_TUNING,
+  LISTING,
   NEW_RUN,
   PLAY,
   PLAYERS,
@@ -80,6 +83,23 @@ def summary(config: Mapping[str, Any]) -> None:
   print(verbs.summary(verbs.complete_config(config)))
 
 
+def compile_(overrides: Overrides) -> None:
+  """Compiles a config for hardware that is not there: memory, communication, time of a step."""
+  config, workdir = load_config(overrides), workdir_of_train()
+  from train.aot import topology
+
+  if not FLAGS.topology:
+    raise UserError(f'compile: give --topology=HARDWARE, as in {topology.EXAMPLES}')
+  topology.prepare(FLAGS.topology)
+  host.use_compilation_cache()
+  from train import verbs
+  from train.aot import compile as compile_lib
+
+  config = verbs.complete_config(config)
+  if not compile_lib.compile_config(config, FLAGS.topology, workdir, FLAGS.verb):
+    sys.exit(1)
+
+
 def config_help(overrides: Overrides) -> str:
   """Returns every key of a config, its value and what it means."""
   config = load_config(overrides)
@@ -118,9 +138,16 @@ def report(overrides: Overrides) -> None:
   workdirs = arguments.runs(FLAGS.workdir)
   from train.report import page, results
 
-  print(f'the page: {page.write(workdirs, FLAGS.output)}')
+  path = page.write(workdirs, FLAGS.output)
+  print(f'the page: {path}{beside(path, FLAGS.output or os.path.join(workdirs[0], "report.html"))}')
   if FLAGS.record:
-    print(f'the number: {results.write(workdirs, FLAGS.record)}')
+    path = results.write(workdirs, FLAGS.record)
+    print(f'the number: {path}{beside(path, FLAGS.record)}')
+
+
+def beside(path: str, wanted: str) -> str:
+  """Returns why a file has another name than the one that was wanted; '' if it has that."""
+  return '' if path == wanted else f' ({wanted} is another file, which stays)'
 
 
 def sample(overrides: Overrides) -> None:
@@ -142,6 +169,8 @@ def prepare(overrides: Overrides) -> None:
   with errors.user_errors():
     if not FLAGS.dataset:
       raise UserError(f'prepare: give --dataset=NAME; choose from {", ".join(prepare_lib.SETS)}')
+    if FLAGS.dataset not in prepare_lib.SETS:
+      raise unknown(FLAGS.dataset, FLAGS.dataset, 'no such data set', prepare_lib.SETS)
     print(f'in {prepare_lib.prepare(FLAGS.dataset, FLAGS.data_dir)}')
 
 
@@ -150,7 +179,9 @@ def runs(overrides: Overrides) -> None:
   refuse(overrides)
   from train.report import listing
 
-  print(listing.table(FLAGS.folder))
+  on_terminal = sys.stdout is not None and sys.stdout.isatty()
+  columns = shutil.get_terminal_size().columns if on_terminal else None
+  print(listing.table(FLAGS.folder, columns))
 
 
 def convert(overrides: Overrides) -> None:
@@ -229,11 +260,12 @@ class Verb:
 
 VERBS = {
   'train': Verb(train, (CONFIG, NEW_RUN, *TRAIN, HOST_TUNING, *PROCESSES)),
+  'compile': Verb(compile_, (CONFIG, NEW_RUN, *COMPILE)),
   'eval': Verb(evaluate, (RUNS, STEP, HOST_TUNING, *PROCESSES)),
   'report': Verb(report, (RUNS, *REPORT)),
   'sample': Verb(sample, (RUN, STEP, HOST_TUNING)),
   'prepare': Verb(prepare, PREPARE, argument='dataset'),
-  'runs': Verb(runs, (Option('folder', 'text', 'where the run folders are', 'runs'),)),
+  'runs': Verb(runs, LISTING, argument='folder'),
   'convert': Verb(convert, (*CONVERT, RUN, STEP)),
   'play': Verb(play, (*PLAY, RUN, STEP, *RULES, *SEARCH, SEED, HOST_TUNING)),
   'match': Verb(match, (CONFIG, *PLAYERS, RECORDS, *TERMS, *RULES, *SEARCH, SEED, HOST_TUNING)),
@@ -276,6 +308,8 @@ def refuse(overrides: Overrides) -> None:
 def load_config(overrides: Overrides) -> dict[str, Any]:
   """Returns the config that --config names, or else the workdir's own, with the overrides."""
   config = config_lib.load(find_config())
+  if FLAGS.init_from is not None:
+    overrides = {**overrides, 'init_from': FLAGS.init_from}
   for key, text in overrides.items():
     config = config_lib.override(config, key, text)
   return config
@@ -292,12 +326,14 @@ def find_config() -> str:
 
 
 def workdir_of_train() -> str:
-  """Returns the one workdir; runs/NAME for a config NAME.py if none is given."""
-  if len(FLAGS.workdir) == 1:
+  """Returns the one workdir, or else runs/NAME for the config NAME.py or NAME/config.json."""
+  if len(FLAGS.workdir) == 1 and FLAGS.workdir[0]:
     return FLAGS.workdir[0]
   if FLAGS.workdir or FLAGS.config is None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
-  return os.path.join('runs', os.path.basename(FLAGS.config).removesuffix('.py'))
+  folder, name = os.path.split(FLAGS.config)
+  name = os.path.basename(os.path.abspath(folder)) if name == 'config.json' else name
+  return os.path.join('runs', os.path.splitext(name)[0])
 
 
 def take_options(path: str, names: Iterable[str]) -> None:

@@ -53,10 +53,18 @@ def configs(folder: str) -> dict[str, str]:
   found = {}
   for name in sorted(os.listdir(folder)):
     if name.endswith('.py') and name != '__init__.py':
-      with open(os.path.join(folder, name), encoding='utf-8') as file:
-        lines = (ast.get_docstring(ast.parse(file.read())) or '').splitlines()
-      found[name.removesuffix('.py')] = lines[0] if lines else ''
+      found[name.removesuffix('.py')] = _first_line(os.path.join(folder, name))
   return found
+
+
+def _first_line(path: str) -> str:
+  """Returns the first line of a file's docstring; of one that is no Python, why."""
+  try:
+    with open(path, 'rb') as file:
+      document = ast.get_docstring(ast.parse(file.read()))
+  except (OSError, SyntaxError, ValueError) as error:
+    return f'(cannot be read: {error})'
+  return (document or '').partition('\n')[0]
 
 
 def columns(rows: Mapping[str, str]) -> list[str]:

@@ -29,9 +29,19 @@ PROCESSES = (
   ),
 )
 TRAIN = (
+  Option(
+    'init_from',
+    'text',
+    "a run folder, or one of GPT-2's public weights, to begin with the weights of; what does not"
+    ' fit begins fresh',
+  ),
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
+)
+COMPILE = (
+  Option('topology', 'text', 'the hardware: v5e:4x4, v5p:4x4x8, 2x v5e:4x4, h100:8, 4x h200:8'),
+  Option('verb', 'choice', 'what is compiled', 'train', choices=('train', 'sample')),
 )
 REPORT = (
   Option('output', 'text', 'the page to write, instead of report.html in the workdir'),
@@ -44,6 +54,9 @@ CONVERT = (
 PREPARE = (
   Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),
   Option('data_dir', 'text', 'the folder [$TFDS_DATA_DIR, else ~/tensorflow_datasets]'),
+)
+LISTING = (
+  Option('folder', 'text', 'where the run folders are; `runs FOLDER` says it shorter', 'runs'),
 )
 RULES = (
   Option('size', 'integer', 'of the board, until the controller sets another [9]'),

@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard events, without waiting for the device and without TensorFlow.
+"""metrics.jsonl, and what goes to other writers (`writers.py`), without waiting for the device.
 
 One line is one JSON object: `{"step": 200, "train/loss": 0.31, ...}`, averaged over the steps since
 the line before, or an evaluation's `{"step": 200, "test/error": 0.02}`. Keys `time/...` come from a
@@ -9,14 +9,12 @@ bits however often the run was stopped and resumed.
 import json
 import math
 import os
-import sys
-import time
-import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import jax
 
+from train.logging.writers import Open, Writer
 from train.task import Metrics
 from train.workdir import write_text
 
@@ -40,11 +38,24 @@ class MetricLog:
   processes call every method; the one with `write` holds the files. Call `restore` first.
 
   What fetches raises NonFinite for the first step whose loss or gradient is not finite.
+
+  Args:
+    workdir: the run folder.
+    write: whether this process does.
+    writers: opened by `restore`, for the same lines.
+    config: the run's, key -> value, for the writers.
   """
 
   WATCHED = ('loss', 'grad_norm')
 
-  def __init__(self, workdir: str, *, write: bool = True) -> None:
+  def __init__(
+    self,
+    workdir: str,
+    *,
+    write: bool = True,
+    writers: Sequence[Open] = (),
+    config: Mapping[str, Any] | None = None,
+  ) -> None:
     self._path = os.path.join(workdir, 'metrics.jsonl')
     self._write = write
     self._open: Steps = []
@@ -52,7 +63,8 @@ class MetricLog:
     self.latest: Record = {}  # the newest line about training
     self._seconds = 0.0  # of training, before this start
     self._file: TextIO | None = None
-    self._events: _EventFile | None = None
+    self._open_writers, self._config = writers, config or {}
+    self._writers: list[Writer] = []
 
   # -------- the training steps --------
 
@@ -81,6 +93,11 @@ class MetricLog:
     """Writes a line of its own, after those of the intervals that are over."""
     self._write_closed()
     self._put({'step': step, **metrics})
+
+  def show(self, step: int, files: Mapping[str, bytes]) -> None:
+    """Hands what a task drew, name -> contents, to the writers."""
+    for writer in self._writers:
+      writer.files(step, files)
 
   def _write_closed(self, keep: int = 0) -> None:
     while len(self._closed) > keep:
@@ -115,22 +132,24 @@ class MetricLog:
     self._seconds = max((line.get('time/seconds', 0.0) for line in lines), default=0.0)
     write_text(self._path, ''.join(_text(line) for line in lines))
     self._file = open(self._path, 'a')  # noqa: SIM115
-    self._events = _EventFile(os.path.dirname(self._path), step + 1)
+    folder = os.path.dirname(self._path)
+    self._writers = [start(folder, step + 1, self._config) for start in self._open_writers]
 
   def close(self) -> None:
     """Closes the files; what was not drained is lost, but for what a checkpoint holds."""
     if self._file is not None:
       self._file.close()
-    if self._events is not None:
-      self._events.close()
-    self._file = self._events = None
+    for writer in self._writers:
+      writer.close()
+    self._file, self._writers = None, []
 
   def _put(self, record: Record) -> None:
     if self._file is not None:
       self._file.write(_text(record))
       self._file.flush()
-    if self._events is not None:
-      self._events.write(record)
+    values = {name: value for name, value in record.items() if name != 'step'}
+    for writer in self._writers:
+      writer.scalars(record['step'], values)
 
 
 def read(workdir: str) -> list[Record]:
@@ -185,33 +204,3 @@ def _means(steps: Steps) -> dict[str, float]:
     for name in names
   }
   return {name: total / weight for name, (total, weight) in totals.items() if weight}
-
-
-class _EventFile:
-  """TensorBoard's own writer; voids what an earlier start left of steps from `step` on."""
-
-  def __init__(self, workdir: str, step: int) -> None:
-    # Tells TensorBoard to do without TensorFlow where that is installed.
-    sys.modules.setdefault('tensorboard.compat.notf', types.ModuleType('notf'))
-    from tensorboard.compat.proto import event_pb2, summary_pb2
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-    self._event, self._summary = event_pb2, summary_pb2.Summary
-    self._writer = EventFileWriter(workdir)
-    started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._add(step, session_log=started)
-
-  def write(self, record: Record) -> None:
-    values = [
-      self._summary.Value(tag=name, simple_value=value)
-      for name, value in record.items()
-      if name != 'step'
-    ]
-    self._add(record['step'], summary=self._summary(value=values))
-
-  def _add(self, step: int, **content: Any) -> None:
-    self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
-    self._writer.flush()
-
-  def close(self) -> None:
-    self._writer.close()

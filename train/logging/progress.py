@@ -4,12 +4,19 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
+from tqdm.contrib import DummyTqdmFile
+
+from train.errors import plain
+from train.logging import peaks
+from train.task import Task
 
 METRICS = ('loss', 'error')  # of training, shown beside the rate
-BAR = '{percentage:3.0f}%|{bar}| {n}/{total} [{elapsed}<{remaining}{postfix}]'
+TEXT = '{percentage:3.0f}%|{n}/{total} [{elapsed}<{remaining}{postfix}]'  # the bar without a bar
+BAR = TEXT.replace('|', '|{bar}| ', 1)
+SHORTEST = 12  # columns of a bar, and of a clock that reaches hours
 
 Mark = tuple[int, float]
 """(step, seconds of training)."""
@@ -51,6 +58,7 @@ class Progress:
     self._metrics: tuple[str, ...] = ()
     self._speed = 0.0  # of `unit` a second, as of the last `rates`
     on_terminal = show and self._stream.isatty()
+    self._redirected = contextlib.ExitStack()
     self._bar = tqdm(
       total=total,
       initial=start,
@@ -59,10 +67,11 @@ class Progress:
       dynamic_ncols=True,
       bar_format=BAR,
     )
+    if on_terminal and self._stream is sys.stderr:  # log lines pass by the bar
+      self._redirected.enter_context(contextlib.redirect_stderr(DummyTqdmFile(self._stream)))
 
   def update(self, step: int) -> None:
     """Takes the number of steps done, after each."""
-    self._bar.set_postfix_str('  '.join(self._facts(self._speed)), refresh=False)
     self._bar.update(step - self._step)
     self._step = step
     if self._first is None:
@@ -91,6 +100,8 @@ class Progress:
     self._metrics = (*words, f'(step {record["step"]})') if words else ()
     if self._bar.disable:
       self.note(self._line())
+    else:
+      self._bar.set_postfix_str(self._fitting(words), refresh=False)
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
@@ -110,14 +121,15 @@ class Progress:
     """Prints a line, above the bar where there is one."""
     if self._show:
       try:
-        tqdm.write(text, file=self._stream)
+        tqdm.write('\n'.join(map(plain, text.split('\n'))), file=self._stream)
         self._stream.flush()
       except OSError:  # a closed pipe or terminal must not end the run
         self._show, self._bar.disable = False, True
 
   def close(self) -> None:
-    """Leaves the cursor on a fresh line; nothing is printed after."""
+    """Leaves the bar, and the cursor on a fresh line; nothing is printed after."""
     self._bar.close()
+    self._redirected.close()
     self._show = False
 
   # -------- inside --------
@@ -135,8 +147,15 @@ class Progress:
     """Returns the share of the devices' peak at that rate; 0 where the peak is not known."""
     return (self._ideal or 0.0) * rate / self._batch_size
 
-  def _facts(self, rate: float) -> list[str]:
-    return format_facts(rate, self._unit, self._mfu(rate), self._metrics)
+  def _fitting(self, words: Sequence[str]) -> str:
+    """Returns the metrics and the rates that a line of the terminal has room for."""
+    bare = {**self._bar.format_dict, 'bar_format': TEXT, 'postfix': None}
+    room = (self._bar.ncols or 80) - len(tqdm.format_meter(**bare)) - SHORTEST
+    fitting: list[str] = []
+    for fact in (*words, *format_facts(self._speed, self._unit, self._mfu(self._speed), ())):
+      if len('  '.join([*fitting, fact])) <= room:
+        fitting.append(fact)
+    return '  '.join(fitting)
 
   def _line(self) -> str:
     overall = self._rate(self._first)
@@ -150,6 +169,17 @@ class Progress:
         *([' '.join(self._metrics)] if self._metrics else []),
       ]
     )
+
+
+def of_task(task: Task, devices: Sequence[Any], total: int, *, start: int, show: bool) -> Progress:
+  """Returns the progress of a training of `total` steps; says if there is no utilisation of it."""
+  (unit, number), flops = task.throughput, task.flops
+  ideal = peaks.seconds(flops, devices)
+  progress = Progress(total, number, unit=unit, ideal=ideal, start=start, show=show)
+  if flops and ideal is None:
+    kind = devices[0].device_kind
+    progress.note(f'MFU unknown: no peak is known of {kind!r}; a step is {flops:.3g} FLOPs')
+  return progress
 
 
 def format_facts(rate: float, unit: str, mfu: float, metrics: Sequence[str]) -> list[str]:

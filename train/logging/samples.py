@@ -23,8 +23,10 @@ def newest(workdir: str) -> tuple[int, dict[str, bytes]]:
   found: dict[int, dict[str, str]] = {}
   for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
     step, dash, name = file.partition('-')
-    if dash and step.isdecimal() and not name.endswith('.tmp'):
-      found.setdefault(int(step), {})[name] = os.path.join(folder, file)
+    numbered = dash and step.isascii() and step.isdecimal() and len(step) < 20
+    path = os.path.join(folder, file)
+    if numbered and not name.endswith('.tmp') and os.path.isfile(path):
+      found.setdefault(int(step), {})[name] = path
   last = max(found, default=0)
   return last, {name: _read(path) for name, path in found.get(last, {}).items()}
 

@@ -2,9 +2,11 @@
 
 `launch.py report` writes it from what one run folder or several hold. Read in this order:
 
-  results      Reads run folders; the number of runs that differ in the seed alone; README's table.
-  words        What a task calls its measures, and in which order they are shown.
+  folder       Reads a run folder: what has its form, and in words what has not.
+  numbers      The number of runs that differ in the seed alone, all that `eval` measured, devices.
+  results      Records a number in docs/results; README's table.
   page         Puts the page together; `templates/report.html` and `report.css` say how it looks.
+  curves       Which charts there are, in which colours.
   charts       Draws curves by matplotlib, as SVG in the page's colours.
   pictures     Confusion matrix, samples of the test set, first-layer filters, what a task drew.
   boards       A game, move by move.

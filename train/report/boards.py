@@ -39,7 +39,8 @@ def replay(text: str) -> BoardSequence | None:
   *blocks, result = text.strip().split('\n\n')
   boards = [block.split('\n') for block in blocks]
   sizes = {(len(board), len(row)) for board in boards for row in board}
-  if len(sizes) != 1:
+  points = {point for board in boards for row in board for point in row}
+  if len(sizes) != 1 or not points <= {'.', *STONES}:
     return None
   [(rows, columns)] = sizes
   return BoardSequence(rows, columns, len(boards), list(_stones(boards, rows, columns)), result)

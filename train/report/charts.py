@@ -6,9 +6,8 @@ that a chart follows light, dark and print.
 
 import dataclasses
 import io
-import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -23,14 +22,19 @@ WIDTH, SMALL, HEIGHT = 460, 330, 240  # of a chart, in SVG units; SMALL stands t
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 26  # margins
 POINTS = 300  # a curve is thinned to at most so many
 STOPS = 60  # places where a chart answers to the pointer
+READ = 12  # lines whose values it shows there
 NOTHING = 1e-12  # of the largest value: a logarithmic axis draws less as 0
-COLOURS = 8  # --c0 to --c7 in report.css
-TEST, TRAIN, OTHER = 0, 1, 2  # colour of a split; OTHER is the first for what is neither
-STAND_INS = {f'#00fa0{i}': f'var(--c{i})' for i in range(COLOURS)} | {
-  '#00fb00': 'var(--soft)',
-  '#00fb01': 'var(--line)',
+COLOURS = 11  # --c0 to --c10 in report.css; those beyond are hues, HUES of them
+HUES = 200
+TEST, TRAIN, VAL, OTHER = 0, 1, 2, 3  # colour of a split; OTHER is the first for what is neither
+STAND_INS = {f'#00fa{i:02x}': f'var(--c{i})' for i in range(COLOURS)} | {
+  # Neighbours are a golden section of the circle apart: as far as can be, however many there are.
+  f'#00fa{i:02x}': f'oklch(var(--light) .15 {137.5 * i % 360:.0f})'
+  for i in range(COLOURS, COLOURS + HUES)
 }
-PALETTE, (SOFT, GRID) = list(STAND_INS)[:COLOURS], list(STAND_INS)[COLOURS:]
+PALETTE = list(STAND_INS)
+SOFT, GRID = '#00fb00', '#00fb01'
+STAND_INS |= {SOFT: 'var(--soft)', GRID: 'var(--line)'}
 STYLE: dict[Any, Any] = {
   'svg.fonttype': 'none',  # text stays text
   'svg.hashsalt': 'report',  # the same file each time
@@ -45,9 +49,9 @@ class Line:
   Attributes:
     name: In the legend; None keeps the line out of it and from answering to the pointer.
     steps: [N], rising.
-    values: [N], finite.
-    colour: A number of the palette, modulo COLOURS.
-    dashed: Whether it is a fit, or training data beside held-out data in one colour.
+    values: [N]; what is NaN is marked by a cross at the lower edge.
+    colour: A number of the palette; see `colour`.
+    dashed: Whether it is a fit, or training data of one of several experiments.
     faint: Whether it is a single seed behind the mean of several.
     marks: Whether there is a dot at each point.
   """
@@ -72,8 +76,15 @@ class Chart:
   legend: list[tuple[Line, str]]
 
 
+def colour(number: int) -> str:
+  """Returns the CSS colour of a number of the palette, which begins again after its last."""
+  return STAND_INS[PALETTE[number % len(PALETTE)]]
+
+
 def brief(value: float) -> str:
   """Writes a number as an axis shows it: 1200 -> '1.2k', 0.05 -> '0.05', 1e-5 -> '1e-5'."""
+  if not np.isfinite(value):
+    return 'not finite'
   if value == 0:
     return '0'
   for limit, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
@@ -86,7 +97,7 @@ def brief(value: float) -> str:
 
 def percent(value: float) -> str:
   """Writes a share of 1: 0.051 -> '5.1 %'."""
-  return f'{100 * value:.3g} %'
+  return f'{100 * value:.3g} %' if np.isfinite(value) else 'not finite'
 
 
 def chart(
@@ -138,30 +149,61 @@ def chart(
     axes.xaxis.set_major_formatter(lambda value, _: brief(value))
     figure.text((LEFT - 11) / width, 8 / HEIGHT, over, color=SOFT, ha='right')
     svg = _themed(figure) + _readout(axes, named, text, over)
-  return Chart(title, over, width, svg, [(line, text(line.values[-1])) for line in named])
+  return Chart(title, over, width, svg, [(line, _last(line, lines, text, over)) for line in named])
+
+
+def _last(line: Line, lines: list[Line], text: Callable[[float], str], over: str) -> str:
+  """Returns the line's last value, where that is if others go on, and whether there are crosses."""
+  end = line.steps[-1]
+  ends_before = any(other.steps[-1] > end for other in lines)
+  where = f' at {over} {end:,.0f}' if ends_before else ''
+  return text(line.values[-1]) + where + ', × not finite' * bool(np.isnan(line.values).any())
 
 
 def thin(line: Line) -> Line:
-  """Returns the line with at most POINTS points, each the mean of its neighbours."""
+  """Returns the line with about POINTS points: its ends, the least and the most of each part.
+
+  Of what is not finite the first of each part stays.
+  """
   if len(line.steps) <= POINTS:
     return line
-  edges = np.linspace(0, len(line.steps), POINTS + 1).astype(int)[:-1]
-  sizes = np.diff([*edges, len(line.steps)])
-  steps, values = (np.add.reduceat(a, edges) / sizes for a in (line.steps, line.values))
-  return dataclasses.replace(line, steps=steps, values=values)
+  kept = {0, len(line.steps) - 1}
+  for part in np.array_split(np.arange(len(line.steps)), POINTS // 2):
+    known = np.isfinite(line.values[part])
+    finite = part[known]
+    if len(finite):
+      kept |= {int(finite[find(line.values[finite])]) for find in (np.argmin, np.argmax)}
+    kept |= set(part[~known][:1].tolist())
+  places = sorted(kept)
+  return dataclasses.replace(line, steps=line.steps[places], values=line.values[places])
 
 
 def _draw(axes: Axes, line: Line) -> None:
-  dots = 'o' if line.marks or len(line.steps) == 1 else ''
-  [drawn] = axes.plot(line.steps, line.values, color=PALETTE[line.colour % COLOURS], marker=dots)
-  drawn.set_clip_on(False)  # the limits hold all there is: clipping would only add to the file
-  drawn.set(linewidth=1 if line.faint else 1.8, markersize=5, alpha=0.35 if line.faint else None)
-  drawn.set_linestyle((0, (3, 2)) if line.dashed else '-')
+  # The limits hold all there is: clipping would only add to the file.
+  style: dict[str, Any] = {
+    'color': PALETTE[line.colour % len(PALETTE)],
+    'linewidth': 1 if line.faint else 1.8,
+    'alpha': 0.35 if line.faint else None,
+    'clip_on': False,
+  }
+  dash = (0, (3, 2)) if line.dashed else '-'
+  axes.plot(line.steps, line.values, linestyle=dash, **style)
+  known = np.isfinite(line.values)
+  around = np.pad(known, 1)
+  alone = known & ~around[:-2] & ~around[2:]  # which no line joins to others
+  dots = known if line.marks else alone
+  style['linestyle'] = 'none'
+  if dots.any():
+    axes.plot(line.steps[dots], line.values[dots], marker='o', markersize=5, **style)
+  if not known.all():
+    edge = axes.get_xaxis_transform()  # steps, and 0 at the lower edge
+    axes.plot(line.steps[~known], 0 * line.steps[~known], marker='x', transform=edge, **style)
 
 
 def _scale(axes: Axes, lines: list[Line], extra, *, log: bool, zero: bool, log_over: bool) -> None:
   """Chooses scales and limits of both axes so that they hold all lines and `extra` values."""
   values = np.concatenate([*(line.values for line in lines), extra])
+  values = values[np.isfinite(values)]
   steps = np.concatenate([line.steps for line in lines])
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -169,6 +211,8 @@ def _scale(axes: Axes, lines: list[Line], extra, *, log: bool, zero: bool, log_o
   axes.set_xlim(min(0, steps.min()), max(steps.max(), 1))
   if log_over:
     _log_axis(axes, 'x', steps)
+  if not len(values):
+    return
   positive = values[values > 0]
   if log and len(positive) and values.min() >= 0 and values.max() > 20 * positive.min():
     _log_axis(axes, 'y', values)
@@ -202,7 +246,7 @@ def _themed(figure: Figure) -> Markup:
     r' id="\w+_\d+"| id="matplotlib[^"]*"|<!--.*?-->| transform="rotate\(-0 .*?"|\n', ' ', svg
   )
   svg = re.sub(r'font(-size|-family)?: [^;]*; ?', '', svg)
-  return Markup(re.sub('#00f[ab]0.', lambda colour: STAND_INS[colour[0]], svg))
+  return Markup(re.sub('#00f[ab][0-9a-f]{2}', lambda colour: STAND_INS[colour[0]], svg))
 
 
 def _readout(axes: Axes, lines: list[Line], text: Callable[[float], str], over: str) -> Markup:
@@ -215,15 +259,27 @@ def _readout(axes: Axes, lines: list[Line], text: Callable[[float], str], over: 
   places = axes.transData.transform([(edge, 1) for edge in edges])[:, 0].tolist()
   right = axes.bbox.x1 + RIGHT - 6
   strips = []
-  for step, (start, end) in zip(steps, itertools.pairwise(places), strict=True):
+  for i, step in enumerate(steps):
     rows = [('', f'{over} {step:,.0f}')]
-    for line in lines:
-      value = text(line.values[np.abs(line.steps - step).argmin()])
-      rows.append((f'c{line.colour % COLOURS}', f'{line.name} {value}'.strip()))
-    row = Markup('<tspan x="{}" dy="15" class="{}">{}</tspan>')
+    rows += [_value_at(line, step, edges[i : i + 2], text) for line in lines[:READ]]
+    rows += [('', f'and {len(lines) - READ} more')] * (len(lines) > READ)
+    row = Markup('<tspan x="{}" dy="15" style="{}">{}</tspan>')
     texts = Markup('').join(row.format(right, *words) for words in rows)
     strip = Markup(
       '<g class="stop"><rect x="{:.1f}" width="{:.1f}" height="{}"/><text y="6">{}</text></g>'
     )
-    strips.append(strip.format(start, end - start, HEIGHT, texts))
+    strips.append(strip.format(places[i], places[i + 1] - places[i], HEIGHT, texts))
   return Markup('').join(strips)
+
+
+def _value_at(
+  line: Line, step: float, strip: Sequence[float], text: Callable[[float], str]
+) -> tuple[str, str]:
+  """Returns the style and the words of a line's value nearest to a step.
+
+  They say where the value is if that is outside of the strip.
+  """
+  nearest = np.abs(line.steps - step).argmin()
+  place = line.steps[nearest]
+  where = '' if strip[0] <= place <= strip[1] else f' at {place:,.0f}'
+  return f'--c: {colour(line.colour)}', f'{line.name} {text(line.values[nearest])}{where}'.strip()

@@ -1,10 +1,11 @@
 """Elo over a run's steps, from the shares of points that its matches have left in metrics.jsonl."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from train.report.results import Curve, Folder
+from train.report.folder import Curve, Folder
 
 OWN = 'itself as it began'
 
@@ -16,7 +17,7 @@ def with_elo(run: Folder) -> Folder:
   that past's own. All or no points count as half a game less or more, since the Elo of such a match
   is infinite.
   """
-  games = (run.config.get('task') or {}).get('match_games')
+  games = games_of(run.config.get('task') or {})
   shares = {name: curve for name, curve in run.curves.items() if name.endswith('/share')}
   if not games or not shares:
     return run
@@ -27,6 +28,12 @@ def with_elo(run: Folder) -> Folder:
   if {'past/share', 'past/step'} <= run.curves.keys():
     curves[f'{OWN}/elo'] = _summed(run.curves['past/share'], run.curves['past/step'], games)
   return dataclasses.replace(run, curves=curves)
+
+
+def games_of(task: Mapping) -> int:
+  """Returns the games of a match of an evaluation, by a config's section `task`; 0 if unknown."""
+  pairs = (task.get('evaluation') or {}).get('num_games', 0)  # rounded up to pairs of games
+  return max(task.get('match_games') or pairs + pairs % 2, 0)
 
 
 def elo(shares: np.ndarray, games: int) -> np.ndarray:
@@ -41,8 +48,10 @@ def _replaced(name: str) -> bool:
 
 
 def _summed(shares: Curve, pasts: Curve, games: int) -> Curve:
-  steps, known, total = shares[0], [0.0], [0.0]
-  for step, past, more in zip(steps, pasts[1], elo(shares[1], games), strict=True):
+  steps, of_share, of_past = np.intersect1d(shares[0], pasts[0], return_indices=True)
+  known, total = [0.0], [0.0]
+  gains = elo(shares[1][of_share], games)
+  for step, past, more in zip(steps, pasts[1][of_past], gains, strict=True):
     total.append(np.interp(past, known, total) + more)
     known.append(float(step))
   return steps, np.array(total[1:])

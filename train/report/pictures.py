@@ -12,7 +12,7 @@ from PIL import Image
 
 from train.logging import samples as samples_lib
 from train.report import boards
-from train.report.results import Folder
+from train.report.folder import Folder
 
 TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
 MISTAKES = 8  # pairs of classes listed beside it
@@ -42,15 +42,19 @@ class Drawing(NamedTuple):
 class Confusion(NamedTuple):
   """Counts by true class and prediction, summed over seeds; a `picture` if the classes are many.
 
-  A row is (class, [(count, shade in 0..1)], error). mistakes: (true, predicted, count), most first.
+  A row is (class, [(count, shade in 0..1)], error), the error None of a class without examples.
+  mistakes: (true, predicted, count) of the most frequent of `kinds`. others: seeds with other
+  classes, which are left out.
   """
 
   total: int
   seeds: int
+  others: int
   classes: list[str]
-  rows: list[tuple[str, list[tuple[int, float]], float]]
+  rows: list[tuple[str, list[tuple[int, float]], float | None]]
   picture: Picture | None
   mistakes: list[tuple[str, str, int]]
+  kinds: int
 
 
 class Sample(NamedTuple):
@@ -77,12 +81,24 @@ def png(pixels: np.ndarray, alt: str, largest: int = 1024, small: int = 80) -> P
   return Picture(source, alt, max(pixels.shape[:2]) < small)
 
 
-def drawn(runs: list[Folder]) -> tuple[int, list[Drawing]]:
-  """Returns the step and the newest texts and pictures of the first run that drew any."""
-  found = (samples_lib.newest(run.path) for run in runs)
-  step, files = next((newest for newest in found if newest[1]), (0, {}))
-  shown = [name for name in files if name.endswith(('.txt', '.png'))]
-  return step, [drawing(name, files[name]) for name in shown]
+class Drawn(NamedTuple):
+  """The newest files that a run drew, at which step, and the names of those that no page shows."""
+
+  path: str
+  step: int
+  drawings: list[Drawing]
+  others: list[str]
+
+
+def drawn(runs: list[Folder]) -> Drawn | None:
+  """Returns the newest texts and pictures of the first run that drew any; None if none did."""
+  for run in runs:
+    step, files = samples_lib.newest(run.path)
+    if files:
+      shown = [name for name in files if name.endswith(('.txt', '.png'))]
+      others = [name for name in files if name not in shown]
+      return Drawn(run.path, step, [drawing(name, files[name]) for name in shown], others)
+  return None
 
 
 def drawing(name: str, contents: bytes) -> Drawing:
@@ -90,7 +106,7 @@ def drawing(name: str, contents: bytes) -> Drawing:
   if name.endswith('.png'):
     try:
       pixels = np.asarray(Image.open(io.BytesIO(contents)).convert('RGBA'))
-    except (OSError, SyntaxError, ValueError):  # what PIL raises
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what PIL raises
       return Drawing(name)
     return Drawing(name, picture=png(pixels, name, small=256))
   text = contents.decode('utf-8', 'replace')
@@ -102,17 +118,22 @@ def drawing(name: str, contents: bytes) -> Drawing:
 
 
 def confusion(runs: list[Folder]) -> Confusion | None:
-  """Returns the confusion matrix summed over seeds, None if no run was evaluated with one."""
-  found = [run.evaluation for run in runs if 'confusion' in run.evaluation]
-  if not found:
+  """Returns the confusion matrix summed over seeds, None if no run was evaluated with one.
+
+  An ensemble is no seed: its matrix is shown where it stands alone.
+  """
+  own = [run.evaluation for run in runs if len(runs) == 1 or run.members == 1]
+  known = [evaluation for evaluation in own if 'confusion' in evaluation]
+  if not known:
     return None
+  found = [x for x in known if _classes(x) == _classes(known[0])]
   counts = np.sum([evaluation['confusion'] for evaluation in found], axis=0)
-  classes = list(map(str, found[0].get('classes') or range(len(counts))))
+  classes = _classes(known[0])
   right = np.eye(len(counts), dtype=bool)
   shares = counts / np.maximum(counts.sum(1), 1)[:, None]
   # Mistakes are few: their square root makes them visible.
   shade = np.where(right, shares**4, np.sqrt(shares))
-  errors = np.where(counts.any(1), 1 - shares.diagonal(), 1).tolist()
+  errors = [1 - x if n else None for x, n in zip(shares.diagonal(), counts.sum(1), strict=True)]
   cells = [
     list(zip(*row, strict=True)) for row in zip(counts.tolist(), shade.tolist(), strict=True)
   ]
@@ -122,11 +143,17 @@ def confusion(runs: list[Folder]) -> Confusion | None:
   return Confusion(
     total=int(counts.sum()),
     seeds=len(found),
+    others=len(known) - len(found),
     classes=classes,
     rows=list(zip(classes, cells, errors, strict=True)),
     picture=png(heat(shade), 'confusion') if len(counts) > TABLE_CLASSES else None,
+    kinds=int(np.count_nonzero(wrong)),
     mistakes=[(classes[i], classes[j], int(wrong[i, j])) for i, j in pairs],
   )
+
+
+def _classes(evaluation: dict) -> list[str]:
+  return list(map(str, evaluation.get('classes') or range(len(evaluation['confusion']))))
 
 
 def heat(shares: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.report import results
+from train.report import numbers
 from train.report.charts import Chart, Line, brief, chart
-from train.report.results import Folder
+from train.report.folder import Folder
 
 HUBER_DELTA = 1e-3  # of the Huber loss on log L, as in the paper
 LEAST = 6, 3, 3  # runs, sizes and budgets that five constants need
@@ -69,24 +69,28 @@ def points(folders: list[Folder], size_of: Callable[[dict], int | None]) -> list
     folders: The runs of a report.
     size_of: A config's number of parameters without embeddings, None of another kind of network.
   """
-  different = results.differences([run.config for run in folders])
+  different = numbers.differences([run.config for run in folders])
   if any(key.startswith(SHARED) and key not in BATCH for key in different):
     return []
-  numbers = [(run, results.number([run])) for run in folders if _is_finished(run)]
-  losses = [(run, x.mean) for run, x in numbers if x.mean and x.metric.endswith('loss')]
+  found = [(run, numbers.number([run])) for run in folders if _is_finished(run)]
+  losses = [(run, x.mean) for run, x in found if x.mean and x.metric.endswith('loss')]
+  losses = [(run, loss) for run, loss in losses if math.isfinite(loss) and loss > 0]
   if len(losses) < LEAST[1]:
     return []
-  sized = [(run, size_of(run.config), loss) for run, loss in losses]
-  return [Point(float(size), float(_tokens(run)), loss) for run, size, loss in sized if size]
+  sized = [(size_of(run.config), _tokens(run), loss) for run, loss in losses]
+  return [
+    Point(float(size), float(tokens), loss) for size, tokens, loss in sized if size and tokens
+  ]
 
 
 def _is_finished(run: Folder) -> bool:
-  return run.step == (run.config.get('train') or {}).get('steps')
+  return run.step == run.steps
 
 
 def _tokens(run: Folder) -> int:
-  data = run.config['data']
-  return run.step * data['batch_size'] * data['block_size']
+  """Returns the tokens trained on; 0 if the config does not say how many a batch has."""
+  data = run.config.get('data') or {}
+  return max(run.step * data.get('batch_size', 0) * data.get('block_size', 0), 0)
 
 
 # -------- the fit --------

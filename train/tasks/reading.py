@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
 from train.errors import user_errors
-from train.task import Batch, Batches, Source, Variables
+from train.task import Batch, Batches, Programs, Source, Variables
 
 
 class FileData(Protocol):
@@ -67,6 +67,9 @@ class UsersSource:
   def next(self, carry: Any, step: int, variables: Variables) -> tuple[Any, Batch]:
     with user_errors():
       return self.source.next(carry, step, variables)
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    return self.source.lower(variables)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_batches_that_devices_cannot_share_are_refused(story):
 
 
 class Spy:
-  size = 100
+  size, block_size, has_segments = 100, 2, False
 
   def __init__(self):
     self.seen = []

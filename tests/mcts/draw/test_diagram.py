@@ -137,6 +137,26 @@ def test_command(tmp_path, capsys):
   assert re.search('Ann - Ben, after move 3', (tmp_path / 'a.svg').read_text())
 
 
+def test_control_characters_of_a_header_reach_no_picture_and_no_terminal(tmp_path, capsys):
+  game, picture = tmp_path / 'game.sgf', tmp_path / 'board.svg'
+  game.write_bytes('(;SZ[5]PB[\x1b\\[31m\u202ered\x9b]PW[<b>&"\'];KM[\x1b\\[2J];B[aa])'.encode())
+  diagram.main([str(game), f'--output={picture}'])
+  root = xml.etree.ElementTree.parse(picture).getroot()
+  titles = [x.text for x in root.iter('{http://www.w3.org/2000/svg}text')]
+  assert ' [31m red  - <b>&"\', after move 1' in titles
+  diagram.main([str(game)])
+  shown = capsys.readouterr()
+  assert 'mcts.draw: KM[\\x1b[2J]: no number, so komi is 0' in shown.err
+  assert '\x1b' not in shown.out + shown.err
+
+
+def test_what_the_font_lacks_is_said_once(tmp_path, capsys):
+  game = tmp_path / 'game.sgf'
+  game.write_bytes('(;SZ[5]PB[\U00013080\U00013081];B[aa])'.encode())
+  diagram.main([str(game), f'--output={tmp_path / "board.png"}'])
+  assert capsys.readouterr().err == 'mcts.draw: the font lacks 2 characters of the title\n'
+
+
 def test_the_package_is_the_command(tmp_path, capsys, monkeypatch):
   (tmp_path / 'game.sgf').write_text('(;SZ[5];B[aa])')
   monkeypatch.setattr('sys.argv', ['draw', str(tmp_path / 'game.sgf')])

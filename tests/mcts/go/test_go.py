@@ -170,6 +170,11 @@ def test_a_player_may_be_given_two_turns():
     ({'superko': 'none'}, "superko 'none': choose from positional, situational, simple"),
     ({'max_moves': 0}, 'max_moves 0: must be from 1'),
     ({'history': 17}, 'history 17: must be from 1 to 16'),
+    # Komi that float32 takes for another: a win would be a draw.
+    *(
+      ({'komi': x}, 'must be from -1000 to 1000, with at most 3 decimals')
+      for x in (5.00000001, 1e-46, 1e40, np.nan, -np.inf)
+    ),
   ],
 )
 def test_options_are_checked(options, message):

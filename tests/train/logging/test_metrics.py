@@ -1,9 +1,13 @@
 """The log of a run: exact over stops and resumes, and read back by TensorBoard."""
 
+import fcntl
 import io
 import json
+import os
+import struct
 import subprocess
 import sys
+import termios
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from train.logging.metrics import MetricLog, NonFinite, read
 from train.logging.progress import Progress, format_facts
+from train.logging.tensorboard import TensorBoard
 
 EVERY = 4  # steps an interval
 
@@ -26,7 +31,7 @@ def metrics(step):
 
 def run(workdir, steps, start=0, state=None, save_at=(), **options):
   """Logs as the loop does; returns step -> state() for the steps in `save_at`."""
-  log, states = MetricLog(str(workdir), **options), {}
+  log, states = MetricLog(str(workdir), writers=[TensorBoard], **options), {}
   log.restore(state, start)
   for step in range(start + 1, steps + 1):
     log.add(step, metrics(step))
@@ -152,7 +157,9 @@ def test_writing_events_imports_no_tensorflow(tmp_path):
   code = (
     'import sys; sys.path.insert(0, sys.argv[1])\n'
     'from train.logging.metrics import MetricLog\n'
-    'log = MetricLog(sys.argv[1]); log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
+    'from train.logging.tensorboard import TensorBoard\n'
+    'log = MetricLog(sys.argv[1], writers=[TensorBoard])\n'
+    'log.restore(None, 0); log.write(1, {"a": 1.0}); log.close()'
   )
   subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True)
   assert read(tmp_path) == [{'step': 1, 'a': 1.0}]
@@ -215,8 +222,52 @@ def test_a_terminal_gets_a_bar_that_lines_pass_by():
   lines = [line.strip() for line in stream.getvalue().replace('\r', '\n').splitlines()]
   assert 'saved' in lines
   assert any('1/3' in line for line in lines[: lines.index('saved')])
-  assert lines[-1].startswith('100%') and '3/3' in lines[-1] and 'loss 0.25 (step 2)' in lines[-1]
+  assert lines[-1].startswith('100%') and '3/3' in lines[-1] and 'loss 0.25' in lines[-1]
   assert stream.getvalue().endswith('\n')
+
+
+def drawn(columns, monkeypatch):
+  """What a terminal of so many columns gets, and the log lines of others."""
+  monkeypatch.delenv('COLUMNS', raising=False)
+  master, slave = os.openpty()
+  fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
+  with os.fdopen(slave, 'w') as stream, monkeypatch.context() as patch:
+    patch.setattr(sys, 'stderr', stream)
+    progress = Progress(100_000, 64)
+    progress.update(1)
+    progress.update(50_000)
+    progress.rates()
+    progress.show({'step': 50_000, 'train/loss': 0.25, 'train/error': 0.125})
+    print('from elsewhere', file=sys.stderr)
+    progress.update(100_000)
+    progress.close()
+    assert sys.stderr is stream
+    stream.write('after\n')
+    stream.flush()
+    text = b''
+    while b'after\r\n' not in text:
+      text += os.read(master, 1 << 16)
+  os.close(master)
+  return text.decode().replace('\r\n', '\n')
+
+
+@pytest.mark.parametrize(
+  ('columns', 'facts'), [(120, ['loss 0.25  error 0.125']), (80, ['loss 0.25']), (40, []), (20, [])]
+)
+def test_the_bar_fits_its_terminal_and_stays(columns, facts, monkeypatch):
+  """Facts are whole or left out; lines of others stand above it."""
+  lines = drawn(columns, monkeypatch).split('\n')
+  shown = [line.split('\r')[-1].rstrip() for line in lines]
+  assert all(len(part) <= columns for line in lines for part in line.split('\r'))
+  assert shown[0] == 'from elsewhere'
+  assert shown[1].startswith('100%|') and shown[2] == 'after'
+  assert all(fact in shown[1] for fact in facts)
+  assert ('loss' in shown[1]) == bool(facts)
+  assert columns < 40 or shown[1].endswith(']')
+
+
+def test_a_terminal_of_unknown_width_gets_a_bar(monkeypatch):
+  assert '100000/100000' in drawn(0, monkeypatch)
 
 
 class Closed(io.StringIO):

@@ -16,6 +16,7 @@ from train import mesh as mesh_lib
 from train.logging import samples
 from train.loop import Loop
 from train.report import page as page_lib
+from train.report.folder import read
 
 pytestmark = pytest.mark.usefixtures('one_device')
 
@@ -105,7 +106,7 @@ def test_the_page_shows_the_newest_text_as_it_is(tmp_path):
   text = 'def f(x):\n\treturn x < 1 & "é"\x00\x1b'.encode() + '€'.encode()[:2]
   samples.write(str(tmp_path / 'a'), 100, {'sample.txt': b'the one before'})
   samples.write(str(tmp_path / 'a'), 300, {'sample.txt': text, 'raw.bin': b'unknown'})
-  page = page_lib.page([page_lib.results.read(str(tmp_path / 'a'))])
+  page = page_lib.page([read(str(tmp_path / 'a'))])
   Outline(page)
   assert (
     '<pre class="text">def f(x):\n\treturn x &lt; 1 &amp; &#34;é&#34;\ufffd\ufffd\ufffd</pre>'
@@ -118,7 +119,7 @@ def test_the_page_shows_the_newest_text_as_it_is(tmp_path):
 def test_a_long_text_is_cut_on_the_page(tmp_path):
   run_folder(tmp_path / 'a')
   samples.write(str(tmp_path / 'a'), 300, {'sample.txt': b'x' * 10_000})
-  page = page_lib.page([page_lib.results.read(str(tmp_path / 'a'))])
+  page = page_lib.page([read(str(tmp_path / 'a'))])
   assert 'x' * 4000 + ' …</pre>' in page
 
 
@@ -126,7 +127,7 @@ def test_the_page_shows_the_newest_picture_and_survives_a_damaged_one(tmp_path):
   run_folder(tmp_path / 'a', evaluated=False)
   pixels = image(0.5)
   samples.write(str(tmp_path / 'a'), 300, {'grid.png': pixels, 'half.png': pixels[:40]})
-  page = page_lib.page([page_lib.results.read(str(tmp_path / 'a'))])
+  page = page_lib.page([read(str(tmp_path / 'a'))])
   Outline(page)
   assert page.count('<img ') == 1 and 'class="drawn small"' in page
   assert 'half.png is damaged and left out.' in text_of(page)
@@ -134,4 +135,4 @@ def test_the_page_shows_the_newest_picture_and_survives_a_damaged_one(tmp_path):
 
 def test_a_run_that_drew_nothing_has_no_such_part(tmp_path):
   run_folder(tmp_path / 'a')
-  assert 'while training.' not in page_lib.page([page_lib.results.read(str(tmp_path / 'a'))])
+  assert 'while training.' not in page_lib.page([read(str(tmp_path / 'a'))])

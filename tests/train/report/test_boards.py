@@ -58,5 +58,6 @@ def test_without_the_script_the_last_position_is_seen():
 def test_what_is_no_game_stays_text():
   assert replay('once upon a time') is None
   assert replay('.X.\n...\n\n.X\n..\n\nX wins') is None
+  assert replay('1 2\n3 4\n\ndraw') is None  # another game's board, whose pieces are no stones
   assert pictures.drawing('game.txt', b'no game').text == 'no game'
   assert pictures.drawing('game.txt', CAPTURE.encode()).game == replay(CAPTURE)

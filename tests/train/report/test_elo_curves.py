@@ -7,7 +7,7 @@ import pytest
 
 from train.report import page as page_lib
 from train.report.elo_curves import OWN, with_elo
-from train.report.results import Folder
+from train.report.folder import Folder
 
 STRONGER = 10 / 11  # the share of points that 400 Elo bring
 
@@ -34,6 +34,18 @@ def test_what_a_run_gains_over_its_past_adds_up():
   found = with_elo(run(**known, past__elo=(steps, [1, 2, 3, 4]))).curves
   assert found[f'{OWN}/elo'][1] == pytest.approx([400, 800, 1200, 800])
   assert set(found) == {f'{OWN}/elo', 'past/share'}
+
+
+def test_matches_of_the_task_selfplay_have_as_many_games_as_its_evaluation():
+  task = {'name': 'selfplay', 'evaluation': {'num_games': 99}}
+  found = with_elo(run(task, random__share=([1], [1.0]))).curves['random/elo'][1]
+  assert found == pytest.approx([400 * np.log10(199)])  # 100 games, two a pair
+
+
+def test_a_share_that_is_not_finite_has_no_elo_and_steps_may_differ():
+  known = {'past__share': ([1, 2, 4], [0.5, np.nan, 0.5]), 'past__step': ([2, 4, 5], [0, 0, 0])}
+  steps, values = with_elo(run(**known)).curves[f'{OWN}/elo']
+  assert steps.tolist() == [2, 4] and np.isnan(values[0]) and values[1] == 0
 
 
 def test_all_points_count_as_half_a_game_less():

@@ -1,109 +1,25 @@
-"""The report page and the table of results, from run folders written here as `train` does."""
+"""The report page, from run folders written as `train` does."""
 
-import html.parser
 import json
 import re
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.train.report.folders import PAPER, Outline, evaluate, run_folder, text_of, write
 from train.errors import UserError
-from train.report import charts, pictures, results
+from train.report import numbers, pictures
 from train.report import page as page_lib
+from train.report.folder import read
 
 ROOT = Path(__file__).parents[3]
-PAPER = {'title': 'LeCun et al. 1998', 'metric': 'test/error', 'value': 0.0095, 'note': ''}
-VERSIONS = {'python': '3.11.2', 'jax': '0.10.2'}
-COMMAND = 'python /a/launch.py train --config=configs/lenet.py --workdir=runs/x --config.seed=3'
-START = {
-  'step': 0,
-  'time': '2026-01-31T10:20:30+00:00',
-  'command': COMMAND,
-  'versions': VERSIONS,
-  'device': 'NVIDIA H200',
-  'device_count': 8,
-  'process_count': 1,
-  'commit': '0123456789abcdef',
-  'dirty': False,
-}
-
-
-def run_folder(path, *, seed=0, error=0.01, rate=0.1, steps=300, evaluated=True, paper=PAPER):
-  """A finished run of 300 steps with three classes; returns its path."""
-  path.mkdir()
-  config = {
-    'model': {'name': 'lenet'},
-    'data': {'name': 'images', 'dataset': 'digits'},
-    'optimizer': {'name': 'sgd', 'learning_rate': rate},
-    'train': {'steps': 300},
-    'paper': paper,
-    'seed': seed,
-  }
-  write(path / 'config.json', config)
-  write(path / 'run.json', {'seed': seed, 'starts': [START]})
-  lines = [
-    {'step': s, 'train/loss': 1 / s, 'time/seconds': s / 2} for s in range(10, steps + 1, 10)
-  ]
-  lines += [
-    {'step': s, 'test/loss': 2 / s, 'test/error': error} for s in range(100, steps + 1, 100)
-  ]
-  (path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-  if evaluated:
-    evaluate(path, error)
-  return str(path)
-
-
-def evaluate(path, error, workdirs=('itself',)):
-  facts = {'confusion': [[9, 1, 0], [0, 10, 0], [2, 0, 8]], 'classes': ['cat', 'dog', '<b>']}
-  metrics = {'test/error': error}
-  evaluation = {'step': 300, 'checkpoint': 'best', 'metrics': metrics, 'workdirs': workdirs}
-  write(path / 'eval.json', evaluation | facts)
-  arrays = {
-    'images': np.zeros((2, 8, 8, 1), np.uint8),
-    'labels': np.array([0, 2]),
-    'predictions': np.array([0, 1]),
-    'probabilities': np.array([0.9, 0.6], np.float32),
-    'filters': np.ones((5, 5, 1, 6), np.float32),
-  }
-  np.savez(path / 'eval_figures.npz', **arrays)
-
-
-def write(path, value):
-  path.write_text(json.dumps(value))
-
-
-class Outline(html.parser.HTMLParser):
-  """The tags of a page; fails on one that is closed in the wrong place."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.open, self.tags, self.attributes = [], [], []
-    self.feed(text)
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    self.tags.append(tag)
-    self.attributes += attrs
-    if tag not in ('meta', 'img', 'input'):
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    self.tags.append(tag)
-    self.attributes += attrs
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-
-def text_of(page):
-  """What a reader sees: without style, tags and line breaks."""
-  bare = re.sub(r'<style>.*?</style>|<[^>]*>', ' ', page, flags=re.S)
-  return ' '.join(html.unescape(bare).split())
+PNG = b'\x89PNG\r\n\x1a\n'
 
 
 # -------- the page --------
@@ -215,7 +131,105 @@ def test_all_metrics_of_an_evaluation_are_listed_over_the_seeds(tmp_path):
     old = json.loads((run / 'eval.json').read_text())
     write(run / 'eval.json', old | {'metrics': {'test/error': 0.01, 'test/loss': 0.5 + i}})
   seen = text_of(Path(page_lib.write(runs)).read_text())
-  assert 'Metric Value test/error 1.00 ± 0.00 % test/loss 1.000 ± 0.707' in seen
+  assert 'Metric Value Seeds test/error 1.00 ± 0.00 % 2 test/loss 1.000 ± 0.707 2' in seen
+
+
+def page_of(*runs):
+  """What a reader sees of the page about some run folders."""
+  return text_of(Path(page_lib.write(list(map(str, runs)))).read_text())
+
+
+def test_all_that_eval_measured_is_on_the_page(tmp_path):
+  run_folder(tmp_path / 'a')
+  bits = {'metrics': {'bpd_ode': 3.21, 'bpd_ode_stderr': 0.0004}, 'bpd_ode': {'trace': 'exact'}}
+  write(tmp_path / 'a' / 'eval_images.json', bits | {'options': {'images': 64}, 'step': 300})
+  write(tmp_path / 'a' / 'eval-2.json', {'metrics': {'test/error': 0.02}, 'step': 200})
+  texts = {'metrics': {'text/perplexity': 132.777, 'text/bits_per_byte': 3.364}}
+  write(tmp_path / 'a' / 'eval_text.json', texts)
+  seen = page_of(tmp_path / 'a')
+  assert 'eval.json best checkpoint Metric Value test/error 1.00 %' in seen
+  assert 'eval-2.json step 200 Metric Value test/error 2.00 %' in seen
+  assert 'eval_images.json step 300, images=64 Metric Value bpd_ode 3.210' in seen
+  assert 'bpd_ode_stderr 0.0004' in seen and 'bpd_ode.trace exact' in seen
+  assert 'text/perplexity 132.777 text/bits_per_byte 3.364' in seen
+
+
+def test_what_was_measured_in_two_ways_is_not_averaged(tmp_path):
+  for i, images in enumerate((8, 64)):
+    run_folder(tmp_path / f's{i}', seed=i)
+    bits = {'metrics': {'bpd_ode': 3.0 + i}, 'options': {'images': images}}
+    write(tmp_path / f's{i}' / 'eval_images.json', bits)
+  seen = page_of(tmp_path / 's0', tmp_path / 's1')
+  assert 'images=8 Metric Value Seeds bpd_ode 3 1' in seen
+  assert 'images=64 Metric Value Seeds bpd_ode 4 1' in seen
+
+
+def test_a_run_that_is_named_twice_or_copied_counts_once(tmp_path):
+  run_folder(tmp_path / 'a')
+  shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+  seen = page_of(tmp_path / 'a', tmp_path / 'b', tmp_path / 'a')
+  assert '1.00 % ours, one seed test/error 0.95 %' in seen and '±' not in seen
+  assert seen.count('the same config and seed as') == 2
+  assert '30 examples;' in seen
+
+
+def test_a_value_that_is_not_finite_is_marked_and_said(tmp_path):
+  run_folder(tmp_path / 'a', evaluated=False)
+  with open(tmp_path / 'a' / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 310, "test/error": null}\n{"step": 320, "test/error": null}\n')
+  seen = page_of(tmp_path / 'a')
+  assert 'test/error: 2 of 5 values are not finite, first at step 310; a × marks them.' in seen
+  assert 'not finite ours, one seed, at the last evaluation while training, step 320' in seen
+
+
+def test_an_evaluation_of_an_earlier_step_is_said(tmp_path):
+  run_folder(tmp_path / 'a')
+  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
+  write(tmp_path / 'a' / 'eval.json', old | {'checkpoint': 'latest', 'step': 100})
+  assert 'eval.json is of an earlier step than its last; eval again.' in page_of(tmp_path / 'a')
+
+
+def test_a_best_checkpoint_that_its_own_number_chose_is_said(tmp_path):
+  run_folder(tmp_path / 'a')
+  config = json.loads((tmp_path / 'a' / 'config.json').read_text())
+  config['train']['best'] = 'test/error'
+  write(tmp_path / 'a' / 'config.json', config)
+  seen = page_of(tmp_path / 'a')
+  assert 'the best checkpoint was chosen by test/error itself, which flatters it.' in seen
+
+
+def test_forty_runs_without_evaluation_are_one_notice(tmp_path):
+  paths = [run_folder(tmp_path / f'r{i}', rate=i, evaluated=False, steps=20) for i in range(40)]
+  seen = page_of(*paths)
+  assert 'r0 and 39 more: not evaluated yet;' in seen and seen.count('not evaluated yet') == 1
+  assert 'and 32 more' in seen  # that are not over
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    run_folder(tmp_path / name / 'run', rate=0.1 if name == 'a' else 0.2)
+    config = json.loads((tmp_path / name / 'run' / 'config.json').read_text())
+    write(tmp_path / name / 'run' / 'config.json', config | {'x': name * 99, 'y': name, 'z': name})
+  groups = numbers.groups([read(str(tmp_path / name / 'run')) for name in 'ab'])
+  assert page_lib.labels(groups) == [str(tmp_path / name / 'run') for name in 'ab']
+
+
+def test_names_that_html_or_utf8_cannot_hold_are_escaped(tmp_path):
+  run_folder(tmp_path / 'a')
+  old = json.loads((tmp_path / 'a' / 'eval.json').read_text())
+  write(tmp_path / 'a' / 'eval.json', old | {'classes': ['caf\udce9', 'red\x1b[31m', '\0']})
+  seen = page_of(tmp_path / 'a')
+  assert 'caf\\udce9' in seen and 'red\\x1b[31m' in seen and '\\x00' in seen
+
+
+def test_a_page_that_cannot_be_written_says_where_else(tmp_path):
+  run = run_folder(tmp_path / 'a')
+  with pytest.raises(UserError, match='is a folder or a device; name a file with --output=FILE'):
+    page_lib.write([run], str(tmp_path))
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='name another place with --output=FILE'):
+    page_lib.write([run], str(tmp_path / 'file' / 'page.html'))
 
 
 @pytest.mark.parametrize('evaluation', [{'step': 1}, {'metrics': None, 'confusion': [[1]]}])
@@ -240,88 +254,48 @@ def test_writing_a_page_starts_no_jax(tmp_path):
   assert not {'jax', 'flax', 'tensorflow'} & set(done.stdout.split())
 
 
-# -------- curves --------
-
-
-def test_the_last_value_of_a_step_counts_and_what_is_not_finite_is_left_out(tmp_path):
-  log = tmp_path / 'metrics.jsonl'
-  log.write_text(
-    '{"step": 20, "a": 2.0}\n{"step": 10, "a": 1.0}\n{"step": 20, "a": 3.0}\n'
-    '{"step": 30, "a": NaN}\n[1]\nnot json\n{"a": 5.0}\n{"step": 40, "a": "text"}\n'
-  )
-  curves = results.read_curves(log)
-  np.testing.assert_array_equal(curves['a'], [[10, 20], [1, 3]])
-  assert results.read_curves(tmp_path / 'absent') == {}
-
-
-def test_seeds_are_averaged_where_both_have_a_value(tmp_path):
-  runs = [results.read(run_folder(tmp_path / name)) for name in 'ab']
-  runs[0].curves['x/y'] = np.array([1, 2, 4]), np.array([1.0, 2.0, 4.0])
-  runs[1].curves['x/y'] = np.array([2, 3, 4]), np.array([4.0, 3.0, 8.0])
-  *faint, mean = page_lib.over_seeds(runs, 'x/y', 'x', 0, False)
-  assert [line.faint for line in faint] == [True, True] and not mean.faint
-  np.testing.assert_array_equal([mean.steps, mean.values], [[2, 4], [3, 6]])
-
-
-def labels_of(chart):
-  """The texts along the axes of a chart."""
-  return re.findall(r'<text[^>]*>([^<]*)</text>', chart.svg)
-
-
-@pytest.mark.parametrize(
-  ('values', 'expected'),
-  [
-    ([0, 1], ['0', '0.2', '0.4', '0.6', '0.8', '1']),
-    ([0, 4680], ['0', '1k', '2k', '3k', '4k']),
-    ([0.001, 1.2], ['0.001', '0.01', '0.1', '1']),
-    ([0.05, 0.6, 1.2], ['0.05', '0.1', '0.2', '0.5', '1']),
-  ],
-)
-def test_an_axis_has_round_numbers(values, expected):
-  steps = np.arange(7, 7 + len(values)) * 1000
-  chart = charts.chart('Loss', [charts.Line('', steps, np.array(values))], log=min(values) > 0)
-  assert labels_of(chart) == ['0', '2k', '4k', '6k', '8k', *expected, 'step']
-
-
-def test_brief_numbers():
-  shown = [charts.brief(x) for x in (0, 1200, 2.5e6, 0.05, 1e-5, 2.5e-4)]
-  assert shown == ['0', '1.2k', '2.5M', '0.05', '1e-5', '2.5e-4']
-
-
-def test_an_error_of_zero_lies_below_the_others_on_a_logarithmic_axis():
-  values = np.array([0.5, 0.1, 0.0, 0.01])
-  drawn = charts.chart('Error', [charts.Line('', np.arange(4), values)], log=True)
-  assert {'0', '0.01', '0.1'} <= set(labels_of(drawn))
-  heights = [y for _, y in points_of(drawn)[-1]]
-  assert heights == sorted(heights[:2]) + [max(heights), heights[3]]
-  assert heights[2] - heights[3] > 10 and heights[3] > heights[1]
-
-
-def points_of(chart):
-  """The corners (x, y) of each path of a chart."""
-  paths = re.findall(r'<path d="([^"]*)"', chart.svg)
-  return [np.array(re.findall(r'[ML] ([\d.e-]+) ([\d.e-]+)', path), float) for path in paths]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.booleans(), st.booleans())
-def test_any_curve_is_drawn_inside_its_chart(values, log, zero):
-  line = charts.Line('loss', np.arange(len(values)), np.array(values))
-  drawn = charts.chart('Loss', [line], log=log, zero=zero)
-  Outline(drawn.svg)
-  for places in points_of(drawn) if len(values) > 1 else ():
-    assert np.isfinite(places).all() and (places >= 0).all()
-    assert (places <= [charts.WIDTH, charts.HEIGHT]).all()
-
-
-def test_thinning_keeps_the_mean():
-  line = charts.Line('x', np.arange(9999), np.random.default_rng(0).normal(size=9999))
-  thin = charts.thin(line)
-  assert len(thin.steps) == charts.POINTS
-  np.testing.assert_allclose(thin.values.mean(), line.values.mean(), atol=1e-3)
-
-
 # -------- pictures --------
+
+
+def test_the_mistakes_that_are_not_listed_are_counted(tmp_path):
+  run_folder(tmp_path / 'a')
+  counts = (np.ones((5, 5), int) + 9 * np.eye(5, dtype=int)).tolist()
+  write(tmp_path / 'a' / 'eval.json', {'confusion': counts})
+  assert 'The most frequent 8 of 20 kinds of mistakes.' in page_of(tmp_path / 'a')
+
+
+def test_a_class_without_examples_has_no_error(tmp_path):
+  run_folder(tmp_path / 'a')
+  write(tmp_path / 'a' / 'eval.json', {'confusion': [[3, 1], [0, 0]]})
+  found = pictures.confusion([read(str(tmp_path / 'a'))])
+  assert [error for *_, error in found.rows] == [0.25, None]
+
+
+def test_seeds_with_other_classes_or_of_an_ensemble_are_not_added_up(tmp_path):
+  runs = [run_folder(tmp_path / f's{i}', seed=i) for i in range(3)]
+  old = json.loads((tmp_path / 's1' / 'eval.json').read_text())
+  write(tmp_path / 's1' / 'eval.json', old | {'classes': ['dog', 'cat', '<b>']})
+  evaluate(tmp_path / 's2', 0.005, workdirs=runs)
+  found = pictures.confusion([read(run) for run in runs])
+  assert (found.total, found.seeds, found.others) == (30, 1, 1)
+
+
+def test_a_picture_that_is_too_large_or_damaged_is_said():
+  bomb = PNG + struct.pack('>I4sIIBBBBB', 13, b'IHDR', 10**5, 10**5, 8, 0, 0, 0, 0)
+  bomb += struct.pack('>I', zlib.crc32(bomb[-17:])) + struct.pack('>I4s', 0, b'IDAT')
+  for contents in (bomb, b'', PNG, b'GIF89a'):
+    assert pictures.drawing('grid.png', contents) == pictures.Drawing('grid.png')
+
+
+def test_what_a_page_does_not_show_of_samples_is_named(tmp_path):
+  run_folder(tmp_path / 'a')
+  samples = tmp_path / 'a' / 'samples'
+  samples.mkdir()
+  for name in ('00000300-game.sgf', '00000300-a.txt', '٣-b.txt', f'{"9" * 5000}-c.txt'[:200]):
+    (samples / name).write_text('x')
+  (samples / '00000400-folder').mkdir()
+  seen = page_of(tmp_path / 'a')
+  assert 'Drawn at step 300, while training. Also in its folder samples: game.sgf.' in seen
 
 
 def test_filters_are_grey_at_zero_and_each_uses_its_range():
@@ -332,60 +306,3 @@ def test_filters_are_grey_at_zero_and_each_uses_its_range():
   assert tiles[0, 0, :, 0].tolist() == [0, 128, 191]
   assert (tiles[1] == 128).all()
   assert pictures.filter_tiles(np.ones((5, 5, 4, 6))).shape == (6, 5, 5, 1)
-
-
-# -------- results --------
-
-
-def test_a_record_has_the_number_and_how_to_get_it(tmp_path):
-  runs = [run_folder(tmp_path / f's{i}', seed=i, error=0.008 + 0.001 * i) for i in range(2)]
-  path = results.write(runs, str(tmp_path / 'results' / 'lenet.json'), 'Pixels are re-encoded.')
-  record = json.loads(Path(path).read_text())
-  assert record['name'] == 'lenet' and record['seeds'] == [0, 1] and record['date'] == '2026-01-31'
-  assert record['paper'] == {'title': 'LeCun et al. 1998', 'metric': 'test/error', 'value': 0.0095}
-  assert record['ours']['n'] == 2
-  assert record['ours']['values'] == pytest.approx([0.008, 0.009])
-  assert record['ours']['mean'] == pytest.approx(0.0085)
-  assert record['ours']['std'] == pytest.approx(0.001 / 2**0.5)  # n - 1
-  assert record['command'] == 'python launch.py train --config=configs/lenet.py'
-  results.write(runs, path)  # again, and the note stays
-  assert json.loads(Path(path).read_text())['note'] == 'Pixels are re-encoded.'
-
-
-def test_a_record_is_of_one_config_and_evaluated(tmp_path):
-  runs = [run_folder(tmp_path / 'a', rate=0.1), run_folder(tmp_path / 'b', rate=0.2)]
-  with pytest.raises(UserError, match=r'differ in optimizer\.learning_rate'):
-    results.record(runs, 'x')
-  with pytest.raises(UserError, match=r'c: no test/error of its own; run `launch.py eval` there'):
-    results.record([run_folder(tmp_path / 'c', evaluated=False)], 'x')
-
-
-def test_an_ensemble_is_no_seed(tmp_path):
-  runs = [run_folder(tmp_path / f's{i}', seed=i, error=0.01) for i in range(2)]
-  evaluate(tmp_path / 's0', 0.005, workdirs=runs)
-  folders = [results.read(run) for run in runs]
-  assert results.number(folders[:1]).values == (0.005,)
-  assert results.number(folders).values == (0.01, 0.01)  # s0's from its curve
-  with pytest.raises(UserError, match=r's0: no test/error of its own'):
-    results.record(runs, 'x')
-
-
-def test_the_table_stands_between_the_readmes_markers(tmp_path):
-  readme, (opening, closing) = tmp_path / 'README.md', results.MARKERS
-  readme.write_text(f'before\n{opening}\nold\n{closing}\nafter\n')
-  results.write([run_folder(tmp_path / 'a')], str(tmp_path / results.RESULTS / 'lenet.json'))
-  assert results.update(readme)
-  assert not results.update(readme)  # the second time changes nothing
-  text = readme.read_text()
-  assert text.startswith(f'before\n{opening}\n| Experiment')
-  assert text.endswith(f'{closing}\nafter\n') and 'old' not in text
-  assert '[lenet](docs/results/lenet.json) | LeCun et al. 1998 | 0.95 % | **1.00 %**' in text
-  readme.write_text('no markers')
-  with pytest.raises(UserError, match='has no <!-- results -->'):
-    results.update(readme)
-
-
-def test_the_readmes_table_is_what_the_command_makes():
-  opening, closing = results.MARKERS
-  text = (ROOT / 'README.md').read_text()
-  assert text.partition(opening)[2].partition(closing)[0].strip() == results.table(ROOT)

@@ -113,7 +113,7 @@ def test_a_run_that_is_not_over_does_not_count(tmp_path):
   folders = sweep(tmp_path, (32, 64, 128), (1000, 3000))
   folders.append(run_folder(tmp_path / 'running', 256, 9000, loss=1.0, done=0.5))
   page = Path(page_lib.write(folders)).read_text()
-  assert 'here are 6 of 3 and 2' in page
+  assert 'here are 6 of 3 and 2' in page and '1 more run' in page
 
 
 def test_runs_on_different_texts_have_no_law(tmp_path):

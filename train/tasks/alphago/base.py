@@ -15,7 +15,7 @@ from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.step import make_eval
-from train.task import Batch, Batches, Evaluation, Metrics, Source, Task, Variables
+from train.task import Batch, Batches, Evaluation, Metrics, Programs, Source, Task, Variables
 from train.tasks import reading
 from train.tasks.alphago.network import INPUTS, GoNetwork
 
@@ -119,8 +119,8 @@ class RecordedGamesTask(GoTask):
 # -------- batches --------
 
 
-def to_inputs(game: Go, input_kind: str, mesh: Mesh) -> Callable[[Batch], Batch]:
-  """Returns a function from batches of records to batches with 'inputs' in place of the records.
+def to_inputs(game: Go, input_kind: str, mesh: Mesh) -> Any:
+  """Returns a jitted function: of batches of records, batches with 'inputs' in their place.
 
   Each device computes its own part of the batch: ladders are read in loops of as many rounds as
   they need, and under `jit` alone all devices would talk to each other in each round.
@@ -143,7 +143,7 @@ class InputSource:
   """A source of records whose batches `convert` makes inputs of."""
 
   source: Any
-  convert: Callable[[Batch], Batch]
+  convert: Any  # jitted
 
   def init(self, key: Array) -> Any:
     """Returns the source's first carry."""
@@ -153,6 +153,14 @@ class InputSource:
     """Returns the carry after a step and the step's batch, converted."""
     carry, batch = self.source.next(carry, step, variables)
     return carry, self.convert(batch)
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    """Returns the program that makes the inputs, and the abstract batch."""
+    programs, records = self.source.lower(variables)
+    lowered = self.convert.lower(records)
+    return {**programs, 'inputs': lowered}, mesh_lib.abstract(
+      lowered.out_info, records['move'].sharding
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mcts.alphago import episodes
 from mcts.go import playouts, recorded
 from train import mesh as mesh_lib
 from train.errors import UserError
-from train.task import Batch, Evaluation, Metrics, Source, Variables, evaluate
+from train.task import Batch, Evaluation, Metrics, Programs, Source, Variables, evaluate
 from train.tasks import matches
 from train.tasks.alphago.base import GoTask, check_at_least, mean_loss
 from train.tasks.alphago.network import (
@@ -187,7 +187,7 @@ class OpponentPoolSource:
 
   def __init__(self, task: GoReinforce, mesh: Mesh):
     self.task, self.mesh = task, mesh
-    shapes = jax.eval_shape(task.network.init, jax.random.key(0))
+    shapes = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
     self.shapes = mesh_lib.unbox(dict(shapes))
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     self.shards = mesh_lib.batch_shards(mesh)
@@ -216,6 +216,14 @@ class OpponentPoolSource:
     num_opponents = min(age + 1, self.task.pool_size)
     batch = self._play(pool, dict(variables), carry['key'], step, num_opponents)
     return {**carry, 'pool': pool}, batch
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    """Returns the program that plays, and the abstract batch."""
+    fresh = jax.eval_shape(lambda: self._empty(jax.random.key(0)))
+    carry = mesh_lib.abstract(fresh, mesh_lib.replicated(self.mesh))
+    lowered = self._play.lower(carry['pool'], dict(variables), carry['key'], 0, 1)
+    batch = mesh_lib.abstract(lowered.out_info, mesh_lib.batch_sharding(self.mesh))
+    return {'play': lowered}, batch
 
   # -------- compiled --------
 

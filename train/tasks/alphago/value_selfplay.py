@@ -20,7 +20,7 @@ from mcts.alphago import episodes
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.step import make_eval
-from train.task import Batch, Batches, Evaluation, Source, Variables
+from train.task import Batch, Batches, Evaluation, Programs, Source, Variables
 from train.tasks.alphago.base import InputBatches, InputSource, check_at_least, to_inputs
 from train.tasks.alphago.network import VALUE_INPUTS, GoNetwork, load_policy
 from train.tasks.alphago.value import DEFAULT_ENGINE, EngineSettings, ValueTask
@@ -201,16 +201,14 @@ class WindowSource:
 
   def init(self, key: Array) -> dict[str, Any]:
     """Returns the carry with an empty ring."""
-    shapes = jax.eval_shape(self.play, key, 0)
-    sharding = mesh_lib.batch_sharding(self.mesh)
-
-    @functools.partial(jax.jit, out_shardings=sharding)
-    def empty() -> Batch:
-      return jax.tree.map(lambda x: jnp.zeros((self.games.window, *x.shape[1:]), x.dtype), shapes)
-
+    empty = jax.jit(self._empty, out_shardings=mesh_lib.batch_sharding(self.mesh))
     whole = mesh_lib.replicated(self.mesh)
     key, rounds = jax.device_put((key, jnp.int32(0)), whole)
     return {'key': key, 'ring': empty(), 'rounds': rounds}
+
+  def _empty(self) -> Batch:
+    shapes = jax.eval_shape(lambda: self.play(jax.random.key(0), 0))
+    return jax.tree.map(lambda x: jnp.zeros((self.games.window, *x.shape[1:]), x.dtype), shapes)
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
     """Returns the carry, with a round more when it is time, and a batch of records."""
@@ -218,6 +216,16 @@ class WindowSource:
     if step % self.games.round_every == 0:
       carry = self._play_round(carry)
     return carry, self._draw(carry['ring'], jax.random.fold_in(carry['key'], step))
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    """Returns the programs that play a round and draw a batch, and the abstract batch."""
+    del variables
+    rows, whole = mesh_lib.batch_sharding(self.mesh), mesh_lib.replicated(self.mesh)
+    key: Any = mesh_lib.abstract(jax.eval_shape(lambda: jax.random.key(0)), whole)
+    players: Any = mesh_lib.abstract(self.play.variables, whole)
+    draw = self._draw.lower(mesh_lib.abstract(jax.eval_shape(self._empty), rows), key)
+    programs = {'play': self.play.play.lower(key, 0, players), 'draw': draw}
+    return programs, mesh_lib.abstract(draw.out_info, rows)
 
   def _play_round(self, carry: dict[str, Any]) -> dict[str, Any]:
     """Plays a round; at first many, until each device has something to draw."""

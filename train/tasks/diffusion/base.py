@@ -21,7 +21,7 @@ from models.diffusion.table_sampler import Constraint, Sampler
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Evaluation, Metrics, Source, Task, Variables
+from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Variables
 from train.tasks import reading
 from train.tasks.diffusion import grids
 from train.tasks.diffusion import sample as sample_lib
@@ -218,17 +218,12 @@ class ImageGeneration(Task):
     # What a sampler cannot do it says while it is traced.
     with mesh_lib.activate(mesh), user_errors():
       pixels, diverged = samplers.sample_in_batches(batch, rows, -(-size // shards) * shards)
-    grids.require_images(diverged, self._sampling())
+    how = f'{self.sampler!r}, {len(self.timesteps)} steps, guidance scale {self.guidance_scale:g}'
+    change = 'take more steps, a smaller scale or another sampler (task.sampling)'
+    grids.require_images(diverged, f'{how}: {change}')
     return pixels
 
-  def _sampling(self) -> str:
-    """Returns how samples are drawn, and what to change where they diverge."""
-    return (
-      f'{self.sampler!r}, {len(self.timesteps)} steps and guidance scale {self.guidance_scale:g}:'
-      ' take more steps, a smaller scale or another sampler (task.sampling)'
-    )
-
-  def _compiled_sampler(self, mesh, trajectory, constraint, guide) -> Callable[..., Any]:
+  def _compiled_sampler(self, mesh, trajectory, constraint, guide) -> Any:
     """Returns the compiled function of (variables, key data, labels), compiled once.
 
     It returns bytes, and which samples diverged.
@@ -252,6 +247,15 @@ class ImageGeneration(Task):
 
     self._compiled_samplers[name] = sample
     return sample
+
+  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+    """Returns the program that draws a batch of images."""
+    shards = mesh_lib.batch_shards(mesh)
+    size = -(-self.sample_batch_size // shards) * shards
+    keys = jax.eval_shape(lambda: jax.random.key_data(jax.random.split(jax.random.key(0), size)))
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
+    sampler = self._compiled_sampler(mesh, False, None, None)
+    return {'sample': sampler.lower(variables, keys, labels)}
 
   def _frames(self, states: Array) -> Array:
     """Returns `[B, FRAMES, H, W, C]` of a sampler's states `[N + 1, B, H, W, C]`."""

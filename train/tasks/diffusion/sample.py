@@ -32,7 +32,7 @@ from train.tasks.diffusion.grids import (
   png,
   strips,
 )
-from train.workdir import write_bytes
+from train.workdir import free_path, write_bytes
 
 STAGES = 11  # images of an interpolation
 TOLERANCE = 1e-3  # of the probability flow both ways; a byte's step is 0.008
@@ -204,10 +204,10 @@ class SampleWriter:
     return reading.images(data, data.eval_split, self.mesh, rows)
 
   def save(self, name: str, pixels: np.ndarray) -> None:
-    """Writes `NAME-SEED.png` and prints its path."""
+    """Writes `NAME-SEED.png`, or a name beside it that is free, and prints its path."""
     if mesh_lib.is_main():
       os.makedirs(self.folder, exist_ok=True)
-      path = os.path.join(self.folder, f'{name}-{self.request.seed}.png')
+      path = free_path(os.path.join(self.folder, f'{name}-{self.request.seed}.png'))
       write_bytes(path, png(pixels))
       print(path)
 

@@ -12,12 +12,12 @@ from jax.sharding import Mesh
 import models
 import models.summary
 from data.text.source import TextData
-from models.gpt import LanguageModel
+from models.gpt import LanguageModel, generation
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Metrics, Source, Task, Variables
+from train.task import Batch, Metrics, Programs, Source, Task, Variables
 from train.tasks.language import sample as sample_lib
 from train.tasks.language.evaluate import Scorer
 
@@ -100,6 +100,10 @@ class Language(Task):
   def init(self, key: Array) -> Variables:
     """Returns the network's initial variables."""
     return self.model.init(key, jnp.zeros((1, 2), jnp.int32))
+
+  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+    """Returns the programs that write 8 texts, on one device as `sample` does."""
+    return generation.lower(self.model, variables, 8)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool

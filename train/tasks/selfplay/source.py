@@ -25,7 +25,7 @@ from mcts.selfplay.replay import Replay
 from mcts.selfplay.resignation import Calibration
 from mcts.selfplay.settings import SelfPlay
 from train import mesh as mesh_lib
-from train.task import Batch, Variables
+from train.task import Batch, Programs, Variables
 from train.tasks.matches import Match
 
 
@@ -138,11 +138,15 @@ class PlaySource:
 
   def init(self, key: Array) -> Carry:
     """Returns games before their first moves and an empty replay, made in place on the devices."""
+    return jax.jit(self._init, out_shardings=self._places())(key)
+
+  def _places(self) -> Any:
+    """Returns the shardings of a carry, whose fields stand for all that is in them."""
     rows: Any = mesh_lib.batch_sharding(self.mesh)
     whole: Any = mesh_lib.replicated(self.mesh)
     best = () if self.gate is None else self.shardings
     places = Carry(rows, rows, whole, whole, self.shardings, whole, best, self._pool_shardings)
-    return jax.jit(self._init, out_shardings=places)(key)
+    return places
 
   def _init(self, key: Array) -> Carry:
     sizes = self.sizes
@@ -184,6 +188,16 @@ class PlaySource:
     )
     new_carry = Carry(actors, replay, calibration, carry.key, snapshot, snapshot_step, best, pool)
     return new_carry, batch
+
+  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+    """Returns the program that plays, and the abstract batch."""
+    fresh = jax.eval_shape(lambda: self._init(jax.random.key(0)))
+    carry: Any = mesh_lib.abstract(fresh, self._places())
+    lowered = self._step.lower(
+      carry.actors, carry.replay, carry.calibration, carry.key, variables, carry.pool, 0
+    )
+    batch = mesh_lib.abstract(lowered.out_info[-1], mesh_lib.batch_sharding(self.mesh))
+    return {'play': lowered}, batch
 
   def _best(self, best: Any, step: int, variables: Variables) -> Any:
     """Returns the variables that play from `step` on, where there is a gate."""

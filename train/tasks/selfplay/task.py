@@ -198,7 +198,7 @@ class SelfPlayTask(Task):
     stride, each = self.settings.opponent_stride, num_envs // shards
     rule = f'must divide {each}, the environments of each device'
     require('opponent_pool.env_stride', stride, not stride or each % stride == 0, rule)
-    abstract = dict(jax.eval_shape(self.init, jax.random.key(0)))
+    abstract = dict(jax.eval_shape(lambda: self.init(jax.random.key(0))))
 
     def on_snapshot(snapshot: Any, step: Any) -> None:
       self._snapshot = snapshot, step

@@ -1,0 +1,72 @@
+"""Lowers the programs of a config for a mesh of devices that need not be there."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+
+from train import mesh as mesh_lib
+from train.aot import flops as flops_lib
+from train.loop import Loop
+from train.optim import make_optimizer
+from train.step import abstract_model, abstract_state, make_step
+from train.task import Batch, Programs, Task
+
+
+class Lowered(NamedTuple):
+  """Programs that are to be compiled, and what they take.
+
+  Attributes:
+    programs: name -> `jax.stages.Lowered`.
+    params: abstract, with shardings, of the network.
+    opt_state: likewise, of the optimiser; () where nothing is trained.
+    batch: likewise; {} where there is none.
+    flops: of the model in a training step; None where nothing is trained.
+  """
+
+  programs: Programs
+  params: Any
+  opt_state: Any = ()
+  batch: Batch = ()
+  flops: float | None = None
+
+
+def train(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
+  """Lowers a training step.
+
+  Args:
+    config: completed.
+    task: of the config.
+    mesh: of the devices that the programs are for.
+
+  Returns:
+    By name what makes a batch on the devices ('play', 'inputs'; nothing for data that are read),
+    and 'step', which updates the state.
+  """
+  loop = Loop(**config['train'])
+  mesh_lib.check_batch(task.batch_size, mesh, loop.accumulate)
+  tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
+  state, shardings = abstract_state(task, tx, mesh, ema=loop.ema_decay > 0)
+  programs, batch = task.source('train', mesh, config['seed']).lower(state.eval_variables)
+  step = make_step(
+    task,
+    tx,
+    shardings,
+    parallel=config['parallel'],
+    accumulate=loop.accumulate,
+    ema_decay=loop.ema_decay,
+    schedule=schedule,
+  )
+  flops = flops_lib.of_step(task, state.variables, batch)
+  programs = {**programs, 'step': step.lower(state, batch)}
+  return Lowered(programs, state.params, state.opt_state, batch, flops)
+
+
+def sample(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
+  """Lowers what the verb sample runs."""
+  model = abstract_model(task, mesh)
+  variables = {'params': model['params'], **model['extra']}
+  return Lowered(task.lower_sample(variables, mesh), model['params'])
+
+
+VERBS = {'train': train, 'sample': sample}
