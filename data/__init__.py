@@ -4,7 +4,8 @@ Read in this order:
   pipeline.py     the contract: a batch is a pure function of (seed, step)
   images/, text/, go/   one kind of data each; `source.py` holds the class of its config section
   selfplay.py     the section of tasks that make their own data
-  cache.py splits.py tfds.py checks.py spec.py   what the three kinds share
+  cache.py splits.py tfds.py checks.py spec.py remarks.py   what the three kinds share
+  published.py prepare.py   the verb `prepare`: public data
 
 `train.tasks`, `train.verbs` and `benchmarks` import `data`. It imports nothing of ours but
 `mcts.go.sgf`, the reader of one SGF file. The kinds do not import one another, and importing `data`

@@ -1,23 +1,30 @@
 """Fetches the public data sets that the configs name, checks them, and writes them where they look.
 
-Each file comes from its official address and is checked by size and SHA-256. Image sets become TFDS
-sets stored as ArrayRecord, which needs no TensorFlow; texts and vocabularies are kept as they are.
-All of it goes to one folder, TFDS's `data_dir`.
+Each file comes from its official address (`data.published`) and is checked by size and SHA-256.
+Image sets become TFDS sets stored as ArrayRecord, which needs no TensorFlow; texts and vocabularies
+are kept as they are. All of it goes to one folder, TFDS's `data_dir`. What is interrupted leaves
+nothing under a right name, and is begun again; of two processes one waits for the other.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import pathlib
+import shutil
 import tarfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
+
+from data import checks, published, tfds
+from data.published import File
 
 CHUNK = 1 << 20  # bytes read at a time
 TIMEOUT = 60  # seconds without a byte
@@ -27,38 +34,18 @@ Example = tuple[np.ndarray, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class File:
-  """A file at its official address.
-
-  Attributes:
-    url: where it is.
-    size: bytes.
-    sha256: of its contents, in hexadecimal.
-    name: what it is called here; by default as there.
-  """
-
-  url: str
-  size: int
-  sha256: str
-  name: str = ''
-
-  @property
-  def file_name(self) -> str:
-    """Returns what the file is called here."""
-    return self.name or self.url.rsplit('/', 1)[1]
-
-
-@dataclasses.dataclass(frozen=True)
 class DataSet:
   """A data set: its files, and how they are written.
 
   Attributes:
     files: what is fetched.
     write: from the fetched files' paths and the root folder to what was written.
+    place: where a TFDS set lies below the root folder; '' for other sets.
   """
 
   files: tuple[File, ...]
   write: Callable[[list[pathlib.Path], pathlib.Path], pathlib.Path]
+  place: str = ''
 
 
 def prepare(
@@ -76,17 +63,60 @@ def prepare(
     say: is told what is being done, a line each time.
 
   Raises:
-    ValueError: no such set; a file that cannot be fetched, or is not the one that it should be.
+    ValueError: no such set; a file that cannot be fetched, or is not the one that it should be; a
+      set that is there and damaged; a folder that cannot be written.
   """
   sets = SETS if sets is None else sets
   if name not in sets:
-    raise ValueError(f'{name!r}: no such data set; choose from {", ".join(sets)}')
-  folder = root or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  place = pathlib.Path(folder).expanduser()
-  downloads = place / 'downloads' / name
-  downloads.mkdir(parents=True, exist_ok=True)
-  paths = [fetch(file, downloads, say) for file in sets[name].files]
-  return sets[name].write(paths, place)
+    raise ValueError(f'{checks.shown(name)}: no such data set; choose from {", ".join(sets)}')
+  place = published.root(root)
+  try:
+    if not _is_there(sets[name], place, say):
+      downloads = place / 'downloads' / name
+      downloads.mkdir(parents=True, exist_ok=True)
+      with _lock(downloads / '.lock', say):
+        return _write(sets[name], downloads, place, say)
+  except OSError as error:
+    where = error.filename or place
+    raise ValueError(f'{where}: cannot be written: {error.strerror or error}') from error
+  return place / sets[name].place
+
+
+def _is_there(chosen: DataSet, root: pathlib.Path, say: Callable[[str], None]) -> bool:
+  """Tells whether a TFDS set is there already; raises ValueError if it is and is damaged."""
+  folder = root / chosen.place
+  if not chosen.place or not folder.exists():
+    return False
+  try:
+    tfds.open_folder(folder.parent.name, folder).check()
+  except ValueError as error:
+    raise ValueError(f'{error}; remove {folder} and prepare it again') from error
+  say('is there already')
+  return True
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+  """Holds a file for this process alone; the system lets go of it when the process ends."""
+  with open(path, 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      say('another process prepares it; waiting')
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _write(
+  chosen: DataSet, downloads: pathlib.Path, root: pathlib.Path, say: Callable[[str], None]
+) -> pathlib.Path:
+  if _is_there(chosen, root, say):  # by the process that was waited for
+    return root / chosen.place
+  paths = [fetch(file, downloads, say) for file in chosen.files]
+  if chosen.place:
+    for killed in (root / chosen.place).parent.glob('incomplete.*'):
+      shutil.rmtree(killed)
+  return chosen.write(paths, root)
 
 
 def fetch(file: File, folder: pathlib.Path, say: Callable[[str], None] = print) -> pathlib.Path:
@@ -95,14 +125,19 @@ def fetch(file: File, folder: pathlib.Path, say: Callable[[str], None] = print) 
   Raises:
     ValueError: it cannot be fetched, or its size or checksum is not as it should be; no part of
       it stays.
+    OSError: it cannot be written; likewise.
   """
   path = folder / file.file_name
-  if path.exists() and checksum(path) == (file.size, file.sha256):
-    return path
+  if path.exists():
+    if checksum(path) == (file.size, file.sha256):
+      return path
+    say(f'{path}: is not the file that it should be; it is fetched again')
   say(f'fetching {file.url} ({file.size / 1e6:.1f} MB)')
   part = path.with_name(f'{path.name}.part')
   try:
-    _download(file.url, part)
+    with open(part, 'wb') as out:
+      for block in _download(file, folder):
+        out.write(block)
     found = checksum(part)
     if found != (file.size, file.sha256):
       raise ValueError(
@@ -115,27 +150,27 @@ def fetch(file: File, folder: pathlib.Path, say: Callable[[str], None] = print) 
   return path
 
 
-def _download(url: str, path: pathlib.Path) -> None:
+def _download(file: File, folder: pathlib.Path) -> Iterator[bytes]:
+  """Yields the contents of an address, and of a file that is too long no more than shows it."""
+  size = 0
   try:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, 'wb') as out:
-      while block := response.read(CHUNK):
-        out.write(block)
-  except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-    reason = getattr(error, 'reason', error)
+    with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
+      while size <= file.size and (block := response.read(CHUNK)):
+        size += len(block)
+        yield block
+  except (OSError, http.client.HTTPException) as error:
+    reason = getattr(error, 'reason', error) or type(error).__name__
     raise ValueError(
-      f'{url}: cannot be fetched ({reason}); on a machine without a network put the file into'
-      f' {path.parent} and run this again'
+      f'{file.url}: cannot be fetched ({reason}); on a machine without a network put the file into'
+      f' {folder} and run this again'
     ) from error
 
 
 def checksum(path: pathlib.Path) -> tuple[int, str]:
   """Returns the size in bytes and the SHA-256 of a file."""
-  digest, size = hashlib.sha256(), 0
   with open(path, 'rb') as file:
-    while block := file.read(CHUNK):
-      digest.update(block)
-      size += len(block)
-  return size, digest.hexdigest()
+    digest = hashlib.file_digest(file, 'sha256')
+  return path.stat().st_size, digest.hexdigest()
 
 
 # -------- what the files hold --------
@@ -211,7 +246,10 @@ def write_images(
 
     Prepared.name = name
     builder = Prepared(data_dir=str(root), file_format='array_record')
-    builder.download_and_prepare()
+    try:
+      builder.download_and_prepare()
+    except RuntimeError as error:  # so ArrayRecord tells that a disk is full
+      raise ValueError(f'{root}: cannot be written: {error}') from error
   return pathlib.Path(builder.data_path)
 
 
@@ -243,13 +281,15 @@ def _write_cifar10(paths: list[pathlib.Path], root: pathlib.Path) -> pathlib.Pat
 
 
 def _keep(folder: str) -> Callable[[list[pathlib.Path], pathlib.Path], pathlib.Path]:
-  """Returns a writer that moves the files as they are; returns the folder, or the one file."""
+  """Returns a writer that copies the files as they are; returns the folder, or the one file."""
 
   def write(paths: list[pathlib.Path], root: pathlib.Path) -> pathlib.Path:
     place = root / folder
     place.mkdir(parents=True, exist_ok=True)
-    kept = [path.replace(place / path.name) for path in paths]
-    return place if len(kept) > 1 else kept[0]
+    for path in paths:  # under the right name only when it is whole
+      copy = shutil.copy(path, place / f'{path.name}.part')
+      os.replace(copy, place / path.name)
+    return place if len(paths) > 1 else place / paths[0].name
 
   return write
 
@@ -262,79 +302,16 @@ FASHION_CLASSES = (
   *('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat'),
   *('Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'),
 )
-_MNIST = 'https://storage.googleapis.com/cvdf-datasets/mnist'
-_FASHION = 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com'
-_GPT2 = 'https://openaipublic.blob.core.windows.net/gpt-2/encodings/main'
-_SHAKESPEARE = 'https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare'
-
-
-def _idx_files(address: str, *sums: tuple[int, str]) -> tuple[File, ...]:
-  names = [
-    f'{split}-{part}-ubyte.gz'
-    for split in ('train', 't10k')
-    for part in ('images-idx3', 'labels-idx1')
-  ]
-  return tuple(
-    File(f'{address}/{name}', size, sha) for name, (size, sha) in zip(names, sums, strict=True)
-  )
-
-
-# Sizes and checksums of MNIST, Fashion-MNIST and CIFAR-10 are those that TFDS pins.
 SETS: dict[str, DataSet] = {
   'mnist': DataSet(
-    _idx_files(
-      _MNIST,
-      (9912422, '440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609'),
-      (28881, '3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c'),
-      (1648877, '8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6'),
-      (4542, 'f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6'),
-    ),
-    _mnist_like('mnist', '3.0.1', tuple('0123456789')),
+    published.FILES['mnist'], _mnist_like('mnist', '3.0.1', tuple('0123456789')), 'mnist/3.0.1'
   ),
   'fashion_mnist': DataSet(
-    _idx_files(
-      _FASHION,
-      (26421880, '3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84'),
-      (29515, 'a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845'),
-      (4422102, '346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073'),
-      (5148, '67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5'),
-    ),
+    published.FILES['fashion_mnist'],
     _mnist_like('fashion_mnist', '3.0.1', FASHION_CLASSES),
+    'fashion_mnist/3.0.1',
   ),
-  'cifar10': DataSet(
-    (
-      File(
-        'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
-        170052171,
-        'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
-      ),
-    ),
-    _write_cifar10,
-  ),
-  'tiny_shakespeare': DataSet(
-    (
-      File(
-        f'{_SHAKESPEARE}/input.txt',
-        1115394,
-        '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed',
-        'tiny_shakespeare.txt',
-      ),
-    ),
-    _keep('.'),
-  ),
-  'gpt2_bpe': DataSet(
-    (
-      File(
-        f'{_GPT2}/encoder.json',
-        1042301,
-        '196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783',
-      ),
-      File(
-        f'{_GPT2}/vocab.bpe',
-        456318,
-        '1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5',
-      ),
-    ),
-    _keep('gpt2_bpe'),
-  ),
+  'cifar10': DataSet(published.FILES['cifar10'], _write_cifar10, 'cifar10/3.0.2'),
+  'tiny_shakespeare': DataSet(published.FILES['tiny_shakespeare'], _keep('.')),
+  'gpt2_bpe': DataSet(published.FILES['gpt2_bpe'], _keep('gpt2_bpe')),
 }

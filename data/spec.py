@@ -7,8 +7,14 @@ up in a table and arguments are literals.
 import ast
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from data.checks import shown
+
+LONGEST = 1000  # characters; Python's parser runs out of stack on the nesting of longer ones
+LARGEST = 1 << 31  # of an integer: no image, batch or step is as large
 
 
 def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functools.partial]:
@@ -17,7 +23,7 @@ def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functool
   Args:
     spec: calls joined by `|`; '' is no operation. Arguments are the keyword-only parameters of the
       function; without a name they are taken in the order of its signature. Integers are at least 1
-      and floats at least 0.
+      and floats finite and at least 0.
     table: name -> function.
     where: the config key, with which messages begin.
 
@@ -26,11 +32,8 @@ def parse(spec: str, table: Mapping[str, Callable], where: str) -> list[functool
   """
   if not spec.strip():
     return []
-  try:
-    tree = ast.parse(spec.strip(), mode='eval').body
-  except SyntaxError as error:
-    raise ValueError(f"{where}={spec!r}: not of the form 'name(...)|name(...)'") from error
-  return [_bind(call, table, where) for call in _calls(tree)]
+  tree = _tree(spec, where, "not of the form 'name(...)|name(...)'")
+  return [_bind(call, table, where, spec.strip()) for call in _calls(tree)]
 
 
 def section(spec: str, where: str) -> dict:
@@ -40,15 +43,26 @@ def section(spec: str, where: str) -> dict:
   by whoever builds from the section. Raises ValueError, which begins with `where`, on other texts.
   """
   form = "write NAME or NAME(key=value), such as 'heun(churn=10)'"
+  tree = _tree(spec, where, form)
+  call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+  keys = [keyword.arg for keyword in call.keywords]
   try:
-    tree = ast.parse(spec.strip(), mode='eval').body
-    call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-    if not isinstance(call.func, ast.Name) or call.args or not all(k.arg for k in call.keywords):
-      raise ValueError
+    if not isinstance(call.func, ast.Name) or call.args or len({*keys, None}) <= len(keys):
+      raise ValueError  # not a name, an argument without one, or one that is given twice
     values = {k.arg: _literal(k.value) for k in call.keywords}
-  except (SyntaxError, ValueError) as error:
-    raise ValueError(f'{where}={spec!r}: {form}') from error
+  except (ValueError, TypeError, RecursionError) as error:
+    raise ValueError(f'{where}={shown(spec)}: {form}') from error
   return {'name': call.func.id, **values}
+
+
+def _tree(spec: str, where: str, form: str) -> ast.expr:
+  """Returns the expression that a text is; raises ValueError with `form` if it is none."""
+  try:
+    if len(spec) > LONGEST:
+      raise ValueError
+    return ast.parse(spec.strip(), mode='eval').body
+  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    raise ValueError(f'{where}={shown(spec)}: {form}') from error
 
 
 def _literal(value: ast.expr) -> Any:
@@ -62,12 +76,17 @@ def _calls(tree: ast.expr) -> list[ast.expr]:
   return [tree]
 
 
-def _bind(call: ast.expr, table: Mapping[str, Callable], where: str) -> functools.partial:
+def _bind(
+  call: ast.expr, table: Mapping[str, Callable], where: str, spec: str
+) -> functools.partial:
   if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-    raise ValueError(f'{where}: {ast.unparse(call)!r} is not of the form name(...)')
+    part = ast.get_source_segment(spec, call)
+    raise ValueError(f'{where}: {shown(part)} is not of the form name(...)')
   name = call.func.id
   if name not in table:
-    raise ValueError(f'{where}: unknown operation {name!r}; choices: {", ".join(sorted(table))}')
+    raise ValueError(
+      f'{where}: unknown operation {shown(name)}; choices: {", ".join(sorted(table))}'
+    )
   parameters = {
     key: parameter
     for key, parameter in inspect.signature(table[name]).parameters.items()
@@ -75,7 +94,7 @@ def _bind(call: ast.expr, table: Mapping[str, Callable], where: str) -> functool
   }
   arguments = _arguments(call, list(parameters), f'{where}: {name}')
   for key, value in arguments.items():
-    _check(value, parameters[key].annotation, f'{where}: {name}({key}={value!r})')
+    _check(value, parameters[key].annotation, f'{where}: {name}({key}={shown(value)})')
   missing = [k for k, p in parameters.items() if p.default is p.empty and k not in arguments]
   if missing:
     raise ValueError(f'{where}: {name}() needs {", ".join(missing)}')
@@ -90,12 +109,12 @@ def _arguments(call: ast.Call, names: list[str], where: str) -> dict:
     raise ValueError(f'{where}() takes at most {len(names)} arguments; {choices}')
   for name, _ in given:
     if name not in names:
-      raise ValueError(f'{where}() has no argument {name!r}; {choices}')
+      raise ValueError(f'{where}() has no argument {shown(name)}; {choices}')
   if len({name for name, _ in given}) < len(given):
     raise ValueError(f'{where}() is given an argument twice; {choices}')
   try:
     return {name: ast.literal_eval(value) for name, value in given}
-  except ValueError as error:
+  except (ValueError, TypeError, RecursionError) as error:
     raise ValueError(f'{where}(): arguments are plain values, such as 4 or 0.5') from error
 
 
@@ -104,6 +123,15 @@ def _check(value: Any, kind: type, where: str) -> None:
   kinds: Any = (int, float) if kind is float else kind
   if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
     raise ValueError(f'{where}: must be of type {kind.__name__}')
+  if not all(isinstance(x, int | float) and math.isfinite(x) for x in _leaves(value)):
+    raise ValueError(f'{where}: must be of finite numbers')
+  if kind is int and value > LARGEST:
+    raise ValueError(f'{where}: must be at most {LARGEST}')
   lowest = {int: 1, float: 0}.get(kind)
   if lowest is not None and not value >= lowest:
     raise ValueError(f'{where}: must be at least {lowest}')
+
+
+def _leaves(value: Any) -> list[Any]:
+  """Returns the values of nested tuples; a value that is none as the only one."""
+  return [x for each in value for x in _leaves(each)] if isinstance(value, tuple) else [value]

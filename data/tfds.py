@@ -14,6 +14,8 @@ from typing import Any
 
 from absl import logging
 
+from data import checks, published
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -33,9 +35,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSet:
-  """A set on disk: its name in the config, and TFDS's builder."""
+  """A set on disk: its name in the config, its folder, and TFDS's builder."""
 
   dataset: str
+  folder: pathlib.Path
   builder: Any
 
   @property
@@ -72,23 +75,51 @@ class PreparedSet:
     """Returns the splits by name; images stay encoded."""
     return {name: self._split(name) for name in self.builder.info.splits}
 
+  def check(self) -> None:
+    """Raises ValueError if one of the files is absent or lacks records."""
+    for info in self.builder.info.splits.values():
+      _check_shards(info)
+
   def _split(self, name: str) -> Split:
     import tensorflow_datasets as tfds
 
     image, skip = tfds.features.Image, tfds.decode.SkipDecoding()
     decoders = {key: skip for key, value in self.features.items() if isinstance(value, image)}
 
+    info = self.builder.info.splits[name]
+
     @functools.cache
     def source() -> Any:  # opens files: not before the first record is wanted
+      _check_shards(info)
       return self.builder.as_data_source(name, decoders=decoders)
 
-    info = self.builder.info.splits[name]
     return Split(
       name=f'{self.dataset} {self.builder.info.version} {name}',
       size=info.num_examples,
       files=tuple(str(path) for path in info.filepaths),
       read=lambda rows: source().__getitems__(list(rows)),
     )
+
+
+def _check_shards(info: Any) -> None:
+  """Raises ValueError unless a split's files have as many records as the set says."""
+  from array_record.python.array_record_module import ArrayRecordReader
+
+  for path, size in zip(map(str, info.filepaths), info.shard_lengths, strict=True):
+    try:
+      found = ArrayRecordReader(path).num_records()
+    except Exception as error:
+      raise ValueError(f'{path}: {checks.reason(error)}') from error
+    if found != size:
+      raise ValueError(f'{path}: holds {found} records where {size} are expected')
+
+
+def read_text(path: pathlib.Path) -> str:
+  """Returns a file's text; raises ValueError if it is not UTF-8."""
+  try:
+    return path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path}: is not UTF-8: {error}') from error
 
 
 def open_set(dataset: str, data_dir: str | None = None, others: Sequence[str] = ()) -> PreparedSet:
@@ -103,18 +134,22 @@ def open_set(dataset: str, data_dir: str | None = None, others: Sequence[str] = 
     ValueError: with what to do, on a set that is not there or that cannot be read without
       TensorFlow.
   """
-  folder = _find(dataset, data_dir, others)
+  return open_folder(dataset, _find(dataset, data_dir, others))
+
+
+def open_folder(dataset: str, folder: pathlib.Path) -> PreparedSet:
+  """Opens the set in a folder; raises ValueError on one that cannot be read without TensorFlow."""
   import tensorflow_datasets as tfds  # half a second
 
   try:
     builder = tfds.builder_from_directory(folder)
-    form = builder.info.file_format
-  except Exception as error:
-    raise ValueError(f'{folder}: TFDS cannot read it: {error}') from error
+    form, _, _ = builder.info.file_format, builder.info.features, builder.info.splits
+  except Exception as error:  # nearly any, where one of its files is damaged
+    raise ValueError(f'{folder}: TFDS cannot read it: {checks.reason(error)}') from error
   if form != tfds.core.FileFormat.ARRAY_RECORD:
     raise ValueError(_wrong_format(folder, form.value))
   logging.get_absl_logger().addFilter(_not_about_groups)
-  return PreparedSet(dataset, builder)
+  return PreparedSet(dataset, folder, builder)
 
 
 def _not_about_groups(record: python_logging.LogRecord) -> bool:
@@ -133,9 +168,11 @@ def _wrong_format(folder: pathlib.Path, found: str) -> str:
 def _find(dataset: str, data_dir: str | None, others: Sequence[str]) -> pathlib.Path:
   form = re.fullmatch(r'([\w.-]+(?:/[\w.-]+)?)(?::([\d.]+))?', dataset)
   if not form:
-    raise ValueError(f"data.dataset={dataset!r}: write 'NAME', 'NAME/CONFIG' or 'NAME:VERSION'")
+    raise ValueError(
+      f"data.dataset={checks.shown(dataset)}: write 'NAME', 'NAME/CONFIG' or 'NAME:VERSION'"
+    )
   given = data_dir or os.environ.get('TFDS_DATA_DIR')
-  root = pathlib.Path(given or '~/tensorflow_datasets').expanduser()
+  root = published.root(data_dir)
   name, version = form.groups()
   versions = _versions(root / name)
   if versions and version in (None, *versions):
@@ -144,13 +181,17 @@ def _find(dataset: str, data_dir: str | None, others: Sequence[str]) -> pathlib.
   if versions:
     raise ValueError(f'data.dataset={dataset!r}: {place} has only {", ".join(versions)}')
   choices = ', '.join([*others, *_prepared(root)])
+  absent = (
+    f'data.dataset={dataset!r}: not found in {place}; choices there: {choices}. To prepare it'
+  )
+  if name in published.FILES:
+    raise ValueError(f'{absent}: python launch.py prepare {name} --data_dir={root}')
   command = (
     'python -c "import tensorflow_datasets as tfds; tfds.builder('
     f"'{name}', data_dir='{root}', file_format='array_record').download_and_prepare()\""
   )
   raise ValueError(
-    f'data.dataset={dataset!r}: not found in {place}; choices there: {choices}. To prepare it, on '
-    f'a machine with a network, TensorFlow and importlib_resources: {command}'
+    f'{absent}, on a machine with a network, TensorFlow and importlib_resources: {command}'
   )
 
 

@@ -3,14 +3,15 @@
 The run is what `launch.py train --config=lenet_digits --workdir=runs/lenet_digits` leaves.
 """
 
+import pathlib
 import sys
 from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
+from data.images import modes
 from train.tasks.classify import Classify
 from train.verbs import load_run
 
@@ -18,8 +19,9 @@ from train.verbs import load_run
 def read(path, shape):
   """Returns the image of a file as uint8 [H, W, C]."""
   height, width, channels = shape
-  image = Image.open(path).convert('L' if channels == 1 else 'RGB')
-  return np.asarray(image.resize((width, height))).reshape(shape)
+  image = modes.flatten(modes.open_image(pathlib.Path(path).read_bytes()), channels)  # as training
+  resized = image.convert(modes.CHANNELS[channels]).resize((width, height))
+  return np.asarray(resized).reshape(shape)
 
 
 workdir, *paths = sys.argv[1:] or sys.exit(__doc__)

@@ -4,6 +4,7 @@ Both are written beside their place and get their name when they are complete.
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 
 import jax
 
-from data.text import tokenizers
+from data.text import choose_tokenizer, tokenizer_folder, tokenizers
 from models.gpt import GPT, huggingface
 from models.gpt.parameters import num_embeddings
 from train import errors, sections, verbs
@@ -22,7 +23,6 @@ from train.run import check_finite
 from train.workdir import write_json
 
 GPT2_TOKENS = 50_257
-GPT2_FOLDER = 'GPT2_BPE_DIR'  # where GPT-2's tokenizer is, for who has only its weights
 
 # Whatever mesh the run had: every device here holds all of the weights.
 ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
@@ -78,15 +78,30 @@ def find_tokenizer(
   """Returns `data.tokenizer` and the tokenizer to keep; prints what is done where there is none."""
   if tokenizers.holds_tokenizer(folder):
     found = tokenizers.load(folder)
+    say_ends(folder, found)
     return spec_of(found), found
+  ends = [number for number in tokenizer_folder.end_ids(folder) if number < vocab_size]
   if vocab_size != GPT2_TOKENS:
     print(f'{folder}: holds no tokenizer; its texts are numbers of tokens, such as "15 0 7"')
-    return spec_of(numbers := tokenizers.Numbers(vocab_size)), numbers
-  if at := os.environ.get(GPT2_FOLDER):
-    print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {GPT2_FOLDER}={at}")
-    return 'gpt2', tokenizers.gpt2(at)
-  print(f"{folder}: holds no tokenizer; GPT-2's is needed to use it: set {GPT2_FOLDER} then")
+    say_ends(folder, numbers := tokenizers.Numbers(vocab_size, ends))
+    return spec_of(numbers), numbers
+  if at := choose_tokenizer.gpt2_folder():
+    print(f"{folder}: holds no tokenizer; GPT-2's is taken, of {at}")
+    found = tokenizers.gpt2(at)
+    found = dataclasses.replace(found, ends=tuple(dict.fromkeys([*found.ends, *ends])))
+    say_ends(folder, found)
+    return 'gpt2', found
+  print(
+    f"{folder}: holds no tokenizer; GPT-2's is needed to use it: `launch.py prepare gpt2_bpe`"
+    ' fetches it'
+  )
   return 'gpt2', None
+
+
+def say_ends(folder: pathlib.Path, tokenizer: tokenizers.Tokenizer) -> None:
+  """Prints at which tokens a text ends that the model writes."""
+  ends = ', '.join(f'{tokenizer.decode([end])!r} ({end})' for end in tokenizer.ends)
+  print(f'{folder}: texts end at {ends or "--tokens: it has no end-of-text token"}')
 
 
 def spec_of(tokenizer: tokenizers.Tokenizer) -> str:

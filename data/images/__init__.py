@@ -1,8 +1,9 @@
 """Labelled images: sets by name, decoding on the host, augmentation on the devices.
 
 Read in this order:
-  datasets.py, tfds_records.py   the sets by name
+  datasets.py, folder.py, tfds_records.py   the sets by name
   records.py   one split of encoded images, decoded to pixels and kept in the cache
+  modes.py     files of any depth, alpha or orientation as 8 bits a channel
   decode.py    operations on the host, before batching
   loaders.py   batches from memory or streamed
   source.py    the config section

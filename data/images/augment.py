@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from data import checks
 from data import spec as spec_lib
 
 # RGB of ImageNet's training set as the public implementations of AlexNet's jitter have it.
@@ -32,12 +33,23 @@ IMAGENET_EIGENVECTORS = (
 Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
-def parse(spec: str, where: str = 'augment') -> Augment:
+def parse(
+  spec: str, where: str = 'augment', image_shape: tuple[int, int, int] | None = None
+) -> Augment:
   """Returns the operations of `spec` as one function; that of '' changes nothing.
 
-  Raises ValueError, which begins with `where`, on a string that is no list of operations.
+  Args:
+    spec: the operations.
+    where: the config key, with which messages begin.
+    image_shape: [H, W, C] of the images, with which the operations must get along.
+
+  Raises:
+    ValueError: a string that is no list of operations, or one that does not fit the images.
   """
   ops = spec_lib.parse(spec, OPERATIONS, where)
+  for op in ops:
+    if (probability := op.keywords.get('probability', 0)) > 1:
+      raise ValueError(f'{where}: probability={probability}: must be at most 1')
 
   def augment(keys, images, targets):
     for number, op in enumerate(ops):
@@ -45,7 +57,17 @@ def parse(spec: str, where: str = 'augment') -> Augment:
       images, targets = op(jax.vmap(jax.random.fold_in, (0, None))(keys, number), images, targets)
     return images, targets
 
+  if image_shape is not None:
+    try:
+      jax.eval_shape(lambda: augment(*_example(image_shape)))
+    except ValueError as error:
+      raise ValueError(f'{where}={checks.shown(spec)}: {error}') from error
   return augment
+
+
+def _example(shape: tuple[int, int, int]) -> tuple[Array, Array, Array]:
+  """Returns keys, images and targets of a batch of two."""
+  return jax.random.split(jax.random.key(0)), jnp.zeros((2, *shape)), jnp.zeros((2, 1))
 
 
 def flip(keys, images, targets, *, probability: float = 0.5):
@@ -159,6 +181,12 @@ def color_pca(
   p (the columns of `eigenvectors`) and l belong to the covariance of RGB over the training set
   (Krizhevsky et al. 2012, 4.1); `pca` finds those of a set that is not ImageNet.
   """
+  shapes = images.shape[-1:], np.shape(eigenvalues), np.shape(eigenvectors)
+  if shapes != ((3,), (3,), (3, 3)):
+    raise ValueError(
+      f'color_pca: {images.shape[-1]} channels, eigenvalues {shapes[1]}, eigenvectors {shapes[2]};'
+      ' must be RGB, (3,) and (3, 3)'
+    )
   vectors, values = np.array(eigenvectors, np.float32), np.array(eigenvalues, np.float32)
   basis = vectors * values  # [3, 3]: column i is l_i p_i
   alpha = std * jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)  # [B, 3]

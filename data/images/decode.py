@@ -2,11 +2,10 @@
 
 Operations take a PIL image and a NumPy generator, and return an image. The first one sees a JPEG
 before it is decoded and lets the decoder shrink it by 2, 4 or 8 on the way, which is most of the
-speed on photographs. EXIF orientation is ignored, as is the custom with ImageNet.
+speed on photographs. `data.images.modes` has what becomes of depth, alpha and orientation.
 """
 
 import functools
-import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,20 +14,20 @@ import numpy as np
 from PIL import Image
 
 from data import spec as spec_lib
+from data.images import modes
 
-MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # channels -> PIL's name
-
+Item = bytes | np.ndarray  # an image, encoded in bytes or uint8 [H, W, C]
 Op = functools.partial  # an operation whose arguments but the image and the generator are bound
 Rng = np.random.Generator
 
 
 def decode(
-  item: bytes | np.ndarray, ops: Sequence[Op], channels: int, rng: Rng | None = None
+  item: Item | Image.Image, ops: Sequence[Op], channels: int, rng: Rng | None = None
 ) -> np.ndarray:
   """Decodes an image and applies operations to it.
 
   Args:
-    item: an encoded image, or uint8 [H, W, C].
+    item: an encoded image, or one as `modes.open_image` returns it, or uint8 [H, W, C].
     ops: as `parse` returns them.
     channels: of the result: 1, 3 or 4.
     rng: what random operations draw from.
@@ -41,18 +40,12 @@ def decode(
       return item
     image: Image.Image = Image.fromarray(item[..., 0] if item.shape[-1] == 1 else item)
   else:
-    image = Image.open(io.BytesIO(item))
-  if image.mode.startswith('I;16'):  # PIL would clip to 255 where it should divide by 256
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    opened = modes.open_image(item) if isinstance(item, bytes) else item
+    image = modes.flatten(opened, channels)
   for op in ops:
     image = op(image, rng)
-  pixels = np.asarray(image.convert(MODES[channels]))
+  pixels = np.asarray(image.convert(modes.CHANNELS[channels]))
   return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def is_grey(mode: str) -> bool:
-  """Tells whether images of a mode of PIL have no colours."""
-  return mode[:1] in ('1', 'L', 'I', 'F')
 
 
 def parse(spec: str, where: str) -> list[Op]:
@@ -60,7 +53,14 @@ def parse(spec: str, where: str) -> list[Op]:
 
   Raises ValueError, which begins with `where`, on anything else.
   """
-  return spec_lib.parse(spec, FIXED | RANDOM, where)
+  ops = spec_lib.parse(spec, FIXED | RANDOM, where)
+  for op in ops:
+    for name, most in (('area', 1.0), ('ratio', math.inf)):
+      low_high = op.keywords.get(name, (1, 1))
+      if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] <= most:
+        limit = ' <= 1' if most == 1 else ''
+        raise ValueError(f'{where}: {name}={low_high}: must be (low, high), 0 < low <= high{limit}')
+  return ops
 
 
 def is_random(ops: Sequence[Op]) -> bool:
@@ -161,7 +161,7 @@ def _draft(image: Image.Image, scale: float) -> None:
 
 def _resize(image: Image.Image, size: tuple[int, int], box: tuple | None = None) -> Image.Image:
   """Resizes, bilinear with antialiasing."""
-  if image.mode not in MODES.values():  # palettes, CMYK and the like cannot be averaged
+  if image.mode not in modes.CHANNELS.values():  # CMYK and the like cannot be averaged
     image = image.convert('RGB')
   return image.resize(size, Image.Resampling.BILINEAR, box=box)
 

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from data import pipeline
 from data.images.decode import Op
 from data.images.records import Records, decode_rows
+from data.remarks import Remarks
 
 RECORDS_PER_TASK = 8  # decoded by one thread in one go
 
@@ -72,6 +73,7 @@ class StreamingLoader:
     self._records, self._offset, self._ops, self._shape = records, offset, ops, shape
     self._sharding, self._pool, self.prefetch = sharding, pool, prefetch
     self.fields = fields(shape)
+    self._remarks = Remarks(records.name)
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     mine = pipeline.local_positions(self._sharding, len(rows))
@@ -83,7 +85,8 @@ class StreamingLoader:
       rngs = [np.random.default_rng((*seed, int(i))) for i in mine[here]]
       these = [int(row) + self._offset for row in rows[mine[here]]]
       part = slice(here[0], here[-1] + 1)
-      decode_rows(self._records, these, self._ops, rngs, images[part], labels[part])
+      into = images[part], labels[part]
+      decode_rows(self._records, these, self._ops, rngs, *into, self._remarks)
 
     tasks = [
       self._pool.submit(decode, real[i : i + RECORDS_PER_TASK])
@@ -93,6 +96,7 @@ class StreamingLoader:
     def wait() -> pipeline.Batch:
       for task in tasks:
         task.result()
+      self._remarks.say(so_far=True)
       index = rows[mine].astype(np.int32)
       mask = (index >= 0).astype(np.float32)
       local = {'image': images, 'label': labels, 'index': index, 'mask': mask}

@@ -1,22 +1,21 @@
 """One split of encoded images (`Records`), and how it becomes pixels."""
 
 import dataclasses
-import io
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
-from data import cache
-from data.images import decode
-from data.images.decode import MODES, Op
+from data import cache, checks
+from data.images import decode, modes
+from data.images.decode import Item, Op
+from data.remarks import Remarks
 
-CACHE_FORMAT = 1  # raise it when the same records and operations come out as other pixels
+CACHE_FORMAT = 2  # raise it when the same records and operations come out as other pixels
 CHUNK = 256  # records that are decoded in one go
 
-Item = bytes | np.ndarray  # an image, encoded in bytes (whatever PIL opens) or uint8 [H, W, C]
 Pixels = tuple[np.ndarray, np.ndarray]  # images, uint8 [N, H, W, C], and labels, int32 [N]
 
 
@@ -31,6 +30,7 @@ class Records:
   read: rows -> (image, label) of each; it is called from several threads at once.
   files: the sources; pixels are cached for as long as these stay as they are. () is no cache.
   path: row -> its own file, where rows have one, for messages.
+  labels: integers [N], where they are known without reading.
   """
 
   name: str
@@ -40,6 +40,22 @@ class Records:
   read: Callable[[Sequence[int]], Sequence[tuple[Item, int]]]
   files: tuple[str, ...] = ()
   path: Callable[[int], str] | None = None
+  labels: np.ndarray | None = None
+
+
+def part(records: Records, name: str, rows: range) -> Records:
+  """Returns consecutive rows of records that have files and labels of their own as a split."""
+  files = records.files[rows.start : rows.stop]
+  assert records.labels is not None
+  return dataclasses.replace(
+    records,
+    name=f'{records.name} {name}',
+    size=len(rows),
+    read=lambda some: records.read([rows[row] for row in some]),
+    files=files,
+    path=files.__getitem__,
+    labels=records.labels[rows.start : rows.stop],
+  )
 
 
 def from_arrays(
@@ -56,29 +72,37 @@ def from_arrays(
   Raises:
     ValueError: another dtype, shape or number, or a label that is no class.
   """
-  _check_arrays(name, images, labels, len(classes))
+  images, labels = np.asarray(images), np.asarray(labels)
+  if not len(classes) or len(set(classes)) < len(classes):
+    raise ValueError(f'{name}: classes={checks.shown(classes)}: must be different names')
+  _check_images(name, images)
+  _check_labels(name, labels, len(images), len(classes))
 
   def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
     return [(images[row], int(labels[row])) for row in rows]
 
-  return Records(name, tuple(classes), images.shape[-1], len(images), read)
+  return Records(name, tuple(classes), images.shape[-1], len(images), read, labels=labels)
 
 
-def _check_arrays(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+def _check_images(name: str, images: np.ndarray) -> None:
   if images.dtype != np.uint8:
     raise ValueError(
       f'{name}: images of {images.dtype}; must be uint8 from 0 to 255, for floats in [0, 1]'
       ' (255 * images).round().astype(np.uint8)'
     )
-  if images.ndim != 4 or images.shape[-1] not in MODES:
-    channels = ', '.join(map(str, MODES))
+  if images.ndim != 4 or images.shape[-1] not in modes.CHANNELS or not images.size:
+    channels = ', '.join(map(str, modes.CHANNELS))
     raise ValueError(
-      f'{name}: images of shape {images.shape}; must be [N, H, W, C] with C of {channels}'
+      f'{name}: images of shape {images.shape}; must be [N, H, W, C] with C of {channels}, and not'
+      ' empty'
     )
-  if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+
+
+def _check_labels(name: str, labels: np.ndarray, size: int, num_classes: int) -> None:
+  if labels.shape != (size,) or not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(
-      f'{name}: labels of {labels.dtype} {labels.shape} for {len(images)} images; must be integers'
-      f' of shape {images.shape[:1]}'
+      f'{name}: labels of {labels.dtype} {labels.shape} for {size} images; must be integers'
+      f' of shape {(size,)}'
     )
   wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if len(wrong):
@@ -108,7 +132,8 @@ def with_classes(records: Records, classes: Sequence[str]) -> Records:
   def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
     return [(item, numbers[label]) for item, label in records.read(rows)]
 
-  return dataclasses.replace(records, classes=tuple(classes), read=read)
+  known = None if records.labels is None else np.array(numbers)[records.labels]
+  return dataclasses.replace(records, classes=tuple(classes), read=read, labels=known)
 
 
 def decode_rows(
@@ -118,67 +143,81 @@ def decode_rows(
   rngs: Sequence[np.random.Generator | None],
   images: np.ndarray,
   labels: np.ndarray,
+  remarks: Remarks,
 ) -> None:
   """Decodes `rows` into images[i], uint8 [H, W, C], and labels[i]; `rngs` has one for each row.
+
+  What a user may not expect of the files is added to `remarks`.
 
   Raises:
     ValueError: with the set's name, the record's number and the cause.
   """
   for i, (row, (item, label)) in enumerate(zip(rows, _read(records, rows), strict=True)):
-    image = _decode(records, row, item, ops, rngs[i])
+    image = _decode(records, row, item, ops, rngs[i], remarks)
     if image.shape != images.shape[1:]:
       have, want = (' x '.join(map(str, shape)) for shape in (image.shape, images.shape[1:]))
       raise ValueError(
         f'{_describe(records, row)}: {have} pixels and not {want}; bring all to one shape with '
         'resize(...) or resize_shorter(...)|center_crop(...) in data.decode_*'
       )
+    if not (isinstance(label, int | np.integer) and 0 <= label < len(records.classes)):
+      last = len(records.classes) - 1
+      raise ValueError(f'{_describe(records, row)}: label {label} is no class from 0 to {last}')
     images[i], labels[i] = image, label
 
 
 def shape_of(records: Records, ops: Sequence[Op]) -> tuple[int, int, int]:
   """Returns [H, W, C] of the first record after `ops`, which the others have to match."""
   [(item, _)] = _read(records, [0])
-  height, width, channels = _decode(records, 0, item, ops, np.random.default_rng(0)).shape
+  rng, unsaid = np.random.default_rng(0), Remarks(records.name)
+  height, width, channels = _decode(records, 0, item, ops, rng, unsaid).shape
   return height, width, channels
 
 
 def format_of(records: Records) -> str:
   """Returns PIL's name for the first record's format, such as 'JPEG'; '' for pixels."""
   [(item, _)] = _read(records, [0])
-  if isinstance(item, np.ndarray):
-    return ''
-  with Image.open(io.BytesIO(item)) as image:
-    return image.format or ''
+  return '' if isinstance(item, np.ndarray) else modes.open_image(item).format or ''
 
 
 def decoded(
   records: Records, ops: Sequence[Op], shape: tuple[int, int, int], pool: ThreadPoolExecutor
 ) -> Pixels:
   """Returns all of a split, decoded or from the cache; `shape` is [H, W, C] after `ops`."""
-  if not records.files:
-    return _decode_all(records, ops, shape, pool)
+  remarks = Remarks(records.name)
+
+  def make() -> Pixels:
+    return _decode_all(records, ops, shape, pool, remarks)
 
   def load(folder: cache.Folder) -> Pixels:
     images = np.load(folder / 'images.npy', mmap_mode='r')
     labels = np.load(folder / 'labels.npy')
-    if images.shape != (records.size, *shape) or labels.shape != (records.size,):
-      raise ValueError(f'{folder}: holds other images')
+    remarks.found = json.loads((folder / 'remarks.json').read_text())
     return images, labels
 
   def save(pixels: Pixels, folder: cache.Folder) -> None:
     for name, array in zip(('images', 'labels'), pixels, strict=True):
       np.save(folder / f'{name}.npy', array)
+    (folder / 'remarks.json').write_text(json.dumps(remarks.found))
 
+  pixels = cache.load_or_make(_entry(records, ops), load, make, save) if records.files else make()
+  remarks.say()
+  return pixels
+
+
+def _entry(records: Records, ops: Sequence[Op]) -> cache.Folder:
   steps = [(op.func.__name__, op.keywords) for op in ops]
   files = cache.fingerprints(records.files)
   about = records.name, records.classes, records.channels, records.size
-  key = [CACHE_FORMAT, *about, steps, files]
-  entry = cache.entry(records.name, key)
-  return cache.load_or_make(entry, load, lambda: _decode_all(records, ops, shape, pool), save)
+  return cache.entry(records.name, [CACHE_FORMAT, *about, steps, files])
 
 
 def _decode_all(
-  records: Records, ops: Sequence[Op], shape: tuple[int, int, int], pool: ThreadPoolExecutor
+  records: Records,
+  ops: Sequence[Op],
+  shape: tuple[int, int, int],
+  pool: ThreadPoolExecutor,
+  remarks: Remarks,
 ) -> Pixels:
   logging.info('%s: decoding %d records once', records.name, records.size)
   images = np.empty((records.size, *shape), np.uint8)
@@ -187,7 +226,7 @@ def _decode_all(
   def decode_chunk(start: int) -> None:
     rows = range(start, min(start + CHUNK, records.size))
     here = slice(start, rows.stop)
-    decode_rows(records, rows, ops, [None] * len(rows), images[here], labels[here])
+    decode_rows(records, rows, ops, [None] * len(rows), images[here], labels[here], remarks)
 
   # Threads that decode images this small would mostly wait for each other's turn in Python.
   run = map if np.prod(shape) <= 64 * 64 * 3 else pool.map
@@ -197,39 +236,45 @@ def _decode_all(
 
 
 def _decode(
-  records: Records, row: int, item: Item, ops: Sequence[Op], rng: np.random.Generator | None
+  records: Records,
+  row: int,
+  item: Item,
+  ops: Sequence[Op],
+  rng: np.random.Generator | None,
+  remarks: Remarks,
 ) -> np.ndarray:
   try:
-    if records.path and isinstance(item, bytes):
-      _warn_about_colours(records, row, item)
-    return decode.decode(item, ops, records.channels, rng)
+    if isinstance(item, np.ndarray):
+      if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != records.channels:
+        shape = f'must be uint8 [H, W, {records.channels}]'
+        raise ValueError(f'an array of {item.dtype} {item.shape}; {shape}')
+      return decode.decode(item, ops, records.channels, rng)
+    image = modes.open_image(item)
+    for kind in modes.remarks(image, records.channels):
+      remarks.add(kind, checks.printable(records.path(row)) if records.path else f'record {row}')
+    return decode.decode(image, ops, records.channels, rng)
   except Exception as error:  # PIL raises nearly everything on damaged files
-    raise ValueError(f'{_describe(records, row)}: {error or type(error).__name__}') from error
-
-
-def _warn_about_colours(records: Records, row: int, item: bytes) -> None:
-  """Warns, for the first few, of a grey file among images in colour, or the reverse."""
-  with Image.open(io.BytesIO(item)) as image:
-    grey = decode.is_grey(image.mode)
-  if grey != (records.channels == 1):
-    words = ('grey', 'colour', 'RGB') if grey else ('in colour', 'grey', 'grey')
-    note = '%s: is %s among %s images; it is taken as %s'
-    logging.log_first_n(logging.WARNING, note, 5, _describe(records, row), *words)
+    raise ValueError(f'{_describe(records, row)}: {checks.reason(error)}') from error
 
 
 def _read(records: Records, rows: Sequence[int]) -> Sequence[tuple[Item, int]]:
   """Reads all rows at once; if that fails, one by one, to name the one that is to blame."""
   try:
-    return records.read(rows)
+    found = records.read(rows)
   except Exception:
     for row in rows:
       try:
         records.read([row])
       except Exception as error:
-        raise ValueError(f'{_describe(records, row)}: cannot be read: {error}') from error
+        raise ValueError(
+          f'{_describe(records, row)}: cannot be read: {checks.reason(error)}'
+        ) from error
     raise
+  if len(found) != len(rows):
+    raise ValueError(f'{records.name}: {len(found)} records are read where {len(rows)} are asked')
+  return found
 
 
 def _describe(records: Records, row: int) -> str:
-  path = f' ({records.path(row)})' if records.path else ''
+  path = f' ({checks.printable(records.path(row))})' if records.path else ''
   return f'{records.name}, record {row}{path}'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from absl import logging
 from jax.sharding import NamedSharding
 
 from data import checks, pipeline, splits
@@ -93,7 +94,7 @@ class ImageData:
     self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
     self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
     self._loaders: dict[tuple, pipeline.Loader] = {}
-    self.num_examples(eval_split)  # a misspelt split should fail now, not at the first evaluation
+    self._check_splits()  # a misspelt one should fail now, not at the first evaluation
     self.image_shape = records.shape_of(self._records(train_split), self._ops_train)
 
   @classmethod
@@ -168,6 +169,28 @@ class ImageData:
         f' classes that the network was trained on, such as {missing[0]!r}'
       )
 
+  def _check_splits(self) -> None:
+    """Warns of records that are both trained and evaluated on, and of slices that miss classes."""
+    (train, here), (test, there) = (
+      splits.parse(self._splits, split) for split in (self.train_split, self.eval_split)
+    )
+    both = len(range(max(here.start, there.start), min(here.stop, there.stop)))
+    one, other = self._splits[train], self._splits[test]  # two names may stand for the same files
+    if both and (train == test or (one.files and one.files == other.files)):
+      note = 'data.train_split=%r and data.eval_split=%r have %d records in common'
+      logging.warning(note, self.train_split, self.eval_split, both)
+    for split in (self.train_split, self.eval_split):
+      if (labels := self._records(split).labels) is not None:
+        self._warn_of_missing_classes(split, labels)
+
+  def _warn_of_missing_classes(self, split: str, labels: np.ndarray) -> None:
+    """Warns of a slice in which classes are missing; `labels` [N] are those of the whole split."""
+    name, rows = splits.parse(self._splits, split)
+    found, whole = (len(np.unique(x)) for x in (labels[rows.start : rows.stop], labels))
+    if found < whole:
+      note = 'split %r holds %d of the %d classes of %r: slices are taken in the order of the set'
+      logging.warning(note, split, found, whole, name)
+
   def _records(self, split: str) -> records.Records:
     """Returns the whole split that `split` may be a slice of."""
     return self._splits[splits.parse(self._splits, split)[0]]
@@ -188,6 +211,8 @@ class ImageData:
     if (name, str(ops)) not in self._decoded:
       self._decoded[name, str(ops)] = records.decoded(source, ops, shape, self._pool)
     images, labels = self._decoded[name, str(ops)]
+    if source.labels is None:  # until now
+      self._warn_of_missing_classes(split, labels)
     here = slice(rows.start, rows.stop)
     return InMemoryLoader(images[here], labels[here], sharding)
 

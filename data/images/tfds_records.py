@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from data import tfds
-from data.images.decode import MODES
+from data.images.modes import CHANNELS
 from data.images.records import Records
+
+MOST_CLASSES = 1 << 20  # more come of a damaged file
 
 
 def load(
@@ -19,8 +21,8 @@ def load(
   """Returns the splits of a set; arguments and errors are those of `data.tfds.open_set`."""
   found = tfds.open_set(dataset, data_dir, others)
   image, label = found.find_feature('Image', 'image'), found.find_feature('ClassLabel', 'label')
-  feature, classes = found.features[image], tuple(found.features[label].names)
-  if feature.np_dtype != np.uint8 or feature.shape[-1] not in MODES:
+  feature, classes = found.features[image], _classes(found, label)
+  if feature.np_dtype != np.uint8 or feature.shape[-1] not in CHANNELS:
     raise ValueError(
       f'data.dataset={dataset!r}: images of {feature.np_dtype} with {feature.shape[-1]} channels; '
       'must be uint8 with 1, 3 or 4'
@@ -28,8 +30,29 @@ def load(
 
   def records(split: tfds.Split) -> Records:
     def read(rows: Sequence[int]) -> list[tuple[bytes, int]]:
-      return [(example[image], int(example[label])) for example in split.read(rows)]
+      return [_item(example[image], example[label], classes) for example in split.read(rows)]
 
     return Records(split.name, classes, feature.shape[-1], split.size, read, split.files)
 
   return {name: records(split) for name, split in found.splits().items()}
+
+
+def _item(image: bytes, label: int, classes: tuple[str, ...]) -> tuple[bytes, int]:
+  if not 0 <= label < len(classes):
+    raise ValueError(f'label {label} is no class; must be from 0 to {len(classes) - 1}')
+  return image, int(label)
+
+
+def _classes(found: tfds.PreparedSet, label: str) -> tuple[str, ...]:
+  """Returns the names of the classes; raises ValueError if they are not as many as the classes."""
+  feature = found.features[label]
+  number, path = feature.num_classes, feature.get_names_filepath(found.folder, label)
+  if not 0 < number <= MOST_CLASSES:
+    raise ValueError(f'{found.folder}: {number} classes; must be from 1 to {MOST_CLASSES}')
+  if not path.exists():
+    return tuple(map(str, range(number)))
+  # Read here, because TFDS takes numbers for names where it cannot read them.
+  names = tuple(filter(None, map(str.strip, tfds.read_text(path).split('\n'))))
+  if not len(set(names)) == len(names) == number:
+    raise ValueError(f'{path}: {len(set(names))} names for {number} classes')
+  return names

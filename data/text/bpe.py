@@ -20,33 +20,6 @@ CUT = re.compile(r'(?<=[!-~])\n(?=[!-~])')
 CUT_EVERY = 1 << 15  # characters
 
 
-def gpt2(folder: str | pathlib.Path) -> 'BPE':
-  """Loads the BPE of a GPT-2 folder, whatever its size.
-
-  Files, in the order in which they are looked for: `tokenizer.json`; `vocab.json` and `merges.txt`
-  (Hugging Face's names); `encoder.json` and `vocab.bpe` (OpenAI's).
-
-  Raises:
-    ValueError: on a folder without them, on a file that is damaged or cut short, and on settings
-      that GPT-2 does not have.
-  """
-  folder = pathlib.Path(folder).expanduser()
-  if (folder / 'tokenizer.json').exists():
-    return _from_json(folder / 'tokenizer.json')
-  pairs = [('vocab.json', 'merges.txt'), ('encoder.json', 'vocab.bpe')]
-  for vocab, merges in pairs:
-    there = [(folder / name).exists() for name in (vocab, merges)]
-    if all(there):
-      return _from_pair(folder / vocab, folder / merges)
-    if any(there):
-      found, missing = (vocab, merges) if there[0] else (merges, vocab)
-      raise ValueError(f'{folder}: holds {found} but no {missing}')
-  raise ValueError(
-    f'{folder}: holds no GPT-2 tokenizer; must have tokenizer.json, or vocab.json and merges.txt, '
-    'or encoder.json and vocab.bpe'
-  )
-
-
 def train_bpe(texts: Iterable[str], vocab_size: int) -> 'BPE':
   """Learns a byte-level BPE of GPT-2's form from `texts` (Sennrich et al. 2016, section 3.2).
 
@@ -68,13 +41,14 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> 'BPE':
   )
   library.train_from_iterator((piece for text in texts for piece in _pieces(text)), trainer)
   model = json.loads(library.to_str())['model']
-  added = _added(model['vocab'][EOT], EOT)
-  return BPE(model['vocab'], tuple(_merge(pair) for pair in model['merges']), (added,))
+  end = model['vocab'][EOT]
+  merges = tuple((first, second) for first, second in model['merges'])
+  return BPE(model['vocab'], merges, (added_token(end, EOT),), ends=(end,))
 
 
 def byte_bpe() -> 'BPE':
   """Returns a BPE without merges: a token for each byte, and 256 for the end of a text."""
-  return BPE(byte_symbols(), (), (_added(256, EOT),))
+  return BPE(byte_symbols(), (), (added_token(256, EOT),), ends=(256,))
 
 
 def save_characters(characters: str, folder: str | pathlib.Path) -> None:
@@ -94,7 +68,7 @@ def save_characters(characters: str, folder: str | pathlib.Path) -> None:
   (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
 
 
-def _added(number: int, content: str, how: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def added_token(number: int, content: str, how: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """Returns an added token as `BPE.added` has it; `how` is as Hugging Face's files have it."""
   flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
   return {'id': number, 'content': content, **{x: bool((how or {}).get(x)) for x in flags}}
@@ -109,12 +83,14 @@ class BPE(Codec):
   added: tokens that are found in a text before merging, such as end-of-text: `id`, `content` and
     the flags of Hugging Face's `added_tokens`.
   prefix_space: whether a text is read (and given back) as if a space stood before it.
+  ends: ids of the tokens at which a text ends; the first stands between documents.
   """
 
   vocab: Mapping[str, int]
   merges: tuple[tuple[str, str], ...]
   added: tuple[Mapping[str, Any], ...] = ()
   prefix_space: bool = False
+  ends: tuple[int, ...] = ()
 
   @property
   def name(self) -> str:
@@ -124,10 +100,9 @@ class BPE(Codec):
   def vocab_size(self) -> int:
     return len(self._bytes)
 
-  @functools.cached_property
+  @property
   def eot(self) -> int | None:
-    found = {token['content']: token['id'] for token in self.added}
-    return found.get(EOT, self.vocab.get(EOT))
+    return self.ends[0] if self.ends else None
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     for text in texts if self._missing else ():
@@ -153,10 +128,19 @@ class BPE(Codec):
     (folder / 'merges.txt').write_text('\n'.join(lines) + '\n', 'utf-8', newline='\n')
     ordered = dict(sorted(self.vocab.items(), key=lambda item: item[1]))
     (folder / 'vocab.json').write_text(json.dumps(ordered, ensure_ascii=False), 'utf-8')
-    roles = ('bos_token', 'eos_token', 'unk_token') if self.eot is not None else ()
+    _write_json(folder / 'tokenizer_config.json', self._config)
+    if self.ends:
+      _write_json(folder / 'generation_config.json', {'eos_token_id': list(self.ends)})
+
+  @property
+  def _config(self) -> dict[str, Any]:
     config = {'tokenizer_class': 'GPT2Tokenizer', 'add_prefix_space': self.prefix_space}
-    config |= {role: EOT for role in roles}
-    (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
+    names = [token['content'] for token in self.added if token['id'] == self.eot]
+    return config | {role: names[0] for role in ('bos_token', 'eos_token', 'unk_token') if names}
+
+  def check(self) -> None:
+    """Raises ValueError if the package would number the added tokens otherwise."""
+    _ = self._library
 
   @functools.cached_property
   def _library(self) -> Any:
@@ -203,6 +187,10 @@ class BPE(Codec):
         )
 
 
+def _write_json(path: pathlib.Path, value: Any) -> None:
+  path.write_text(json.dumps(value, indent=2) + '\n', 'utf-8')
+
+
 def byte_symbols() -> dict[str, int]:
   """Returns the visible character that stands for each byte in GPT-2's files -> the byte.
 
@@ -219,96 +207,3 @@ def _pieces(text: str) -> list[str]:
   while found := CUT.search(text, cuts[-1] + CUT_EVERY):
     cuts.append(found.end())
   return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True) if a < b]
-
-
-# -------- the files --------
-
-
-def _from_json(path: pathlib.Path) -> BPE:
-  """Loads Hugging Face's `tokenizer.json`, which could also hold another kind than GPT-2's."""
-  spec = _read_json(path)
-  model, before = spec.get('model') or {}, spec.get('pre_tokenizer') or {}
-  expected = {
-    'model.type': (model.get('type', 'BPE'), 'BPE'),
-    'pre_tokenizer.type': (before.get('type'), 'ByteLevel'),
-    'pre_tokenizer.use_regex': (before.get('use_regex', True), True),
-    'normalizer': (spec.get('normalizer'), None),
-    'model.byte_fallback': (model.get('byte_fallback') or False, False),
-    'model.ignore_merges': (model.get('ignore_merges') or False, False),
-    'model.continuing_subword_prefix': (model.get('continuing_subword_prefix') or '', ''),
-    'model.end_of_word_suffix': (model.get('end_of_word_suffix') or '', ''),
-  }
-  for name, (value, wanted) in expected.items():
-    if value != wanted:
-      raise ValueError(f'{path}: {name} is {_short(value)}; GPT-2 has {wanted!r}, the only choice')
-  added = tuple(spec.get('added_tokens') or ())
-  prefix = bool(before.get('add_prefix_space', True))  # the package's own default
-  return _checked_bpe(path, model.get('vocab'), model.get('merges'), added, prefix)
-
-
-def _from_pair(vocab_path: pathlib.Path, merges_path: pathlib.Path) -> BPE:
-  """Loads a vocabulary and merges in two files, and what Hugging Face keeps in others beside."""
-  vocab, config = _read_json(vocab_path), vocab_path.with_name('tokenizer_config.json')
-  prefix = bool(_read_json(config).get('add_prefix_space')) if config.exists() else False
-  lines = _read(merges_path).split('\n')
-  merges = [line.rstrip('\r') for line in lines[lines[0].startswith('#version') :]]
-  extra = vocab_path.with_name('added_tokens.json')
-  special = {EOT: vocab[EOT]} if EOT in vocab else {}
-  special |= _read_json(extra) if extra.exists() else {}
-  added = tuple(_added(number, token) for token, number in special.items())
-  return _checked_bpe(merges_path, vocab, [line for line in merges if line], added, prefix)
-
-
-def _checked_bpe(path: pathlib.Path, vocab: Any, merges: Any, added: tuple, prefix: bool) -> BPE:
-  """Returns the BPE; raises ValueError unless every merge makes a token and every token is made."""
-  numbers = vocab.values() if isinstance(vocab, dict) else ['none']
-  if not isinstance(merges, list) or not all(type(x) is int and x >= 0 for x in numbers):
-    raise ValueError(f'{path}: has no numbered vocabulary and merges, as a BPE has')
-  try:
-    pairs = tuple(_merge(pair) for pair in merges)
-    added = tuple(_added(token['id'], token['content'], token) for token in added)
-  except (ValueError, TypeError, KeyError) as error:
-    raise ValueError(f'{path}: not a tokenizer that can be read: {error}') from error
-  made = {first + second for first, second in pairs}
-  if alien := sorted(made - vocab.keys()):
-    raise ValueError(f'{path}: makes {alien[0]!r}, which is not in the vocabulary')
-  given = made | {token['content'] for token in added}
-  lost = [token for token in vocab if len(token) > 1 and token not in given]
-  if lost:
-    raise ValueError(
-      f'{path}: no merge makes {len(lost)} of the {len(vocab)} tokens, such as {lost[0]!r}: cut '
-      'short, or of another vocabulary'
-    )
-  return BPE(vocab, pairs, added, prefix)
-
-
-def _merge(pair: Any) -> tuple[str, str]:
-  """Returns a merge that is written as 'a b' or ['a', 'b']."""
-  parts = tuple(pair.split(' ')) if isinstance(pair, str) else tuple(pair)
-  if len(parts) != 2 or not all(parts):
-    raise ValueError(f'merge {_short(pair)}: must be two tokens with a space between')
-  return parts
-
-
-def _read_json(path: pathlib.Path) -> dict:
-  try:
-    found = json.loads(_read(path))
-  except json.JSONDecodeError as error:
-    raise ValueError(f'{path}: not JSON, or cut short: {error}') from error
-  if not isinstance(found, dict):
-    raise ValueError(f'{path}: must be a JSON object, got {_short(found)}')
-  return found
-
-
-def _read(path: pathlib.Path) -> str:
-  try:
-    return path.read_text('utf-8')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}: not UTF-8, or cut short: {error}') from error
-  except OSError as error:
-    raise ValueError(f'{path}: cannot be read: {error}') from error
-
-
-def _short(value: Any) -> str:
-  text = repr(value)
-  return text if len(text) <= 40 else f'{text[:40]}...'

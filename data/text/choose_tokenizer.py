@@ -4,8 +4,10 @@ import os
 import pathlib
 
 import jax
+from absl import logging
 
-from data import cache
+from data import cache, published
+from data.checks import shown
 from data.text import tokenizers
 from data.text.datasets import Selection
 from data.text.tokenizer import Tokenizer
@@ -16,8 +18,8 @@ def build(spec: str, train: Selection, evaluation: Selection) -> Tokenizer:
 
   Args:
     spec: 'characters' (those of both selections, for others could not be encoded), 'bytes',
-      'gpt2:FOLDER', 'gpt2' (its folder in $GPT2_BPE_DIR), 'bpe:SIZE' (learnt from `train` alone)
-      or 'numbers:SIZE'.
+      'gpt2:FOLDER', 'gpt2' (see `gpt2_folder`), 'bpe:SIZE' (learnt from `train` alone) or
+      'numbers:SIZE'.
     train: the training split.
     evaluation: the evaluation split.
 
@@ -44,19 +46,26 @@ def without_text(spec: str) -> Tokenizer | None:
     return tokenizers.Bytes()
   if kind == 'numbers' and argument.isdecimal() and int(argument):
     return tokenizers.Numbers(int(argument))
-  if kind == 'gpt2' and (folder := argument or os.environ.get('GPT2_BPE_DIR')):
+  if kind == 'gpt2' and (folder := argument or gpt2_folder()):
     return tokenizers.gpt2(folder)
   if spec == 'gpt2':
     raise ValueError(
       "data.tokenizer='gpt2': write 'gpt2:FOLDER', or set GPT2_BPE_DIR to a folder with GPT-2's "
-      'vocab.json and merges.txt (or encoder.json and vocab.bpe)'
+      'vocab.json and merges.txt (or encoder.json and vocab.bpe); `python launch.py prepare '
+      f'gpt2_bpe` fetches them into {published.root() / "gpt2_bpe"}, where they are found'
     )
   if spec == 'characters' or (kind == 'bpe' and argument.isdecimal() and int(argument) > 256):
     return None
   raise ValueError(
-    f'data.tokenizer={spec!r}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a SIZE '
-    'of at least 257), numbers:SIZE'
+    f'data.tokenizer={shown(spec)}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a'
+    ' SIZE of at least 257), numbers:SIZE'
   )
+
+
+def gpt2_folder() -> str | None:
+  """Returns the folder of GPT-2's vocabulary: $GPT2_BPE_DIR, or what `prepare` wrote; else None."""
+  prepared = published.root() / 'gpt2_bpe'
+  return os.environ.get('GPT2_BPE_DIR') or (str(prepared) if prepared.is_dir() else None)
 
 
 def load_kept(spec: str, folder: str | None) -> Tokenizer | None:
@@ -89,7 +98,9 @@ def keep(tokenizer: Tokenizer, folder: str) -> None:
 
 def _learn(spec: str, used: Selection) -> Tokenizer:
   if spec != 'characters':
-    return tokenizers.train_bpe(used.documents(), int(spec.partition(':')[2]))
+    bpe = tokenizers.train_bpe(used.documents(), int(spec.partition(':')[2]))
+    logging.info('data.tokenizer=%r: learnt %d tokens of %s', spec, bpe.vocab_size, used.name)
+    return bpe
   found: set[str] = set()
   for text in used.documents():
     found.update(text)

@@ -4,18 +4,22 @@ A set is {split: TextSplit}. A new one is a function of the share that is for va
 in DATASETS.
 """
 
+import concurrent.futures
 import dataclasses
-import gzip
+import functools
+import hashlib
+import os
 import pathlib
 import sysconfig
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data import cache, tfds
+from data import cache, published, tfds
 from data import splits as splits_lib
+from data.checks import shown
+from data.text import files
 
-CACHE_FORMAT = 1  # raise it when the same texts come out as other tokens
+CACHE_FORMAT = 2  # raise it when the same texts come out as other tokens
 
 # Folders of the standard library that `python` leaves out: tests, generated tables, packages.
 EXCLUDED = {'test', 'tests', 'idle_test', 'encodings', 'pydoc_data', 'site-packages'}
@@ -30,7 +34,7 @@ class TextSplit:
   name: for messages, such as 'wiki40b/en 1.3.0 train'.
   size: the number of rows.
   read: rows -> their documents in order; a row may hold none or many.
-  files: the sources; tokens are cached for as long as these stay as they are. () is no cache.
+  files: the sources; tokens are cached for as long as their contents stay. () is no cache.
   recipe: what else the documents depend on, as JSON.
   """
 
@@ -71,11 +75,35 @@ class Selection:
     if not all(split.files for split, _ in self.parts):
       return None
     facts = [
-      [split.name, split.size, split.recipe, rows.start, rows.stop, cache.fingerprints(split.files)]
+      [split.size, split.recipe, rows.start, rows.stop, contents(split.files)]
       for split, rows in self.parts
     ]
     name = f'{what} {pathlib.Path(self.parts[0][0].name).name}'
     return cache.entry(name, [CACHE_FORMAT, what, *key, facts])
+
+
+def contents(paths: Sequence[str]) -> list[str]:
+  """Returns the SHA-256 of each file: neither sizes nor times tell that a text is another.
+
+  Raises ValueError if one cannot be read.
+  """
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    return list(pool.map(_content, paths))
+
+
+def _content(path: str) -> str:
+  try:
+    facts = os.stat(path)
+    return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+  except OSError as error:
+    raise ValueError(f'{path}: cannot be read: {error.strerror}') from error
+
+
+@functools.lru_cache(1 << 16)
+def _digest(path: str, *facts: int) -> str:
+  del facts  # what is the same within one process need not be read again
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def select(splits: Mapping[str, TextSplit], split: str) -> Selection:
@@ -122,27 +150,49 @@ def load(
     data_dir: where TFDS sets lie.
     val_fraction: the share of files or characters that is for validation.
     separator: what stands between the documents of a file; '' for a file that is one document.
+      A backslash with n, t, r or another is read as in Python.
     pattern: which files of a folder are read.
 
   Raises:
     ValueError: on what is not there or holds no text.
   """
-  if dataset in DATASETS:
-    return DATASETS[dataset](val_fraction)
-  path = pathlib.Path(dataset).expanduser()
-  if path.is_dir():
-    found = sorted(x for x in path.glob(pattern) if x.is_file() and not _hidden(x, path))
+  path, separator = pathlib.Path(dataset).expanduser(), files.unescaped(separator)
+  prepared = published.root(data_dir) / f'{dataset}.txt'
+  if dataset in published.FILES and prepared.is_file() and not prepared.with_suffix('').exists():
+    path = prepared
+  if path.is_dir() and dataset not in DATASETS:
+    found = files.find(path, pattern)
     if not found:
-      raise ValueError(f'data.dataset={dataset!r}: the folder has no files like {pattern!r}')
+      raise ValueError(
+        f'data.dataset={shown(dataset)}: the folder has no files like {shown(pattern)}'
+      )
     if len(found) > 1:
       return _by_file(str(path), found, val_fraction, separator)
     path = found[0]
-  if path.is_file():
+  if path.is_file() and dataset not in DATASETS:
     return _by_characters(path, val_fraction, separator)
+  if separator:
+    raise ValueError(
+      f'data.separator={shown(separator)}: is of files and folders, not of {dataset}'
+    )
+  if dataset in DATASETS:
+    return DATASETS[dataset](val_fraction)
   if path.suffix or dataset[0:1] in '/.~':
     choices = ', '.join([*DATASETS, 'a file', 'a folder', 'the name of a TFDS set'])
-    raise ValueError(f'data.dataset={dataset!r}: no such file or folder; choices: {choices}')
+    raise ValueError(f'data.dataset={shown(dataset)}: no such file or folder; choices: {choices}')
   return from_tfds(dataset, data_dir)
+
+
+def check_separator(selection: Selection, separator: str) -> None:
+  """Raises ValueError if a separator stands in none of the files: all would be one document."""
+  separator = files.unescaped(separator)
+  paths = [pathlib.Path(path) for split, _ in selection.parts for path in split.files]
+  texts = (files.read(path) for path in paths)
+  if not separator or any(separator in text for text in texts):
+    return
+  windows = '\n' in separator and any('\r\n' in files.read(path) for path in paths)
+  hint = r"; its lines end with '\r\n'" if windows else ''
+  raise ValueError(f'data.separator={shown(separator)}: does not occur in {selection.name}{hint}')
 
 
 # -------- files --------
@@ -163,10 +213,10 @@ def _by_file(
   def texts(split: str, mine: Sequence[pathlib.Path]) -> TextSplit:
     def read(rows: range) -> Iterator[str]:
       for row in rows:
-        yield from _documents(read_file(mine[row]), separator)
+        yield from _documents(files.read(mine[row]), separator)
 
-    files = tuple(map(str, mine))
-    return TextSplit(f'{name} {split}', len(mine), read, files, (split, separator))
+    sources = tuple(map(str, mine))
+    return TextSplit(f'{name} {split}', len(mine), read, sources, (split, separator))
 
   return {split: texts(split, mine) for split, mine in parts.items()}
 
@@ -176,7 +226,7 @@ def _by_characters(path: pathlib.Path, val_fraction: float, separator: str) -> d
 
   def texts(split: str) -> TextSplit:
     def read(rows: range) -> Iterator[str]:
-      text = read_file(path) if rows else ''
+      text = files.read(path) if rows else ''
       cut = int(len(text) * (1 - val_fraction))
       yield from _documents(text[:cut] if split == 'train' else text[cut:], separator)
 
@@ -190,30 +240,11 @@ def _documents(text: str, separator: str) -> list[str]:
   return [part for part in (text.split(separator) if separator else [text]) if part]
 
 
-def read_file(path: pathlib.Path) -> str:
-  """Returns a file of UTF-8, unpacked if it ends with .gz; line breaks stay as they are.
-
-  Raises ValueError if it is not UTF-8 or cannot be read.
-  """
-  try:
-    raw = path.read_bytes()
-    return (gzip.decompress(raw) if path.suffix == '.gz' else raw).decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    byte = error.object[error.start]
-    raise ValueError(f'{path}: byte 0x{byte:02x} at {error.start} is not UTF-8') from error
-  except (OSError, EOFError, zlib.error) as error:
-    raise ValueError(f'{path}: cannot be read: {error}') from error
-
-
 def _is_utf8(path: pathlib.Path) -> bool:
   try:
-    return bool(read_file(path))
+    return bool(files.read(path))
   except ValueError:
     return False
-
-
-def _hidden(path: pathlib.Path, root: pathlib.Path) -> bool:
-  return any(part[0] == '.' for part in path.relative_to(root).parts)
 
 
 # -------- TFDS --------

@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from data import pipeline
-from data.text import datasets
+from data.checks import shown
+from data.text import files
 from data.text.rows import RowLoader, Rows
 from data.text.tokenizer import Tokenizer
 
@@ -41,7 +42,7 @@ def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, in
     ValueError: for a file that is not there, not UTF-8 or empty, for a character that no token
       stands for, and if there is nothing to predict.
   """
-  text = datasets.read_file(pathlib.Path(path).expanduser())
+  text = files.read(pathlib.Path(path).expanduser())
   if not text:
     raise ValueError(f'{path}: holds no text')
   [ids] = _encode_all(path, [text], tokenizer)
@@ -87,7 +88,7 @@ def read_questions(path: str) -> list[Question]:
   Raises:
     ValueError: with the line's number, for a line that is not as FORM has it.
   """
-  lines = datasets.read_file(pathlib.Path(path).expanduser()).split('\n')
+  lines = files.read(pathlib.Path(path).expanduser()).split('\n')
   numbered = ((f'{path}, line {n}', line) for n, line in enumerate(lines, 1) if line.strip())
   questions = [_question(where, line) for where, line in numbered]
   if not questions:
@@ -113,13 +114,13 @@ def _mistake(found: Any) -> str:
     return f'has no {missing[0]!r}'
   context, choices, answer = found['context'], found['choices'], found['answer']
   if not isinstance(context, str):
-    return f'context={context!r} is not a text'
+    return f'context={shown(context)} is not a text'
   if not isinstance(choices, list) or len(choices) < 2:
-    return f'choices={choices!r} is not a list of at least two'
+    return f'choices={shown(choices)} is not a list of at least two'
   if bad := [choice for choice in choices if not isinstance(choice, str) or not choice]:
-    return f'the choice {bad[0]!r} is not a text of at least one character'
+    return f'the choice {shown(bad[0])} is not a text of at least one character'
   if type(answer) is not int or not 0 <= answer < len(choices):
-    return f'answer={answer!r} is not a number from 0 to {len(choices) - 1}'
+    return f'answer={shown(answer)} is not a number from 0 to {len(choices) - 1}'
   return ''
 
 
@@ -160,8 +161,8 @@ def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) ->
   if num_context == 0:
     if tokenizer.eot is None:
       raise ValueError(
-        f'{where}: no token of the context {question.context!r} stands before the choices, and the '
-        f'tokenizer {tokenizer.name} has no end-of-text token to stand there'
+        f'{where}: no token of the context {shown(question.context)} stands before the choices, and'
+        f' the tokenizer {tokenizer.name} has no end-of-text token to stand there'
       )
     num_context, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]
   longest = max(map(len, wholes)) - num_context

@@ -50,15 +50,17 @@ class TextData:
     dataset: 'python' (the interpreter's own library), a file, a folder or the name of a TFDS set;
       files and the library have the splits 'train' and 'validation'.
     data_dir: where TFDS sets lie (else $TFDS_DATA_DIR).
-    tokenizer: 'characters', 'bytes', 'gpt2:FOLDER', 'gpt2' (its folder in $GPT2_BPE_DIR),
-      'bpe:SIZE' (learnt from `train_split`) or 'numbers:SIZE' (a text of token ids).
+    tokenizer: 'characters', 'bytes', 'gpt2:FOLDER', 'gpt2' (its folder in $GPT2_BPE_DIR, else what
+      `launch.py prepare gpt2_bpe` wrote), 'bpe:SIZE' (learnt from `train_split`) or 'numbers:SIZE'
+      (a text of token ids).
     block_size: T, the tokens of a row that are predicted.
     batch_size: B of training.
     eval_batch_size: B of evaluations; 0 is `batch_size`.
     train_split: sliced and joined as in TFDS, 'train[:90%]'.
     eval_split: likewise.
     val_fraction: the share of a file or a folder that is for validation.
-    separator: what stands between the documents of a file; '' for a file that is one document.
+    separator: what stands between the documents of a file; '' for a file that is one document. A
+      line end may be written as backslash and n.
     pattern: which files of a folder are read.
     packing: 'stream' (windows over all documents) or 'documents' (whole ones, side by side, kept
       apart by segments).
@@ -102,7 +104,7 @@ class TextData:
       choose_tokenizer.without_text(tokenizer)  # a misspelt one fails before anything is read
     self.block_size, self.packing, self.prefetch = block_size, packing, prefetch
     self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-    self.train_split, self.eval_split = train_split, eval_split
+    self.train_split, self.eval_split, self._separator = train_split, eval_split, separator
     self._load = functools.partial(
       datasets.load,
       dataset,
@@ -117,8 +119,8 @@ class TextData:
     self._rows: dict[str, TrainRows] = {}
     if read or self._kept is None:
       self._check_length()
-    if read and self._kept is not None:
-      self.tokens(eval_split)  # which may hold what the tokenizer does not know
+    if read:
+      self._rows_of(eval_split)
 
   @classmethod
   def metadata(
@@ -131,14 +133,13 @@ class TextData:
     **rest,
   ) -> 'TextMetadata | TextData':
     """Returns what programs are built from; the text is read only if that depends on it."""
-    kind, _, size = tokenizer.partition(':')
+    kind, _, folder = tokenizer.partition(':')
     published = PUBLISHED.get((dataset, tokenizer))
-    if published is None and kind == 'gpt2' and not os.path.isdir(_gpt2_folder(tokenizer)):
+    gpt2 = os.path.expanduser(folder or choose_tokenizer.gpt2_folder() or '')
+    if published is None and kind == 'gpt2' and not os.path.isdir(gpt2):
       published = GPT2_VOCAB_SIZE
     if published is None and (fixed := choose_tokenizer.without_text(tokenizer)) is not None:
       published = fixed.vocab_size
-    if published is None and kind == 'bpe':
-      published = int(size)
     if published is not None:
       return TextMetadata(published, block_size, batch_size, packing)
     rest |= {'block_size': block_size, 'batch_size': batch_size, 'packing': packing}
@@ -208,19 +209,31 @@ class TextData:
 
   def _check_length(self) -> None:
     """Raises ValueError if there is not one row to train on."""
-    size, split = len(self.tokens(self.train_split).stream), self.train_split
+    tokens, split = self.tokens(self.train_split), self.train_split
+    size, selection = len(tokens.stream), datasets.select(self._splits, split)
     if size <= self.block_size:
+      least = f'must be at most {size - 1}' if size > 2 else 'fits no row; 3 tokens are the least'
       raise ValueError(
-        f'data.block_size={self.block_size}: the split {split!r} has only {size} tokens, so it must'
-        f' be at most {size - 1}'
+        f'data.block_size={self.block_size}: the split {split!r} has only {size} tokens, so it'
+        f' {least}'
       )
+    if tokens.counts['documents'] <= selection.num_rows:
+      datasets.check_separator(selection, self._separator)
 
   def _rows_of(self, split: str) -> TrainRows:
     if split not in self._rows:
+      self._check_targets(split)
       self._rows[split] = PACKINGS[self.packing](self.tokens(split), self.block_size)
     return self._rows[split]
 
-
-def _gpt2_folder(tokenizer: str) -> str:
-  folder = tokenizer.partition(':')[2] or os.environ.get('GPT2_BPE_DIR', '')
-  return os.path.expanduser(folder)
+  def _check_targets(self, split: str) -> None:
+    """Raises ValueError if no token of a split has one before it, from which it is predicted."""
+    tokens = self.tokens(split)
+    first, stop = tokens.spans
+    longest = len(tokens.stream) if self.packing == 'stream' else int((stop - first).max())
+    if longest < 2:
+      where = 'it' if self.packing == 'stream' else 'each of its documents'
+      raise ValueError(
+        f'split {split!r}: {where} has only one token, and nothing before it to predict it from;'
+        ' data.val_fraction, data.train_split and data.eval_split choose the splits'
+      )

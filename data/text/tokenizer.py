@@ -29,6 +29,11 @@ class Tokenizer(Protocol):
     """The id of the end-of-text token, which separates documents, or None."""
     ...
 
+  @property
+  def ends(self) -> Sequence[int]:
+    """The ids at which a text ends that a model writes: `eot`, and perhaps others."""
+    ...
+
   def encode(self, text: str) -> list[int]:
     """Returns the ids of a text; raises UnknownTextError if no token stands for a part of it."""
     ...

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data.text.bpe import BPE, byte_bpe, gpt2, save_characters, train_bpe
+from data.checks import shown
+from data.text.bpe import BPE, byte_bpe, save_characters, train_bpe
 from data.text.tokenizer import (
   KIND_FILE,
   Codec,
@@ -22,9 +23,7 @@ from data.text.tokenizer import (
   checked,
   unknown_character,
 )
-
-# A folder that holds a tokenizer has at least one of these.
-FILES = (KIND_FILE, 'tokenizer.json', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe')
+from data.text.tokenizer_folder import FILES, OTHERS, gpt2
 
 __all__ = [
   'BPE',
@@ -44,8 +43,8 @@ __all__ = [
 
 
 def holds_tokenizer(folder: str | pathlib.Path) -> bool:
-  """Tells whether a folder holds a tokenizer, or a part of one."""
-  return any((pathlib.Path(folder) / name).exists() for name in FILES)
+  """Tells whether a folder holds a tokenizer, a part of one, or one that `load` refuses."""
+  return any((pathlib.Path(folder) / name).exists() for name in (KIND_FILE, *FILES, *OTHERS))
 
 
 def load(folder: str | pathlib.Path) -> Tokenizer:
@@ -60,7 +59,7 @@ def load(folder: str | pathlib.Path) -> Tokenizer:
     saved = json.loads(path.read_text('utf-8'))
     kinds: dict[str, Any] = {'characters': Characters, 'bytes': Bytes, 'numbers': Numbers}
     return kinds[saved.pop('kind')](**saved)
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
     raise ValueError(f'{path}: not what save writes: {error}') from error
 
 
@@ -89,8 +88,10 @@ class Characters(Codec):
   characters: str
   name: ClassVar[str] = 'characters'
   eot: ClassVar[None] = None
+  ends: ClassVar[tuple[int, ...]] = ()
 
   def __post_init__(self):
+    self.characters.encode()  # raises on half a surrogate pair, which no text has
     if not self.characters or list(self.characters) != sorted(set(self.characters)):
       raise ValueError(
         f'characters={self.characters[:40]!r}: must be at least one, each once, in order'
@@ -129,6 +130,7 @@ class Bytes(Codec):
   name: ClassVar[str] = 'bytes'
   vocab_size: ClassVar[int] = 257
   eot: ClassVar[int] = 256
+  ends: ClassVar[tuple[int, ...]] = (256,)
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts]
@@ -148,16 +150,21 @@ class Bytes(Codec):
 class Numbers(Codec):
   """Token ids as they are: the text is decimal numbers between spaces or line breaks.
 
-  The decoded text has a space behind each.
+  The decoded text has a space behind each. `ends` are the ids at which a text ends.
   """
 
   vocab_size: int
+  ends: Sequence[int] = ()
   name: ClassVar[str] = 'numbers'
-  eot: ClassVar[None] = None
 
   def __post_init__(self):
     if not isinstance(self.vocab_size, int) or self.vocab_size < 1:
       raise ValueError(f'vocab_size={self.vocab_size!r}: must be a whole number of at least 1')
+    object.__setattr__(self, 'ends', tuple(checked(self.ends, self.vocab_size)))
+
+  @property
+  def eot(self) -> int | None:
+    return self.ends[0] if self.ends else None
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [self._encode(text.split()) for text in texts]
@@ -166,14 +173,14 @@ class Numbers(Codec):
     for where, word in enumerate(words):
       if not (word.isascii() and word.isdecimal() and int(word) < self.vocab_size):
         known = f'the numbers from 0 to {self.vocab_size - 1}'
-        raise UnknownTextError(f'{word!r}, word {where} of the text: not among {known}')
+        raise UnknownTextError(f'{shown(word)}, word {where} of the text: not among {known}')
     return np.array(list(map(int, words)), np.uint32)
 
   def to_bytes(self, ids: Iterable[int]) -> bytes:
     return b''.join(b'%d ' % i for i in checked(ids, self.vocab_size))
 
   def save(self, folder: str | pathlib.Path) -> None:
-    _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size})
+    _write_kind(folder, {'kind': self.name, 'vocab_size': self.vocab_size, 'ends': self.ends})
 
   def save_for_transformers(self, folder: str | pathlib.Path) -> bool:
     self.save(folder)

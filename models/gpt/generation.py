@@ -27,8 +27,13 @@ from models.gpt.sampling import Filters, Sampling, sample_tokens
 
 DEFAULT_SAMPLING = Sampling()
 NO_TOKEN = -1  # stands behind a sequence's stop
+NOT_FINITE = -2  # stands where logits had no finite largest one
 SMALLEST_PREFILL = 16  # tokens; the sizes that are compiled for double from here on
 SMALLEST_CACHE = 256  # slots; these double too, up to the model's block
+
+
+class NotFiniteError(ValueError):
+  """The network's logits are not numbers that a token can be drawn by."""
 
 
 # -------- the compiled parts --------
@@ -90,7 +95,10 @@ def _run(model, variables, cache, state, keys, stops, numbers, limit, *, filters
     logits, cache = model.apply(variables, state.token[:, None], cache, method='decode')
     # By the token's number, so that chunks and a window that slides change no draw.
     now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.count)
-    token = sample_tokens(logits[:, 0].astype(jnp.float32), now, filters, numbers, state.seen)
+    logits = logits[:, 0].astype(jnp.float32)
+    token = sample_tokens(logits, now, filters, numbers, state.seen)
+    # The largest is NaN if any is. A network may rule out tokens by -inf, but not all of them.
+    token = jnp.where(jnp.isfinite(logits.max(-1)), token, NOT_FINITE)
     # Sequences that are done go on in the batch, unseen: a lane cannot be taken out.
     written = jnp.where(state.done, NO_TOKEN, token)
     out = lax.dynamic_update_slice(out, written[:, None], (0, made))
@@ -141,6 +149,7 @@ def generate(
   Raises:
     ValueError: there is no prompt, one is empty or holds ids outside the vocabulary, the key is not
       of `jax.random.key`, or a number is below 1.
+    NotFiniteError: logits are not finite; raised while blocks are taken.
   """
   _check(model, prompts, key, max_tokens, stop_ids, chunk)
   if key.ndim == 0:
@@ -212,6 +221,9 @@ def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk)
     )
     # The one place where the host waits, once a chunk.
     out, made, done = jax.device_get((out, made, state.done))
+    if (out == NOT_FINITE).any():
+      row = int(np.argwhere(out == NOT_FINITE)[0][0])
+      raise NotFiniteError(f'the network gives text {row + 1} logits that are not finite')
     yield out[:, :made]
     if done.all():
       return

@@ -4,7 +4,6 @@ Kernels lie there as `[in, out]`, as here; queries, keys and values share one, s
 torch nor transformers is needed.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -15,11 +14,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from models.gpt.model import GPT, QKV, RUNTIME_FIELDS
 from models.gpt.parameters import specs
+from models.gpt.safetensors_folder import Tensor, check_floats, read_folder, read_json
 from models.transformer import unboxed
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
@@ -44,6 +43,16 @@ SETTINGS: Mapping[str, tuple[Any, ...]] = {
   'scale_attn_by_inverse_layer_idx': (False,),
   'add_cross_attention': (False,),
   'quantization_config': (None,),
+  'pruned_heads': (None, {}),
+  'tie_word_embeddings': (True, False),
+}
+# GPT's fields -> transformers' defaults, and their names in config.json.
+SIZES: Mapping[str, Any] = {
+  'vocab_size': (50_257, 'vocab_size'),
+  'block_size': (1024, 'n_positions', 'max_position_embeddings'),
+  'layers': (12, 'n_layer', 'num_hidden_layers'),
+  'heads': (12, 'n_head', 'num_attention_heads'),
+  'width': (768, 'n_embd', 'hidden_size'),
 }
 DROPOUTS = ('resid_pdrop', 'embd_pdrop', 'attn_pdrop')
 
@@ -64,8 +73,12 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
   if wrong := [name for name in overrides if name not in RUNTIME_FIELDS]:
     raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNTIME_FIELDS)}')
   check_settings(folder, config)
-  tensors = read_folder(folder)
-  fields = fields_of(folder, config, tied=is_tied(config, tensors))
+  tensors = {name: x for name, x in read_folder(folder).items() if not BUFFERS.fullmatch(name)}
+  check_floats(folder, tensors)
+  tied = is_tied(config, tensors)
+  if tied and 'lm_head.weight' in tensors:  # of two names of one tensor a file may hold either
+    tensors.setdefault('wte.weight', tensors['lm_head.weight'])
+  fields = fields_of(folder, config, tied=tied)
   model = GPT(**{**fields, **overrides})
   return model, {'params': to_ours(model, tensors, folder)}
 
@@ -100,49 +113,53 @@ def to_hf(model: GPT, variables: Any, path: str | pathlib.Path, **config: Any) -
 # -------- config.json --------
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads a JSON object; raises ValueError where there is none."""
-  if not path.parent.is_dir():
-    raise ValueError(f'{path.parent}: no such folder; it should hold config.json and safetensors')
-  if not path.is_file():
-    raise ValueError(f'{path}: no such file')
-  try:
-    found = json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path}: not JSON ({error})') from None
-  if not isinstance(found, dict):
-    raise ValueError(f'{path}: should be a JSON object')
-  return found
-
-
 def check_settings(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting that the model does not honour."""
   for name, honoured in SETTINGS.items():
     if (value := config.get(name, honoured[0])) not in honoured:
       choices = ', '.join(repr(choice) for choice in honoured)
-      raise ValueError(f'{folder}/config.json: {name}={value!r} is not supported, only {choices}')
+      raise ValueError(
+        f'{folder}/config.json: {name}={shown(value)} is not supported, only {choices}'
+      )
 
 
 def fields_of(folder: pathlib.Path, config: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
   """Returns GPT's fields; what the file leaves out is as in transformers."""
-  names = {
-    'vocab_size': ('vocab_size', 50_257),
-    'block_size': ('n_positions', 1024),
-    'layers': ('n_layer', 12),
-    'heads': ('n_head', 12),
-    'width': ('n_embd', 768),
+  path = folder / 'config.json'
+  fields = {
+    ours: size(path, config, *names) or default for ours, (default, *names) in SIZES.items()
   }
-  fields = {ours: config.get(theirs, default) for ours, (theirs, default) in names.items()}
-  for ours, (theirs, _) in names.items():
-    if not isinstance(fields[ours], int):
-      raise ValueError(f'{folder}/config.json: {theirs}={fields[ours]!r} should be a whole number')
+  if not any(name in config for name in SIZES['block_size'][1:]):  # only old files have n_ctx alone
+    fields['block_size'] = size(path, config, 'n_ctx') or fields['block_size']
   rates = {name: config.get(name, 0.1) for name in DROPOUTS}
-  if len(set(rates.values())) > 1:
-    said = ', '.join(f'{name}={rate}' for name, rate in rates.items())
-    raise ValueError(f'{folder}/config.json: {said} are not supported, only equal ones')
-  inner = config.get('n_inner')
+  rate = rates['resid_pdrop']
+  if any(type(x) not in (int, float) or x != rate for x in rates.values()):
+    said = ', '.join(f'{name}={shown(rate)}' for name, rate in rates.items())
+    raise ValueError(f'{path}: {said} are not supported, only equal ones')
+  inner = size(path, config, 'n_inner')
   inner = None if inner == 4 * fields['width'] else inner
-  return {**fields, 'dropout': rates['resid_pdrop'], 'mlp_width': inner, 'tied': tied}
+  return {**fields, 'dropout': rate, 'mlp_width': inner, 'tied': tied}
+
+
+def size(path: pathlib.Path, config: Mapping[str, Any], *names: str) -> int | None:
+  """Returns the number that has one of the names, of which the first wins; None: the file has none.
+
+  Raises:
+    ValueError: it is no whole number from 1 to 2^31 - 1, or two names say two numbers.
+  """
+  found = {name: config[name] for name in names if config.get(name) is not None}
+  for name, value in found.items():
+    if type(value) is not int or not 0 < value < 2**31:
+      raise ValueError(f'{path}: {name}={shown(value)} should be a whole number of at least 1')
+  if len(set(found.values())) > 1:
+    said = ', '.join(f'{name}={value}' for name, value in found.items())
+    raise ValueError(f'{path}: {said} contradict each other')
+  return next(iter(found.values()), None)
+
+
+def shown(value: Any) -> str:
+  """Returns the beginning of a value's repr."""
+  return text if len(text := repr(value)) <= 60 else f'{text[:60]}...'
 
 
 def check_exportable(model: GPT) -> None:
@@ -179,56 +196,6 @@ def config_of(model: GPT) -> dict[str, Any]:
 
 
 # -------- tensors --------
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-  """A tensor of a file, which is read when an array is made of it."""
-
-  path: pathlib.Path
-  file: Any
-  name: str
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    return tuple(self.file.get_slice(self.name).get_shape())
-
-  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    try:
-      found = self.file.get_tensor(self.name)
-    except (SafetensorError, TypeError, KeyError) as error:  # a dtype that NumPy has not
-      raise ValueError(f'{self.path}: {self.name} cannot be read ({error})') from None
-    return found if dtype is None else found.astype(dtype, copy=False)
-
-
-def read_folder(folder: pathlib.Path) -> dict[str, Tensor]:
-  """Returns the tensors by name, from the one file or from the shards in the index."""
-  single, index = folder / 'model.safetensors', folder / 'model.safetensors.index.json'
-  if single.is_file():
-    found = read_tensors(single)
-  elif index.is_file():
-    shards = sorted(set(read_json(index).get('weight_map', {}).values()))
-    found = {name: x for shard in shards for name, x in read_tensors(folder / shard).items()}
-  elif any(folder.glob('pytorch_model*.bin')):
-    raise ValueError(
-      f'{folder}: holds pytorch_model.bin, which is a pickle and can run code; only'
-      ' model.safetensors is read (transformers converts: save_pretrained)'
-    )
-  else:
-    raise ValueError(f'{folder}: holds neither model.safetensors nor {index.name}')
-  bare = {name.removeprefix('transformer.'): x for name, x in found.items()}
-  return {name: x for name, x in bare.items() if not BUFFERS.fullmatch(name)}
-
-
-def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
-  """Returns the tensors of one file by name; none of them is read yet."""
-  if not path.is_file():
-    raise ValueError(f'{path}: no such file')
-  try:
-    file = safe_open(path, 'np')
-  except (SafetensorError, OSError) as error:
-    raise ValueError(f'{path}: cut short, or not a safetensors file ({error})') from None
-  return {name: Tensor(path, file, name) for name in file.offset_keys()}
 
 
 def is_tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
@@ -304,6 +271,8 @@ def put(tree: dict[str, Any], path: Path, leaf: Any) -> None:
 
 def check_tensors(folder, tensors: Mapping[str, Tensor], layers: int, known: Any) -> None:
   """Raises ValueError for the first tensor that is missing, unknown, or not of its shape."""
+  if layers > len(tensors):  # before a name is made for each of them
+    raise ValueError(f'{folder}: holds {len(tensors)} tensors, too few for n_layer={layers}')
   shapes = {
     name.format(i): shape
     for name, (_, shape) in known.items()

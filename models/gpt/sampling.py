@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 Numbers = Mapping[str, Any]  # float32 scalars
+TINY, HUGE = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
 
 class Filters(NamedTuple):
@@ -27,8 +28,8 @@ class Sampling:
   """How a token is chosen. The filters act in the order below, each on what the last has left.
 
   Attributes:
-    repetition_penalty: > 0. Logits of tokens that the sequence holds, its prompt included, are
-      divided by it, negative ones multiplied: above 1 they become less likely, whatever their sign.
+    repetition_penalty: from 1e-30 to 1e30. Logits of tokens that the sequence holds, its prompt
+      included, are divided by it, negative ones multiplied: above 1 they become less likely.
       Keskar et al. 2019 (arXiv 1909.05858), section 4.1, which divides both and recommends 1.2.
     top_k: >= 0. The k largest are kept, of equal ones the lowest ids; 0 keeps all.
       Fan et al. 2018 (arXiv 1805.04833), section 5.4.
@@ -52,10 +53,10 @@ class Sampling:
     penalty = self.repetition_penalty
     for name, holds, rule in (
       ('temperature', 0 <= self.temperature < np.inf, 'must be a number >= 0; 0 is greedy'),
-      ('top_k', self.top_k >= 0 and self.top_k == int(self.top_k), 'must be an integer >= 0'),
+      ('top_k', 0 <= self.top_k < np.inf and self.top_k % 1 == 0, 'must be an integer >= 0'),
       ('top_p', 0 < self.top_p <= 1, 'must be in (0, 1]; 1 keeps all'),
       ('min_p', 0 <= self.min_p <= 1, 'must be in [0, 1]; 0 keeps all'),
-      ('repetition_penalty', 0 < penalty < np.inf, 'must be a number > 0; 1 changes nothing'),
+      ('repetition_penalty', penalty > 0, 'must be a number > 0; 1 changes nothing'),
     ):
       if not holds:
         raise ValueError(f'sampling.{name}={getattr(self, name)!r}: {rule}')
@@ -64,6 +65,8 @@ class Sampling:
         raise ValueError(
           f'sampling.{name}={getattr(self, name)!r}: is {number} in float32, in which it is used'
         )
+    if not 1e-30 <= penalty <= 1e30:  # beyond, logits of ordinary sizes leave float32
+      raise ValueError(f'sampling.repetition_penalty={penalty!r}: must be from 1e-30 to 1e30')
 
   @property
   def filters(self) -> Filters:
@@ -81,7 +84,9 @@ class Sampling:
     """What may change without a new compilation."""
     names = ('temperature', 'top_p', 'min_p', 'repetition_penalty')
     with np.errstate(over='ignore'):
-      return {name: np.float32(getattr(self, name)) for name in names}
+      found = {name: np.float32(getattr(self, name)) for name in names}
+    # Devices take subnormal numbers, and the inverses of the largest, for 0: none of these means 0.
+    return {name: np.clip(x, TINY, 1 / TINY) if 0 < x < np.inf else x for name, x in found.items()}
 
 
 def filter_logits(logits: Array, sampling: Sampling, seen: Array | None = None) -> Array:
@@ -110,7 +115,7 @@ def _filter(logits: Array, filters: Filters, numbers: Numbers, seen: Array | Non
   if filters.top_p:
     logits = _keep(logits, _nucleus(jnp.exp(logits), numbers['top_p']))
   if filters.min_p:
-    logits = _keep(logits, logits >= jnp.log(numbers['min_p']))
+    logits = _keep(logits, jnp.exp(logits) >= numbers['min_p'])
   return logits
 
 
@@ -124,7 +129,8 @@ def _penalised(logits, filters: Filters, numbers: Numbers, seen: Array | None):
   if seen is None:
     raise ValueError('seen=None: a repetition penalty needs to know the tokens of each sequence')
   penalty = numbers['repetition_penalty']
-  return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+  penalised = jnp.where(logits > 0, logits / penalty, logits * penalty)
+  return jnp.where(seen, jnp.clip(penalised, -HUGE, HUGE), logits)
 
 
 def _most_likely(logits, k: int):
@@ -173,8 +179,9 @@ def _draw(key, weights):
 
 def _below(uniform, weights):
   """Returns the first index whose cumulative weight exceeds `uniform` in [0, 1) times their sum."""
-  total = jnp.cumsum(weights)
-  return jnp.argmax(total > uniform * total[-1]).astype(jnp.int32)
+  # Sums of prefixes are rounded, each in its way: without a weight of its own, none is drawn.
+  total = jnp.where(weights > 0, jnp.cumsum(weights), 0)
+  return jnp.argmax(total > uniform * total.max()).astype(jnp.int32)
 
 
 def sample_tokens(

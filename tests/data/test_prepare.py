@@ -1,16 +1,20 @@
 """Fetching public data from a server in this process: what is right, and what is not."""
 
+import errno
 import gzip
 import hashlib
 import http.server
 import io
+import os
 import tarfile
 import threading
+import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from data import prepare
+from data import prepare, published
 from data.images import datasets
 
 RNG = np.random.default_rng(0)
@@ -132,6 +136,141 @@ def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
   assert prepare.fetch(file, tmp_path, quiet).read_bytes() == b'once'
 
 
+def test_a_wrong_file_in_its_place_is_told(server, tmp_path):
+  file, said = served(server, '/right', b'right'), []
+  (tmp_path / 'right').write_bytes(b'wrong')
+  assert prepare.fetch(file, tmp_path, said.append).read_bytes() == b'right'
+  assert said[0] == f'{tmp_path}/right: is not the file that it should be; it is fetched again'
+
+
 def test_an_unknown_name_lists_the_choices(tmp_path):
   with pytest.raises(ValueError, match='choose from mnist, fashion_mnist, cifar10, tiny'):
     prepare.prepare('imagenet', tmp_path)
+
+
+# --- what is there, is damaged, is interrupted, cannot be written
+
+
+@pytest.fixture
+def mnist(server):
+  """The sets to choose from: one of six images that is called mnist."""
+  files = [
+    served(server, f'/mnist-{split}-{n}.gz', idx(array[part]))
+    for split, part in (('train', slice(0, 4)), ('test', slice(4, 6)))
+    for n, array in enumerate((IMAGES, LABELS))
+  ]
+  chosen = prepare.SETS['mnist']
+  return {'mnist': prepare.DataSet(tuple(files), chosen.write, chosen.place)}
+
+
+def test_a_set_that_is_there_is_not_written_again(mnist, tmp_path, monkeypatch):
+  folder = prepare.prepare('mnist', tmp_path, mnist, quiet)
+  before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+  monkeypatch.setattr(Handler, 'pages', {})
+  said = []
+  assert prepare.prepare('mnist', tmp_path, mnist, said.append) == folder
+  assert said == ['is there already']
+  assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize('name', ['features.json', 'mnist-test.array_record-00000-of-00001'])
+def test_a_set_that_is_damaged_is_told_with_what_to_do(mnist, tmp_path, name):
+  folder = prepare.prepare('mnist', tmp_path, mnist, quiet)
+  (folder / name).write_bytes((folder / name).read_bytes()[:100])
+  with pytest.raises(ValueError, match=rf'3\.0\.1.*; remove {folder} and prepare it again'):
+    prepare.prepare('mnist', tmp_path, mnist, quiet)
+
+
+def test_a_damaged_copy_of_a_text_is_replaced_without_a_network(server, tmp_path, monkeypatch):
+  file = served(server, '/input.txt', b'First Citizen:', name='tiny_shakespeare.txt')
+  sets = {'tiny': prepare.DataSet((file,), prepare.SETS['tiny_shakespeare'].write)}
+  path = prepare.prepare('tiny', tmp_path, sets, quiet)
+  path.write_bytes(b'')
+  monkeypatch.setattr(Handler, 'pages', {})
+  assert prepare.prepare('tiny', tmp_path, sets, quiet).read_bytes() == b'First Citizen:'
+
+
+def test_a_download_that_is_interrupted_is_begun_again(server, tmp_path, monkeypatch):
+  file = served(server, '/whole', b'whole')
+  (tmp_path / 'whole.part').write_bytes(b'of a killed process')
+
+  def interrupt(path):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(prepare, 'checksum', interrupt)
+    prepare.fetch(file, tmp_path, quiet)
+  assert list(tmp_path.iterdir()) == []
+  assert prepare.fetch(file, tmp_path, quiet).read_bytes() == b'whole'
+
+
+def test_what_a_killed_process_left_of_a_set_is_removed(mnist, tmp_path):
+  (tmp_path / 'mnist' / 'incomplete.ABC_3.0.1').mkdir(parents=True)
+  prepare.prepare('mnist', tmp_path, mnist, quiet)
+  assert [path.name for path in (tmp_path / 'mnist').iterdir()] == ['3.0.1']
+
+
+def test_a_file_that_does_not_end_is_not_read_to_its_end(server, tmp_path):
+  file = served(server, '/long', bytes(5 << 20), size=1000)
+  with pytest.raises(ValueError, match='expected 1000 bytes') as error:
+    prepare.fetch(file, tmp_path, quiet)
+  assert f'{1 << 20} bytes' in str(error.value)
+
+
+def test_of_two_processes_one_waits_for_the_other(mnist, tmp_path):
+  said, results = [], []
+
+  def run(lines):
+    results.append(prepare.prepare('mnist', tmp_path, mnist, lines.append))
+
+  downloads = tmp_path / 'downloads' / 'mnist'
+  downloads.mkdir(parents=True)
+  with prepare._lock(downloads / '.lock', quiet):
+    thread = threading.Thread(target=run, args=(said,))
+    thread.start()
+    while not said:
+      time.sleep(0.01)
+    assert said == ['another process prepares it; waiting'] and not (tmp_path / 'mnist').exists()
+  thread.join()
+  assert results == [tmp_path / 'mnist' / '3.0.1']
+
+
+def full(*arguments, **options):
+  raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize('where', ['os.replace', 'open'])
+def test_a_full_disk_is_told_in_a_line_and_leaves_no_half(
+  mnist, tmp_path, where, monkeypatch, server
+):
+  if where == 'open':
+    monkeypatch.setattr(prepare, 'open', full, raising=False)
+  else:
+    monkeypatch.setattr(os, 'replace', full)
+  with pytest.raises(ValueError, match=rf'{tmp_path}: cannot be written: No space left on device'):
+    prepare.prepare('mnist', tmp_path, mnist, quiet)
+  assert not [path for path in tmp_path.rglob('*') if path.is_file() and path.name != '.lock']
+
+
+def test_a_disk_that_is_full_before_all_records_are_written_is_told(mnist, tmp_path, monkeypatch):
+  def fail(self):
+    raise RuntimeError('write() failed: No space left on device')
+
+  monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, 'download_and_prepare', fail)
+  with pytest.raises(ValueError, match=rf'{tmp_path}: cannot be written: write\(\) failed: No sp'):
+    prepare.prepare('mnist', tmp_path, mnist, quiet)
+
+
+def test_a_folder_that_cannot_be_made_is_named(mnist, tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(ValueError, match=rf'{tmp_path}/file/downloads.*: cannot be written: Not a'):
+    prepare.prepare('mnist', tmp_path / 'file', mnist, quiet)
+
+
+def test_sets_are_found_where_they_are_written(monkeypatch, tmp_path):
+  monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert published.root() == tmp_path / 'tensorflow_datasets'
+  monkeypatch.setenv('TFDS_DATA_DIR', '/elsewhere')
+  assert str(published.root()) == '/elsewhere' and str(published.root('~')) == str(tmp_path)
+  assert prepare.SETS.keys() == published.FILES.keys()

@@ -110,6 +110,23 @@ def test_without_a_tokenizer_texts_are_numbers(folder, tmp_path, capsys):
   assert 'no tokenizer like numbers' in capsys.readouterr().out
 
 
+def test_the_models_end_of_text_is_said_and_kept(folder, tmp_path, capsys):
+  path = pathlib.Path(folder)
+  config = json.loads((path / 'config.json').read_text())
+  (path / 'config.json').write_text(json.dumps({**config, 'eos_token_id': 70}))
+  (path / 'generation_config.json').unlink()
+  convert.import_hf(folder, str(tmp_path / 'run'))
+  assert 'texts end at ' in (said := capsys.readouterr().out) and '(70)' in said
+  assert verbs.load_run(str(tmp_path / 'run')).task.data.tokenizer.ends == (BPE.eot, 70)
+  convert.export_hf(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  assert tokenizers.load(tmp_path / 'out').ends == (BPE.eot, 70)
+  layout(keep=[])(path)
+  (path / 'config.json').write_text(json.dumps({**config, 'eos_token_id': 70}))
+  convert.import_hf(folder, str(tmp_path / 'numbers'))
+  kept = tokenizers.load(tmp_path / 'numbers' / 'tokenizer')
+  assert kept == tokenizers.Numbers(300, (70,)) and kept.eot == 70
+
+
 def test_the_published_size_without_a_tokenizer_is_gpt2s(folder, tmp_path, monkeypatch):
   """Its tokens are what they are; the tokenizer may come later, or be there at import."""
   model = MODEL.clone(vocab_size=50_257)
@@ -157,6 +174,16 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(folder, tmp_path):
     convert.import_hf(folder, str(workdir))
   with pytest.raises(UserError, match='no such folder'):
     convert.import_hf(str(tmp_path / 'nowhere'), str(workdir))
+  broken = jax.tree.map(lambda x: np.where(x > 0.5, np.nan, x), random_variables(MODEL))
+  huggingface.to_hf(MODEL, broken, folder)
+  with pytest.raises(UserError, match=r'hf: has weights that are not finite: params/.*'):
+    convert.import_hf(folder, str(workdir))
+  (pathlib.Path(folder) / 'tokenizer.json').unlink()
+  layout(keep=[])(pathlib.Path(folder))
+  (pathlib.Path(folder) / 'vocab.txt').write_text('[PAD]')
+  huggingface.to_hf(MODEL, random_variables(MODEL), folder)
+  with pytest.raises(UserError, match=r'holds vocab.txt, a WordPiece vocabulary'):
+    convert.import_hf(folder, str(workdir))
   assert not workdir.exists() and not list(tmp_path.glob('.*'))
 
 

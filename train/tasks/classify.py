@@ -95,7 +95,7 @@ class Classify(Task):
     self.features = self.classifier.features
     self.loss_function = LOSSES[loss]
     self.label_smoothing = label_smoothing
-    self.augment = augment_lib.parse(augment, 'task.augment')
+    self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
     self._others: tuple[Classify, ...] = ()  # the other members of an ensemble
 
   @property

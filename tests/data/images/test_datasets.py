@@ -169,6 +169,24 @@ def test_mistakes_in_a_split_are_named(split, message):
     ImageData(train_split=split)
 
 
+def test_records_that_are_trained_and_evaluated_on_are_told(caplog):
+  ImageData(train_split='train[:80%]', eval_split='train[70%:]')
+  line = "data.train_split='train[:80%]' and data.eval_split='train[70%:]' have 144 records in"
+  assert line in caplog.text
+  caplog.clear()
+  ImageData(train_split='train[:80%]', eval_split='train[80%:]')
+  assert not caplog.text
+
+
+def test_a_slice_of_sorted_arrays_that_misses_classes_is_told(monkeypatch, caplog):
+  labels = np.arange(40) // 10
+  arrays = records.from_arrays('four', np.zeros((40, 4, 4, 1), np.uint8), labels, 'abcd')
+  monkeypatch.setitem(datasets.DATASETS, 'four', lambda data_dir: {'train': arrays})
+  ImageData('four', train_split='train[:75%]', eval_split='train[75%:]')
+  assert "split 'train[75%:]' holds 1 of the 4 classes of 'train'" in caplog.text
+  assert "split 'train[:75%]' holds 3 of the 4 classes" in caplog.text
+
+
 # --- folder
 
 
@@ -180,8 +198,11 @@ def test_a_folder_of_photographs(photographs):
   assert data.num_examples('train') == 12
   assert all(data.num_examples(name) == 4 for name in ('val', 'validation', 'test'))
   split = datasets.load('folder', str(photographs))['train']
-  assert [label for _, label in split.read(range(12))] == [0] * 6 + [1] * 6
-  assert split.path(7).endswith('train/flower/1.JPEG')
+  labels = [label for _, label in split.read(range(12))]
+  assert [('china', 'flower')[label] in split.path(i) for i, label in enumerate(labels)] == [
+    True
+  ] * 12
+  assert sorted(labels[:6]) == [0] * 3 + [1] * 3  # a slice holds each class' share
 
 
 def test_layouts_that_are_no_folder_of_classes_are_refused(tmp_path):
@@ -194,6 +215,7 @@ def test_layouts_that_are_no_folder_of_classes_are_refused(tmp_path):
     datasets.load('folder', str(tmp_path))
   (tmp_path / 'train' / 'a' / '0.png').write_bytes(encode(tiny_pixels(0)))
   (tmp_path / 'val' / 'b').mkdir(parents=True)
+  (tmp_path / 'val' / 'b' / '0.png').write_bytes(encode(tiny_pixels(0)))
   with pytest.raises(ValueError, match="'b' is no class of the folder train"):
     datasets.load('folder', str(tmp_path))
 
@@ -243,10 +265,15 @@ def test_absent_sets_are_named_with_what_to_do(name, message, tfds_root):
 def test_the_message_of_an_absent_set_holds_the_command_and_the_place(monkeypatch, tmp_path):
   monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
   monkeypatch.setenv('HOME', str(tmp_path))
+  root = tmp_path / 'tensorflow_datasets'
   with pytest.raises(ValueError, match=r'data.data_dir and TFDS_DATA_DIR are not set') as error:
     datasets.load('mnist')
-  assert "tfds.builder('mnist', data_dir=" in str(error.value)
-  assert "file_format='array_record').download_and_prepare()" in str(error.value)
+  assert str(error.value).endswith(f': python launch.py prepare mnist --data_dir={root}')
+  with pytest.raises(ValueError, match='not found') as error:
+    datasets.load('kmnist')
+  assert f"tfds.builder('kmnist', data_dir='{root}', file_format='array_record')" in str(
+    error.value
+  )
 
 
 def test_tfrecord_is_refused_with_the_command_that_converts(tfds_root, tmp_path):
@@ -265,55 +292,6 @@ def test_a_set_without_labels_is_refused(tmp_path):
   write_tfds(tmp_path, features={'photo': tfds.features.Image(shape=(*TINY, 3))})
   with pytest.raises(ValueError, match=r'no feature named label .*features are photo: Image'):
     datasets.load('tiny', str(tmp_path))
-
-
-def test_a_damaged_record_is_named(tmp_path):
-  write_tfds(tmp_path, damaged=(3,))
-  with pytest.raises(ValueError, match=r'tiny 1\.2\.3 train, record \d+: cannot identify image'):
-    read_all(ImageData('tiny', str(tmp_path), eval_split='train'))
-
-
-def test_damaged_files_are_named(tmp_path):
-  write_tfds(tmp_path)
-  [path] = (tmp_path / 'tiny' / '1.2.3').glob('*train*')
-  whole = path.read_bytes()
-  path.write_bytes(whole[:500] + bytes(64) + whole[564:])
-  with pytest.raises(ValueError, match=r'tiny 1\.2\.3 train, record \d+: '):
-    read_all(ImageData('tiny', str(tmp_path), eval_split='train'))
-  path.unlink()
-  with pytest.raises(ValueError, match=r'tiny 1\.2\.3 train, record 0: cannot be read'):
-    read_all(ImageData('tiny', str(tmp_path), eval_split='train'))
-
-
-def read_all(data: ImageData, spec: str = '') -> np.ndarray:
-  """Through the cache, as training in memory does."""
-  ops = decode.parse(spec, 'spec')
-  split = data._records('train')
-  return records.decoded(split, ops, records.shape_of(split, ops), data._pool)[0]
-
-
-def test_pixels_are_cached_until_a_file_changes(tmp_path, cache, photographs):
-  data = ImageData('folder', str(photographs), decode_train='resize(16)')
-  first = read_all(data, 'resize(16)')
-  [folder] = cache.iterdir()
-  (folder / 'labels.npy').write_bytes(b'cut short')
-  np.testing.assert_array_equal(read_all(data, 'resize(16)'), first)  # decoded again
-  marked = np.load(folder / 'images.npy')
-  marked[0] = 7
-  np.save(folder / 'images.npy', marked)
-  assert (read_all(data, 'resize(16)')[0] == 7).all()  # read from the cache
-  assert not (read_all(data, 'resize(20)')[0] == 7).all()
-  file = photographs / 'train' / 'china' / '0.JPEG'
-  os.utime(file, ns=(0, 0))
-  assert not (read_all(data, 'resize(16)')[0] == 7).all()
-  assert not [path for path in cache.iterdir() if path.name.startswith('unfinished')]
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, photographs):
-  (tmp_path / 'file').write_text('')
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-  data = ImageData('folder', str(photographs), decode_train='resize(16)')
-  assert read_all(data, 'resize(16)').shape == (12, 16, 16, 3)
 
 
 # --- the real sets, where they are

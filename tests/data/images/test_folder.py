@@ -1,6 +1,8 @@
 """A user's folder of images as a data set: its layouts, and what is wrong with a file."""
 
 import os
+import pathlib
+import re
 
 import jax
 import numpy as np
@@ -52,7 +54,8 @@ def test_images_alone_are_a_set_of_one_class(folder):
   data, images = read_all(folder)
   assert (data.classes, data.image_shape) == (('image',), (8, 8, 3))
   assert (data.num_examples('train'), data.num_examples('test')) == (18, 2)
-  np.testing.assert_array_equal(images[9], save(folder / '10.png', seed=10))  # 09 is for testing
+  order = [data._records('train').path(row)[-6:] for row in range(18)]
+  np.testing.assert_array_equal(images[9], save(folder / 'x.png', seed=int(order[9][:2])))
 
 
 def test_folders_of_classes_need_no_folder_train(folder):
@@ -77,16 +80,20 @@ def test_grey_images_stay_grey(folder):
     save(folder / f'{i:02}.png', seed=i, channels=1)
   data, images = read_all(folder)
   assert data.image_shape == (8, 8, 1)
-  np.testing.assert_array_equal(images[3], save(folder / '03.png', seed=3, channels=1))
+  third = data._records('train').path(3)
+  expected = save(folder / 'x.png', seed=int(os.path.basename(third)[:2]), channels=1)
+  np.testing.assert_array_equal(images[3], expected)
 
 
 @pytest.mark.parametrize('in_memory', ['yes', 'no'])
 def test_a_grey_image_among_colour_ones_is_named_and_taken(folder, in_memory, caplog):
   grey = save(folder / '04.png', channels=1)
-  _, images = read_all(folder, in_memory=in_memory)
-  np.testing.assert_array_equal(images[4], np.broadcast_to(grey, (8, 8, 3)))
+  data, images = read_all(folder, in_memory=in_memory)
+  [row] = [i for i in range(18) if data._records('train').path(i) == f'{folder}/04.png']
+  np.testing.assert_array_equal(images[row], np.broadcast_to(grey, (8, 8, 3)))
   [line] = [x.getMessage() for x in caplog.records if 'grey' in x.getMessage()]
-  assert f'record 4 ({folder}/04.png): is grey among colour images; it is taken as RGB' in line
+  so_far = '' if in_memory == 'yes' else ' so far'
+  assert line.endswith(f'grey among colour images, taken as RGB: 1{so_far} ({folder}/04.png)')
 
 
 DAMAGE = {
@@ -127,12 +134,15 @@ def classifier(data):
   'make', [lambda data: small.task(of=data, sampling={'num_preview_samples': 0}), classifier]
 )
 def test_every_task_on_images_names_the_damaged_file(folder, make):
-  for name in ('03.png', '09.png'):  # of training, and of evaluation
-    (folder / name).write_text('text')
-  made = make(ImageData('folder', str(folder), batch_size=18, eval_batch_size=8, in_memory='no'))
-  with pytest.raises(UserError, match=r'03\.png\): cannot identify image file'):
+  data = ImageData('folder', str(folder), batch_size=18, eval_batch_size=8, in_memory='no')
+  paths = [data._records(split).path(0) for split in ('test', 'train')]
+  made = make(data)
+  for path in paths:
+    pathlib.Path(path).write_text('text')
+  evaluated, trained = (re.escape(os.path.basename(path)) for path in paths)
+  with pytest.raises(UserError, match=rf'{trained}\): cannot identify image file'):
     made.source('train', small.mesh_of(), 0).next((), 0, None)
-  with pytest.raises(UserError, match=r'09\.png\): cannot identify image file'):
+  with pytest.raises(UserError, match=rf'{evaluated}\): cannot identify image file'):
     [(_, measure)] = made.evals(small.mesh_of()).items()
     measure(small.variables(made))
 
@@ -151,6 +161,6 @@ def test_a_folder_trains(folder, tmp_path):
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
-  for path in (tmp_path, tmp_path / 'nowhere'):
-    with pytest.raises(ValueError, match=r'has no folder train; .*, or images alone'):
+  for path, wrong in ((tmp_path, 'has no folder train'), (tmp_path / 'nowhere', 'is no folder')):
+    with pytest.raises(ValueError, match=rf'{wrong}; .*, or images alone'):
       datasets.load('folder', str(path))

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
-from data.text import corpus, datasets, tokenizers
+from data.text import corpus, datasets, files, tokenizers
 from data.text.source import TextData, TextMetadata
 from tests.data.text import small_texts
 from tests.data.text.small_texts import EOT, STORY
@@ -199,7 +199,7 @@ def test_a_bpe_is_learnt_from_the_training_split_alone(library):
 def test_texts_are_encoded_once_until_they_change(story, monkeypatch, tokenizer):
   first = TextData(story, tokenizer=tokenizer)
   with monkeypatch.context() as patch:
-    patch.setattr(datasets, 'read_file', lambda path: pytest.fail('the text is read again'))
+    patch.setattr(files, 'read', lambda path: pytest.fail('the text is read again'))
     again = TextData(story, tokenizer=tokenizer)
     assert again.tokenizer == first.tokenizer
     np.testing.assert_array_equal(again.tokens('train').stream, first.tokens('train').stream)
@@ -212,7 +212,7 @@ def test_texts_are_encoded_once_until_they_change(story, monkeypatch, tokenizer)
 
 
 @pytest.mark.parametrize('name', ['tokens.bin', 'begins.npy', 'tokens.json', 'tokenizer_kind.json'])
-@pytest.mark.parametrize('damage', ['gone', 'short', 'junk'])
+@pytest.mark.parametrize('damage', ['gone', 'short', 'junk', 'bit'])
 def test_a_damaged_cache_is_made_again(story, cache, name, damage):
   expected = np.array(TextData(story, tokenizer='characters').tokens('train').stream)
   files = list(cache.glob(f'*/{name}'))
@@ -220,6 +220,8 @@ def test_a_damaged_cache_is_made_again(story, cache, name, damage):
   for path in files:
     content = path.read_bytes()
     path.write_bytes(b'?' if damage == 'junk' else content[: len(content) // 4 * 2])
+    if damage == 'bit':
+      path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     if damage == 'gone':
       path.unlink()
   again = TextData(story, tokenizer='characters').tokens('train').stream
@@ -268,7 +270,10 @@ def test_a_new_set_is_a_function_and_a_line(monkeypatch):
     ({'packing': 'tight'}, "data.packing='tight': unknown; choices: stream, documents"),
     ({'tokenizer': 'words'}, "data.tokenizer='words': unknown; choices: characters, bytes, gpt2:"),
     ({'tokenizer': 'bpe:20'}, "data.tokenizer='bpe:20': unknown; .*a SIZE of at least 257"),
-    ({'tokenizer': 'gpt2'}, "data.tokenizer='gpt2': write 'gpt2:FOLDER', or set GPT2_BPE_DIR"),
+    (
+      {'tokenizer': 'gpt2'},
+      "data.tokenizer='gpt2': write 'gpt2:FOLDER', .*launch.py prepare gpt2_b",
+    ),
     ({'tokenizer': 'gpt2:/nowhere'}, '/nowhere: holds no GPT-2 tokenizer'),
     ({'eval_split': 'test'}, "split 'test': not in this set; choices: train, validation"),
     (
@@ -277,8 +282,9 @@ def test_a_new_set_is_a_function_and_a_line(monkeypatch):
     ),
   ],
 )
-def test_mistakes_are_named(story, options, message, monkeypatch):
+def test_mistakes_are_named(story, options, message, monkeypatch, tmp_path):
   monkeypatch.delenv('GPT2_BPE_DIR', raising=False)
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
   with pytest.raises(ValueError, match=message):
     TextData(story, **options)
 
@@ -289,12 +295,12 @@ def test_metadata_needs_no_text(story, monkeypatch):
     ('bytes', 257),
     ('gpt2', 50257),
     ('gpt2:/nowhere', 50257),
-    ('bpe:999', 999),
   ]:
     assert TextData.metadata('not_there', tokenizer) == TextMetadata(size, 256)
   assert TextData.metadata('tiny_shakespeare', 'characters', 64, batch_size=2) == TextMetadata(
     65, 64
   )
+  assert TextData.metadata(story, 'bpe:5000').vocab_size < 400  # not 5,000: the text is short
   known = TextData.metadata(story, 'characters', 64)
   assert (known.vocab_size, known.block_size) == (len(set(STORY)), 64)
   with pytest.raises(ValueError, match=r"data.tokenizer='words': unknown"):

@@ -130,7 +130,7 @@ PAIR = keep('vocab.json', 'merges.txt')
     (setting('model.vocab', {'a': 'x'}), 'has no numbered vocabulary and merges'),
     (setting('model.merges', [['h', 'o']]), "makes 'ho', which is not in the vocabulary"),
     (setting('model.merges', ['h']), "merge 'h': must be two tokens"),
-    (setting('added_tokens', [{'id': 3}]), 'not a tokenizer that can be read'),
+    (setting('added_tokens', [{'id': 3}]), "added token {'id': 3}: must have an id and a content"),
   ],
 )
 def test_a_wrong_or_damaged_folder_is_one_clear_line(tiny, tmp_path, change, message):

@@ -1,5 +1,7 @@
 """The rules of sampling: each against NumPy, their order, and the drawing by what they leave."""
 
+import itertools
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -120,6 +122,8 @@ def test_tokens_are_drawn_in_proportion_to_their_weights():
     ({'temperature': float('nan')}, r'sampling.temperature=nan'),
     ({'top_k': -1}, r'sampling.top_k=-1: must be an integer >= 0'),
     ({'top_k': 1.5}, r'sampling.top_k=1.5: must be an integer'),
+    ({'top_k': float('inf')}, r'sampling.top_k=inf: must be an integer'),
+    ({'repetition_penalty': 1e-38}, r'repetition_penalty=1e-38: must be from 1e-30 to 1e30'),
     ({'top_p': 0.0}, r'sampling.top_p=0.0: must be in \(0, 1\]'),
     ({'min_p': 1.1}, r'sampling.min_p=1.1: must be in \[0, 1\]'),
     ({'repetition_penalty': 0.0}, r'sampling.repetition_penalty=0.0: must be a number > 0'),
@@ -130,27 +134,33 @@ def test_sampling_refuses_what_makes_no_sense(kwargs, message):
     Sampling(**kwargs)
 
 
-@pytest.mark.parametrize(
-  'extreme',
-  [
-    {'top_p': 1e-8},
-    {'top_p': 1.2e-38},
-    {'top_p': 1 - 1e-9},
-    {'min_p': 1.0},
-    {'min_p': 1e-30},
-    {'temperature': 1e-37},
-    {'temperature': 1e38},
-    {'repetition_penalty': 1e-30},
-    {'repetition_penalty': 1e30},
-    {'top_k': 10**9},
-  ],
-  ids=str,
-)
+EXTREMES = [
+  *({'top_p': x} for x in (1e-8, 1e-45, 1.2e-38, 1 - 1e-9)),
+  *({'min_p': x} for x in (1.0, 1e-30, 1e-45)),
+  *({'temperature': x} for x in (0.0, 1e-45, 1e-8, 1e30, 3e38)),
+  *({'repetition_penalty': x} for x in (1e-30, 1e30)),
+  *({'top_k': x} for x in (1, 10**30)),
+]
+LOGITS = jnp.array([[1, 3, 2], [5, 5, -1], [0, -1e4, -1e4], [-3, -1e30, -2]], jnp.float32)
+
+
+@pytest.mark.parametrize('extreme', EXTREMES, ids=str)
 def test_at_every_extreme_the_likeliest_token_stays(extreme):
-  logits = jnp.array([[1.0, 3.0, 2.0], [5.0, 5.0, -1.0], [0.0, -1e4, -1e4]])
-  kept = filter_logits(logits, Sampling(**extreme), seen=jnp.zeros(logits.shape, bool))
+  unseen = jnp.zeros(LOGITS.shape, bool)
+  kept = filter_logits(LOGITS, Sampling(**extreme), seen=unseen)
   assert not bool(jnp.isnan(kept).any())
-  assert np.isfinite(kept[np.arange(3), [1, 0, 0]]).all()
+  assert np.isfinite(kept[np.arange(4), [1, 0, 0, 2]]).all()
+
+
+@pytest.mark.long
+def test_extremes_together_leave_a_token_and_it_is_drawn():
+  seen = jnp.array(np.arange(3) < 2)[None].repeat(4, 0)
+  keys = jax.random.split(jax.random.key(0), 4)
+  for one, other in itertools.combinations(EXTREMES, 2):
+    sampling = Sampling(**{**one, **other})
+    left = np.asarray(filter_logits(LOGITS, sampling, seen))
+    drawn = sampling_lib.sample_tokens(LOGITS, keys, sampling.filters, sampling.numbers, seen)
+    assert np.isfinite(left[np.arange(4), drawn]).all(), (one, other)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def one(tmp_path):
     ('', 'damaged'),
     ('[]', 'damaged'),
     ('{"model_type": "gpt2"}', 'of another program'),
-    ('{"task": "x", "train": [], "paper": 5}', 'of another program'),
+    ('{"task": "x", "train": [], "paper": 5}', 'damaged'),
     ('{"task": {"name": 3}, "train": {"steps": 1}, "paper": 5}', 'of another program'),
     ('\x00' * 40, 'damaged'),
   ],

@@ -259,7 +259,7 @@ def test_impossible_settings_say_why(digits, options, message):
 )
 def test_images_that_do_not_fit_the_network_are_refused_before_training(data, options, message):
   made = ImageData(dataset='digits', batch_size=64, **data)
-  with pytest.raises(UserError, match=message):
+  with pytest.raises((UserError, ValueError), match=message):
     Classify(SMALL_LENET, made, **options).source('train', mesh_of(1), 0)
   made.close()
 

@@ -63,7 +63,7 @@ class ImageGeneration(Task):
     self.process: Process = build_spec(process, PROCESSES, 'process')
     with user_errors():
       checks.check_process(self.process)
-    self.augment = augment_lib.parse(augment, 'task.augment')
+    self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
     self.num_preview_samples = num_preview_samples
     self.sample_batch_size = sample_batch_size
     self.network = ConditionalNetwork(

@@ -3,17 +3,18 @@
 import functools
 import math
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax import Array
 from jax.sharding import Mesh
-from PIL import Image
 
-from data.images.decode import MODES
+from data.images import modes
 from models.diffusion import guidance, samplers
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.table_sampler import Constraint
@@ -143,6 +144,8 @@ class SampleWriter:
     """Draws the image file with the white part of the mask file drawn anew."""
     shape = self.task.data.image_shape
     known, hole = read_image(image, shape, 'inpaint'), read_image(mask, (*shape[:2], 1), 'mask')
+    if not (hole >= 128).any():
+      raise UserError(f'--mask={mask}: nothing in it is white, so that nothing would be drawn')
     kept = jnp.asarray(np.broadcast_to(hole < 128, shape))
     self.draw('inpaint', constraint=guidance.inpaint(to_floats(known)[None], kept[None]))
 
@@ -215,9 +218,13 @@ class SampleWriter:
 def read_image(path: str, shape: tuple[int, ...], flag: str) -> np.ndarray:
   """Returns the pixels of a file, uint8 of the shape [H, W, C]; UserError for another size."""
   try:
-    with Image.open(path) as image:
-      pixels = np.asarray(image.convert(MODES[shape[-1]]))
-  except (OSError, SyntaxError, ValueError) as error:
+    image = modes.open_image(pathlib.Path(path).read_bytes())
+    if modes.is_transparent(image):
+      if flag == 'mask':
+        raise ValueError('is transparent in parts; a mask is opaque, white where --inpaint draws')
+      logging.warning('--%s=%s: is transparent in parts, which are taken as white', flag, path)
+    pixels = np.asarray(modes.flatten(image, shape[-1]).convert(modes.CHANNELS[shape[-1]]))
+  except Exception as error:  # PIL raises nearly any on a damaged file
     raise UserError(f'--{flag}={path}: {error}') from error
   if pixels.shape[:2] != tuple(shape[:2]):
     have, want = (' x '.join(map(str, size[:2])) for size in (pixels.shape, shape))

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax import Array
 from jax.sharding import Mesh
 
@@ -24,6 +25,8 @@ from train.logging.progress import Progress
 from train.task import Batch, Batches, Variables
 
 Result = tuple[dict[str, float], dict[str, Any]]  # metrics, and metadata for eval.json
+
+LARGEST_EXPONENT = 709  # of e in float64
 
 # No text is de-tokenised before it is counted. Published zero-shot perplexities of WikiText, PTB or
 # 1BW are per word of the original text, and files of these sets hold a tokenised form of it.
@@ -38,6 +41,8 @@ DENOMINATORS = {
 def text_metrics(name: str, loss: float, counts: dict[str, int]) -> dict[str, float]:
   """Returns loss, perplexity, perplexity per word, and bits per byte.
 
+  A perplexity that no float holds, as per word of a text without spaces, is left out.
+
   Args:
     name: prefix of the metrics.
     loss: nats per predicted token. Where the first token is not predicted, words and bytes share
@@ -45,17 +50,15 @@ def text_metrics(name: str, loss: float, counts: dict[str, int]) -> dict[str, fl
     counts: numbers of tokens, words and bytes of the text.
   """
   nats = loss * counts['tokens']
+  exponents = {'perplexity': loss, 'word_perplexity': nats / max(counts['words'], 1)}
+  for kind, exponent in exponents.items():
+    if exponent >= LARGEST_EXPONENT:
+      logging.warning('%s/%s: e^%.4g is beyond all floats and left out', name, kind, exponent)
   return {
     f'{name}/loss': loss,
-    f'{name}/perplexity': exponential(loss),
-    f'{name}/word_perplexity': exponential(nats / max(counts['words'], 1)),
+    **{f'{name}/{kind}': math.exp(x) for kind, x in exponents.items() if x < LARGEST_EXPONENT},
     f'{name}/bits_per_byte': nats / max(counts['bytes'], 1) / math.log(2),
   }
-
-
-def exponential(x: float) -> float:
-  """Returns e^x, infinite where floats end, as for words of a text that has no spaces."""
-  return math.exp(x) if x < 709 else math.inf
 
 
 def accuracies(name: str, nats: Sequence[np.ndarray], answers: Sequence[int]) -> dict[str, float]:
@@ -107,12 +110,14 @@ class Scorer:
     about = {'split': split, 'packing': data.packing, 'block_size': data.block_size}
     if stride and data.packing != 'stream':
       raise UserError(f'--stride={stride}: windows are of data.packing=stream, not {data.packing}')
-    counts, name = data.tokens(split).counts, 'val_strided' if stride else 'val'
+    with user_errors():
+      counts, name = data.tokens(split).counts, 'val_strided' if stride else 'val'
+      batches = data.eval_batches(split, mesh_lib.batch_sharding(self.mesh))
     if stride:
       about['stride'] = stride
-      loss, predicted = self.strided(data.tokens(split).stream, stride)
+      loss, predicted = self.strided(data.tokens(split).stream, stride, split)
     else:
-      loss, predicted = self.mean(data.eval_batches(split, mesh_lib.batch_sharding(self.mesh)))
+      loss, predicted = self.mean(batches, split)
     text = {**about, **counts, 'predicted': predicted}
     return text_metrics(name, loss, counts), self.metadata(text=text)
 
@@ -132,7 +137,7 @@ class Scorer:
     stride = stride or max(1, self.data.block_size // 2)
     with user_errors():
       stream, counts = evaluation.read_text(path, self.data.tokenizer)
-    loss, predicted = self.strided(stream, stride)
+    loss, predicted = self.strided(stream, stride, path)
     given = 'the end of a document' if predicted == counts['tokens'] else "the text's first token"
     about = {'file': path, 'block_size': self.data.block_size, 'stride': stride, **counts}
     text = {**about, 'predicted': predicted, 'given': given}
@@ -155,7 +160,7 @@ class Scorer:
       questions = evaluation.read_questions(path)
       encoded = [evaluation.encode_choices(x, data.tokenizer, data.block_size) for x in questions]
     flat = [choice for each in encoded for choice in each]
-    nats = np.split(self.nats(flat), np.cumsum([len(each) for each in encoded])[:-1])
+    nats = np.split(self.nats(flat, path), np.cumsum([len(each) for each in encoded])[:-1])
     sizes = [np.array([len(choice.encode()) for choice in x.choices]) for x in questions]
     answers = [x.answer for x in questions]
     metrics = {
@@ -169,24 +174,33 @@ class Scorer:
 
   # -------- how --------
 
-  def strided(self, stream: np.ndarray, stride: int) -> tuple[float, int]:
-    """Returns `mean` over windows of a stream of tokens `[N]`."""
+  def strided(self, stream: np.ndarray, stride: int, where: str) -> tuple[float, int]:
+    """Returns `mean` over windows of a stream of tokens `[N]`, those of the text `where`."""
     if not 1 <= stride <= self.data.block_size:
       raise UserError(
         f'--stride={stride}: must be from 1 to data.block_size, which is {self.data.block_size}'
       )
     with self.batches(StridedWindows(stream, self.data.block_size, stride)) as batches:
-      return self.mean(batches)
+      return self.mean(batches, where)
 
-  def mean(self, batches: Batches) -> tuple[float, int]:
-    """Returns nats per token, added up in float64, and the number of tokens."""
+  def mean(self, batches: Batches, where: str) -> tuple[float, int]:
+    """Returns nats per token, added up in float64, and the number of tokens.
+
+    Raises:
+      UserError: a loss is not finite; the text `where` is named.
+    """
     measure = jax.jit(self.sums)
     sums = [jax.device_get(measure(self.variables, batch)) for batch in self.with_progress(batches)]
-    nats, tokens = np.asarray(sums, np.float64).sum(0)
-    return float(nats / tokens), round(tokens)
+    nats, tokens = np.asarray(sums, np.float64).T
+    if bad := np.count_nonzero(~np.isfinite(nats)):
+      raise UserError(
+        f'{where}: the network gives no finite loss in {bad} of {len(nats)} batches, the first is'
+        f' number {np.flatnonzero(~np.isfinite(nats))[0] + 1}'
+      )
+    return float(nats.sum() / tokens.sum()), round(tokens.sum())
 
-  def nats(self, choices: Sequence[evaluation.Choice]) -> np.ndarray:
-    """Returns `[choices]`: the nats of each choice, given its context."""
+  def nats(self, choices: Sequence[evaluation.Choice], where: str = 'choices') -> np.ndarray:
+    """Returns `[choices]`: the nats of each choice of the file `where`, given its context."""
     measure = jax.jit(self.row_nats, out_shardings=mesh_lib.replicated(self.mesh))
     found = np.zeros(len(choices))
     for length, which in evaluation.length_buckets(choices, self.data.block_size).items():
@@ -195,8 +209,10 @@ class Scorer:
           jax.device_get(measure(self.variables, batch)) for batch in self.with_progress(batches)
         ]
       found[which] = np.concatenate(rows)[: len(which)]
-    if not np.isfinite(found).all():
-      raise UserError('choices: the network gives some of them no finite likelihood')
+    if bad := np.count_nonzero(~np.isfinite(found)):
+      raise UserError(
+        f'{where}: the network gives {bad} of {len(found)} choices no finite likelihood'
+      )
     return found
 
   def sums(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:

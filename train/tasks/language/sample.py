@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +16,18 @@ from jax import Array
 
 from data.text.tokenizer import IncrementalDecoder, Tokenizer
 from models.gpt import LanguageModel
-from models.gpt.generation import DEFAULT_SAMPLING, generate
+from models.gpt.generation import DEFAULT_SAMPLING, NotFiniteError, generate
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
-from train.errors import UserError
+from train.errors import UserError, shown, user_errors
 from train.task import Variables
 
 FILE = 'texts.jsonl'
 BLOCK = 8  # tokens between two looks at the texts
+AT_ONCE = 64  # texts of a batch: each has a cache
+MOST_SAMPLES = 100_000
+# What acts on a terminal instead of being shown, but for tabs and ends of lines.
+CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]')
 
 # -------- one text --------
 
@@ -39,7 +44,7 @@ class GrowingText:
   """
 
   def __init__(self, tokenizer: Tokenizer, prompt: str = '', stop: Sequence[str] = ()):
-    self._stream, self._eot = IncrementalDecoder(tokenizer), tokenizer.eot
+    self._stream, self._ends = IncrementalDecoder(tokenizer), tokenizer.ends
     self._stop = tuple(stop)
     self._held = ''
     self.prompt = self.text = prompt
@@ -51,7 +56,7 @@ class GrowingText:
       if self.ended:
         return
       self.tokens += 1
-      if token == self._eot:
+      if token in self._ends:
         self.close('end of text')
       else:
         self._add(self._stream.push([token]))
@@ -116,7 +121,7 @@ def compose(
   sampling: Sampling = DEFAULT_SAMPLING,
   on_block: Callable[[], None] = lambda: None,
 ) -> None:
-  """Continues all texts at once, from their prompts, until the last has ended.
+  """Continues all texts, AT_ONCE of them at a time, from their prompts until the last has ended.
 
   On a mesh every process has to call it; each makes all texts.
 
@@ -128,25 +133,31 @@ def compose(
     keys: those of `generate`.
     tokens: how many new tokens a text gets at most.
     sampling: how a token is chosen.
-    on_block: called when all texts have a few tokens more.
+    on_block: called when texts have a few tokens more.
+
+  Raises:
+    NotFiniteError: the network's logits are not finite; the texts hold what was made until then.
   """
-  prompts = [first_tokens(tokenizer, text.prompt) for text in texts]
-  ends = () if tokenizer.eot is None else (tokenizer.eot,)
   how: dict[str, Any] = {
     'max_tokens': tokens,
     'sampling': sampling,
-    'stop_ids': ends,
+    'stop_ids': tokenizer.ends,
     'chunk': BLOCK,
   }
+  if keys.ndim == 0:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(keys, np.arange(len(texts)))
   with on_one_device((variables, keys)) as (weights, keys):
-    for block in generate(model, weights, prompts, keys, **how):
-      for text, row in zip(texts, block.tolist(), strict=True):
-        text.push(row)
-      on_block()
-      if all(text.ended for text in texts):
-        break
-  for text in texts:
-    text.close()
+    for start in range(0, len(texts), AT_ONCE):
+      some, own = texts[start : start + AT_ONCE], keys[start : start + AT_ONCE]
+      prompts = [first_tokens(tokenizer, text.prompt) for text in some]
+      for block in generate(model, weights, prompts, own, **how):
+        for text, row in zip(some, block.tolist(), strict=True):
+          text.push(row)
+        on_block()
+        if all(text.ended for text in some):
+          break
+      for text in some:
+        text.close()
 
 
 @contextlib.contextmanager
@@ -203,10 +214,14 @@ class TextRequest:
     for name in ('samples', 'tokens'):
       if getattr(self, name) < 1:
         raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
+    if self.samples > MOST_SAMPLES:
+      raise UserError(f'samples={shown(self.samples)}: must be at most {MOST_SAMPLES:,}')
     if not self.prompts:
       raise UserError('prompt=[]: give at least one; an empty text will do')
     if '' in self.stop:
       raise UserError("stop='': must have a character or more")
+    with user_errors():
+      ''.join(self.stop).encode()  # raises on bytes of a shell that are not UTF-8
     if not 0 <= self.seed < 2**63:
       raise UserError(f'seed={self.seed}: must be at least 0 and less than 2**63')
 
@@ -242,7 +257,12 @@ def sample(
 
   screen.refresh()
   how: dict[str, Any] = {'tokens': request.tokens, 'sampling': request.sampling}
-  compose(model, variables, tokenizer, texts, request.keys, **how, on_block=on_block)
+  try:
+    compose(model, variables, tokenizer, texts, request.keys, **how, on_block=on_block)
+  except NotFiniteError as error:
+    screen.close()
+    where = keep(folder, [text for text in texts if text.tokens], request)
+    raise UserError(f'{error}; what came before is kept in {where}') from error
   screen.close()
   _note(f'{clock}; kept in {keep(folder, texts, request)}')
 
@@ -290,8 +310,14 @@ class Screen:
       self._put('\n')
 
   def _put(self, text: str) -> None:
-    """Writes a text; what the terminal's encoding lacks becomes '?'."""
+    """Writes a text; what the terminal's encoding lacks becomes '?'.
+
+    To a file or a pipe it goes as it is; on a terminal, where it could erase or forge what is
+    shown, a control character becomes its escape.
+    """
     encoding = self._out.encoding or 'utf-8'
+    if self._out.isatty():
+      text = CONTROL.sub(lambda found: repr(found[0])[1:-1], text.replace('\r\n', '\n'))
     self._out.write(text.encode(encoding, 'replace').decode(encoding))
     self._out.flush()
 

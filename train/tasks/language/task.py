@@ -6,6 +6,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax import Array
 from jax.sharding import Mesh
 
@@ -13,6 +14,7 @@ import models
 import models.summary
 from data.text.source import TextData
 from models.gpt import LanguageModel, generation
+from models.gpt.generation import NotFiniteError
 from models.gpt.sampling import Sampling
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
@@ -64,6 +66,13 @@ class Language(Task):
       raise UserError(
         f'data.block_size={data.block_size}: must be at most model.block_size, which is'
         f' {self.model.block_size}'
+      )
+    if data.block_size < self.model.block_size:
+      logging.warning(
+        'data.block_size=%d is below model.block_size=%d: what comes later in a context is not'
+        ' trained, and yet `sample` goes that far',
+        data.block_size,
+        self.model.block_size,
       )
 
   @property
@@ -189,10 +198,11 @@ class Language(Task):
     """Returns 'sample.txt': `prompt` and up to `sample_tokens` tokens that the model adds."""
     if not self.sample_tokens:
       return {}
-    text = sample_lib.GrowingText(self.data.tokenizer, self.prompt)
-    sample_lib.compose(
-      self.model, variables, self.data.tokenizer, [text], key, tokens=self.sample_tokens
-    )
+    text, tokenizer = sample_lib.GrowingText(self.data.tokenizer, self.prompt), self.data.tokenizer
+    try:
+      sample_lib.compose(self.model, variables, tokenizer, [text], key, tokens=self.sample_tokens)
+    except NotFiniteError as error:  # no reason to end a training, whose loss is watched
+      return {'sample.txt': f'{text.text} [{error}]'.encode()}
     return {'sample.txt': text.text.encode()}
 
   def sample(

@@ -58,6 +58,13 @@ def test_inpainting_keeps_unmasked_pixels(plain, tmp_path, capsys):
   assert drawn[..., 44:].std(axis=(0, 1)).mean() > 5
 
 
+def test_a_mask_without_white_is_refused(plain, tmp_path):
+  made, variables = plain
+  black = save(tmp_path / 'black.png', np.zeros((8, 8), np.uint8))
+  with pytest.raises(UserError, match=r'--mask=.*black\.png: nothing in it is white'):
+    made.sample(variables, str(tmp_path), inpaint=black, mask=black)
+
+
 def test_colourising_keeps_the_grey(tmp_path, capsys):
   rng = np.random.default_rng(0)
   (tmp_path / 'set').mkdir()

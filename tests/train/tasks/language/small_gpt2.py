@@ -18,6 +18,7 @@ BPE = tokenizers.train_bpe([TEXT, 'and so on, until the end of it all, which is 
 def cache(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
   monkeypatch.delenv('GPT2_BPE_DIR', raising=False)
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
 
 
 @pytest.fixture

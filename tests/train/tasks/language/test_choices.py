@@ -100,7 +100,9 @@ def test_the_error_of_an_accuracy():
 def test_a_network_that_is_not_a_number_chooses_nothing(network, file):
   language, variables = network()
   broken = jax.tree.map(lambda x: x * jnp.nan, variables)
-  with pytest.raises(UserError, match='no finite likelihood'):
+  with pytest.raises(
+    UserError, match=r'given.*: the network gives \d of \d choices no finite likeli'
+  ):
     examine(language, broken, choices=file(QUIZ))
 
 

@@ -136,7 +136,8 @@ def test_denominators_by_hand():
     }
   )
   endless = text_metrics('text', 1.5, {'tokens': 600, 'words': 0, 'bytes': 600})
-  assert endless['text/word_perplexity'] == math.inf
+  assert set(endless) == {'text/loss', 'text/perplexity', 'text/bits_per_byte'}
+  assert all(map(math.isfinite, endless.values()))
 
 
 @pytest.mark.parametrize(
@@ -203,3 +204,13 @@ def test_a_batch_must_be_shared_out_evenly(network, file):
   mesh = mesh_lib.make_mesh(4, 1, 1, devices=jax.devices()[:4])
   with pytest.raises(ValueError, match=r'data\.eval_batch_size=6: must be divisible'):
     examine(language, variables, mesh, text=file(OTHER))
+
+
+@pytest.mark.parametrize('options', [{}, {'stride': 4}, {'text': 'to be\nor not'}])
+def test_a_loss_that_is_no_number_is_no_answer(network, file, options):
+  language, variables = network()
+  broken = jax.tree.map(lambda x: x * np.nan, variables)
+  if 'text' in options:
+    options = {'text': file(options['text'])}
+  with pytest.raises(UserError, match=r'(validation|given.txt): .* no finite loss in \d+ of \d+'):
+    examine(language, broken, **options)

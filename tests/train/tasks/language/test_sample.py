@@ -1,5 +1,6 @@
 """What a language model writes, as a user gets it: stops, streaming, seeds, prompts, meshes."""
 
+import dataclasses
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from data.text import tokenizers
+from data.text.bpe import byte_bpe
 from data.text.source import TextData
 from models.gpt import UncachedLanguageModel
 from models.gpt import generation as generate_lib
@@ -242,10 +244,50 @@ def test_what_the_terminal_lacks_does_not_stop_a_text():
   assert out.buffer.getvalue() == b'n?\n'
 
 
+class Terminal(io.StringIO):
+  encoding = 'utf-8'
+
+  def isatty(self):
+    return True
+
+
+def test_control_characters_reach_a_file_and_no_terminal():
+  pipe = io.TextIOWrapper(io.BytesIO(), encoding='utf-8')
+  for out in (pipe, terminal := Terminal()):
+    text = GrowingText(BYTES, 'a\x1b[2J\tb\r\nc\rd\x9b')
+    text.close()
+    sample.Screen([text], out).close()
+  assert terminal.getvalue() == 'a\\x1b[2J\tb\nc\\rd\\x9b\n'
+  assert pipe.buffer.getvalue().decode() == 'a\x1b[2J\tb\r\nc\rd\x9b\n'
+
+
+def test_other_ends_than_that_between_documents_end_a_text():
+  bpe = dataclasses.replace(byte_bpe(), ends=(256, 10))
+  [text] = recite(bpe, [*b'ab\n'], ['a'])
+  assert (text.text, text.ended) == ('ab', 'end of text')
+
+
+def test_more_texts_than_are_made_at_once_are_each_what_they_are_alone(write, monkeypatch):
+  _, _, whole = write(samples=5, tokens=6)
+  monkeypatch.setattr(sample, 'AT_ONCE', 2)
+  _, _, lines = write(samples=5, tokens=6)
+  assert lines == whole
+
+
+def test_logits_that_are_no_numbers_end_in_a_line_and_lose_nothing(play, write, tmp_path):
+  task, variables = play
+  broken = jax.tree.map(lambda x: x * jnp.nan, variables)
+  with pytest.raises(UserError, match=r'gives text 1 logits that are not finite; .* is kept in'):
+    task.sample(broken, str(tmp_path / 'samples'), tokens=5)
+  assert b'not finite' in task.draw(broken, jax.random.key(0))['sample.txt']
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
     ({'samples': 0}, 'samples=0: must be at least 1'),
+    ({'samples': 10**9}, 'samples=1000000000: must be at most 100,000'),
+    ({'stop': ['\udcff']}, 'surrogates not allowed'),
     ({'tokens': 0}, 'tokens=0: must be at least 1'),
     ({'prompt': []}, r'prompt=\[\]: give at least one'),
     ({'prompt': ['to bé']}, r"prompt='to bé': character 'é' \(U\+00E9\) at 4 .* vocabulary$"),
