@@ -149,11 +149,11 @@ class Classify(Task):
 
   def _check_shapes(self) -> None:
     """Raises UserError unless the network takes the images of training and of evaluation."""
-    ours, theirs = self.input_shape, self._input_shape(self.data.eval_image_shape, train=False)
     with user_errors():
-      variables = jax.eval_shape(self.init, jax.random.key(0))
-    if ours == theirs:
+      theirs = self._input_shape(self.data.eval_image_shape, train=False)
+    if (ours := self.input_shape) == theirs:
       return
+    variables = jax.eval_shape(self.init, jax.random.key(0))
     apply = functools.partial(self.model.apply, train=False)
     try:
       jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((1, *theirs), jnp.float32))
@@ -193,12 +193,15 @@ class Classify(Task):
     return metrics['loss'][0] / weight, (extra, metrics)
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
-    """Returns the stream of training batches; UserError if the network does not take them."""
-    self._check_shapes()
+    """Returns the stream of training batches."""
     return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
-    """Returns 'test': loss and errors over the evaluation split."""
+    """Returns 'test': loss and errors over the evaluation split.
+
+    Raises UserError for images that a network of those of training does not take.
+    """
+    self._check_shapes()
     batches = reading.evaluation(self.data, self.data.eval_split, mesh)
     measure = make_eval(self)
     return {'test': lambda variables: measure(variables, batches)}

@@ -89,7 +89,8 @@ class Shades:
   """24 classes of grey images, sorted by class; the data of a task whose network is fixed."""
 
   classes = tuple(f'class{k:02d}' for k in range(24))
-  image_shape, batch_size, eval_batch_size, eval_split = (28, 28, 1), 8, 8, 'test'
+  image_shape = eval_image_shape = 28, 28, 1
+  batch_size, eval_batch_size, eval_split = 8, 8, 'test'
   labels = np.repeat(np.arange(24), 3)
 
   def eval_batches(self, split, sharding, rows=None):
@@ -254,13 +255,12 @@ def test_impossible_settings_say_why(digits, options, message):
       {},
       'trained on images of 28 x 28 x 1 and evaluated on 40 x 40',
     ),
-    ({'decode_train': 'resize(40)', 'decode_eval': 'resize(40)'}, {}, 'LeNet takes up to 32 x 32'),
   ],
 )
 def test_images_that_do_not_fit_the_network_are_refused_before_training(data, options, message):
   made = ImageData(dataset='digits', batch_size=64, **data)
   with pytest.raises((UserError, ValueError), match=message):
-    Classify(SMALL_LENET, made, **options).source('train', mesh_of(1), 0)
+    Classify(SMALL_LENET, made, **options).evals(mesh_of(1))
   made.close()
 
 

@@ -113,16 +113,16 @@ class ImageGeneration(Task):
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     self.check_sampling()
-    ours, theirs = self.data.image_shape, self.data.eval_image_shape
-    if ours != theirs:
-      raise UserError(
-        f'data.decode_train makes images of {" x ".join(map(str, ours))}, data.decode_eval of'
-        f' {" x ".join(map(str, theirs))}: must be the same'
-      )
     return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """Returns 'val': the loss on the evaluation split, with noise by the record's number."""
+    with user_errors():
+      ours, theirs = self.data.image_shape, self.data.eval_image_shape
+    if ours != theirs:
+      shapes = [' x '.join(map(str, shape)) for shape in (ours, theirs)]
+      rule = f'makes images of {shapes[0]}, data.decode_eval of {shapes[1]}: must be the same'
+      raise UserError(f'data.decode_train {rule}')
     batches = reading.evaluation(self.data, self.data.eval_split, mesh)
     measure = make_eval(self)
     return {'val': lambda variables: measure(variables, batches)}
