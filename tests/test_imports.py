@@ -60,7 +60,7 @@ ARROWS = {
   **dict.fromkeys(CORE, CORE),
   'train.step': (*CORE, 'models.axes', 'models.cpu', 'models.forms'),
   'train.declaration': (),
-  'train.cli.arguments': ('train.cli', 'train.errors'),
+  'train.cli.arguments': ('train.cli', 'train.errors', 'train.workdir'),
   'train.cli.usage': ('train.cli', 'train.declaration'),
   'train.cli.keys': ('train.config',),
   'train.report': (*CORE, 'models', 'train.declaration', 'train.tasks'),

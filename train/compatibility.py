@@ -2,25 +2,33 @@
 
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import jax
 
 from models.transformer import RUNTIME_FIELDS
 from train.errors import UserError, shown
-from train.run import read_config, read_meaning
+from train.run import read_config, read_fingerprints, read_meaning
 from train.sections import complete_config
 from train.task import Task
 from train.tasks import DECLARATIONS
 from train.workdir import free_path
 
 # What may differ when a run is resumed, beside what its task declares: where it runs and what it
-# leaves, not what it computes.
+# leaves, not what it computes. Keys, or the sections that they are in.
 FREE = (
   *('mesh', 'parallel', 'paper', 'wandb'),
-  *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep', 'train.best'),
+  *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep'),
+  *('train.best', 'train.best_mode'),
   *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
-  *('data.eval_batch_size', 'data.eval_split'),
+  *('data.eval_batch_size', 'data.eval_split', 'data.eval_positions', 'data.decode_eval'),
+  *('model.attention', 'model.scan', 'model.remat'),
 )
+
+# Data whose name is a path: their contents tell whether they are the same (`check_data`).
+PATHS = ('text', 'go_games')
 
 # Schedules whose rate at a step does not depend on the number of steps: such runs may be longer.
 ENDLESS = ('constant', 'piecewise', 'rsqrt')
@@ -41,14 +49,18 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
   may_differ = FREE + DECLARATIONS[config['task']['name']].free
   if may_be_longer(config):
     may_differ += ('train.steps',)
+  if config['data']['name'] in PATHS and read_fingerprints(workdir):
+    may_differ += ('data.dataset',)
   for key in _differences(ours, theirs):
     if imported:  # sizes of one model have several names
       free = not key.startswith(('model.', 'init_from')) or key in ('model.name', *RUNNING)
     else:
-      free = key.startswith(may_differ)
+      free = _within(key, may_differ)
     if not free:
+      schedule = shown(theirs.get('optimizer.schedule'))
+      why = f', where its schedule {schedule} ends' if key == 'train.steps' else ''
       raise UserError(
-        f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))};'
+        f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))}{why};'
         f' give the same value, or another folder: --workdir={free_path(workdir)}'
         + (f' --init_from={workdir}' if key == 'train.steps' else '')
       )
@@ -65,10 +77,10 @@ def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workd
   Raises:
     UserError: a key that says what the weights mean, or one that only training reads.
   """
-  allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data.', 'seed')
+  allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data', 'seed')
   ours, theirs = flat(changed), flat(config)
   for key in _differences(ours, theirs):
-    if not key.startswith(allowed):
+    if not _within(key, allowed):
       raise UserError(
         f'{key}={shown(ours.get(key))}: {workdir} was trained with {shown(theirs.get(key))}, which'
         ' its weights depend on; eval and sample cannot change it'
@@ -96,8 +108,36 @@ def same_model(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
   return all(key in RUNNING for key in _differences(a, b))
 
 
+def changed_data(task: Task, workdir: str) -> list[str]:
+  """Returns the splits that were read here and are not those that the run was trained with."""
+  theirs = read_fingerprints(workdir)
+  ours = task.fingerprints()
+  return [split for split in sorted(ours) if theirs.get(split, ours[split]) != ours[split]]
+
+
+def check_data(task: Task, workdir: str, step: int, *, new_data: bool) -> None:
+  """Checks that a run goes on from `step` with the data that it began with.
+
+  Raises:
+    UserError: they are others, and `new_data` does not allow that.
+  """
+  changed = changed_data(task, workdir) if step else []
+  if changed and not new_data:
+    raise UserError(
+      f'{workdir}: the data have changed since it was trained to step {step} (split'
+      f' {", ".join(changed)}); --new_data goes on with these, another --workdir begins anew'
+    )
+  if changed and jax.process_index() == 0:
+    print(f'{workdir}: other data from step {step} on: {", ".join(changed)}', file=sys.stderr)
+
+
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
   return [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+
+
+def _within(key: str, places: Collection[str]) -> bool:
+  """Returns whether a key, or a section that it is in, is one of the places."""
+  return any(key == place or key.startswith(f'{place}.') for place in places)
 
 
 def _is_imported(workdir: str) -> bool:

@@ -24,6 +24,7 @@ from train.errors import UserError, shown, unknown
 Table = Callable[..., Any] | Mapping[str, Callable[..., Any]] | Mapping[str, str]
 
 DEEPEST = 8  # dots in a key
+RESUMES = 'move it away, and --config=FILE resumes its run'  # when a config.json is damaged
 
 
 # -------- files --------
@@ -34,7 +35,7 @@ def load(path: str) -> dict[str, Any]:
   if not os.path.isfile(path):
     raise UserError(f'{path}: no such config file')
   if path.endswith('.json'):
-    return read_json(path)
+    return read_json(path, RESUMES)
   spec = importlib.util.spec_from_file_location('config', path)
   if spec is None or spec.loader is None:
     raise UserError(f'{path}: a config is a file NAME.py with get_config(), or a config.json')
@@ -63,21 +64,30 @@ def _line_of(error: BaseException, path: str) -> str:
   return f', line {lines[-1]}' if lines else ''
 
 
-def read_json(path: str) -> dict[str, Any]:
+def read_json(path: str, remedy: str = '') -> dict[str, Any]:
   """Returns the JSON object that a file holds.
 
+  remedy: what to do if it does not, for the error.
+
   Raises:
-    UserError: it is damaged: no JSON, not UTF-8, or JSON of another type.
+    UserError: it cannot be read or is damaged: no JSON, not UTF-8, or JSON of another type.
   """
   try:
     with open(path, encoding='utf-8-sig') as file:  # Windows' editors begin with a mark
       value = json.load(file)
+  except OSError as error:
+    raise UserError(f'{path}: cannot be read: {error.strerror}{_then(remedy)}') from error
   except (ValueError, RecursionError) as error:
-    reason = str(error) or 'nested too deeply'
-    raise UserError(f'{path}: damaged, it should hold one JSON object ({reason})') from error
+    value, reason = None, str(error) or 'nested too deeply'
+  else:
+    reason = f'not {shown(value)}'
   if not isinstance(value, dict):
-    raise UserError(f'{path}: damaged, it should hold one JSON object, not {shown(value)}')
+    raise UserError(f'{path}: damaged, it should hold one JSON object ({reason}){_then(remedy)}')
   return value
+
+
+def _then(remedy: str) -> str:
+  return f'; {remedy}' if remedy else ''
 
 
 def override(config: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
@@ -199,7 +209,7 @@ def _choose(
   name = section.get('name', next(iter(table)) if len(table) == 1 else None)
   if name is None:
     raise UserError(f'{where}.name: needs a value; choose from {", ".join(table)}')
-  if name not in table:
+  if not isinstance(name, str) or name not in table:
     raise unknown(f'{where}.name={shown(name)}', str(name), 'no such name', table)
   return resolve(table[name]), {'name': str(name)}
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from train.errors import UserError, shown, unknown
 
 MISSING = inspect.Parameter.empty
-MISFIT = (ValueError, TypeError, KeyError)
+MISFIT = (ValueError, TypeError, KeyError, OverflowError)
 
 
 class OverrideText(str):
@@ -77,17 +77,16 @@ def _read(text: str) -> Any:
   if text.lower() in words:
     return words[text.lower()]
   try:
-    value = ast.literal_eval(text)
+    return ast.literal_eval(text)
   except (ValueError, SyntaxError, RecursionError, MemoryError):
     return str(text)
-  if isinstance(value, float) and math.isinf(value):
-    raise ValueError(text)  # 1e400: no float holds it
-  return value
 
 
 def _check(value: Any, hint: Any) -> Any:
   """Returns the value if it is of the type (True is no int), else raises TypeError."""
   kinds = (bool, int, float, str, dict, type(None))
+  if type(value) is float and not math.isfinite(value):
+    raise ValueError(value)  # 1e400: no float holds it
   if not is_json(value) or (hint in kinds and type(value) is not hint):
     raise TypeError
   return value

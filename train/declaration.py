@@ -67,7 +67,7 @@ class Declaration:
   Attributes:
     task: its class, as 'module:name'.
     options: verb -> the options that the task's method for that verb takes as keyword arguments.
-    free: config keys (or their beginnings) that may differ when a run is resumed: what they say has
+    free: config keys (or sections) that may differ when a run is resumed: what they say has
       no part in what is computed from step to step.
     plays: whether `launch.py play` and `match` play with its runs.
     metric: the headline, where a config's section `paper` names none.

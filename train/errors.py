@@ -9,6 +9,10 @@ from typing import Any
 class UserError(Exception):
   """A mistake of the user's, told in one line without a traceback (exit status 2)."""
 
+  def __str__(self) -> str:
+    # What a file or a command line holds may be a line's end, or a command to the terminal.
+    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
+from train.checkpoint.failures import NotSaved
 from train.errors import UserError
 from train.logging import samples
 from train.logging.metrics import MetricLog, NonFinite
@@ -36,7 +38,7 @@ LOG = functools.partial(MetricLog, writers=(TensorBoard,))
 
 
 class Halted(RuntimeError):
-  """Training stopped at a step whose loss or gradient is not finite."""
+  """Training stopped: a loss or gradient is not finite, or the workdir cannot be written to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +108,15 @@ class Loop:
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
+        Or the workdir could not be written to, or was removed.
     """
     mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
-    with scope, lock(workdir):
-      session = _Session(self, task, tx, schedule, mesh, workdir, seed, parallel, begin, log)
+    with scope, lock(workdir) as check_workdir:
+      session = _Session(
+        self, task, tx, schedule, mesh, workdir, seed, parallel, begin, log, check_workdir
+      )
       with contextlib.closing(session):
         trace = Profile(workdir, profile)
         trace.check(session.step, self.steps)
@@ -122,9 +127,11 @@ class Loop:
 class _Session:
   """One process's part of a run, from where the workdir stands to the last step."""
 
-  def __init__(self, settings, task, tx, schedule, mesh, workdir, seed, parallel, begin, log):
+  def __init__(
+    self, settings, task, tx, schedule, mesh, workdir, seed, parallel, begin, log, check_workdir
+  ):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
-    self.seed = seed
+    self.seed, self.check_workdir = seed, check_workdir
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
     self.train_step = make_step(
       task,
@@ -154,8 +161,11 @@ class _Session:
     self.progress = of_task(task, devices, settings.steps, start=self.step, show=show)
 
   def close(self) -> None:
-    for part in (self.progress, self.log, self.checkpoints, self.preemption):
-      part.close()
+    with contextlib.ExitStack() as stack:  # each, whatever goes wrong with another
+      stack.callback(self.preemption.close)
+      stack.enter_context(contextlib.suppress(NotSaved))  # `run` has waited, and said so
+      for part in (self.checkpoints, self.log, self.progress):
+        stack.callback(part.close)
 
   # -------- the loop --------
 
@@ -167,6 +177,7 @@ class _Session:
         last = step == settings.steps
         # Log, evaluate, save, in this order: a checkpoint holds the lines that are not written yet.
         if last or step % settings.log_every == 0:
+          self.check_workdir()
           self.log.close_interval(step, self.progress.rates())
           self.progress.show(self.log.latest)
         if last or _due(step, settings.eval_every):
@@ -177,10 +188,14 @@ class _Session:
         # All processes agree on the step: a checkpoint is written by all of them.
         if self.preemption.requested(step):
           self._save(step)
+          self.checkpoints.wait()
           self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
           break
+      self.checkpoints.wait()
     except NonFinite as error:
       self._halt(error)
+    except OSError as error:  # a full disk, a folder that is gone
+      raise Halted(f'{self.workdir}: {_reason(error)}; {self._last_good()}') from error
     return step >= settings.steps
 
   def _steps(self, trace: Profile) -> Iterator[int]:
@@ -198,6 +213,7 @@ class _Session:
     trace.at(self.settings.steps, self.state.step)
 
   def _evaluate(self, step: int) -> dict[str, float]:
+    self.check_workdir()
     self.log.drain()  # stops here if a step was not finite
     with self.progress.paused():
       variables = self.state.eval_variables
@@ -226,6 +242,7 @@ class _Session:
   def _save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
     if step == self.saved:  # the last step may have been due for several reasons
       return
+    self.check_workdir()
     # Lines that are still open go into the checkpoint, so that a resumed run writes the same ones.
     pending = self.log.state()  # stops here if a step was not finite
     meta = {'metrics': dict(metrics or {}), 'log': pending}
@@ -264,8 +281,11 @@ class _Session:
     return 0
 
   def _last_good(self) -> str:
-    steps = self.checkpoints.steps()
-    return f'the last good checkpoint is step {steps[-1]}' if steps else 'no checkpoint was saved'
+    with contextlib.suppress(NotSaved):
+      self.checkpoints.wait()
+    folders = pathlib.Path(self.workdir, 'checkpoints').glob('*/')
+    steps = [int(folder.name) for folder in folders if folder.name.isdecimal()]
+    return f'the last good checkpoint is step {max(steps)}' if steps else 'no checkpoint is there'
 
   def _halt(self, error: NonFinite) -> None:
     """Saves the state before the bad step, and its batch."""
@@ -286,6 +306,11 @@ class _Session:
       f'{error}: the state before step {error.step} and its batch are in {folder};'
       f' {self._last_good()}'
     )
+
+
+def _reason(error: OSError) -> str:
+  file = f' ({error.filename})' if error.filename else ''
+  return f'{error.strerror}{file}' if error.strerror else str(error)
 
 
 def _due(step: int, every: int) -> bool:

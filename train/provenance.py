@@ -14,7 +14,7 @@ import jax
 
 from models.cpu import onednn
 from train import config as config_lib
-from train.errors import UserError
+from train.errors import UserError, shown
 from train.runtime import host as host_lib
 from train.workdir import write_json
 
@@ -55,7 +55,10 @@ def record_start(
   if os.path.exists(path):
     try:
       run |= config_lib.read_json(path)
+      if not isinstance(run['starts'], list):
+        raise UserError(f'{path}: damaged, its starts are {shown(run["starts"])}')
     except UserError as error:  # it is a record, and no reason not to go on
+      run = {'starts': []}
       os.replace(path, f'{path}.damaged')
       print(f'{error}; kept as {path}.damaged, a new record begins', file=sys.stderr)
   run['seed'] = config['seed']  # a start that failed before the first checkpoint binds to nothing

@@ -14,10 +14,14 @@ import jax.numpy as jnp
 from train import config as config_lib
 from train.checkpoint import Checkpointer
 from train.checkpoint.record import leaves, some
-from train.errors import UserError
+from train.config import RESUMES
+from train.errors import UserError, shown
+from train.loop import Loop
 from train.task import Variables
 
 MEANING = 'meaning.json'
+FINGERPRINTS = 'fingerprints.json'
+UNCHECKED = 'the run goes on unchecked if you move it away'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,23 +45,34 @@ def read_config(workdir: str) -> dict[str, Any]:
   """Returns the config of a run folder.
 
   Raises:
-    UserError: there is none.
+    UserError: there is none, or it is damaged.
   """
   path = os.path.join(workdir, 'config.json')
   if not os.path.exists(path):
     raise UserError(f'{workdir}: no config.json there; a workdir is what `launch.py train` made')
-  return config_lib.load(path)
+  config = config_lib.load(path)
+  for section in ('task', 'model', 'data', 'train'):
+    if not isinstance(config.get(section), dict):
+      found = shown(config.get(section))
+      raise UserError(f'{path}: damaged, its section {section!r} is {found}; {RESUMES}')
+  return config
 
 
 def read_meaning(workdir: str) -> dict[str, Any]:
   """Returns what the run's weights depend on beside its config; {} if nothing was kept."""
   path = os.path.join(workdir, MEANING)
-  return config_lib.read_json(path) if os.path.exists(path) else {}
+  return config_lib.read_json(path, UNCHECKED) if os.path.exists(path) else {}
+
+
+def read_fingerprints(workdir: str) -> dict[str, str]:
+  """Returns split -> the hash of the data that the run was trained on; {} of an older run."""
+  path = os.path.join(workdir, FINGERPRINTS)
+  return config_lib.read_json(path, UNCHECKED) if os.path.exists(path) else {}
 
 
 def open_checkpoints(workdir: str, config: dict[str, Any]) -> Checkpointer:
   """Returns a run's checkpoints, to read only; 'best' is by the metric that its config names."""
-  settings = config['train']
+  settings = config_lib.complete(config['train'], Loop, 'train')
   return Checkpointer(
     os.path.join(workdir, 'checkpoints'),
     best=settings['best'],

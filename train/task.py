@@ -79,7 +79,7 @@ class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
   A task inherits from this class and gets what it need not have from here: `close`, `draw`,
-  `flops`, `join`, `meaning` and `metrics`.
+  `flops`, `join`, `meaning`, `metrics`, `fingerprints` and `lower_sample`.
 
   Attributes:
     data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
@@ -161,6 +161,13 @@ class Task(Protocol):
     """
     del variables, mesh
     raise UserError('compile --verb=sample: a run of this task has nothing to sample')
+
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns split -> a short hash of the data that were read of it (`data.fingerprint`).
+
+    Kept with the run: it is not resumed with other data unless told to, and eval says so.
+    """
+    return {}
 
   @property
   def metrics(self) -> Sequence[str]:

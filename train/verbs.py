@@ -16,7 +16,15 @@ from jax.sharding import Mesh
 from train import config as config_lib
 from train import console, warm_start
 from train import mesh as mesh_lib
-from train.compatibility import check_meaning, check_overrides, check_same, flat, same_model
+from train.compatibility import (
+  changed_data,
+  check_data,
+  check_meaning,
+  check_overrides,
+  check_same,
+  flat,
+  same_model,
+)
 from train.errors import UserError, unknown, user_errors
 from train.logging import weights_and_biases
 from train.logging.metrics import MetricLog
@@ -25,7 +33,15 @@ from train.logging.writers import Open
 from train.loop import Halted, Loop
 from train.optim import make_optimizer, odd_settings
 from train.provenance import provenance, record_start
-from train.run import MEANING, check_finite, no_checkpoint, open_checkpoints, read_config
+from train.run import (
+  FINGERPRINTS,
+  MEANING,
+  check_finite,
+  no_checkpoint,
+  open_checkpoints,
+  read_config,
+  read_fingerprints,
+)
 from train.sections import build_abstract_task, build_task, complete_config
 from train.step import abstract_model
 from train.task import Task, Variables
@@ -86,8 +102,12 @@ def train(
   *,
   host: Mapping[str, Any] | None = None,
   profile: tuple[int, int] | None = None,
+  new_data: bool = False,
 ) -> None:
-  """Trains by a completed config, or resumes what the workdir holds."""
+  """Trains by a completed config, or resumes what the workdir holds.
+
+  new_data: whether a run goes on though its data are others than before.
+  """
   check_same(config, workdir)
   log = functools.partial(MetricLog, writers=writers(config), config=flat(config))
   task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
@@ -101,12 +121,16 @@ def train(
   begin = warm_start.starter(config, task, workdir)
 
   def on_start(step: int, variables: Variables) -> None:
+    check_data(task, workdir, step, new_data=new_data)
     if mesh_lib.is_main():
       console.say(console.start(config, workdir, task, mesh, step, variables))
       warm_start.keep_tokenizer(task, workdir)
       write_json(os.path.join(workdir, 'config.json'), config)
       if meaning := task.meaning():
         write_json(os.path.join(workdir, MEANING), meaning)
+      if fingerprints := task.fingerprints():
+        kept = read_fingerprints(workdir)
+        write_json(os.path.join(workdir, FINGERPRINTS), {**kept, **fingerprints})
       record_start(workdir, step, config, host or {})
 
   with contextlib.closing(task):
@@ -155,6 +179,12 @@ def evaluate(
   examine = method_of(first, 'eval', options)
   members = [run.variables for run in runs]
   metrics, facts, arrays = examine(members, first.mesh, **options)
+  others = changed_data(first.task, workdirs[0])
+  if others and mesh_lib.is_main():
+    print(
+      f'{workdirs[0]}: the data have changed since it was trained (split {", ".join(others)})',
+      file=sys.stderr,
+    )
   result = {
     'step': first.step,
     'checkpoint': step,
@@ -163,6 +193,7 @@ def evaluate(
     'options': options,
     'metrics': metrics,
     **facts,
+    **({'other_data': others} if others else {}),
     **provenance(),
   }
   path = os.path.join(workdirs[0], '_'.join(['eval', *list(options)[:1]]) + '.json')

@@ -1,20 +1,46 @@
 """The run folder: one writer at a time, and files that are there whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
 import os
+import re
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from train.errors import UserError
+from train.errors import UserError, shown
+
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # as NFS or Lustre may be mounted
+
+
+def folder(text: str) -> str:
+  """Returns the path of a run folder as a user gives it: `~` is the home.
+
+  Raises:
+    UserError: it is no path of a file system, or there is a file.
+  """
+  if re.match(r'\w+://', text):
+    raise UserError(
+      f'workdir {shown(text)}: a run folder lies in a file system; mount the bucket, with gcsfuse'
+      ' or s3fs, and give the path there'
+    )
+  if not text or not text.isprintable():
+    raise UserError(f'workdir {shown(text)}: must be a path of printable characters')
+  path = os.path.expanduser(text)
+  if os.path.lexists(path) and not os.path.isdir(path):
+    raise UserError(f'workdir {shown(text)}: is no folder')
+  return path
 
 
 @contextlib.contextmanager
-def lock(workdir: str) -> Iterator[None]:
+def lock(workdir: str) -> Iterator[Callable[[], None]]:
   """Holds the workdir, made if absent, for this run; the system lets go when the process ends.
+
+  Gives a function that raises FileNotFoundError if the folder has been removed since.
 
   Raises:
     UserError: another run holds it.
@@ -23,21 +49,35 @@ def lock(workdir: str) -> Iterator[None]:
 
   os.makedirs(workdir, exist_ok=True)
   if jax.process_index() != 0:  # one process holds it for all of the run
-    yield
+    yield lambda: None
     return
-  with open(os.path.join(workdir, '.lock'), 'a+') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise UserError(
-        f'workdir {workdir!r} is in use by {file.read() or "another process"}: one run writes to'
-        ' a workdir at a time; stop that one or choose another --workdir'
-      ) from None
-    file.truncate(0)
-    file.write(f'process {os.getpid()} on {socket.gethostname()}')
-    file.flush()
-    yield
+  path = os.path.join(workdir, '.lock')
+  with open(path, 'a+') as file:
+    _hold(file, workdir)
+
+    def check() -> None:
+      if not (os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(file.fileno()))):
+        raise FileNotFoundError(errno.ENOENT, 'the folder was moved or removed while it trained')
+
+    yield check
+
+
+def _hold(file: Any, workdir: str) -> None:
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.seek(0)
+    raise UserError(
+      f'workdir {workdir!r} is in use by {file.read() or "another process"}: one run writes to'
+      ' a workdir at a time; stop that one or choose another --workdir'
+    ) from None
+  except OSError as error:
+    if error.errno not in WITHOUT_LOCKS:
+      raise
+    print(f'{workdir}: its file system has no locks; train it once at a time', file=sys.stderr)
+  file.truncate(0)
+  file.write(f'process {os.getpid()} on {socket.gethostname()}')
+  file.flush()
 
 
 def free_path(path: str) -> str:
@@ -68,13 +108,22 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_bytes(path: str, contents: bytes) -> None:
-  """Replaces the file at once and durably: a reader finds the old contents or the new."""
+  """Replaces the file at once and durably: a reader finds the old contents or the new.
+
+  Raises:
+    OSError: it could not be written; the old contents stay.
+  """
   temporary = f'{path}.tmp'
-  with open(temporary, 'wb') as file:
-    file.write(contents)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  try:
+    with open(temporary, 'wb') as file:
+      file.write(contents)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      os.remove(temporary)
+    raise OSError(error.errno, error.strerror, path) from error
 
 
 def write_json(path: str, value: Any) -> None:

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 from jax.sharding import NamedSharding
 
-from data import checks, pipeline
+from data import checks, fingerprint, pipeline
 from data.go import games
 from data.go.games import GameSplit
 from data.go.loader import PositionLoader, fields
@@ -115,6 +115,11 @@ class GoGames:
     if split not in games.SPLITS:
       raise ValueError(f'split {split!r}: choose from {", ".join(games.SPLITS)}')
     return self._splits[split]
+
+  def fingerprints(self) -> dict[str, str]:
+    """Returns split -> a hash of its games (`data.fingerprint`); {} until they are read."""
+    read = self._splits if '_splits' in vars(self) else {}
+    return {name: fingerprint.of_arrays(*split.games, split.result) for name, split in read.items()}
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Returns shuffled batches without end, cut over axis 0 as `sharding` says."""

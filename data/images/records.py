@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from absl import logging
 
-from data import cache, checks
+from data import cache, checks, fingerprint
 from data.images import decode, modes
 from data.images.decode import Item, Op
 from data.remarks import Remarks
@@ -178,6 +178,16 @@ def format_of(records: Records) -> str:
   """Returns PIL's name for the first record's format, such as 'JPEG'; '' for pixels."""
   [(item, _)] = _read(records, [0])
   return '' if isinstance(item, np.ndarray) else modes.open_image(item).format or ''
+
+
+def fingerprint_of(records: Records) -> str:
+  """Returns a hash of a split's files, or of its images and labels where it has none."""
+  if records.files:
+    return fingerprint.of_files(records.files)
+  some = _read(records, fingerprint.spread(records.size, fingerprint.FILES))
+  items = [x if isinstance(x, np.ndarray) else np.frombuffer(x, np.uint8) for x, _ in some]
+  labels = np.array([label for _, label in some])
+  return fingerprint.of_arrays(*map(np.ascontiguousarray, items), labels)
 
 
 def decoded(

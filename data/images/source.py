@@ -137,6 +137,11 @@ class ImageData:
     """Returns the format of a split's images, such as 'JPEG', by the first; '' for pixels."""
     return records.format_of(self._records(split))
 
+  def fingerprints(self) -> dict[str, str]:
+    """Returns split -> a hash of its files (`data.fingerprint`), of those that were read."""
+    read = {split for split, _, _ in self._loaders}
+    return {split: records.fingerprint_of(self._records(split)) for split in sorted(read)}
+
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Returns shuffled batches without end, cut over axis 0 as `sharding` says."""
     pipeline.check_divisible('batch_size', self.batch_size, sharding)

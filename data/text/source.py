@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from jax.sharding import NamedSharding
 
-from data import checks, pipeline
+from data import checks, fingerprint, pipeline
 from data.text import choose_tokenizer, corpus, datasets
 from data.text.corpus import Tokens
 from data.text.rows import PackedDocuments, RowLoader, TrainRows, Windows, fields
@@ -174,6 +174,13 @@ class TextData:
           f' {self._folder}); another text wants another --workdir'
         ) from error
     return self._tokens[split]
+
+  def fingerprints(self) -> dict[str, str]:
+    """Returns split -> a hash of its tokens (`data.fingerprint`), of those that were read."""
+    return {
+      split: fingerprint.of_arrays(tokens.stream, tokens.begins)
+      for split, tokens in self._tokens.items()
+    }
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Returns shuffled batches without end, and keeps the tokenizer in the run's folder."""

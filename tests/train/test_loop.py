@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from tests.train import toy
 from train.checkpoint import Checkpointer
+from train.checkpoint.failures import NotSaved
 from train.errors import UserError
 from train.loop import Halted, Loop
 from train.step import abstract_model
@@ -129,6 +131,42 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_shows_how_it_came(tmp_path)
   assert 'not finite' in meta['error']
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(model)))
   assert metrics(tmp_path)[-1]['step'] <= 6
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_line(tmp_path, monkeypatch):
+  save = Checkpointer.save
+
+  def full(self, step, *items):
+    if step > 6:
+      raise NotSaved('a checkpoint was not saved: No space left on device')
+    save(self, step, *items)
+
+  with monkeypatch.context() as patch, pytest.raises(Halted) as caught:
+    patch.setattr(Checkpointer, 'save', full)
+    toy.train(tmp_path, **SETTINGS, devices=1)
+  assert str(caught.value) == (
+    f'{tmp_path}: a checkpoint was not saved: No space left on device;'
+    ' the last good checkpoint is step 6'
+  )
+  toy.train(tmp_path, **SETTINGS, devices=1)  # once there is space
+  assert params(tmp_path)[0] == STEPS
+
+
+@pytest.mark.long
+def test_a_folder_that_is_removed_ends_the_run_in_a_line(tmp_path, monkeypatch):
+  workdir = tmp_path / 'run'
+  next_batch = toy.ToySource.next
+
+  def remove(self, carry, step, variables):
+    if step == 6 and workdir.exists():
+      while not (workdir / 'checkpoints' / '4').exists():
+        time.sleep(0.01)
+      workdir.rename(tmp_path / 'elsewhere')
+    return next_batch(self, carry, step, variables)
+
+  monkeypatch.setattr(toy.ToySource, 'next', remove)
+  with pytest.raises(Halted, match='moved or removed while it trained; no checkpoint is there'):
+    toy.train(workdir, **{**SETTINGS, 'checkpoint_every': 0}, devices=1)
 
 
 def test_a_second_run_on_a_workdir_is_refused(tmp_path):

@@ -1,7 +1,10 @@
 """The run folder: one writer, whole files; and how a run is asked to stop."""
 
+import errno
+import fcntl
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +12,8 @@ import sys
 import pytest
 
 from train.errors import UserError
-from train.runtime.preemption import Preemption
-from train.workdir import lock, write_json
+from train.runtime.preemption import SIGNALS, Preemption
+from train.workdir import folder, lock, write_json
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -37,7 +40,66 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
   assert os.listdir(tmp_path) == ['run.json']
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+  path = str(tmp_path / 'run.json')
+  write_json(path, {'seed': 1})
+
+  def full(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(OSError, match=r"No space left on device: '.*run\.json'"):
+    write_json(path, {'seed': 2})
+  assert pathlib.Path(path).read_text() == '{\n  "seed": 1\n}\n'
+  assert os.listdir(tmp_path) == ['run.json']
+
+
+@pytest.mark.parametrize('end', ['removed', 'moved', 'replaced'])
+def test_a_folder_that_is_gone_is_noticed(tmp_path, end):
+  workdir = tmp_path / 'run'
+  with lock(str(workdir)) as check:
+    check()
+    workdir.rename(tmp_path / 'other')
+    if end == 'removed':
+      shutil.rmtree(tmp_path / 'other')
+    if end == 'replaced':
+      workdir.mkdir()
+      (workdir / '.lock').write_text('')
+    with pytest.raises(FileNotFoundError, match='moved or removed while it trained'):
+      check()
+
+
+def test_a_file_system_without_locks_is_said_and_trained_on(tmp_path, monkeypatch, capsys):
+  def unsupported(file, operation):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+  monkeypatch.setattr(fcntl, 'flock', unsupported)
+  with lock(str(tmp_path)):
+    assert 'its file system has no locks' in capsys.readouterr().err
+
+
+def test_the_path_of_a_run_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert folder('~/runs/x') == f'{tmp_path}/runs/x'
+  assert folder('runs/with space/') == 'runs/with space/'
+  (tmp_path / 'link').symlink_to(tmp_path)
+  assert folder(str(tmp_path / 'link')) == str(tmp_path / 'link')
+  (tmp_path / 'broken').symlink_to('nowhere')
+  (tmp_path / 'file').write_text('')
+  for text, message in {
+    'gs://bucket/run': 'a run folder lies in a file system',
+    's3://bucket/run': 'mount the bucket',
+    '': 'printable',
+    'two\nlines': 'printable',
+    '\udcff': 'printable',
+    str(tmp_path / 'file'): 'is no folder',
+    str(tmp_path / 'broken'): 'is no folder',
+  }.items():
+    with pytest.raises(UserError, match=message):
+      folder(text)
+
+
+@pytest.mark.parametrize('number', SIGNALS)
 def test_the_first_signal_asks_and_the_second_is_the_systems(number, capfd):
   before = signal.getsignal(number)
   preemption = Preemption()

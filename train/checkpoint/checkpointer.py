@@ -6,24 +6,19 @@ words, the shape of every array and its checksum. Orbax commits the folder by on
 """
 
 import contextlib
-import gc
 import logging
 import math
 import os
 import shutil
-import sys
-import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from train.checkpoint.failures import all_agree, hush, together, writing
 from train.checkpoint.record import (
   Damaged,
   arrays,
@@ -42,9 +37,6 @@ from train.errors import UserError
 
 Tree = Any
 log = logging.getLogger(__name__)
-
-# Orbax meets damage with any exception, a bare one among them. These mean something else.
-_NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 
 
 class Checkpointer:
@@ -78,6 +70,7 @@ class Checkpointer:
       ),
     )
     self._load_scores()
+    hush()
 
   # -------- what there is --------
 
@@ -118,7 +111,7 @@ class Checkpointer:
 
     Raises:
       ValueError: an older step, or a leaf that is no array.
-      Exception: whatever an earlier save failed with behind our back.
+      NotSaved: this save failed, or behind our back an earlier one.
     """
     if self._read_only:
       raise ValueError(f'{self._directory} was opened to read only')
@@ -134,18 +127,21 @@ class Checkpointer:
     stored = {name: written(tree) for name, tree in items.items()}
     args = {name: ocp.args.StandardSave(tree) for name, tree in stored.items() if full(tree)}
     # Orbax copies the arrays to the host before it returns; the step may donate them then.
-    self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
+    with writing():
+      self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(record), **args))
 
   def wait(self) -> None:
-    """Waits until all files are written; raises what went wrong there."""
-    self._manager.wait_until_finished()
+    """Waits until all files are written; raises NotSaved if they could not be."""
+    with writing():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for what is being written, and lets go of the folder."""
-    try:
-      self.wait()
-    finally:
-      self._manager.close()
+    with writing():
+      try:
+        self.wait()
+      finally:
+        self._manager.close()
 
   # -------- restoring --------
 
@@ -232,7 +228,7 @@ class Checkpointer:
   def _restore(
     self, step: int, choose: Callable[[dict[str, Any]], Mapping[str, Tree]]
   ) -> tuple[dict[str, Tree], dict]:
-    record = _together(lambda: self._read_record(step))
+    record = together(lambda: self._read_record(step))
     wanted = choose(record)
     # Imported weights. Without an optimiser's state there was no training to average either.
     alone = not any(path.startswith('train/') for path in record['leaves'])
@@ -243,13 +239,16 @@ class Checkpointer:
       check_structure(record['leaves'], wanted)
     except ValueError as error:
       raise UserError(f'step {step} in {self._directory} holds another network: {error}') from None
-    items = _together(lambda: dict(self._read_items(step, wanted)))
+    items = together(lambda: dict(self._read_items(step, wanted)))
     check_values(record['leaves'], items)
     return {**items, **dict.fromkeys(missing)}, record['meta']
 
   def _read_record(self, step: int) -> dict[str, Any]:
     with contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
-      return unseal(handler.restore(self._item(step, 'meta'), ocp.args.JsonRestore()))
+      record = unseal(handler.restore(self._item(step, 'meta'), ocp.args.JsonRestore()))
+    if record['step'] != step:
+      raise Damaged(f'the folder holds step {record["step"]}')
+    return record
 
   def _read_items(self, step: int, wanted: Mapping[str, Tree]) -> Iterator[tuple[str, Tree]]:
     # Not through the manager: its barrier would wait for ever for a process that found damage.
@@ -273,7 +272,7 @@ class Checkpointer:
         shutil.rmtree(os.path.join(folder, step), ignore_errors=True)
         os.rename(os.path.join(self._directory, step), os.path.join(folder, step))
       log.warning('moved to %s: %s', folder, ', '.join(map(str, steps)))
-    _all_agree(True)
+    all_agree(True)
     self._manager.reload()
 
 
@@ -296,50 +295,3 @@ class _NewestAndBest(PreservationPolicy):
     steps = [checkpoint.step for checkpoint in checkpoints]
     kept = {*sorted(steps)[-self._keep :], self._best_step()}
     return [step in kept for step in steps]
-
-
-# -------- small things --------
-
-
-def _together(read: Callable[[], Any]) -> Any:
-  """Returns read(); raises Damaged in all processes if it fails in one, so that they agree."""
-  with _quiet_leftovers():
-    result, reason = _attempt(read)
-    if reason:
-      # Orbax' reading threads drop what is left: it is collected while its complaints are silenced.
-      time.sleep(0.1)
-      gc.collect()
-  if not _all_agree(not reason):
-    raise Damaged(reason or 'another process could not read it')
-  return result
-
-
-def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
-  """Returns (result, '') or (None, reason)."""
-  try:
-    return read(), ''
-  except _NOT_DAMAGE:
-    raise
-  except Exception as error:
-    return None, str(error).split('\n')[0][:200] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet_leftovers() -> Iterator[None]:
-  """Silences what orbax leaves behind where an array cannot be read.
-
-  It drops the readers of the others half way, and Python would print a traceback for each.
-  """
-  asyncio_log, hook = logging.getLogger('asyncio'), sys.unraisablehook
-  asyncio_log.disabled, sys.unraisablehook = True, lambda leftover: None
-  try:
-    with warnings.catch_warnings(action='ignore', category=RuntimeWarning):
-      yield
-  finally:
-    asyncio_log.disabled, sys.unraisablehook = False, hook
-
-
-def _all_agree(answer: bool) -> bool:
-  if jax.process_count() == 1:
-    return answer
-  return bool(np.all(multihost_utils.process_allgather(np.asarray(answer))))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from train.cli import usage
 from train.errors import UserError, unknown
+from train.workdir import folder
 
 CONFIGS = str(pathlib.Path(__file__).parents[2] / 'configs')
 
@@ -53,7 +54,7 @@ def config_file(text: str, folder: str) -> str:
 
 def runs(workdirs: Sequence[str]) -> list[str]:
   """Returns the run folders of --workdir, given again or with commas; each holds a run."""
-  paths = [path for text in workdirs for path in text.split(',') if path]
+  paths = [folder(path) for text in workdirs for path in text.split(',') if path]
   if not paths:
     raise UserError('--workdir: needs a value, the folder of a run')
   for path in paths:
@@ -78,4 +79,4 @@ def new_folder(workdirs: Sequence[str]) -> str:
   """Returns the one folder of --workdir, which need not be there."""
   if len(workdirs) != 1:
     raise UserError(f'--workdir={",".join(workdirs)}: needs one folder, which will be made')
-  return workdirs[0]
+  return folder(workdirs[0])

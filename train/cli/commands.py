@@ -42,6 +42,7 @@ from train.declaration import Option
 from train.errors import UserError, unknown
 from train.runtime import host
 from train.tasks import DECLARATIONS
+from train.workdir import folder
 
 FLAGS = flags.FLAGS
 Overrides = Mapping[str, str]
@@ -62,7 +63,9 @@ def train(overrides: Overrides) -> None:
   from train import verbs
 
   try:
-    verbs.train(verbs.complete_config(config), workdir, host=record, profile=profile)
+    verbs.train(
+      verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
+    )
   except verbs.Halted as error:
     print(f'launch.py: {error}', file=sys.stderr)
     sys.exit(1)
@@ -120,7 +123,7 @@ def evaluate(overrides: Overrides) -> None:
   with errors.user_errors():
     result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
   if mesh.is_main():
-    print_metrics(result['metrics'], config['paper'])
+    print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
     print(f'step {result["step"]}; more in {result["file"]}')
 
 
@@ -236,7 +239,7 @@ def match(overrides: Overrides) -> None:
       FLAGS.first,
       FLAGS.second,
       play_lib.BoardOptions(**values(option.name for option in RULES)),
-      workdir=FLAGS.workdir[0] if FLAGS.workdir else None,
+      workdir=folder(FLAGS.workdir[0]) if FLAGS.workdir else None,
       terms=values(('games', 'opening', 'seed', 'time', 'timeout')),
       search=values(('num_simulations', 'num_parallel_leaves')),
       sprt=sprt,
@@ -328,11 +331,11 @@ def find_config() -> str:
 def workdir_of_train() -> str:
   """Returns the one workdir, or else runs/NAME for the config NAME.py or NAME/config.json."""
   if len(FLAGS.workdir) == 1 and FLAGS.workdir[0]:
-    return FLAGS.workdir[0]
+    return folder(FLAGS.workdir[0])
   if FLAGS.workdir or FLAGS.config is None:
     raise UserError(f'--workdir={",".join(FLAGS.workdir)}: give --config=FILE or one --workdir=DIR')
-  folder, name = os.path.split(FLAGS.config)
-  name = os.path.basename(os.path.abspath(folder)) if name == 'config.json' else name
+  parent, name = os.path.split(FLAGS.config)
+  name = os.path.basename(os.path.abspath(parent)) if name == 'config.json' else name
   return os.path.join('runs', os.path.splitext(name)[0])
 
 
@@ -353,6 +356,7 @@ def take_options(path: str, names: Iterable[str]) -> None:
 
 def start() -> dict[str, Any]:
   """Makes the process ready for JAX; returns what was done to it, for the run's record."""
+  host.open_streams()
   host.use_compilation_cache()
   record = host.report(host_tuning=False)
   if FLAGS.host_tuning:

@@ -37,6 +37,7 @@ TRAIN = (
   ),
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
+  Option('new_data', 'switch', 'resume though the data are others than those before', False),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
 )
 COMPILE = (

@@ -9,6 +9,8 @@ bits however often the run was stopped and resumed.
 import json
 import math
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
@@ -128,8 +130,9 @@ class MetricLog:
     if not self._write:
       return
     self.close()
+    _keep_damaged(self._path)
     lines = [line for line in read(os.path.dirname(self._path)) if state and line['step'] <= step]
-    self._seconds = max((line.get('time/seconds', 0.0) for line in lines), default=0.0)
+    self._seconds = max((line.get('time/seconds') or 0.0 for line in lines), default=0.0)
     write_text(self._path, ''.join(_text(line) for line in lines))
     self._file = open(self._path, 'a')  # noqa: SIM115
     folder = os.path.dirname(self._path)
@@ -158,17 +161,41 @@ def read(workdir: str) -> list[Record]:
   if not os.path.exists(path):
     return []
   with open(path, errors='replace') as file:
-    lines = [_record(line) for line in file if line.endswith('}\n')]
-  return [line for line in lines if line is not None]
+    lines = map(_record, file)
+    return [line for line in lines if line is not None]
+
+
+def _keep_damaged(path: str) -> None:
+  """Says which lines are no records, and keeps a copy: the log is a record, and may go on."""
+  if not os.path.exists(path):
+    return
+  try:
+    with open(path, errors='replace') as file:
+      # The last line may be cut: the run was killed while it wrote it.
+      bad = [n for n, x in enumerate(file, 1) if _record(x) is None and x.endswith('\n')]
+    if not bad:
+      return
+    what = f'line {bad[0]} and {len(bad)} in all are no metrics'
+    shutil.copy(path, f'{path}.damaged')
+  except OSError as error:  # a folder, or another user's
+    what = f'cannot be read: {error.strerror}'
+    os.replace(path, f'{path}.damaged')
+  print(f'{path}: {what}; kept as {path}.damaged', file=sys.stderr)
 
 
 def _record(line: str) -> Record | None:
-  """Returns the record of a line; None of one that is damaged."""
+  """Returns the record of a line; None of one that is cut or damaged."""
   try:
-    record = json.loads(line)
+    record = json.loads(line) if line.endswith('}\n') else None
   except (ValueError, RecursionError):
     return None
-  return record if isinstance(record, dict) and isinstance(record.get('step'), int) else None
+  if not isinstance(record, dict) or type(record.get('step')) is not int:
+    return None
+  return record if all(map(_is_value, record.values())) else None
+
+
+def _is_value(value: Any) -> bool:
+  return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _text(record: Record) -> str:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 
 from train.errors import UserError, plain
@@ -28,7 +27,7 @@ def table(folder: str, columns: int | None = None) -> str:
   if not rows:
     what = 'holds no run' if os.path.isdir(folder) else 'no such folder'
     raise UserError(f'--folder={folder}: {what}; `launch.py train` makes them in runs/')
-  rows = [tuple(map(plain, row)) for row in (HEAD, *rows)]
+  rows = [tuple(plain(str(cell)) for cell in row) for row in (HEAD, *rows)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   if columns is None or sum(widths[:-1]) + 2 * len(widths[:-1]) <= columns:
     return '\n'.join(_line(row, widths) for row in rows)
@@ -84,11 +83,12 @@ def _cells(run: Folder) -> tuple[str, ...]:
 
 def _config(run: Folder) -> str:
   """Returns the name of the config that a run was begun with; of an imported one its task."""
-  for word in shlex.split(numbers.command(run)):
-    option, _, value = word.partition('=')
-    if option == '--config' and value:
-      return os.path.basename(value).removesuffix('.py')
-  return str(run.config['task'].get('name', ''))
+  for start in run.starts:  # a resumption may be by --workdir alone
+    for word in start.get('command', '').split():
+      option, _, value = word.partition('=')
+      if option == '--config' and value:
+        return os.path.basename(value).removesuffix('.py')
+  return str((run.config.get('task') or {}).get('name', ''))
 
 
 def _is_locked(path: str) -> bool:

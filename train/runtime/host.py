@@ -7,6 +7,7 @@ import contextlib
 import glob
 import importlib.metadata
 import importlib.util
+import io
 import itertools
 import os
 import platform
@@ -26,6 +27,33 @@ EIGEN_CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolu
 PATIENCE = '--xla_cpu_collective_call_terminate_timeout_seconds=600'
 STARTED_ANEW = 'BREAKTHROUGHS_STARTED_ANEW'
 NUMBERS = {'family': 'cpu family', 'model': 'model'}  # as /proc/cpuinfo calls them
+
+
+class Messages(io.TextIOWrapper):
+  """stderr whose reader may be gone or whose disk full: what it cannot say must end nothing."""
+
+  def write(self, text: str) -> int:
+    with contextlib.suppress(OSError):
+      super().write(text)
+    return len(text)
+
+  def flush(self) -> None:
+    with contextlib.suppress(OSError):
+      super().flush()
+
+
+def open_streams() -> None:
+  """Opens /dev/null for what of stdin, stdout and stderr is closed: a file would take its place."""
+  for number in range(3):
+    try:
+      os.fstat(number)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+  sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+  sys.stdout = sys.stdout or open(1, 'w', closefd=False)  # noqa: SIM115
+  encoding = sys.stderr.encoding if sys.stderr else None
+  stderr = open(2, 'wb', closefd=False)  # noqa: SIM115
+  sys.stderr = Messages(stderr, encoding, errors='backslashreplace', line_buffering=True)
 
 
 def tune() -> dict[str, Any]:

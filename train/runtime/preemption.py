@@ -8,22 +8,31 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+# What terminals, batch systems (Slurm, PBS, Grid Engine) and init send before they kill.
+SIGNALS = (
+  *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
+  *(signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2),
+)
+
 
 class Preemption:
-  """Turns SIGTERM, SIGINT and SIGHUP into a question that the loop asks after each step.
+  """Turns SIGTERM, SIGINT and the like into a question that the loop asks after each step.
 
   A single process has its own handlers; a second signal ends it at once. In a run of several
   processes JAX listens for SIGTERM and has all of them agree on one step; a handler of our own
-  would silence that, so there is none.
+  would silence that, so the other signals are sent on as SIGTERM.
   """
 
   def __init__(self) -> None:
     self._asked = False
     self._before: dict[int, Any] = {}
-    if jax.process_count() == 1:
-      for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-          self._before[number] = signal.signal(number, self._handle) or signal.SIG_DFL
+    alone = jax.process_count() == 1
+    for number in SIGNALS:
+      if signal.getsignal(number) is signal.SIG_IGN:  # as nohup has it
+        continue
+      if alone or number != signal.SIGTERM:
+        handler = self._handle if alone else self._send_on
+        self._before[number] = signal.signal(number, handler) or signal.SIG_DFL
 
   def requested(self, step: int) -> bool:
     """Returns whether to save after this step and leave; the same in all processes."""
@@ -43,3 +52,7 @@ class Preemption:
     # Not print: the signal may have come in the middle of one.
     with contextlib.suppress(OSError):  # the terminal may be gone
       os.write(2, b'\nasked to stop: saving after this step; once more to stop at once\n')
+
+  def _send_on(self, number: int, frame) -> None:
+    self.close()
+    os.kill(os.getpid(), signal.SIGTERM)

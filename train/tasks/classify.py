@@ -133,6 +133,10 @@ class Classify(Task):
     """Returns the classes, whose order the scores have, and the shape of the images."""
     return {'classes': list(self.data.classes), 'image_shape': list(self.data.image_shape)}
 
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns split -> a hash of its data."""
+    return self.data.fingerprints()
+
   @property
   def input_shape(self) -> tuple[int, int, int]:
     """The shape `[h, w, C]` of what the network sees: augmentation may crop the data's images."""

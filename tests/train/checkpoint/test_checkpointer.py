@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -291,6 +292,25 @@ def test_damage_is_passed_over_as_far_as_it_goes(copy):
   truncate(copy / '2')
   assert restore(copy, 'best', read_only=True) == 1  # 2 is best, then 3
   assert restore(copy) == 1
+
+
+def test_the_folder_of_another_step_is_damage(copy, caplog):
+  shutil.rmtree(copy / '3')
+  shutil.copytree(copy / '1', copy / '3')
+  assert restore(copy, read_only=True) == 2
+  assert 'the folder holds step 1' in caplog.text
+
+
+def test_what_may_not_be_read_is_no_damage(copy, monkeypatch):
+  """Tensorstore tells of the system's errors in words alone."""
+
+  def refused(*arguments, **keywords):
+    raise ValueError('PERMISSION_DENIED: opening "/runs/x/3/params": Permission denied')
+
+  monkeypatch.setattr(ocp.StandardCheckpointHandler, 'restore', refused)
+  with pytest.raises(PermissionError, match='/runs/x/3/params'):
+    restore(copy)
+  assert (copy / '3').exists()
 
 
 def test_an_old_step_half_deleted_does_no_harm(copy):

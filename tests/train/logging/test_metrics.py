@@ -300,3 +300,44 @@ def test_other_processes_show_nothing():
   progress.rates()
   progress.close()
   assert stream.getvalue() == ''
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    '\x00' * 20,
+    '[]',
+    '{"step": "7"}',
+    '{"step": 7, "x": [1]}',
+    '{"step": 7, "x": 1' + '0' * 400 + '}',
+  ],
+)
+def test_what_is_no_metric_is_kept_and_said_on_resume(tmp_path, capsys, line):
+  path = tmp_path / 'metrics.jsonl'
+  before = f'{{"step": 2, "train/loss": 1.0}}\n{line}\n{{"step": 3, "time/seconds": null}}\n'
+  path.write_text(before)
+  log = MetricLog(str(tmp_path))
+  log.restore({'steps': []}, 3)
+  log.close()
+  assert [record['step'] for record in read(str(tmp_path))] == [2, 3]
+  assert (tmp_path / 'metrics.jsonl.damaged').read_text() == before
+  assert 'line 2 and 1 in all are no metrics; kept as' in capsys.readouterr().err
+
+
+def test_a_line_that_a_kill_has_cut_is_no_news(tmp_path, capsys):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 2, "train/loss": 1.0}\n{"step": 3, "tr')
+  log = MetricLog(str(tmp_path))
+  log.restore({'steps': []}, 3)
+  log.close()
+  assert capsys.readouterr().err == ''
+  assert not (tmp_path / 'metrics.jsonl.damaged').exists()
+
+
+def test_a_folder_in_the_place_of_the_log_is_moved_away(tmp_path, capsys):
+  (tmp_path / 'metrics.jsonl').mkdir()
+  log = MetricLog(str(tmp_path))
+  log.restore(None, 0)
+  log.write(1, {'test/error': 0.5})
+  log.close()
+  assert read(str(tmp_path)) == [{'step': 1, 'test/error': 0.5}]
+  assert 'cannot be read: Is a directory' in capsys.readouterr().err

@@ -52,7 +52,7 @@ def one(tmp_path):
     ('[]', 'damaged'),
     ('{"model_type": "gpt2"}', 'of another program'),
     ('{"task": "x", "train": [], "paper": 5}', 'damaged'),
-    ('{"task": {"name": 3}, "train": {"steps": 1}, "paper": 5}', 'of another program'),
+    ('{"task": {"name": 3}, "train": {"steps": 1}, "paper": 5}', 'of another type, left out'),
     ('\x00' * 40, 'damaged'),
   ],
 )
@@ -67,7 +67,9 @@ def test_one_that_is_damaged_does_not_hide_the_others(one, text, why):
 def test_damaged_parts_are_named(one):
   (one / 'good' / 'eval.json').write_text('{"metrics"')
   (one / 'good' / 'run.json').write_text('\xff')
-  assert ' '.join(rows(one)['good']).endswith('run.json damaged, eval.json damaged')
+  assert ' '.join(rows(one)['good']).endswith(
+    'run.json is damaged and left out, eval.json is damaged and left out'
+  )
 
 
 def test_links_are_followed_and_a_circle_ends(one, tmp_path_factory):

@@ -89,6 +89,10 @@ class RecordedGamesTask(GoTask):
   def __init__(self, model: Mapping[str, Any], data: GoGames):
     self.data, self.network = data, GoNetwork(model, data.size, self.input_kinds)
 
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns split -> a hash of its data."""
+    return self.data.fingerprints()
+
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Returns batches without end: {'inputs', 'move', 'result', 'index', 'mask'}."""
     source = reading.training(self.data, split, mesh, seed)

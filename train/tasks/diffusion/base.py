@@ -98,6 +98,9 @@ class ImageGeneration(Task):
     shape = {'image_shape': list(self.data.image_shape)}
     return {**shape, 'classes': list(self.classes)} if self.classes else shape
 
+  def fingerprints(self) -> Mapping[str, str]:
+    return self.data.fingerprints()
+
   def init(self, key: Array) -> Variables:
     return self.network.init(key, self.data.image_shape)
 
@@ -188,10 +191,7 @@ class ImageGeneration(Task):
     """Draws images, uint8 `[N, H, W, C]`, or their trajectories `[N, FRAMES, H, W, C]`.
 
     Any number of images is drawn with one compilation, and an image depends on its key and label
-    alone.
-
-    Raises:
-      grids.Diverged: the sampler overflowed.
+    alone. Raises grids.Diverged if the sampler overflows.
 
     Args:
       variables: the network's.

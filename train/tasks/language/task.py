@@ -106,6 +106,10 @@ class Language(Task):
     """Closes the data."""
     self.data.close()
 
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns split -> a hash of its data."""
+    return self.data.fingerprints()
+
   def init(self, key: Array) -> Variables:
     """Returns the network's initial variables."""
     return self.model.init(key, jnp.zeros((1, 2), jnp.int32))

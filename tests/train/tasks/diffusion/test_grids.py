@@ -71,7 +71,7 @@ def test_labels_are_names_or_numbers():
   found = grids.class_numbers(('dog', '2', 'fish, small', '3', 'cat,0'), classes)
   assert found.tolist() == [1, 2, 2, 3, 0, 4]
   for label in ('dogg', '5', '-1'):
-    with pytest.raises(UserError, match=f'--label={label}: no such class.*; choose from cat, dog, '):
+    with pytest.raises(UserError, match=f'--label={label}: no such class.*; choose from cat, '):
       grids.class_numbers((label,), classes)
 
 
