@@ -137,24 +137,39 @@ class TrainSource(AbstractSource):
 
 
 class EvalBatches:
-  """Every record once, in order; the last batch is filled up with rows of mask 0."""
+  """Every record once, in order, or those of `rows`; the last batch is filled up with mask 0."""
 
-  def __init__(self, loader: Loader, size: int, batch_size: int):
-    self._loader, self._size, self._batch_size = loader, size, batch_size
+  def __init__(self, loader: Loader, size: int, batch_size: int, rows: np.ndarray | None = None):
+    self._loader, self._batch_size = loader, batch_size
+    self._rows = np.arange(size) if rows is None else rows
 
   def __len__(self) -> int:
-    return -(-self._size // self._batch_size)
+    return -(-len(self._rows) // self._batch_size)
 
   def __iter__(self) -> Iterator[Batch]:
     ahead: list[Pending] = []
-    for number in range(len(self)):
-      rows = number * self._batch_size + np.arange(self._batch_size, dtype=np.int32)
-      # Batches of one size to the end, so that evaluation compiles once.
-      ahead.append(self._loader.start(np.where(rows < self._size, rows, -1), (0, number)))
+    # Batches of one size to the end, so that evaluation compiles once.
+    padded = np.full(len(self) * self._batch_size, -1, np.int32)
+    padded[: len(self._rows)] = self._rows
+    for number, rows in enumerate(padded.reshape(-1, self._batch_size)):
+      ahead.append(self._loader.start(rows, (0, number)))
       if len(ahead) > self._loader.prefetch:  # full: now wait for the first
         yield ahead.pop(0)()
     for pending in ahead:
       yield pending()
+
+
+def even_rows(count: int, size: int) -> np.ndarray:
+  """Returns `count` record numbers of `size`, ascending, that stand for all of them.
+
+  One is drawn of each of `count` parts of equal length, always the same one. So a split that is
+  sorted by class gives each class its share, and no period in the order of the records meets one
+  in the draw. 0, or more than there are, is all.
+  """
+  if not 0 < count < size:
+    return np.arange(size)
+  ends = np.arange(count + 1) * size // count
+  return np.random.default_rng(0).integers(ends[:-1], ends[1:])
 
 
 def local_positions(sharding: NamedSharding, batch_size: int) -> np.ndarray:

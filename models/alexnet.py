@@ -14,7 +14,15 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from models.axes import COLUMN_AXIS, mesh_size
-from models.layers import Conv, Dense, Dropout, LocallyConnected, LocalResponseNorm, MaxPool
+from models.layers import (
+  Conv,
+  Dense,
+  Dropout,
+  LocallyConnected,
+  LocalResponseNorm,
+  MaxPool,
+  check_sizes,
+)
 
 
 class AlexNet(nn.Module):
@@ -126,6 +134,7 @@ def alexnet(num_classes: int, *, hidden: int = 4096, dtype: str = 'float32') -> 
     hidden: units of the two hidden full layers.
     dtype: of the computation; parameters are float32.
   """
+  check_sizes(hidden=hidden)
   return AlexNet(num_classes, hidden=hidden, dtype=dtype)
 
 
@@ -141,6 +150,7 @@ def alexnet_one_column(
     hidden: units of the two hidden full layers.
     dtype: of the computation.
   """
+  check_sizes(conv4=conv4, hidden=hidden)
   return AlexNet(num_classes, (64, 192, 384, conv4, 256), columns=1, hidden=hidden, dtype=dtype)
 
 

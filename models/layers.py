@@ -241,6 +241,13 @@ class Dropout(nn.Module):
     return jnp.where(kept, x / keep if self.inverted else x, 0)
 
 
+def check_sizes(**sizes: int | tuple[int, ...]) -> None:
+  """Raises ValueError unless the sizes, named as in the section `model`, are positive."""
+  for name, value in sizes.items():
+    if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
+      raise ValueError(f'model.{name}={value!r}: must be at least 1')
+
+
 def check_statistics(statistics: str) -> None:
   """Raises ValueError unless BatchNorm knows these statistics."""
   if statistics not in STATISTICS:

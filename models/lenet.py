@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from models import ops
-from models.layers import Conv, Dense, MaxPool, parameter
+from models.layers import Conv, Dense, MaxPool, check_sizes, parameter
 
 OUTPUTS = ('linear', 'rbf')
 
@@ -225,4 +225,5 @@ def lenet(
     hidden: units of the two hidden full layers.
     dtype: of the computation; parameters are float32.
   """
+  check_sizes(channels=tuple(channels), hidden=tuple(hidden))
   return LeNet(num_classes, channels, hidden, dtype)

@@ -19,7 +19,7 @@ BASE = (
 )
 CORE = (
   *('train.checkpoint', 'train.config', 'train.config_types', 'train.errors', 'train.logging'),
-  *('train.loop', 'train.mesh', 'train.muon', 'train.optim'),
+  *('train.loop', 'train.mesh', 'train.muon', 'train.optim', 'train.optim_checks'),
   *('train.run', 'train.runtime', 'train.step', 'train.task', 'train.workdir'),
 )
 LAUNCHER = (

@@ -102,6 +102,12 @@ def check_meaning(task: Task, workdir: str) -> None:
     )
 
 
+def same_model(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+  """Returns whether two configs have one model, however it is run."""
+  a, b = (flat({'model': config['model']}) for config in (ours, theirs))
+  return all(key in RUNNING for key in _differences(a, b))
+
+
 def changed_data(task: Task, workdir: str) -> list[str]:
   """Returns the splits that were read here and are not those that the run was trained with."""
   theirs = read_fingerprints(workdir)

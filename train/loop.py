@@ -31,7 +31,7 @@ from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
 from train.runtime.profile import Profile
 from train.step import TrainState, init_state, make_step
-from train.task import Task, Variables, evaluate
+from train.task import Task, Variables, check_best, evaluate
 from train.workdir import lock
 
 LOG = functools.partial(MetricLog, writers=(TensorBoard,))
@@ -75,11 +75,13 @@ class Loop:
       'eval_every': 0,
       'checkpoint_every': 0,
       'keep': 1,
+      'accumulate': 1,
     }.items():
       if getattr(self, name) < least:
         raise UserError(f'train.{name}={getattr(self, name)}: must be at least {least}')
-    if not 0 <= self.ema_decay < 1:
-      raise UserError(f'train.ema_decay={self.ema_decay}: must be in [0, 1)')
+    # Nearer to 1, float32 adds nothing to an average.
+    if not 0 <= self.ema_decay <= 1 - 2**-20:
+      raise UserError(f'train.ema_decay={self.ema_decay}: must be in [0, 1), at most 1 - 2**-20')
     if self.best_mode not in ('min', 'max'):
       raise UserError(f'train.best_mode={self.best_mode!r}: choose from min, max')
 
@@ -144,6 +146,7 @@ class _Session:
     # 1 for the source, 2 for what is drawn (`_draw`): streams of the seed that never meet.
     self.carry = self.source.init(jax.random.fold_in(jax.random.key(seed), 1))
     self.evals = task.evals(mesh)
+    check_best(task, self.evals, settings.best, settings.best_mode, default=Loop.best)
     self.log: MetricLog = log(workdir, write=mesh_lib.is_main())
     self.checkpoints = Checkpointer(
       os.path.join(workdir, 'checkpoints'),

@@ -1,8 +1,8 @@
 """Optimisers and learning-rate schedules, by the names that a config's section `optimizer` uses."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from optax import contrib
 
 from train.errors import UserError, unknown
 from train.muon import apart, hidden, like_adam, matrices
+from train.optim_checks import DECAY_RATE, DIVISOR, Range, check_ranges, doubts
 
 Schedule = Callable[[Any], Array]
 """Step (an int or a traced int32 scalar, 0 for the first) -> learning rate, a float32 scalar."""
@@ -48,15 +49,14 @@ class Optimizer:
   weight_decay: float = 0.0
   decay: str = 'kernels'
 
+  ranges: ClassVar[Mapping[str, Range]] = {}  # of the options that a subclass adds
+
   def __post_init__(self) -> None:
     for key, choices in (('schedule', SCHEDULES), ('decay', DECAYS)):
       value = getattr(self, key)
       if value not in choices:
         raise unknown(f'optimizer.{key}={value!r}', value, f'no such {key}', choices)
-    for key in ('learning_rate', 'warmup_steps', 'final_learning_rate', 'weight_decay'):
-      self.require(key, getattr(self, key) >= 0, 'at least 0')
-    self.require('clip_norm', self.clip_norm is None or self.clip_norm > 0, 'above 0, or none')
-    self.require('milestones', list(self.milestones) == sorted(self.milestones), 'rising steps')
+    check_ranges(self, self.ranges)
     fits = not isinstance(self.factor, tuple) or len(self.factor) == len(self.milestones)
     self.require('factor', fits, f'one number, or {len(self.milestones)} (one a milestone)')
 
@@ -111,6 +111,7 @@ class SGD(Optimizer):
       w <- w - v (Krizhevsky 2012, section 5). The two differ once the rate has changed.
   """
 
+  ranges = {'momentum': DECAY_RATE}
   momentum: float = 0.9
   nesterov: bool = False
   rate_in_momentum: bool = False
@@ -132,6 +133,7 @@ class Adam(Optimizer):
     eps: added to the root of the latter.
   """
 
+  ranges = {'b1': DECAY_RATE, 'b2': DECAY_RATE, 'eps': DIVISOR}
   b1: float = 0.9
   b2: float = 0.999
   eps: float = 1e-8
@@ -180,6 +182,7 @@ class LARS(Optimizer):
     trust: the factor of that ratio.
   """
 
+  ranges = {'momentum': DECAY_RATE, 'trust': DIVISOR}
   momentum: float = 0.9
   trust: float = 0.001
 
@@ -208,6 +211,7 @@ class Muon(Adam):
     momentum: the factor of the last update of hidden matrices.
   """
 
+  ranges = {**Adam.ranges, 'momentum': DECAY_RATE}
   momentum: float = 0.95
   weight_decay: float = 0.01
 
@@ -238,6 +242,11 @@ def make_optimizer(
   Build it once a run: the compiled step depends on its identity.
   """
   return OPTIMIZERS[name](**options).make(steps)
+
+
+def odd_settings(name: str, *, steps: int, **options: Any) -> list[str]:
+  """Returns a line for each setting of a section `optimizer` with no effect, or an odd one."""
+  return [f'optimizer.{text}' for text in doubts(OPTIMIZERS[name](**options), steps)]
 
 
 # -------- schedules, after the warm-up: (options, step, steps) -> learning rate --------

@@ -12,6 +12,7 @@ from train import errors
 from train import mesh as mesh_lib
 from train.loop import Loop
 from train.optim import OPTIMIZERS
+from train.run import read_meaning
 from train.task import Task
 from train.tasks import TASKS
 
@@ -54,7 +55,7 @@ TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kep
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
   'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
-  'data': (SOURCES, ('folder', 'read')),
+  'data': (SOURCES, ('folder', 'read', 'classes')),
   'optimizer': (OPTIMIZERS, ()),
   'train': (Loop, ()),
   'mesh': (mesh_lib.make_mesh, ('devices',)),
@@ -94,8 +95,10 @@ def build_task(
   read: at once, so that what is wrong shows; else data may wait until they are needed.
   tokenizer: the folder of the one to use, if not the workdir's.
   """
+  # Class names are the run's, in its order, whatever the order of the data that it meets now.
+  classes = read_meaning(workdir).get('classes', ()) if workdir else ()
   own = os.path.join(workdir, TOKENIZER) if workdir else None
-  given = {'folder': tokenizer or own, 'read': read}
+  given = {'folder': tokenizer or own, 'read': read, 'classes': classes}
   taken = inspect.signature(config_lib.resolve(SOURCES[config['data']['name']])).parameters
   given = {name: value for name, value in given.items() if name in taken}
   with errors.user_errors():

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import Array, lax
@@ -316,21 +317,24 @@ def make_eval(task: Task) -> Callable[[Variables, Any], dict[str, float]]:
   """Averages the task's metrics over batches: (variables, batches) -> name -> mean."""
 
   @jax.jit
-  def measure(variables: Variables, batch: Batch, total: Metrics | None) -> Metrics:
-    # The sums stay on the device: one transfer an evaluation, not one a batch.
+  def measure(variables: Variables, batch: Batch) -> Metrics:
     _, (_, metrics) = task.loss(variables, batch, jax.random.key(0), train=False)
-    return metrics if total is None else jax.tree.map(jnp.add, total, metrics)
+    return metrics
 
   def evaluate(variables: Variables, batches: Any) -> dict[str, float]:
-    total, ahead = None, Ahead()
+    sums, ahead = [], Ahead()
     for batch in batches:
-      total = measure(variables, batch, total)
-      ahead(total)  # else every batch would be in memory at once
-    return mean_metrics(jax.device_get(total))
+      sums.append(measure(variables, batch))
+      ahead(sums[-1])  # else every batch would be in memory at once
+    # One transfer an evaluation; added in float64, as float32 stops counting at 2**24.
+    sums = jax.device_get(sums)
+    return mean_metrics(jax.tree.map(lambda *parts: np.sum(parts, dtype=np.float64), *sums))
 
   return evaluate
 
 
 def mean_metrics(metrics: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
-  """Returns sum over weight, by metric."""
+  """Returns sum over weight, by metric; UserError for one without weight."""
+  if empty := [name for name, (_, weight) in metrics.items() if not weight]:
+    raise UserError(f'{", ".join(empty)}: nothing to measure, the evaluation split has no weight')
   return {name: float(total) / float(weight) for name, (total, weight) in metrics.items()}

@@ -4,9 +4,11 @@ The loop knows nothing else about a pillar: a class with these methods, in `trai
 that a new one needs.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -27,6 +29,11 @@ Programs = Mapping[str, Any]
 
 Metrics = dict[str, tuple[Array, Array]]
 """name -> (sum, weight), float32 scalars: ragged batches and microbatches average right."""
+
+
+# Beginnings of metrics' names.
+LESS_IS_BETTER = ('loss', 'error', 'perplexity')
+GREATER_IS_BETTER = ('accuracy', 'share', 'elo', 'winner', 'optimal')
 
 
 class Source(Protocol):
@@ -72,7 +79,7 @@ class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
   A task inherits from this class and gets what it need not have from here: `close`, `draw`,
-  `flops`, `meaning`, `fingerprints` and `lower_sample`.
+  `flops`, `join`, `meaning`, `metrics`, `fingerprints` and `lower_sample`.
 
   Attributes:
     data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
@@ -110,6 +117,18 @@ class Task(Protocol):
 
     Several members are several runs' variables, whose predictions are averaged.
     """
+
+  def join(self, others: Sequence[Any], *, same_model: bool) -> None:
+    """Takes the tasks of the other runs of an ensemble, in the order of `examine`'s members.
+
+    Raises:
+      UserError: their models differ, and this task averages the predictions of one alone.
+    """
+    if not same_model:
+      raise UserError(
+        f'{len(others) + 1} workdirs: their models differ, and this task averages the predictions'
+        ' of one model alone'
+      )
 
   def summary(self) -> str:
     """Returns the table of the model's layers and parameters."""
@@ -151,6 +170,11 @@ class Task(Protocol):
     return {}
 
   @property
+  def metrics(self) -> Sequence[str]:
+    """Returns what `evals` report, such as 'test/error', for `train.best`; () if not known yet."""
+    return ()
+
+  @property
   def flops(self) -> float | None:
     """Returns the model's FLOPs in one training step (`train.logging.peaks`); None if unknown."""
     return None
@@ -162,3 +186,25 @@ class Task(Protocol):
   @property
   def throughput(self) -> tuple[str, int]:
     """Returns what the reported rates count, and how many a batch has: `('images', 128)`."""
+
+
+def check_best(
+  task: Task, evals: Mapping[str, Evaluation], best: str, mode: str, *, default: str
+) -> None:
+  """Raises UserError if no evaluation reports the metric that decides on the best checkpoint.
+
+  Of the default, which not every task reports, it prints that; and of a metric's wrong direction.
+  """
+  known = list(task.metrics)
+  named = best in known if known else best.split('/')[0] in evals
+  wrong = {'min': GREATER_IS_BETTER, 'max': LESS_IS_BETTER}[mode]
+  lines = []
+  if not named and best:
+    choices = ', '.join(known or [f'{name}/...' for name in evals]) or 'nothing'
+    lines.append(f'train.best={best!r}: evaluations report {choices}')
+    if best != default:
+      raise UserError(f'{lines[0]}; choose from these')
+  if best.split('/')[-1].startswith(wrong):
+    lines.append(f'train.best={best!r} with train.best_mode={mode!r}: keeps the worst checkpoint')
+  for line in lines if jax.process_index() == 0 else ():
+    print(line, file=sys.stderr)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -22,14 +23,15 @@ from train.compatibility import (
   check_overrides,
   check_same,
   flat,
+  same_model,
 )
-from train.errors import UserError, unknown
+from train.errors import UserError, unknown, user_errors
 from train.logging import weights_and_biases
 from train.logging.metrics import MetricLog
 from train.logging.tensorboard import TensorBoard
 from train.logging.writers import Open
 from train.loop import Halted, Loop
-from train.optim import make_optimizer
+from train.optim import make_optimizer, odd_settings
 from train.provenance import provenance, record_start
 from train.run import (
   FINGERPRINTS,
@@ -112,6 +114,10 @@ def train(
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
+  for line in odd_settings(**config['optimizer'], steps=loop.steps) if mesh_lib.is_main() else ():
+    print(line, file=sys.stderr)
+  with user_errors():  # what a network cannot be made of, or for
+    jax.eval_shape(task.init, jax.random.key(0))
   begin = warm_start.starter(config, task, workdir)
 
   def on_start(step: int, variables: Variables) -> None:
@@ -169,6 +175,7 @@ def evaluate(
   for run, workdir in zip(runs, workdirs, strict=True):
     check_meaning(run.task, workdir)
   first, options = runs[0], dict(options or {})
+  join(runs, workdirs)
   examine = method_of(first, 'eval', options)
   members = [run.variables for run in runs]
   metrics, facts, arrays = examine(members, first.mesh, **options)
@@ -196,6 +203,18 @@ def evaluate(
   if mesh_lib.is_main() and not options:
     np.savez(os.path.join(workdirs[0], 'eval_figures.npz'), **dict[str, Any](arrays))
   return {**result, 'file': path}
+
+
+def join(runs: Sequence[Run], workdirs: Sequence[str]) -> None:
+  """Makes an ensemble of the runs, if they are several; raises UserError if it cannot be."""
+  ours = runs[0].config['task']['name']
+  for workdir, run in zip(workdirs[1:], runs[1:], strict=True):
+    theirs = run.config['task']['name']
+    if ours != theirs:
+      raise UserError(f'{workdir}: a run of task {theirs}, and {workdirs[0]} is of task {ours}')
+  if len(runs) > 1:
+    alike = all(same_model(run.config, runs[0].config) for run in runs[1:])
+    runs[0].task.join([run.task for run in runs[1:]], same_model=alike)
 
 
 def keep_other(path: str, result: Mapping[str, Any]) -> None:

@@ -80,6 +80,8 @@ def flip(keys, images, targets, *, probability: float = 0.5):
 def random_crop(keys, images, targets, *, padding: int):
   """Pads with zeros and crops back at random; CIFAR pads by 4 (He et al. 2015, section 4.2)."""
   height, width = images.shape[1:3]
+  if padding >= min(height, width):
+    raise ValueError(f'random_crop(padding={padding}) of {height} x {width} pixels: must be less')
   pad = (padding, padding)
   return _random_window(keys, jnp.pad(images, ((0, 0), pad, pad, (0, 0))), height, width), targets
 
@@ -97,6 +99,8 @@ def cutout(keys, images, targets, *, size: int, fill: float = 0.0):
   for the same.
   """
   height, width = images.shape[1:3]
+  if size >= min(height, width):
+    raise ValueError(f'cutout(size={size}) of {height} x {width} pixels: must be less')
   # The centre is anywhere in the image, so that a square may hang over; some images keep more.
   sides = np.array([height, width], np.int32)
   center = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, sides))(keys)
@@ -125,6 +129,8 @@ def affine(
   Each is uniform: the angle in +-`rotation` degrees, a factor for each axis in 1 +- `scale`, the
   horizontal displacement a pixel of height in +-`shear`, each axis' shift in +-`shift` pixels.
   """
+  if scale >= 1:
+    raise ValueError(f'affine(scale={scale}): must be less than 1, at which an image vanishes')
   draw = jax.vmap(lambda key: jax.random.uniform(key, (6,), minval=-1.0))(keys)  # [B, 6]
   angle = draw[:, 0] * np.float32(np.pi / 180 * rotation)
   factor = 1 + scale * draw[:, 1:3]
@@ -145,6 +151,11 @@ def mixup(keys, images, targets, *, alpha: float):
   """
   if alpha == 0:  # the limit of no mixing
     return images, targets
+  if len(images) < 2:
+    raise ValueError(
+      'mixup: an image is mixed with another of its batch, which has only 1 (data.batch_size over'
+      " train.accumulate, and under parallel='pmap' over the devices)"
+    )
   # [B]: one for each example, where the paper's code draws one for the batch.
   weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
   half = images.shape[0] // 2

@@ -112,6 +112,30 @@ def _check_labels(name: str, labels: np.ndarray, size: int, num_classes: int) ->
     )
 
 
+def with_classes(records: Records, classes: Sequence[str]) -> Records:
+  """Returns the records with labels that are numbers in `classes`, matched by name.
+
+  Classes that the records lack are kept, so a network of all of them fits.
+
+  Raises:
+    ValueError: a class of the records is not among them.
+  """
+  if unknown := [name for name in records.classes if name not in classes]:
+    more = f' and {len(classes) - 10} more' if len(classes) > 10 else ''
+    raise ValueError(
+      f'{records.name}: {len(unknown)} of its {len(records.classes)} classes, such as'
+      f' {unknown[0]!r}, are none of those that the network was trained on: '
+      f'{", ".join(classes[:10])}{more}'
+    )
+  numbers = [classes.index(name) for name in records.classes]
+
+  def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
+    return [(item, numbers[label]) for item, label in records.read(rows)]
+
+  known = None if records.labels is None else np.array(numbers)[records.labels]
+  return dataclasses.replace(records, classes=tuple(classes), read=read, labels=known)
+
+
 def decode_rows(
   records: Records,
   rows: Sequence[int],

@@ -49,6 +49,8 @@ class ImageData:
       `decode_train` rules out; 'no' decodes for each batch; 'auto' chooses by size.
     workers: threads that decode; 0 is one for each core.
     prefetch: batches that are decoded ahead.
+    classes: the names in the order of the scores of a network that was trained before; labels
+      become their numbers in it. () for the data's own names and order.
 
   Raises:
     ValueError: on what does not fit together or is not there.
@@ -67,6 +69,8 @@ class ImageData:
     in_memory: str = 'auto',
     workers: int = 0,
     prefetch: int = 2,
+    *,
+    classes: Sequence[str] = (),
   ):
     checks.choice(('auto', 'yes', 'no'), in_memory=in_memory)
     checks.at_least(1, batch_size=batch_size)
@@ -81,7 +85,12 @@ class ImageData:
     if decode.is_random(self._ops_eval):
       raise ValueError(f'data.decode_eval={decode_eval!r}: must not be random')
     self._name = dataset if dataset != 'folder' else str(data_dir)
-    self._splits = datasets.load(dataset, data_dir)
+    found = datasets.load(dataset, data_dir)
+    self._own_classes = {name: split.classes for name, split in found.items()}
+    self._splits = {
+      name: records.with_classes(split, classes) if classes else split
+      for name, split in found.items()
+    }
     self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
     self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
     self._loaders: dict[tuple, pipeline.Loader] = {}
@@ -105,6 +114,11 @@ class ImageData:
   def classes(self) -> tuple[str, ...]:
     """The names of the classes, in the order of their labels."""
     return self._records(self.train_split).classes
+
+  @property
+  def eval_image_shape(self) -> tuple[int, int, int]:
+    """The shape [H, W, C] of the images of evaluation."""
+    return records.shape_of(self._records(self.eval_split), self._ops_eval)
 
   def num_examples(self, split: str) -> int:
     """Returns the number of records in a split or a slice of one."""
@@ -131,19 +145,34 @@ class ImageData:
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Returns shuffled batches without end, cut over axis 0 as `sharding` says."""
     pipeline.check_divisible('batch_size', self.batch_size, sharding)
+    self._check_classes()
     order = pipeline.EpochOrder(seed, self.num_examples(self.train_split))
     loader = self._loader(self.train_split, self._ops_train, sharding)
     return pipeline.TrainSource(loader, order, self.batch_size, sharding)
 
-  def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
-    """Returns batches of every record of `split` once, in order; they can be iterated again."""
+  def eval_batches(
+    self, split: str, sharding: NamedSharding, rows: np.ndarray | None = None
+  ) -> pipeline.EvalBatches:
+    """Returns batches of every record of `split` once, in order, or of the records `rows`.
+
+    They can be iterated again.
+    """
     pipeline.check_divisible('eval_batch_size', self.eval_batch_size, sharding)
     loader = self._loader(split, self._ops_eval, sharding)
-    return pipeline.EvalBatches(loader, self.num_examples(split), self.eval_batch_size)
+    return pipeline.EvalBatches(loader, self.num_examples(split), self.eval_batch_size, rows)
 
   def close(self) -> None:
     """Stops the threads, and drops what was decoded ahead; batches handed out stay valid."""
     self._pool.shutdown(wait=True, cancel_futures=True)
+
+  def _check_classes(self) -> None:
+    """Raises ValueError if a class of a network that is trained on has no name in the data."""
+    own = self._own_classes[splits.parse(self._splits, self.train_split)[0]]
+    if missing := [name for name in self.classes if name not in own]:
+      raise ValueError(
+        f'data.train_split={self.train_split!r}: lacks {len(missing)} of the {len(self.classes)}'
+        f' classes that the network was trained on, such as {missing[0]!r}'
+      )
 
   def _check_splits(self) -> None:
     """Warns of records that are both trained and evaluated on, and of slices that miss classes."""

@@ -10,7 +10,8 @@ The first is the method, from noise to images.
 3. `denoiser`: the contracts. A `Denoiser` is all that samplers and likelihoods know of a model; a
    `DenoisingNetwork` is what a network is called with.
 4. `losses`: training times, weightings, and the losses.
-5. `timesteps`, `solvers`: timestep schedules, and each sampler as a table of coefficients.
+5. `timesteps`, `solvers`: timestep schedules, and each sampler as a table of coefficients;
+   `checks`: whether these fit the process, and float32.
 6. `table_sampler`, `samplers`: the one loop that runs tables, and the samplers by name.
 
 The second is the networks, and what else a trained model is good for.

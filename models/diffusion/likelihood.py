@@ -136,6 +136,8 @@ def bits_per_dim(log_prob: Array, dims: int, *, count: int = 256) -> Array:
 
 
 def mean_and_error(values: Array | np.ndarray) -> tuple[float, float]:
-  """Returns the mean of values `[N]` and its standard error."""
+  """Returns the mean of values `[N]` and its standard error, infinite for a single value."""
   values = np.asarray(values, np.float64)
+  if len(values) == 1:
+    return float(values[0]), float('inf')
   return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -81,6 +81,9 @@ class LogNormal(TimeDistribution):
   mean: float = -1.2
   std: float = 1.2
 
+  def __post_init__(self):
+    require_positive(self.std)
+
   def _log_level(self, process, t):
     return -0.5 * process.log_snr(t)
 
@@ -113,6 +116,9 @@ class LogitNormal(TimeDistribution):
   mean: float = 0.0
   std: float = 1.0
 
+  def __post_init__(self):
+    require_positive(self.std)
+
   def quantile(self, process, u):
     fraction = jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))
     return process.t_min + fraction * (process.T - process.t_min)
@@ -124,6 +130,12 @@ class LogitNormal(TimeDistribution):
     # Over the slope of the sigmoid, fraction (1 - fraction), which maps the logit to the time.
     normal = jnp.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / self.std
     return normal / (fraction * (1 - fraction) * span)
+
+
+def require_positive(std: float) -> None:
+  """Raises ValueError unless a distribution's standard deviation is one."""
+  if not 0 < std < np.inf:
+    raise ValueError(f'loss.time_distribution.std={std!r}: must be a number above 0')
 
 
 TIME_DISTRIBUTIONS: dict[str, Callable[..., TimeDistribution]] = {

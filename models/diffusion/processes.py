@@ -136,7 +136,7 @@ class DDPM(Process):
 
   Between steps log alpha is linear in t: a VP process whose beta(t) is constant over each step.
 
-  steps: N.
+  steps: N. With other than 1,000 steps beta_min=0.1/N and beta_max=20/N end in the same noise.
   schedule: 'linear': beta_n from beta_min to beta_max (Ho 2020, section 4); 'cosine': Nichol and
     Dhariwal 2021 (arXiv 2102.09672), eq. 17, with their `offset` s and betas of at most 0.999.
   """
@@ -148,12 +148,18 @@ class DDPM(Process):
   offset: float = 0.008
 
   def __post_init__(self):
-    require(self.steps >= 1, 'steps', self.steps, 'at least 1')
+    # In float32 the times n / N of more steps are not told apart.
+    require(1 <= self.steps <= 10_000, 'steps', self.steps, 'from 1 to 10,000')
     choices = f'choose from {", ".join(SCHEDULES)}'
     require(self.schedule in SCHEDULES, 'schedule', self.schedule, choices)
     require(
       0 < self.beta_min <= self.beta_max < 1, 'beta_min', self.beta_min, '> 0, <= beta_max < 1'
     )
+    require(0 <= self.offset < 1, 'offset', self.offset, 'from 0 to below 1')
+    of_other = ('offset',) if self.schedule == 'linear' else ('beta_min', 'beta_max')
+    for name in of_other:
+      value, rule = getattr(self, name), f'has no effect with schedule={self.schedule!r}'
+      require(value == getattr(DDPM, name), name, value, rule)
 
   @property
   def t_min(self) -> float:

@@ -7,7 +7,9 @@ is here; `sample_in_batches` draws any number of images with one compilation.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -96,7 +98,7 @@ class Multistep(TableSampler):
 
   def __post_init__(self):
     require(1 <= self.order <= 8, 'order', self.order, 'must be in 1..8')
-    require(self.knee > 0, 'knee', self.knee, 'must be a noise level > 0')
+    require(0 < self.knee < np.inf, 'knee', self.knee, 'must be a noise level > 0')
 
   def table(self, process, timesteps):
     return solvers.multistep(process, timesteps, self.order, self.knee)
@@ -115,7 +117,11 @@ class Heun(TableSampler):
   noise_scale: float = 1.0
 
   def __post_init__(self):
-    require(self.churn >= 0, 'churn', self.churn, 'must be >= 0')
+    for name in ('churn', 'noise_scale'):
+      value = getattr(self, name)
+      require(0 <= value < np.inf, name, value, 'must be a number >= 0')
+    ordered = 0 <= self.churn_min <= self.churn_max
+    require(ordered, 'churn_min', self.churn_min, f'must be >= 0, <= churn_max={self.churn_max}')
 
   def num_evaluations(self, num_steps: int) -> int:
     return 2 * num_steps - 1  # the last step is Euler's, to the clean image
@@ -155,7 +161,7 @@ class PredictorCorrector:
   def __post_init__(self):
     require_choice('predictor', self.predictor, PREDICTORS)
     require_choice('corrector', self.corrector, CORRECTORS)
-    require(self.snr > 0, 'snr', self.snr, 'must be > 0')
+    require(0 < self.snr < np.inf, 'snr', self.snr, 'must be a number > 0')
     require(self.corrector_steps >= 0, 'corrector_steps', self.corrector_steps, 'must be >= 0')
 
   def num_evaluations(self, num_steps: int) -> int:
@@ -204,6 +210,11 @@ class AdaptiveODE:
   rtol: float = 1e-5
   atol: float = 1e-5
 
+  def __post_init__(self):
+    for name in ('rtol', 'atol'):
+      value = getattr(self, name)
+      require(0 < value < np.inf, name, value, 'must be a number > 0')
+
   def num_evaluations(self, num_steps: int) -> None:
     return None
 
@@ -231,8 +242,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 # -------- latents, batches --------
 
 
-def sample_in_batches(sample: Callable[[Array], Array], keys: Array, batch_size: int) -> np.ndarray:
-  """Returns sample(keys) for any number of keys `[N]`, as NumPy `[N, ...]`.
+def sample_in_batches(sample: Callable[[Any], Any], keys: Any, batch_size: int) -> Any:
+  """Returns sample(keys) for any number of keys `[N]`, an array `[N, ...]` or several, as NumPy.
 
   `sample` is a compiled function of keys `[batch_size]`. The last batch is padded, so there is one
   compilation; as an image depends on its key alone, neither batch_size nor N changes it.
@@ -241,8 +252,8 @@ def sample_in_batches(sample: Callable[[Array], Array], keys: Array, batch_size:
   batches = []
   for start in range(0, count, batch_size):
     index = np.minimum(np.arange(start, start + batch_size), count - 1)  # the last key fills up
-    batches.append(np.asarray(sample(keys[index])))
-  return np.concatenate(batches)[:count]
+    batches.append(jax.device_get(sample(keys[index])))
+  return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *batches)
 
 
 def encode(denoiser: Denoiser, x: Array, *, rtol: float = 1e-5, atol: float = 1e-5) -> Array:

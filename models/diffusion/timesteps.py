@@ -32,7 +32,8 @@ def log_snr(process: Process, num_steps: int) -> np.ndarray:
 
 
 def edm(process: Process, num_steps: int, *, rho: float = 7.0) -> np.ndarray:
-  """Returns times uniform in (sigma / alpha)^(1 / rho) (Karras 2022, eq. 5)."""
+  """Returns times uniform in (sigma / alpha)^(1 / rho), rho >= 0.1 (Karras 2022, eq. 5)."""
+  _require('rho', rho, 0.1)
   first, last = noise_level(process, np.array([process.T, process.t_min])) ** (1 / rho)
   return time_of_noise_level(process, np.linspace(first, last, num_steps) ** rho)
 
@@ -44,9 +45,16 @@ def asinh(process: Process, num_steps: int, *, knee: float = 0.2) -> np.ndarray:
   end of the same spacing, so few steps do not visit levels where nothing is left to do; many steps
   go down to t_min.
   """
+  _require('knee', knee, 1e-6)
   first, least = np.arcsinh(noise_level(process, np.array([process.T, process.t_min])) / knee)
   spaced = np.linspace(first, max(least, first / num_steps), num_steps)
   return time_of_noise_level(process, knee * np.sinh(spaced))
+
+
+def _require(name: str, value: float, least: float) -> None:
+  """Raises ValueError unless a schedule's parameter is a number, and not below the least."""
+  if not least <= value < np.inf:
+    raise ValueError(f'timestep_schedule.{name}={value!r}: must be a number, at least {least}')
 
 
 TIMESTEP_SCHEDULES: dict[str, Callable[..., np.ndarray]] = {

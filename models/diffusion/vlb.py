@@ -14,9 +14,13 @@ import numpy as np
 from jax import Array, lax
 
 from models.diffusion import solvers
+from models.diffusion import timesteps as timesteps_lib
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.process import Process, expand_like
 from models.diffusion.table_sampler import normal_like
+
+CHAIN_STEPS = 1000  # where the process has no steps of its own
+CHAIN_LEVEL = 0.01  # the smallest noise level of that chain, for images in [-1, 1]
 
 
 class Bound(NamedTuple):
@@ -54,6 +58,20 @@ def reverse_chain(process: Process, timesteps: np.ndarray) -> Chain:
   log_var_large = np.log(solvers.make_steps(process, timesteps).var_ts)
   log_var_small = 2 * np.log(np.append(table.noise[:-1], table.noise[-2]))
   return Chain(table.t, table.x_from_x, table.x_from_x0[:, 0], log_var_small, log_var_large)
+
+
+def chain_timesteps(process: Process) -> np.ndarray:
+  """Returns the bound's chain `[N]`: the process's own steps, or CHAIN_STEPS uniform in log_snr.
+
+  The latter ends at about the noise level of DDPM's last step. Less noise is finer than the values
+  of a byte, and a chain that goes on pays bits for nothing.
+  """
+  if process.discrete_steps:
+    return timesteps_lib.uniform(process, process.discrete_steps)
+  ends = np.array([process.T, process.t_min])
+  first, last = timesteps_lib.noise_level(process, ends)
+  levels = np.geomspace(first, max(last, CHAIN_LEVEL), CHAIN_STEPS)
+  return timesteps_lib.time_of_noise_level(process, levels)
 
 
 def log_variance(row: Mapping[str, Array], variance: str, v: Array | None) -> Array:

@@ -286,3 +286,26 @@ def test_photographs_stream_through_the_inception_crop(tmp_path):
   assert_equal(one, many)
   [batch] = data.eval_batches('test', sharding(8))
   assert batch['image'].shape == (8, 48, 48, 3) and np.asarray(batch['mask']).sum() == 4
+
+
+def test_an_even_draw_gives_each_part_of_a_sorted_set_its_share():
+  labels = np.repeat(np.arange(10), [50, 150] * 5)
+  rows = pipeline.even_rows(100, len(labels))
+  assert len(set(rows)) == 100 and (np.diff(rows) > 0).all()
+  assert abs(np.bincount(labels[rows]) - np.array([5, 15] * 5)).max() <= 1
+  turns = np.arange(1000) % 2  # an even stride would meet one class alone
+  assert 30 <= turns[pipeline.even_rows(100, 1000)].sum() <= 70
+  for count in (0, 7, 8):
+    assert pipeline.even_rows(count, 7).tolist() == list(range(7))
+
+
+def test_batches_of_chosen_records_hold_these_in_order():
+  class Loader:
+    prefetch = 1
+
+    def start(self, rows, seed):
+      return lambda: rows.tolist()
+
+  batches = pipeline.EvalBatches(Loader(), 100, 3, np.array([7, 2, 90, 5]))
+  assert len(batches) == 2 and list(batches) == [[7, 2, 90], [5, -1, -1]]
+  assert list(pipeline.EvalBatches(Loader(), 4, 3)) == [[0, 1, 2], [3, -1, -1]]

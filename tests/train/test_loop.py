@@ -18,6 +18,7 @@ from train.checkpoint.failures import NotSaved
 from train.errors import UserError
 from train.loop import Halted, Loop
 from train.step import abstract_model
+from train.task import check_best
 from train.workdir import lock
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -199,6 +200,30 @@ def test_a_profile_is_left_for_the_steps_asked_for(tmp_path, steps):
 def test_impossible_settings_say_why(setting, message):
   with pytest.raises(UserError, match=message):
     Loop(**{'steps': 1, **setting})
+
+
+def test_a_best_metric_that_no_evaluation_reports_is_refused_at_the_start(tmp_path, monkeypatch):
+  with pytest.raises(UserError, match=r"train.best='val/loss': evaluations report test/\.\.\.;"):
+    toy.train(tmp_path, 1, devices=1, best='val/loss')
+  monkeypatch.setattr(toy.Toy, 'metrics', ('test/loss', 'test/error'))
+  with pytest.raises(
+    UserError, match=r"'test/error_top5': evaluations report test/loss, test/error"
+  ):
+    toy.train(tmp_path, 1, devices=1, best='test/error_top5')
+
+
+@pytest.mark.parametrize(
+  ('best', 'mode', 'told'),
+  [
+    ('test/accuracy_top5', 'min', True),
+    ('test/loss', 'max', True),
+    ('test/loss', 'min', False),
+    ('rollout/share', 'max', False),
+  ],
+)
+def test_a_best_that_is_the_worst_is_told(best, mode, told, capsys):
+  check_best(toy.Toy(), {'test': None, 'rollout': None}, best, mode, default='test/error')
+  assert ('keeps the worst' in capsys.readouterr().err) == told
 
 
 def test_the_environment_of_the_tests_has_eight_devices():

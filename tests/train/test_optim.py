@@ -8,7 +8,7 @@ import pytest
 
 from train.config import build, complete
 from train.errors import UserError
-from train.optim import OPTIMIZERS, make_optimizer
+from train.optim import OPTIMIZERS, make_optimizer, odd_settings
 
 PARAMS = {
   'dense': {'kernel': np.array([[1.0, -2.0], [3.0, 0.5]]), 'bias': np.array([0.1, -0.1])},
@@ -180,6 +180,15 @@ def test_a_config_section_builds(name):
     (dict(schedule='cosin'), r"schedule='cosin': .*did you mean cosine\?.*choose from constant, "),
     (dict(decay='biases'), r"decay='biases': .*choose from kernels, all"),
     (dict(learning_rate=-1.0), 'learning_rate=-1.0: must be at least 0'),
+    (dict(learning_rate=1e30), r'learning_rate=1e\+30: must be .* to 10000'),
+    (dict(learning_rate=1e-50), 'learning_rate=1e-50: must be .* from 1e-37'),
+    (dict(warmup_learning_rate=-1.0), 'warmup_learning_rate=-1.0: must be at least 0'),
+    (dict(weight_decay=1e30), r'weight_decay=1e\+30: must be at least 0'),
+    (dict(momentum=1.0), 'momentum=1.0: must be at least 0, below 1'),
+    (dict(name='adam', b2=1.0), 'b2=1.0: must be at least 0, below 1'),
+    (dict(name='adamw', eps=0.0), 'eps=0.0: must be at least 1e-37'),
+    (dict(factor=-0.1), 'factor=-0.1: must be above 0'),
+    (dict(milestones=(3, 3)), r'milestones=\(3, 3\): must be rising steps'),
     (dict(clip_norm=0.0), 'clip_norm=0.0: must be above 0, or none'),
     (dict(milestones=(5, 3)), r'milestones=\(5, 3\): must be rising steps'),
     (dict(milestones=(3, 5), factor=(0.1,)), r'factor=\(0.1,\): must be one number, or 2'),
@@ -188,3 +197,30 @@ def test_a_config_section_builds(name):
 def test_impossible_values(options, message):
   with pytest.raises(UserError, match=rf'^optimizer\.{message}'):
     build({'name': 'sgd', 'learning_rate': 0.1, **options}, OPTIMIZERS, 'optimizer')
+
+
+@pytest.mark.parametrize(
+  ('options', 'text'),
+  [
+    (dict(learning_rate=0.0), 'learning_rate=0'),
+    (dict(warmup_steps=10), 'warmup_steps=10 of train.steps=10'),
+    (dict(warmup_learning_rate=0.01), 'warmup_learning_rate=0.01'),
+    (dict(schedule='piecewise'), 'milestones=()'),
+    (dict(schedule='piecewise', milestones=(5, 10)), 'milestones=(5, 10) of train.steps=10'),
+    (dict(milestones=(5,)), 'milestones=(5,): act in schedule=piecewise'),
+    (dict(final_learning_rate=0.01), 'final_learning_rate=0.01: acts in'),
+    (dict(schedule='linear', final_learning_rate=0.2), 'is above learning_rate=0.1'),
+    (dict(weight_decay=10.0), 'weight_decay=10.0 with learning_rate=0.1'),
+    (dict(decay='all'), 'decay=all'),
+  ],
+)
+def test_settings_without_effect_are_told(options, text):
+  [line] = odd_settings('sgd', **{'learning_rate': 0.1, **options}, steps=10)
+  assert line.startswith('optimizer.') and text in line
+
+
+def test_usual_settings_are_not_remarked_upon():
+  usual = dict(schedule='cosine', warmup_steps=2, final_learning_rate=0.01, weight_decay=0.1)
+  assert odd_settings('adamw', learning_rate=0.1, **usual, steps=10) == []
+  falls = dict(schedule='piecewise', milestones=(5,), weight_decay=1e-4, decay='all')
+  assert odd_settings('sgd', learning_rate=0.1, **falls, steps=10) == []

@@ -12,7 +12,7 @@ import pytest
 from tests.train.toy import Toy
 from train import mesh as mesh_lib
 from train.errors import UserError
-from train.step import init_state, make_step, warmed_up
+from train.step import init_state, make_eval, make_step, warmed_up
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]
 
@@ -209,3 +209,26 @@ def test_impossible_meshes_say_why(sizes, message):
 def test_a_batch_that_does_not_divide_says_by_what_it_must(batch, accumulate):
   with pytest.raises(UserError, match=f'data.batch_size={batch}: must be a positive multiple of'):
     mesh_lib.check_batch(batch, mesh_lib.make_mesh(), accumulate)
+
+
+class Counting:
+  """A task whose evaluation counts the numbers that are its batches, and how many are right."""
+
+  def loss(self, variables, batch, key, *, train):
+    return 0.0, ({}, {'error': (jnp.where(batch > 1, batch, 0), batch)})
+
+
+def test_an_evaluation_counts_beyond_the_integers_of_float32():
+  batches = [jnp.float32(2**24), *[jnp.float32(1)] * 8]
+  found = make_eval(Counting())({}, batches)
+  assert found['error'] == 2**24 / (2**24 + 8) < 1
+
+
+def test_an_evaluation_of_nothing_says_so():
+  with pytest.raises(UserError, match='error: nothing to measure'):
+    make_eval(Counting())({}, [jnp.float32(0)])
+
+
+def test_the_average_of_a_short_run_has_forgotten_its_initial_weights():
+  shares = [float(warmed_up(0.9999, jnp.int32(step))) for step in range(40)]
+  assert np.prod(shares) < 1e-6  # without a warm-up 0.996: the average is the initial weights

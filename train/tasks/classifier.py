@@ -4,6 +4,7 @@ The task `classify` is made of it, and so is whatever judges or guides by anothe
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import special
 
 import models
 from data import spec
 from data.images import augment as augment_lib
+from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Variables
+
+TOP5_FROM = 20  # classes; with fewer, the top-5 error says little
 
 
 def center_crop(images: Array, *, size: int) -> Array:
@@ -114,7 +119,68 @@ def build(
   """
   module = models.build(**{**model, 'num_classes': num_classes})
   centre, scale = (per_channel(x, channels) for x in (mean, std))
+  if not (np.isfinite(centre).all() and (scale > 0).all() and np.isfinite(scale).all()):
+    raise UserError(f'task.mean={mean}, task.std={std}: finite numbers, and std above 0')
   return Classifier(module, centre, scale, parse_view(view))
+
+
+# -------- scores --------
+
+
+def ranks(scores: Any, labels: Any) -> Any:
+  """Returns how many other classes are not below the label, int `[B]`; 0 where it is predicted.
+
+  Ties count against the network, and so does a score that is not finite.
+
+  Args:
+    scores: `[B, K]`, logits or log-probabilities: after a softmax large ones tie. JAX or NumPy.
+    labels: int `[B]`.
+  """
+  xp = scores.__array_namespace__()
+  own = xp.take_along_axis(scores, labels[:, None], axis=-1)
+  # Not `scores > own`, which is false of NaN and of equal scores.
+  others = (~(scores < own)).sum(-1) - 1
+  return others + ~xp.isfinite(own[:, 0])
+
+
+def predictions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Returns the class of the highest score, int `[N]`; of a tie with the label the other one."""
+  others = scores.copy()
+  others[np.arange(len(labels)), labels] = -np.inf
+  return np.where(ranks(scores, labels) == 0, labels, others.argmax(-1))
+
+
+def average(members: Sequence[np.ndarray]) -> np.ndarray:
+  """Returns scores `[N, K]`: a network's own, or the logarithm of several networks' mean softmax.
+
+  members: scores `[N, K]` of each. In float64, where the softmax of large scores has no ties.
+  """
+  if len(members) == 1:
+    return members[0]
+  with np.errstate(invalid='ignore'):  # scores that are not finite make NaN, which counts as wrong
+    log_p = [special.log_softmax(scores.astype(np.float64), axis=-1) for scores in members]
+    return special.logsumexp(log_p, axis=0) - np.log(len(members))
+
+
+def errors(ranks: Any, num_classes: int) -> dict[str, Any]:
+  """Returns whether each example is wrong, bool `[B]`, by metric; ranks: of `classifier.ranks`."""
+  top5 = {'error_top5': ranks >= 5} if num_classes >= TOP5_FROM else {}
+  return {'error': ranks >= 1, **top5}
+
+
+def report_not_finite(scores: np.ndarray) -> None:
+  """Prints how many of the scores `[N, K]` are no numbers, if any; they count as wrong."""
+  bad = ~np.isfinite(scores).all(-1)
+  if bad.any() and mesh_lib.is_main():
+    first = int(bad.argmax())
+    print(
+      f'{bad.sum()} of {len(bad)} images have scores that are not finite, such as number {first};'
+      ' they count as wrong',
+      file=sys.stderr,
+    )
+
+
+# -------- inputs --------
 
 
 def to_unit(images: Array) -> Array:

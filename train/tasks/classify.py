@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,15 @@ import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
+from scipy import special
 
 import models
 import models.summary
+from data import pipeline
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from train import mesh as mesh_lib
-from train.errors import UserError
+from train.errors import UserError, shown, user_errors
 from train.step import make_eval
 from train.task import Batch, Metrics, Source, Task, Variables
 from train.tasks import classifier as classifier_lib
@@ -26,7 +29,8 @@ from train.tasks import reading
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
   """Returns `[B]`, in nats, from scores and the target distribution, both `[B, K]`."""
-  return optax.softmax_cross_entropy(logits, targets)
+  # Safe: a score of minus infinity costs nothing where the target is 0.
+  return optax.safe_softmax_cross_entropy(logits, targets)
 
 
 def squared_error(logits: Array, targets: Array) -> Array:
@@ -44,9 +48,7 @@ LOSSES: Mapping[str, Callable[[Array, Array], Array]] = {
 }
 
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]  # image, label, probabilities
 NUM_PREVIEW_SAMPLES = 32  # images in the report: half of them misclassified, if there are so many
-TOP5_FROM = 20  # classes; with fewer, the top-5 error says little
 
 
 class Classify(Task):
@@ -94,11 +96,20 @@ class Classify(Task):
     self.loss_function = LOSSES[loss]
     self.label_smoothing = label_smoothing
     self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
+    self._others: tuple[Classify, ...] = ()  # the other members of an ensemble
 
   @property
   def model(self) -> nn.Module:
     """The network."""
     return self.classifier.model
+
+  @property
+  def metrics(self) -> Sequence[str]:
+    """The metrics of the evaluation split."""
+    return [
+      'test/loss',
+      *(f'test/{name}' for name in classifier_lib.errors(np.zeros(1), len(self.data.classes))),
+    ]
 
   @property
   def batch_size(self) -> int:
@@ -129,13 +140,34 @@ class Classify(Task):
   @property
   def input_shape(self) -> tuple[int, int, int]:
     """The shape `[h, w, C]` of what the network sees: augmentation may crop the data's images."""
+    return self._input_shape(self.data.image_shape, train=True)
+
+  def _input_shape(self, shape: Sequence[int], *, train: bool) -> tuple[int, int, int]:
     batch = {
-      'image': jax.ShapeDtypeStruct((2, *self.data.image_shape), jnp.uint8),
+      'image': jax.ShapeDtypeStruct((2, *shape), jnp.uint8),
       'label': jax.ShapeDtypeStruct((2,), jnp.int32),
       'index': jax.ShapeDtypeStruct((2,), jnp.int32),
     }
-    inputs = functools.partial(self._inputs, train=True)
+    inputs = functools.partial(self._inputs, train=train)
     return jax.eval_shape(inputs, batch, jax.random.key(0))[0].shape[1:]
+
+  def _check_shapes(self) -> None:
+    """Raises UserError unless the network takes the images of training and of evaluation."""
+    with user_errors():
+      theirs = self._input_shape(self.data.eval_image_shape, train=False)
+    if (ours := self.input_shape) == theirs:
+      return
+    variables = jax.eval_shape(self.init, jax.random.key(0))
+    apply = functools.partial(self.model.apply, train=False)
+    try:
+      jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((1, *theirs), jnp.float32))
+    except (ValueError, flax.errors.FlaxError) as error:
+      sizes = [' x '.join(map(str, shape)) for shape in (ours, theirs)]
+      raise UserError(
+        f'the network is trained on images of {sizes[0]} and evaluated on {sizes[1]}, and takes one'
+        ' size only: data.decode_train with task.augment, and data.decode_eval with task.view, must'
+        ' come to the same'
+      ) from error
 
   def init(self, key: Array) -> Variables:
     """Returns the network's initial variables."""
@@ -155,11 +187,11 @@ class Classify(Task):
     """
     images, targets = self._inputs(batch, key, train=train)
     logits, extra = self._logits(variables, images, batch, key, train=train)
-    wrong = logits.argmax(-1) != batch['label']
-    values = {'loss': self.loss_function(logits, targets), 'error': wrong}
-    if logits.shape[-1] >= TOP5_FROM:
-      score = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
-      values['error_top5'] = jnp.sum(logits > score, axis=-1) >= 5
+    ranks = classifier_lib.ranks(logits, batch['label'])
+    values = {
+      'loss': self.loss_function(logits, targets),
+      **classifier_lib.errors(ranks, logits.shape[-1]),
+    }
     weight = batch['mask'].sum()
     metrics = {name: (jnp.sum(x * batch['mask']), weight) for name, x in values.items()}
     return metrics['loss'][0] / weight, (extra, metrics)
@@ -169,7 +201,11 @@ class Classify(Task):
     return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Callable[[Variables], Mapping[str, float]]]:
-    """Returns 'test': loss and errors over the evaluation split."""
+    """Returns 'test': loss and errors over the evaluation split.
+
+    Raises UserError for images that a network of those of training does not take.
+    """
+    self._check_shapes()
     batches = reading.evaluation(self.data, self.data.eval_split, mesh)
     measure = make_eval(self)
     return {'test': lambda variables: measure(variables, batches)}
@@ -184,9 +220,11 @@ class Classify(Task):
       targets = optax.smooth_labels(targets, self.label_smoothing)
       # A key for each example, not for the batch: the same images whatever the number of devices.
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['index'])
-      images, targets = self.augment(keys, images, targets)
+      with user_errors():
+        images, targets = self.augment(keys, images, targets)
     else:
-      images = self.classifier.views(images)
+      with user_errors():
+        images = self.classifier.views(images)
     return self.classifier.normalise(images), targets
 
   def _logits(
@@ -202,66 +240,102 @@ class Classify(Task):
 
   # -------- the verb eval --------
 
+  def join(self, others: Sequence[Any], *, same_model: bool) -> None:
+    """Takes the tasks of an ensemble's other members, each with its own model and inputs."""
+    del same_model
+    self._others = tuple(others)
+
   def examine(
     self, ensemble: Sequence[Variables], mesh: Mesh
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
     """Evaluates the mean of the probabilities of several networks, or of one.
 
     Args:
-      ensemble: each network's variables.
+      ensemble: each network's variables, in the order of the members (`join`).
       mesh: where they run.
 
     Returns:
       Metrics, metadata for `eval.json` (confusion matrix, class names), and arrays for the report
       (sample images with predictions, first-layer filters).
     """
-    probabilities, labels, right, wrong = self._predict(ensemble, mesh)
-    best = probabilities[np.arange(len(labels)), labels]
-    metrics = {'test/error': float(np.mean(probabilities.argmax(-1) != labels))}
-    if len(self.data.classes) >= TOP5_FROM:
-      ranks = np.sum(probabilities > best[:, None], axis=-1)
-      metrics['test/error_top5'] = float(np.mean(ranks >= 5))
+    scores, labels = self._ensemble_scores(ensemble, mesh)
+    classifier_lib.report_not_finite(scores)
+    ranks = classifier_lib.ranks(scores, labels)
+    predicted = classifier_lib.predictions(scores, labels)
+    values = classifier_lib.errors(ranks, scores.shape[-1])
+    metrics = {f'test/{name}': float(np.mean(wrong)) for name, wrong in values.items()}
     confusion = np.zeros((len(self.data.classes),) * 2, int)
-    np.add.at(confusion, (labels, probabilities.argmax(-1)), 1)
-    arrays = _stack((wrong[: NUM_PREVIEW_SAMPLES // 2] + right)[:NUM_PREVIEW_SAMPLES])
+    np.add.at(confusion, (labels, predicted), 1)
+    arrays = self._examples(scores, labels, predicted, mesh)
     kernels = [x for x in jax.tree.leaves(ensemble[0]['params']) if x.ndim == 4]
     # The first layer's kernel is the one that has as many inputs as images have channels.
     if first := [x for x in kernels if x.shape[2] == self.input_shape[-1]]:
       arrays['filters'] = np.asarray(first[0])
     return metrics, {'confusion': confusion.tolist(), 'classes': list(self.data.classes)}, arrays
 
-  def _predict(
+  def _ensemble_scores(
     self, ensemble: Sequence[Variables], mesh: Mesh
-  ) -> tuple[np.ndarray, np.ndarray, list[Sample], list[Sample]]:
-    """Returns probabilities `[N, K]`, labels `[N]`, and samples that are right and wrong."""
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the members' scores `[N, K]` as of one network, and labels `[N]`."""
+    scores, labels = self._scores(ensemble[0], mesh)
+    others = self._others or [self] * (len(ensemble) - 1)
+    members = [
+      self._scores_of(other, variables, mesh, labels)
+      for other, variables in zip(others, ensemble[1:], strict=True)
+    ]
+    return classifier_lib.average([scores, *members]), labels
+
+  def _scores(self, variables: Variables, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores `[N, K]` and labels `[N]` of the evaluation split."""
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
-    def predict(ensemble: Sequence[Variables], batch: Batch) -> tuple[Array, ...]:
+    def score(variables: Variables, batch: Batch) -> tuple[Array, ...]:
       key = jax.random.key(0)
       images, _ = self._inputs(batch, key, train=False)
-      logits = [self._logits(v, images, batch, key, train=False)[0] for v in ensemble]
-      mean = jnp.mean(jax.nn.softmax(jnp.stack(logits)), axis=0)
-      return mean, batch['label'], batch['image'], batch['mask']
+      logits, _ = self._logits(variables, images, batch, key, train=False)
+      return logits, batch['label'], batch['mask']
 
-    probabilities, labels = [], []
-    samples: dict[bool, list[Sample]] = {True: [], False: []}
+    rows = []
     for batch in reading.evaluation(self.data, self.data.eval_split, mesh):
-      *columns, mask = jax.device_get(predict(tuple(ensemble), batch))
-      p, label, image = (column[mask > 0] for column in columns)
-      for row in range(len(label)):
-        kept = samples[bool(p[row].argmax() == label[row])]
-        if len(kept) < NUM_PREVIEW_SAMPLES:
-          kept.append((image[row], label[row], p[row]))
-      probabilities.append(p)
-      labels.append(label)
-    return np.concatenate(probabilities), np.concatenate(labels), samples[True], samples[False]
+      *columns, mask = jax.device_get(score(variables, batch))
+      rows.append([column[mask > 0] for column in columns])
+    scores, labels = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return scores, labels
 
+  def _scores_of(
+    self, other: 'Classify', variables: Variables, mesh: Mesh, labels: np.ndarray
+  ) -> np.ndarray:
+    """Returns another member's scores `[N, K]` of the images with our labels `[N]`, our classes.
 
-def _stack(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-  images, labels, probabilities = (np.stack(x) for x in zip(*samples, strict=True))
-  return {
-    'images': images,
-    'labels': labels,
-    'predictions': probabilities.argmax(-1),
-    'probabilities': probabilities.max(-1),
-  }
+    Raises:
+      UserError: it is evaluated on other images, or on other classes.
+    """
+    ours, theirs = self.data.classes, other.data.classes
+    if set(ours) != set(theirs):
+      raise UserError(f'an ensemble of classes {shown(ours)} and {shown(theirs)}: must be the same')
+    order = np.array([theirs.index(name) for name in ours])
+    scores, their_labels = other._scores(variables, mesh)
+    if not np.array_equal(order[labels], their_labels):
+      raise UserError(
+        f'an ensemble evaluated on {len(labels)} and {len(their_labels)} images: must be the same'
+        ' images in the same order; give data.eval_split or data.data_dir to all of them'
+      )
+    return scores[:, order]
+
+  def _examples(
+    self, scores: np.ndarray, labels: np.ndarray, predicted: np.ndarray, mesh: Mesh
+  ) -> dict[str, np.ndarray]:
+    """Returns images of the split with their labels and predictions, wrong ones first."""
+    wrong, right = (np.flatnonzero(x) for x in (predicted != labels, predicted == labels))
+    # Drawn evenly, since the split may be in the order of classes.
+    wrong = wrong[pipeline.even_rows(NUM_PREVIEW_SAMPLES // 2, len(wrong))]
+    right = right[pipeline.even_rows(NUM_PREVIEW_SAMPLES - len(wrong), len(right))]
+    rows = np.concatenate([wrong, right])
+    with np.errstate(invalid='ignore'):  # of scores that are not finite
+      probabilities = special.softmax(scores[rows].astype(np.float64), axis=-1)
+    return {
+      'images': reading.images(self.data, self.data.eval_split, mesh, rows),
+      'labels': labels[rows],
+      'predictions': predicted[rows],
+      'probabilities': probabilities[np.arange(len(rows)), predicted[rows]],
+    }

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import jax
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
@@ -20,6 +22,12 @@ class FileData(Protocol):
   def eval_batches(self, split: str, sharding: Any) -> Batches: ...
 
 
+class ChoosableData(Protocol):
+  """Data of which chosen records can be read, such as `data.images.source.ImageData`."""
+
+  def eval_batches(self, split: str, sharding: Any, rows: np.ndarray | None = None) -> Batches: ...
+
+
 def training(data: FileData, split: str, mesh: Mesh, seed: int) -> Source:
   """Returns the stream of training batches of data in files."""
   if split != 'train':
@@ -32,6 +40,19 @@ def evaluation(data: FileData, split: str, mesh: Mesh) -> Batches:
   """Returns the batches of every record of `split`, once and in order."""
   with user_errors():
     return UsersBatches(data.eval_batches(split, mesh_lib.batch_sharding(mesh)))
+
+
+def chosen(data: ChoosableData, split: str, mesh: Mesh, rows: np.ndarray) -> Batches:
+  """Returns the batches of the records `rows` of `split`, in that order."""
+  with user_errors():
+    return UsersBatches(data.eval_batches(split, mesh_lib.batch_sharding(mesh), rows))
+
+
+def images(data: ChoosableData, split: str, mesh: Mesh, rows: np.ndarray) -> np.ndarray:
+  """Returns the images `[len(rows), H, W, C]` of the records `rows` of `split`."""
+  gather = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(mesh))
+  batches = (gather((x['image'], x['mask'])) for x in chosen(data, split, mesh, rows))
+  return np.concatenate([image[mask > 0] for image, mask in map(jax.device_get, batches)])
 
 
 @dataclasses.dataclass(frozen=True)

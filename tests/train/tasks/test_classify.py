@@ -8,11 +8,14 @@ import numpy as np
 import optax
 import pytest
 
+from data import pipeline
+from data.images.loaders import InMemoryLoader
 from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.step import init_state, make_step
-from train.tasks.classify import Classify
+from train.tasks import classifier
+from train.tasks.classify import Classify, cross_entropy
 
 SMALL_LENET = {'name': 'lenet', 'channels': (2, 4), 'hidden': (16, 16)}
 AUGMENT = 'affine(rotation=10.0, scale=0.1, shear=0.1, shift=2.0)|cutout(size=6)'
@@ -77,6 +80,87 @@ def test_ten_crops_average_probabilities(digits):
   loss, _ = task.loss({'params': {}}, batch_of([5, 7]), jax.random.key(0), train=False)
   p = (np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)).mean(1)
   assert float(loss) == pytest.approx(-np.log(p[[0, 1], [5, 7]]).mean(), rel=1e-5)
+
+
+# -------- ranks --------
+
+
+class Shades:
+  """24 classes of grey images, sorted by class; the data of a task whose network is fixed."""
+
+  classes = tuple(f'class{k:02d}' for k in range(24))
+  image_shape = eval_image_shape = 28, 28, 1
+  batch_size, eval_batch_size, eval_split = 8, 8, 'test'
+  labels = np.repeat(np.arange(24), 3)
+
+  def eval_batches(self, split, sharding, rows=None):
+    images = np.broadcast_to(self.labels[:, None, None, None], (72, *self.image_shape))
+    memory = InMemoryLoader(images.astype(np.uint8), self.labels.astype(np.int32), sharding)
+    return pipeline.EvalBatches(memory, 72, self.eval_batch_size, rows)
+
+
+def measured(scores):
+  """Returns what training's evaluation and the verb eval say of scores `[24, K]` by class."""
+  task, mesh = Classify(SMALL_LENET, Shades()), mesh_of(1)
+  table = jnp.asarray(scores, jnp.float32)
+
+  def apply(self, variables, images, train=False):
+    return table[jnp.round(images[:, 0, 0, 0] * 255).astype(int)]
+
+  task.classifier.model = type('Fixed', (), {'apply': apply})()
+  task.__class__ = type('Seeing', (Classify,), {'input_shape': (28, 28, 1)})
+  inside = task.evals(mesh)['test']({'params': {}})
+  outside, facts, arrays = task.examine([{'params': {}}], mesh)
+  assert outside == {f'test/{k}': v for k, v in inside.items() if k != 'loss'}
+  return inside, facts, arrays
+
+
+def test_large_logits_have_the_same_top5_error_in_training_and_in_eval():
+  """After a softmax in float32 all but one probability of each row is 0, and all tie."""
+  scores = -1000.0 * ((np.arange(24)[:, None] - np.arange(24)) % 24)  # class k is ranked -k mod 24
+  ranks = np.arange(24)  # of the label, if row k belongs to class (row + rank) % 24
+  shifted = np.stack([np.roll(scores[row], rank) for row, rank in enumerate(ranks)])
+  inside, facts, _ = measured(shifted)
+  assert inside['error'] == 23 / 24 and inside['error_top5'] == 19 / 24
+  assert np.trace(facts['confusion']) == 3
+
+
+def test_ties_and_non_numbers_are_errors(capsys):
+  right = 10.0 * np.eye(24)
+  assert measured(right)[0]['error'] == 0
+  for bad in (np.zeros(24), np.full(24, np.nan), np.full(24, np.inf)):
+    scores = right.copy()
+    scores[3] = bad
+    inside, facts, _ = measured(scores)
+    assert inside['error'] == inside['error_top5'] == 1 / 24
+    assert np.trace(facts['confusion']) == 69
+  scores = right.copy()
+  scores[5, 5] = np.nan
+  scores[6, 7] = np.nan
+  assert measured(scores)[0]['error'] == pytest.approx(2 / 24)
+  told = '6 of 72 images have scores that are not finite, such as number 15; they count as wrong'
+  assert told in capsys.readouterr().err
+
+
+def test_the_images_of_the_report_are_of_all_classes():
+  _, _, arrays = measured(np.roll(np.eye(24), 1, axis=1))
+  assert len(arrays['labels']) == 16 and len(set(arrays['labels'])) >= 14
+  assert (arrays['images'][:, 0, 0, 0] == arrays['labels']).all()
+  assert (arrays['predictions'] == (arrays['labels'] + 1) % 24).all()
+
+
+def test_a_score_of_minus_infinity_costs_nothing_where_the_target_is_0():
+  logits = jnp.array([[0.0, -jnp.inf, 0.0]])
+  assert cross_entropy(logits, jnp.array([[1.0, 0, 0]]))[0] == pytest.approx(np.log(2))
+  assert cross_entropy(logits, jnp.array([[0, 1.0, 0]]))[0] == np.inf
+
+
+def test_an_ensemble_averages_probabilities_and_keeps_ranks_of_large_logits():
+  a, b = np.array([[0.0, 1, 2]]), np.array([[3.0, 0, 0]])
+  softmax = [np.exp(x) / np.exp(x).sum() for x in (a, b)]
+  np.testing.assert_allclose(np.exp(classifier.average([a, b])), sum(softmax) / 2)
+  large = np.float32([[0, -1000, -2000, -3000]])
+  assert classifier.ranks(classifier.average([large, large]), np.array([2])) == [2]
 
 
 def train(digits, layout, *, parallel='jit', model=SMALL_LENET, steps=2, accumulate=1):
@@ -149,9 +233,43 @@ def test_examine_counts_every_image_once_and_averages_members(digits):
     ({'loss': 'hinge'}, "task.loss='hinge'.*cross_entropy, squared_error"),
     ({'label_smoothing': 1.0}, 'task.label_smoothing=1.0'),
     ({'mean': (0.1, 0.2)}, 'one a channel'),
+    ({'std': 0.0}, r'task\.std=0\.0: finite numbers, and std above 0'),
     ({'view': 'center_crop(size=24)|center_crop(size=20)'}, 'one view at most'),
   ],
 )
 def test_impossible_settings_say_why(digits, options, message):
   with pytest.raises(UserError, match=message):
     Classify(SMALL_LENET, digits, **options)
+
+
+@pytest.mark.parametrize(
+  ('data', 'options', 'message'),
+  [
+    ({}, {'augment': 'random_crop_to(size=40)'}, 'a crop of 40 from images of 28 x 28'),
+    ({}, {'augment': 'cutout(size=28)'}, r'cutout\(size=28\) of 28 x 28 pixels: must be less'),
+    ({}, {'augment': 'random_crop(padding=28)'}, r'padding=28\) of 28 x 28 pixels'),
+    ({}, {'augment': 'affine(scale=1.0)'}, r'scale=1\.0\): must be less than 1'),
+    ({}, {'view': 'ten_crop(size=40)'}, 'a crop of 40 from images of 28 x 28'),
+    (
+      {'decode_eval': 'resize(40)'},
+      {},
+      'trained on images of 28 x 28 x 1 and evaluated on 40 x 40',
+    ),
+  ],
+)
+def test_images_that_do_not_fit_the_network_are_refused_before_training(data, options, message):
+  made = ImageData(dataset='digits', batch_size=64, **data)
+  with pytest.raises((UserError, ValueError), match=message):
+    Classify(SMALL_LENET, made, **options).evals(mesh_of(1))
+  made.close()
+
+
+def test_mixup_needs_a_partner(digits):
+  task = Classify(SMALL_LENET, digits, augment='mixup(alpha=0.2)')
+  with pytest.raises(UserError, match='mixup: an image is mixed with another of its batch'):
+    task._inputs(batch_of([1]), jax.random.key(0), train=True)
+
+
+def test_what_evaluations_report_is_known_before(digits):
+  assert list(Classify(SMALL_LENET, digits).metrics) == ['test/loss', 'test/error']
+  assert 'test/error_top5' in Classify(SMALL_LENET, Shades()).metrics

@@ -13,12 +13,13 @@ from jax.sharding import Mesh
 import models.summary
 from data.images import augment as augment_lib
 from data.images.source import ImageData
-from models.diffusion import parameterization, samplers
+from models.diffusion import checks, parameterization, samplers
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.process import Process
 from models.diffusion.processes import PROCESSES
 from models.diffusion.table_sampler import Constraint, Sampler
 from train import mesh as mesh_lib
+from train.errors import UserError, user_errors
 from train.step import make_eval
 from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Variables
 from train.tasks import reading
@@ -60,15 +61,21 @@ class ImageGeneration(Task):
     require_choice('prediction', prediction, parameterization.PREDICTIONS)
     self.data, self.conditioning = data, conditioning
     self.process: Process = build_spec(process, PROCESSES, 'process')
+    with user_errors():
+      checks.check_process(self.process)
     self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
     self.num_preview_samples = num_preview_samples
     self.sample_batch_size = sample_batch_size
     self.network = ConditionalNetwork(
       model, data.classes, self.process, prediction, conditioning, **guidance
     )
-    self._compiled_samplers: dict[tuple, Callable[..., Array]] = {}
+    self._compiled_samplers: dict[tuple, Callable[..., Any]] = {}
 
   # -------- the contract of a task --------
+
+  @property
+  def metrics(self) -> Sequence[str]:
+    return ('val/loss',)
 
   @property
   def batch_size(self) -> int:
@@ -85,6 +92,11 @@ class ImageGeneration(Task):
 
   def close(self) -> None:
     self.data.close()
+
+  def meaning(self) -> dict[str, Any]:
+    """Returns the shape of the images and, of a conditional network, its classes in their order."""
+    shape = {'image_shape': list(self.data.image_shape)}
+    return {**shape, 'classes': list(self.classes)} if self.classes else shape
 
   def fingerprints(self) -> Mapping[str, str]:
     return self.data.fingerprints()
@@ -103,10 +115,17 @@ class ImageGeneration(Task):
     raise NotImplementedError
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
+    self.check_sampling()
     return reading.training(self.data, split, mesh, seed)
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """Returns 'val': the loss on the evaluation split, with noise by the record's number."""
+    with user_errors():
+      ours, theirs = self.data.image_shape, self.data.eval_image_shape
+    if ours != theirs:
+      shapes = [' x '.join(map(str, shape)) for shape in (ours, theirs)]
+      rule = f'makes images of {shapes[0]}, data.decode_eval of {shapes[1]}: must be the same'
+      raise UserError(f'data.decode_train {rule}')
     batches = reading.evaluation(self.data, self.data.eval_split, mesh)
     measure = make_eval(self)
     return {'val': lambda variables: measure(variables, batches)}
@@ -148,6 +167,14 @@ class ImageGeneration(Task):
     """The classes that the network is conditioned on; () for none."""
     return () if self.condition == 'none' else self.data.classes
 
+  def check_sampling(self) -> None:
+    """Raises UserError for a guidance scale that a network without a condition cannot follow."""
+    if self.guidance_scale != 1 and self.condition == 'none':
+      raise UserError(
+        f"guidance_scale={self.guidance_scale:g} with task.conditioning.on='none': the network has"
+        ' no condition to be guided by; set it to 1 (`sample --classifier` guides without)'
+      )
+
   # -------- images --------
 
   def images(
@@ -164,7 +191,7 @@ class ImageGeneration(Task):
     """Draws images, uint8 `[N, H, W, C]`, or their trajectories `[N, FRAMES, H, W, C]`.
 
     Any number of images is drawn with one compilation, and an image depends on its key and label
-    alone.
+    alone. Raises grids.Diverged if the sampler overflows.
 
     Args:
       variables: the network's.
@@ -176,21 +203,31 @@ class ImageGeneration(Task):
       constraint: see `table_sampler.Constraint`.
       guide: makes another denoiser of the denoiser.
     """
+    if guide is None:
+      self.check_sampling()
     shards = mesh_lib.batch_shards(mesh)
     size = TRAJECTORY_BATCH if trajectory else self.sample_batch_size
     sample = self._compiled_sampler(mesh, trajectory, constraint, guide)
     data = np.asarray(jax.random.key_data(keys))
     labels = np.full(len(data), -1) if labels is None else np.asarray(labels)
 
-    def batch(rows: Any) -> Array:
+    def batch(rows: Any) -> tuple[Array, Array]:
       return sample(variables, data[rows], labels[rows].astype(np.int32))
 
     rows: Any = np.arange(len(data))
-    with mesh_lib.activate(mesh):
-      return samplers.sample_in_batches(batch, rows, -(-size // shards) * shards)
+    # What a sampler cannot do it says while it is traced.
+    with mesh_lib.activate(mesh), user_errors():
+      pixels, diverged = samplers.sample_in_batches(batch, rows, -(-size // shards) * shards)
+    how = f'{self.sampler!r}, {len(self.timesteps)} steps, guidance scale {self.guidance_scale:g}'
+    change = 'take more steps, a smaller scale or another sampler (task.sampling)'
+    grids.require_images(diverged, f'{how}: {change}')
+    return pixels
 
   def _compiled_sampler(self, mesh, trajectory, constraint, guide) -> Any:
-    """Returns the compiled function of (variables, key data, labels), compiled once."""
+    """Returns the compiled function of (variables, key data, labels), compiled once.
+
+    It returns bytes, and which samples diverged.
+    """
     name = mesh, trajectory, constraint, guide
     if name in self._compiled_samplers:
       return self._compiled_samplers[name]
@@ -205,7 +242,8 @@ class ImageGeneration(Task):
       denoiser = guide(denoiser, labels) if guide else denoiser
       options = {'trajectory': trajectory, 'constraint': constraint}
       x = self.sampler(denoiser, x, nth_keys(keys, 1), self.timesteps, **options)
-      return grids.to_bytes(self._frames(x) if trajectory else x)
+      x = self._frames(x) if trajectory else x
+      return grids.to_bytes(x), grids.has_diverged(x)
 
     self._compiled_samplers[name] = sample
     return sample
@@ -228,12 +266,18 @@ class ImageGeneration(Task):
     return (states[chosen] / scale).swapaxes(0, 1)
 
   def draw(self, variables: Variables, key: Array) -> dict[str, bytes]:
-    """Returns 'grid.png': up to `num_preview_samples` images, a row for each class."""
+    """Returns 'grid.png': up to `num_preview_samples` images, a row for each class.
+
+    Where samples diverge, as an untrained network's may, it returns 'grid.txt', which says so.
+    """
     if not self.num_preview_samples:
       return {}
     labels, columns = grids.layout(self.num_preview_samples, self.classes)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(labels)))
-    images = self.images(variables, keys, labels, grids.mesh_of(variables))
+    try:
+      images = self.images(variables, keys, labels, grids.mesh_of(variables))
+    except grids.Diverged as error:
+      return {'grid.txt': f'{error}\n'.encode()}
     return {'grid.png': grids.png(grids.grid(images, columns))}
 
   def sample(

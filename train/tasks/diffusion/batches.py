@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from data import pipeline
 from train import mesh as mesh_lib
 from train.logging.progress import Progress
 from train.task import Batch, Batches, Source, Variables
@@ -41,7 +42,7 @@ class EvalData(Protocol):
 
   def train_source(self, seed: int, sharding: Any) -> Source: ...
 
-  def eval_batches(self, split: str, sharding: Any) -> Batches: ...
+  def eval_batches(self, split: str, sharding: Any, rows: np.ndarray | None = None) -> Batches: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +69,12 @@ class SplitRunner:
   ) -> Columns:
     """Returns the columns of a compiled function over `count` images of a split, 0 for all.
 
-    Their batches are spread over the split, which may be in the order of classes.
+    They are drawn evenly from the split, which may be in the order of classes.
     """
     split = split or self.data.eval_split
-    batches = reading.evaluation(self.data, split, self.mesh)
-    chosen = spread(count, self.data.num_examples(split), self.data.eval_batch_size)
-    selected = (batch for number, batch in enumerate(batches) if number in chosen)
-    return [x[: count or None] for x in self.over(measure, variables, selected, len(chosen))]
+    rows = pipeline.even_rows(count, self.data.num_examples(split))
+    batches = reading.chosen(self.data, split, self.mesh, rows)
+    return self.over(measure, variables, batches, len(batches))
 
   def over(
     self, measure: Measure, variables: Variables, batches: Iterable[Batch], total: int
@@ -94,11 +94,3 @@ def with_progress(items: Iterable[Any], size: int, total: int) -> Iterator[Any]:
     for number, item in enumerate(items, 1):
       yield item
       progress.update(number)
-
-
-def spread(count: int, examples: int, size: int) -> frozenset[int]:
-  """Returns the numbers of batches of `size` that hold `count` of the examples, 0 for all."""
-  needed, whole = -(-count // size), examples // size
-  if count == 0 or needed > whole:
-    return frozenset(range(-(-examples // size)))
-  return frozenset((np.arange(needed) * whole // needed).tolist())

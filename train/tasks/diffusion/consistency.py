@@ -12,9 +12,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from data.images.source import ImageData
-from models.diffusion import consistency, timesteps
+from models.diffusion import checks, consistency, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
-from train.errors import UserError
+from train.errors import UserError, user_errors
 from train.run import load_weights
 from train.task import Batch, Metrics, Source, Variables
 from train.tasks.diffusion import evaluate
@@ -23,9 +23,11 @@ from train.tasks.diffusion.options import (
   CONDITIONING,
   CONSISTENCY_SAMPLING,
   DISTILLATION,
+  LOSS,
   Conditioning,
   ConsistencySampling,
   Distillation,
+  require_unconditional,
 )
 
 SAME_TASK_KEYS = ('process', 'prediction', 'conditioning')  # must be as the teacher has them
@@ -71,8 +73,13 @@ class Consistency(ImageGeneration):
     self.levels = timesteps.edm(self.process, distillation.num_levels)
     self.sampler = consistency.MultistepConsistency()
     self.timesteps = consistency.sampling_timesteps(self.process, sampling.num_steps)
+    with user_errors():
+      for times in (self.levels, self.timesteps):
+        checks.check_timesteps(self.process, times)
     ours = {'process': process, 'prediction': prediction, 'conditioning': vars(conditioning)}
-    self._initial_params = load_teacher(teacher, ours, model)
+    self._initial_params = load_teacher(
+      teacher, ours, model, self.meaning(), distillation.guidance_scale
+    )
 
   def init(self, key: Array) -> Variables:
     """Returns the teacher's parameters, for the student and kept as the teacher.
@@ -132,11 +139,16 @@ class Consistency(ImageGeneration):
 
 
 def load_teacher(
-  workdir: str, task: Mapping[str, Any], model: Mapping[str, Any]
+  workdir: str,
+  task: Mapping[str, Any],
+  model: Mapping[str, Any],
+  meaning: Mapping[str, Any],
+  guidance_scale: float,
 ) -> dict[str, Any] | None:
   """Loads the parameters of a diffusion run; None if there is no run in the workdir.
 
-  Raises UserError unless its task is diffusion and its keys are those of `task` and `model`.
+  Raises UserError unless its task is diffusion, its keys are those of `task` and `model`, its
+  classes and images those of `meaning`, where it keeps them, and it can be guided by that scale.
   """
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return None
@@ -145,9 +157,12 @@ def load_teacher(
   where = f'task.teacher={workdir!r}'
   if theirs['task']['name'] != 'diffusion':
     raise UserError(f'{where}: a run of task {theirs["task"]["name"]}; it must be of diffusion')
+  loss = theirs['task'].get('loss', vars(LOSS))
+  require_unconditional(loss['cond_drop_prob'], guidance_scale)
   pairs = [(f'task.{name}', task[name], theirs['task'][name]) for name in SAME_TASK_KEYS]
   names = [name for name in theirs['model'] if name not in FREE_MODEL_KEYS]
   pairs += [(f'model.{name}', model.get(name), theirs['model'][name]) for name in names]
+  pairs += [(name, meaning.get(name), its) for name, its in weights.meaning.items()]
   for name, ours, its in pairs:
     if ours != its:
       raise UserError(f'{name}={ours!r}: must be as the teacher in {workdir} has it, {its!r}')

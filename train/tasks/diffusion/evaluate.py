@@ -15,23 +15,22 @@ from jax import Array
 from jax.sharding import Mesh
 
 from models.diffusion import likelihood, quality, vlb
-from models.diffusion import timesteps as timesteps_lib
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.process import Process
 from models.diffusion.table_sampler import Sampler
+from models.diffusion.vlb import chain_timesteps
 from train import mesh as mesh_lib
-from train.errors import UserError
+from train.errors import UserError, user_errors
 from train.task import Batch, Evaluation, Variables, evaluate
+from train.tasks.classifier import ranks
 from train.tasks.diffusion import features as features_lib
 from train.tasks.diffusion.batches import Columns, EvalData, SplitRunner, with_progress
-from train.tasks.diffusion.features import FeatureExtractor, Features
+from train.tasks.diffusion.features import FeatureExtractor, Features, few_samples
 
 Metrics = dict[str, float]
 Metadata = dict[str, Any]  # how the metrics were measured, for eval.json
 Measured = tuple[Metrics, Metadata]
 
-CHAIN_STEPS = 1000  # of the bound, where the process has no steps of its own
-CHAIN_LEVEL = 0.01  # the smallest noise level of that chain, for images in [-1, 1]
 CHAIN_TERMS = 64  # diffusion terms that are drawn for each image
 QUICK_BOUND = 1000, 8  # images and terms of the bound that `eval` computes without options
 NUM_PROBES = 1
@@ -187,8 +186,11 @@ class Evaluator:
   # -------- likelihood --------
 
   def loss(self) -> Measured:
-    """Returns the loss on the evaluation split, as in training."""
-    return evaluate(self.task.evals(self.mesh), self.variables), {}
+    """Returns the loss on the evaluation split, as in training; UserError if it is not finite."""
+    found = evaluate(self.task.evals(self.mesh), self.variables)
+    for name, value in found.items():
+      mean_metrics(name, np.array([value]))
+    return found, {}
 
   def likelihood(self, count: int, num_probes: int) -> Measured:
     """Returns `bpd_ode` of `count` images of the split, 0 for all, and its standard error.
@@ -207,9 +209,7 @@ class Evaluator:
       return bits, found.error / (dims * np.log(2)), found.num_evaluations
 
     bits, errors, num_evaluations = self._over_split(measure, count)
-    check_finite('bpd_ode', bits)
-    mean, error = likelihood.mean_and_error(bits)
-    metrics = {'bpd_ode': mean, 'bpd_ode_stderr': error}
+    metrics = mean_metrics('bpd_ode', bits)
     if num_probes != 1:
       metrics['bpd_ode_probe_stderr'] = float(np.sqrt(np.square(errors).mean() / len(bits)))
     metadata = {
@@ -239,11 +239,9 @@ class Evaluator:
       return found.total, *found
 
     total, *terms = self._over_split(measure, count)
-    check_finite('bpd_vlb', total)
-    metrics = {}
-    names = ('bpd_vlb', *(f'bpd_vlb_{name}' for name in vlb.Bound._fields))
-    for name, values in zip(names, (total, *terms), strict=True):
-      metrics[name], metrics[f'{name}_stderr'] = likelihood.mean_and_error(values)
+    metrics = mean_metrics('bpd_vlb', total)
+    for name, values in zip(vlb.Bound._fields, terms, strict=True):
+      metrics |= mean_metrics(f'bpd_vlb_{name}', values)
     metadata = {**self.metadata(len(total)), 'chain': len(chain), 'drawn': num_terms}
     return metrics, {'bpd_vlb': {**metadata, 'variance': variance}}
 
@@ -279,35 +277,46 @@ class Evaluator:
   def compare(
     self, extractor: FeatureExtractor, real: Columns, samples: np.ndarray, labels: np.ndarray
   ) -> Measured:
-    """Returns the metrics of samples against real images.
+    """Returns the metrics of samples uint8 `[N, H, W, C]` against real images.
 
     `floor` in the metadata is the distance of as many training images. A model is better than that
     only if it has memorised them.
 
-    Args:
-      extractor: of the network whose features are compared.
-      real: features, scores and labels of the split.
-      samples: uint8 `[N, H, W, C]`.
-      labels: int `[N]`, the labels that the samples were drawn for.
+    real: features, scores and labels of the split. labels: int `[N]`, those of the samples.
     """
     data, network = self.data, extractor.network
     fake, scores = extractor.images(samples)
-    metrics = network.distances(real[0], fake)
     metadata: Metadata = {
       **{'samples': len(samples), 'split': data.eval_split, 'images': len(real[0])},
       **{'dimensions': fake.shape[1], 'k': 3, **network.metadata, **self.sampling_metadata()},
     }
-    if data.train_split != data.eval_split:
-      floor = extractor.split(data.train_split, len(samples))[0]
-      metadata['floor'] = {'images': len(floor), **network.distances(real[0], floor)}
-    if network.classes and network.classes == tuple(data.classes):
-      counts = np.bincount(scores.argmax(-1), minlength=len(data.classes))
-      metadata['classes'] = dict(zip(network.classes, counts.tolist(), strict=True))
-      metadata['accuracy_of_split'] = float(np.mean(real[1].argmax(-1) == real[2]))
-      if self.task.condition != 'none':
-        found, name = quality.accuracy(scores.argmax(-1) == labels), f'accuracy-{network.name}'
-        metrics |= {name: found.value, f'{name}_stderr': found.error}
+    with user_errors():
+      metrics = network.distances(real[0], fake)
+      if data.train_split != data.eval_split:
+        floor = extractor.split(data.train_split, len(samples))[0]
+        metadata['floor'] = {'images': len(floor), **network.distances(real[0], floor)}
+    if note := few_samples(network.name, min(len(fake), len(real[0])), fake.shape[1]):
+      metadata['note'] = note
+      _print(note)
+    if set(network.classes) >= set(data.classes):
+      accuracy, found = self._classes(network, real, scores, labels)
+      return metrics | accuracy, {f'quality-{network.name}': metadata | found}
     return metrics, {f'quality-{network.name}': metadata}
+
+  def _classes(
+    self, network: Features, real: Columns, scores: np.ndarray, labels: np.ndarray
+  ) -> Measured:
+    """Returns the samples' accuracy, and the classes that the network sees, by its scores."""
+    names = self.data.classes
+    ours, theirs = (x[:, network.columns(names)] for x in (scores, real[1]))
+    counts = np.bincount(ours.argmax(-1), minlength=len(names)).tolist()
+    correct = ranks(theirs, real[2]) == 0
+    metadata: Metadata = {'classes': dict(zip(names, counts, strict=True))}
+    metadata['accuracy_of_split'] = float(np.mean(correct))
+    if self.task.condition == 'none':
+      return {}, metadata
+    found, name = quality.accuracy(ranks(ours, labels) == 0), f'accuracy-{network.name}'
+    return {name: found.value, f'{name}_stderr': found.error}, metadata
 
   def sampling_metadata(self) -> Metadata:
     """Returns how the samples are drawn."""
@@ -328,21 +337,12 @@ class Evaluator:
     return np.concatenate(images)
 
 
-def check_finite(name: str, values: np.ndarray) -> None:
-  """Raises UserError unless all values `[N]` of a metric are finite."""
+def mean_metrics(name: str, values: np.ndarray) -> Metrics:
+  """Returns the mean of `[N]` values and, of more than one, its standard error, by metric.
+
+  Raises UserError unless all are finite.
+  """
   if bad := int((~np.isfinite(values)).sum()):
     raise UserError(f'{name}: no finite value for {bad} of {len(values)} images')
-
-
-def chain_timesteps(process: Process) -> np.ndarray:
-  """Returns the bound's chain `[N]`: the process's own steps, or CHAIN_STEPS uniform in log_snr.
-
-  The latter ends at about the noise level of DDPM's last step. Less noise is finer than the values
-  of a byte, and a chain that goes on pays bits for nothing.
-  """
-  if process.discrete_steps:
-    return timesteps_lib.uniform(process, process.discrete_steps)
-  ends = np.array([process.T, process.t_min])
-  first, last = timesteps_lib.noise_level(process, ends)
-  levels = np.geomspace(first, max(last, CHAIN_LEVEL), CHAIN_STEPS)
-  return timesteps_lib.time_of_noise_level(process, levels)
+  mean, error = likelihood.mean_and_error(values)
+  return {name: mean, f'{name}_stderr': error} if len(values) > 1 else {name: mean}

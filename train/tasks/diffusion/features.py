@@ -1,7 +1,7 @@
 """The features by which images are compared: of a classifier trained here, FID's, or pixels."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,10 @@ class Features:
   classes: tuple[str, ...]
   metadata: Mapping[str, Any]
 
+  def columns(self, classes: Sequence[str]) -> np.ndarray:
+    """Returns which scores are of these classes, in their order."""
+    return np.array([self.classes.index(name) for name in classes])
+
   def distances(self, real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     """Returns the metrics of features `[N, D]` and `[M, D]`; manifolds use min(N, M) of each."""
     ours = f'FD-{self.name}', f'KD-{self.name}'
@@ -48,6 +52,17 @@ class Features:
       f'{kernel}_stderr': distance.error,
       **{f'{name}-{self.name}': value for name, value in manifolds._asdict().items()},
     }
+
+
+def few_samples(name: str, count: int, dimensions: int) -> str:
+  """Returns what to know of a Frechet distance of `count` samples; '' if they are enough."""
+  if count > dimensions:
+    return ''
+  return (
+    f'the Frechet distance of {name} is of {count} samples in {dimensions} dimensions, whose'
+    f' covariance has no full rank: it is far too large, and comparable at equal numbers alone;'
+    f' --samples={dimensions + 1} or more'
+  )
 
 
 def shuffle(x: np.ndarray) -> np.ndarray:

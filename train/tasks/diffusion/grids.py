@@ -18,14 +18,35 @@ from train.task import Variables
 
 GAP = 2  # pixels between the images of a grid
 MIN_SIDE = 64  # pixels; smaller images are enlarged to about this
+LARGEST = 1e6  # beyond it a sampler has overflown; noise of all processes in use is far below
 MAX_CLASSES = 20  # rows that are drawn where no labels are asked for
 
 # -------- pixels --------
 
 
+class Diverged(UserError):
+  """Some samples are no images: nothing that is made of them means anything."""
+
+
 def to_bytes(x: Array) -> Array:
   """Returns float images in [-1, 1] as uint8, rounded and clipped."""
   return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def has_diverged(x: Array) -> Array:
+  """Returns which of `[B, ...]` are no images, bool `[B]`; bytes would be black or white."""
+  inside = jnp.abs(x) <= LARGEST  # false of NaN
+  return ~inside.reshape(len(x), -1).all(-1)
+
+
+def require_images(diverged: np.ndarray, how: str) -> None:
+  """Raises Diverged if any of the samples `[N]` did; how: in which way they were drawn."""
+  if diverged.any():
+    first = int(diverged.argmax())
+    raise Diverged(
+      f'{diverged.sum()} of {len(diverged)} samples diverged, such as number {first}: not finite,'
+      f' or beyond {LARGEST:g} where images are in [-1, 1]; drawn with {how}'
+    )
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

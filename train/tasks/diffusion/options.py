@@ -80,6 +80,10 @@ class SamplerOptions:
 
   def __post_init__(self):
     require_choice('sampling.threshold', self.threshold, THRESHOLDS)
+    require_scale('sampling', self.guidance_scale)
+    low, high = self.guidance_interval or (0, 1)
+    rule = 'must be two noise levels, the lower one first'
+    require('sampling.guidance_interval', self.guidance_interval, 0 <= low < high, rule)
     require_at_least('sampling', self, num_steps=2, num_preview_samples=0, sample_batch_size=1)
 
 
@@ -112,6 +116,7 @@ class Distillation:
   guidance_scale: float = 1.0
 
   def __post_init__(self):
+    require_scale('distillation', self.guidance_scale)
     require_at_least('distillation', self, num_levels=2)
 
 
@@ -135,6 +140,20 @@ def require_at_least(section: str, options: Any, **least: int) -> None:
   for name, bound in least.items():
     value = getattr(options, name)
     require(f'{section}.{name}', value, value >= bound, f'must be at least {bound}')
+
+
+def require_scale(section: str, scale: float) -> None:
+  """Raises UserError unless a guidance scale is a number that float32 holds."""
+  require(f'{section}.guidance_scale', scale, abs(scale) < 3e38, 'must be a finite number')
+
+
+def require_unconditional(cond_drop_prob: float, guidance_scale: float) -> None:
+  """Raises UserError if the unconditional half of classifier-free guidance was never trained."""
+  if cond_drop_prob == 0 and guidance_scale != 1:
+    raise UserError(
+      f'guidance_scale={guidance_scale:g} with task.loss.cond_drop_prob=0: guidance needs a network'
+      ' that was also trained without its condition; set cond_drop_prob above 0, or the scale to 1'
+    )
 
 
 def build_spec(text: str, table: Mapping[str, Callable], key: str, **given: Any) -> Any:

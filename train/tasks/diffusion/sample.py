@@ -181,30 +181,30 @@ class SampleWriter:
     pairs = to_floats(self.real_images(2 * count)).reshape(count, 2, *self.task.data.image_shape)
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(self.mesh))
-    def interpolation(variables: Variables, pair: Array) -> Array:
+    def interpolation(variables: Variables, pair: Array) -> tuple[Array, Array]:
       denoiser = self.task.denoiser(variables, as_trained=True)
       ends = samplers.encode(denoiser, pair, rtol=TOLERANCE, atol=TOLERANCE)
       a, b = (jnp.broadcast_to(end, (STAGES, *end.shape)) for end in ends)
       latents = samplers.slerp(a, b, jnp.linspace(0, 1, STAGES).reshape(-1, 1, 1, 1))
       keys = jax.random.split(jax.random.key(0), STAGES)  # unused: the solver is deterministic
       solve = samplers.AdaptiveODE(TOLERANCE, TOLERANCE)
-      return grids.to_bytes(solve(denoiser, latents, keys, self.task.timesteps))
+      x = solve(denoiser, latents, keys, self.task.timesteps)
+      return grids.to_bytes(x), grids.has_diverged(x)
 
     with mesh_lib.activate(self.mesh):
-      rows = [np.asarray(interpolation(self.variables, pair)) for pair in pairs]
-    self.save('interpolation', strips(np.stack(rows)))
+      rows = [jax.device_get(interpolation(self.variables, pair)) for pair in pairs]
+    diverged = np.stack([bad.any() for _, bad in rows])
+    grids.require_images(diverged, f'the probability flow to a tolerance of {TOLERANCE}')
+    self.save('interpolation', strips(np.stack([images for images, _ in rows])))
 
   def real_images(self, count: int) -> np.ndarray:
     """Returns uint8 `[count, H, W, C]` of the evaluation split, chosen by the seed."""
-    data, batches = self.task.data, []
-    gather = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))
-    for batch in reading.evaluation(data, data.eval_split, self.mesh):
-      image, mask = jax.device_get(gather((batch['image'], batch['mask'])))
-      batches.append(image[mask > 0])
-    images = np.concatenate(batches)
-    if count > len(images):
-      raise UserError(f'samples={count // 2}: {data.eval_split} has {len(images)} images')
-    return images[np.random.default_rng(self.request.seed).permutation(len(images))[:count]]
+    data = self.task.data
+    total = data.num_examples(data.eval_split)
+    if count > total:
+      raise UserError(f'samples={count // 2}: {data.eval_split} has {total} images')
+    rows = np.random.default_rng(self.request.seed).permutation(total)[:count]
+    return reading.images(data, data.eval_split, self.mesh, rows)
 
   def save(self, name: str, pixels: np.ndarray) -> None:
     """Writes `NAME-SEED.png`, or a name beside it that is free, and prints its path."""

@@ -1,6 +1,7 @@
 """The task `diffusion`: a network that learns to remove noise and draws images from noise."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +11,12 @@ from jax import Array
 from jax.sharding import Mesh
 
 from data.images.source import ImageData
-from models.diffusion import losses, samplers, timesteps
+from models.diffusion import checks, losses, samplers, timesteps
 from models.diffusion.denoiser import NetworkDenoiser
-from train.errors import UserError
+from models.diffusion.parameterization import SIGMA_DATA
+from models.diffusion.table_sampler import TableSampler
+from train import mesh as mesh_lib
+from train.errors import UserError, user_errors
 from train.task import Batch, Metrics, Variables
 from train.tasks.diffusion import evaluate
 from train.tasks.diffusion.base import (
@@ -31,6 +35,7 @@ from train.tasks.diffusion.options import (
   Loss,
   SamplerOptions,
   build_spec,
+  require_unconditional,
 )
 
 
@@ -80,7 +85,14 @@ class Diffusion(ImageGeneration):
       process=self.process,
       num_steps=sampling.num_steps,
     )
+    with user_errors():
+      checks.check_timesteps(self.process, self.timesteps)
+      if loss.weighting != HYBRID:
+        checks.check_loss(self.process, prediction, self.time_distribution, loss.weighting)
+    self._sampling_is_checked = False
     self._check_variance()
+    if conditioning.on != 'none':
+      require_unconditional(loss.cond_drop_prob, sampling.guidance_scale)
 
   def _check_variance(self) -> None:
     """Raises UserError unless a variance is learned if and only if the loss is the hybrid one."""
@@ -91,11 +103,45 @@ class Diffusion(ImageGeneration):
         f'{str(is_hybrid).lower()}, which is {str(self.learned_variance).lower()};'
         ' hybrid is the loss that trains a variance'
       )
+    if self.sampler == samplers.Ancestral('learned') and not self.learned_variance:
+      raise UserError(
+        "task.sampling.sampler='ancestral(variance=learned)': needs model.learned_variance=true"
+      )
     is_uniform = self.time_distribution == losses.Uniform()
     if is_hybrid and not (self.process.discrete_steps and is_uniform):
       raise UserError(
         "task.loss.weighting='hybrid': needs task.process=ddpm and"
         ' task.loss.time_distribution=uniform'
+      )
+
+  def check_sampling(self) -> None:
+    """Prints, once, what does not fit together, too."""
+    super().check_sampling()
+    if self._sampling_is_checked:
+      return
+    self._sampling_is_checked = True
+    for line in self._misfits() if mesh_lib.is_main() else ():
+      print(line, file=sys.stderr)
+
+  def _misfits(self) -> Iterator[str]:
+    """Yields what of process, images, sampler and timesteps does not fit together."""
+    nats = checks.kept_nats(self.process, int(np.prod(self.data.image_shape)))
+    if nats > 1:
+      shape = ' x '.join(map(str, self.data.image_shape))
+      yield (
+        f'task.process: the noise at the end of {self.process!r} does not hide images of {shape}:'
+        f' about {nats:.2g} nats of each are left, which samples do not begin with; take a larger'
+        ' sigma_max, beta_max or T'
+      )
+    if not isinstance(self.sampler, TableSampler):
+      return
+    std = checks.drawn_std(self.process, self.sampler.table(self.process, self.timesteps))
+    if not 0.5 < std / SIGMA_DATA < 2:
+      yield (
+        f'task.sampling: {self.sampler!r} with {len(self.timesteps)} timesteps does not fit'
+        f' {self.process!r}: of data with a standard deviation of {SIGMA_DATA} even the best'
+        f' network would draw images with {std:.2g}; take another timestep_schedule'
+        f' ({", ".join(timesteps.TIMESTEP_SCHEDULES)}), more steps or another sampler'
       )
 
   def loss(

@@ -81,6 +81,11 @@ class Language(Task):
     return self.data.batch_size
 
   @property
+  def metrics(self) -> Sequence[str]:
+    """The metric of the evaluation split."""
+    return ('val/loss',)
+
+  @property
   def throughput(self) -> tuple[str, int]:
     """What rates count, and how many of it a batch has."""
     return 'tokens', self.data.batch_size * self.data.block_size

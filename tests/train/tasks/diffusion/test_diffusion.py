@@ -284,7 +284,28 @@ def test_the_encoder_of_captions_is_trained():
       {'process': 'vpp'},
       r"task\.process\.name='vpp': no such name .*mean vp.*choose from ve, ",
     ),
-    ({'process': 'vp(beta=3)'}, r'task\.process\.beta=3: unknown key; choose from name, beta_min'),
+    ({'process': 'vp(beta=3)'}, r'task\.process\.beta=3: unknown key .*choose from name, beta_min'),
+    (
+      {'process': 'ddpm(steps=100)'},
+      r'does not end in the noise that samplers start from: alpha² is',
+    ),
+    ({'process': 'edm(sigma_max=1e30)'}, 'float32 does not hold'),
+    (
+      {'process': 'edm', 'sampling': {'timestep_schedule': 'edm(rho=0)'}},
+      r'timestep_schedule\.rho=0\.0: must be a number, at least 0\.1',
+    ),
+    (
+      {'sampling': {'sampler': 'ancestral(variance=learned)'}},
+      r"variance=learned\)': needs model\.learned_variance=true",
+    ),
+    (
+      {'loss': {'cond_drop_prob': 0.0}, 'sampling': {'guidance_scale': 2.0}, **LABELLED},
+      r'guidance_scale=2 with task\.loss\.cond_drop_prob=0: guidance needs a network',
+    ),
+    (
+      {'sampling': {'guidance_interval': (2.0, 1.0)}},
+      'guidance_interval=.*: must be two noise levels',
+    ),
     ({'process': 'vp(3)'}, r"task\.process='vp\(3\)': write NAME or NAME\(key=value\)"),
     ({'process': 'vp(beta_min=0)'}, r'process\.beta_min=0.0: > 0, <= beta_max'),
     ({'sampling': {'sampler': 'ddim(eta=2)'}}, r'sampler\.eta=2.0: must be in \[0, 1\]'),
@@ -331,3 +352,44 @@ def test_unsuitable_networks_are_refused():
     Diffusion({'name': 'lenet5'}, small.data())
   with pytest.raises(UserError, match=r'images of 8 x 8: model\.patch=3 must divide both'):
     small.task(model={'patch': 3}).init(jax.random.key(0))
+
+
+def test_guidance_without_a_condition_is_refused_where_it_would_act():
+  made = small.task(sampling={'guidance_scale': 3.0})
+  with pytest.raises(UserError, match=r"guidance_scale=3 with task\.conditioning\.on='none'"):
+    made.source('train', small.mesh_of(), 0)
+  with pytest.raises(UserError, match='has no condition to be guided by'):
+    made.images({}, small.keys_of(2), None, small.mesh_of())
+
+
+def test_images_of_evaluation_have_the_shape_of_those_of_training():
+  made = small.task(of=small.data(decode_eval='resize(12)'))
+  with pytest.raises(
+    UserError, match=r'makes images of 8 x 8 x 1, data\.decode_eval of 12 x 12 x 1'
+  ):
+    made.evals(small.mesh_of())
+
+
+def test_a_sampler_that_does_not_fit_the_process_is_told_once(capsys):
+  made = small.task(process='edm', prediction='edm', sampling={'num_steps': 50})
+  for _ in range(2):
+    made.check_sampling()
+  [line] = capsys.readouterr().err.splitlines()
+  assert 'DDIM(eta=0.0) with 50 timesteps does not fit EDM' in line
+  assert 'would draw images with 0.15; take another timestep_schedule' in line
+  fits = {'num_steps': 50, 'timestep_schedule': 'edm'}
+  small.task(process='edm', prediction='edm', sampling=fits).check_sampling()
+  assert capsys.readouterr().err == ''
+
+
+def test_noise_that_does_not_hide_large_images_is_told(capsys, monkeypatch):
+  made = small.task(process='ve(sigma_max=12)', sampling={'sampler': 'ode'})
+  monkeypatch.setattr(made.data, 'image_shape', (32, 32, 3))
+  made.check_sampling()
+  told = capsys.readouterr().err
+  assert 'does not hide images of 32 x 32 x 3: about 2.7 nats of each are left' in told
+
+
+def test_what_a_run_means_is_its_images_and_the_classes_of_its_condition(labelled):
+  assert labelled[0].meaning() == {'image_shape': [8, 8, 1], 'classes': list('0123456789')}
+  assert small.task().meaning() == {'image_shape': [8, 8, 1]}

@@ -13,7 +13,7 @@ from data import pipeline
 from data.images.loaders import InMemoryLoader
 from data.images.source import ImageData
 from models import lenet, resnet
-from models.diffusion import inception, processes, samplers
+from models.diffusion import inception, processes, samplers, vlb
 from models.diffusion.process import Process, expand_like
 from models.diffusion.table_sampler import Sampler
 from tests.models.diffusion import denoising, mixture
@@ -22,7 +22,7 @@ from train import mesh as mesh_lib
 from train.errors import UserError
 from train.run import Weights
 from train.tasks.classify import Classify
-from train.tasks.diffusion import batches, evaluate, features
+from train.tasks.diffusion import evaluate, features
 from train.tasks.diffusion.options import SamplerOptions
 from train.tasks.diffusion.task import Diffusion
 
@@ -66,10 +66,10 @@ class Data:
   def stored_as(self, split):
     return self.stored
 
-  def eval_batches(self, split, sharding):
+  def eval_batches(self, split, sharding, rows=None):
     labels = self.labels[split].astype(np.int32)
     memory = InMemoryLoader(self.images[split], labels, sharding)
-    return pipeline.EvalBatches(memory, len(labels), self.eval_batch_size)
+    return pipeline.EvalBatches(memory, len(labels), self.eval_batch_size, rows)
 
 
 @dataclasses.dataclass
@@ -163,10 +163,9 @@ def test_wrong_network_has_more_bits_and_subsets_have_all_classes(mesh):
   task = Exact()
   found, metadata = evaluate.Evaluator(task, VARIABLES, mesh).likelihood(96, 0)
   assert metadata['bpd_ode']['images'] == 96 and metadata['bpd_ode']['trace'] == 'exact'
-  # A batch of each class, by the rule that spreads them.
-  rows = [i for n in batches.spread(96, 500, 48) for i in range(48 * n, 48 * n + 48)]
+  rows = pipeline.even_rows(96, 500)
   images, labels = (x['test'][rows] for x in (task.data.images, task.data.labels))
-  assert set(labels) == {0, 1}
+  assert np.bincount(labels).tolist() == [48, 48]
   assert found['bpd_ode'] == pytest.approx(true_bits(images, labels).mean(), abs=0.02)
   assert found['bpd_ode_probe_stderr'] == 0
   wrong = {'std': np.float32(2 * STD)}
@@ -192,17 +191,9 @@ def test_chain_of_the_bound(mesh):
   assert metadata['bpd_vlb']['chain'] == 20 and metadata['bpd_vlb']['drawn'] == 19
   assert metrics['bpd_vlb'] > true_bits(task.data.images['test'], task.data.labels['test']).mean()
   for process in (processes.VP(), processes.EDM(), processes.VE(), processes.Flow()):
-    times = evaluate.chain_timesteps(process)
+    times = vlb.chain_timesteps(process)
     level = process.sigma(times[-1]) / process.alpha(times[-1])
     assert len(times) == 1000 and level == pytest.approx(0.01, rel=1e-3)
-
-
-def test_spread():
-  assert batches.spread(0, 100, 16) == set(range(7))
-  assert batches.spread(200, 100, 16) == batches.spread(97, 100, 16) == set(range(7))
-  assert batches.spread(96, 100, 16) == set(range(6))
-  assert batches.spread(48, 100, 16) == {0, 2, 4}
-  assert batches.spread(1, 100, 16) == {0}
 
 
 def test_eval_without_options_is_cheap_and_names_the_options(mesh, capsys):
@@ -222,6 +213,21 @@ def test_jpeg_is_reported(mesh, capsys):
 def test_nonfinite_values_are_reported(mesh):
   with pytest.raises(UserError, match='no finite value for 48 of 48 images'):
     evaluate.Evaluator(Exact(), {'std': np.float32(np.nan)}, mesh).bound(48, 2)
+
+
+def test_a_single_image_has_no_standard_error(mesh):
+  metrics, _ = evaluate.Evaluator(Exact(), VARIABLES, mesh).bound(1, 2)
+  assert set(metrics) == {'bpd_vlb', 'bpd_vlb_prior', 'bpd_vlb_diffusion', 'bpd_vlb_reconstruction'}
+  assert np.isfinite(list(metrics.values())).all()
+
+
+def test_a_loss_that_is_not_finite_is_no_result(mesh):
+  class Broken(Exact):
+    def evals(self, mesh):
+      return {'val': lambda variables: {'loss': float('nan')}}
+
+  with pytest.raises(UserError, match='val/loss: no finite value'):
+    measure(Broken(), mesh)
 
 
 # -------- images --------
@@ -280,6 +286,47 @@ def test_each_metric_detects_a_broken_sampler(by_judge):
   assert dark['accuracy-judge_stderr'] == pytest.approx(0.5 / np.sqrt(399), rel=0.05)
   assert metadata['quality-judge']['classes']['dark'] == 400
   assert same['recall-judge'] == 0
+
+
+def test_the_floor_of_a_sorted_set_is_that_of_a_shuffled_one(mesh):
+  floors = []
+  for labels in (np.arange(500) % 2, np.arange(500) >= 250):
+    task = Exact()
+    task.data.labels['train'] = labels.astype(int)
+    task.data.images['train'] = draw(0, labels.astype(int))
+    [(_, metadata)] = evaluate.Evaluator(task, VARIABLES, mesh).quality(100, [judge()])
+    floors.append(metadata['quality-judge']['floor']['FD-judge'])
+  assert floors[1] == pytest.approx(floors[0], rel=0.3)  # of batches of one class: ten times that
+
+
+def test_too_few_samples_for_a_frechet_distance_are_told(mesh, capsys):
+  metadata = measure(Exact(), mesh, samples=20)[1]['quality-pixels']
+  assert 'note' not in metadata and capsys.readouterr().out == ''
+  assert '20 samples in 20 dimensions' in features.few_samples('x', 20, 20)
+  assert features.few_samples('x', 21, 20) == ''
+
+
+def test_features_that_are_not_finite_are_no_distance(mesh):
+  def function(variables, images):
+    x = images.reshape(len(images), -1).astype(jnp.float32)
+    return x.at[3].set(jnp.nan), jnp.zeros((len(images), 1))
+
+  broken = features.Features('broken', function, {}, (), {})
+  with pytest.raises(UserError, match=r'features: those of \d+ of \d+ examples are not finite'):
+    evaluate.Evaluator(Exact(), VARIABLES, mesh).quality(40, [broken])
+
+
+def test_a_judge_with_classes_in_another_order_is_asked_by_name(mesh):
+  turned = judge()
+
+  def there(variables, images):
+    x, scores = turned.function(variables, images)
+    return x, scores[:, ::-1]
+
+  other = dataclasses.replace(turned, function=there, classes=CLASSES[::-1])
+  [(metrics, metadata)] = evaluate.Evaluator(Exact(), VARIABLES, mesh).quality(40, [other])
+  assert metrics['accuracy-judge'] > 0.95
+  assert metadata['quality-judge']['classes'] == {'dark': 20, 'light': 20}
 
 
 def test_without_labels_there_is_no_accuracy(by_judge):

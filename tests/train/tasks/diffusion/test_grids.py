@@ -71,7 +71,7 @@ def test_labels_are_names_or_numbers():
   found = grids.class_numbers(('dog', '2', 'fish, small', '3', 'cat,0'), classes)
   assert found.tolist() == [1, 2, 2, 3, 0, 4]
   for label in ('dogg', '5', '-1'):
-    with pytest.raises(UserError, match=f'--label={label}: no such class; choose from cat, dog, '):
+    with pytest.raises(UserError, match=f'--label={label}: no such class.*; choose from cat, '):
       grids.class_numbers((label,), classes)
 
 
@@ -82,6 +82,29 @@ def test_a_spec_of_one_operation_is_a_section():
   for wrong in ('', 'a|b', 'a(1)', 'a(**x)', 'a(x=f())', 'a.b(x=1)', 'a(x=1'):
     with pytest.raises(ValueError, match=r'^task\.x=.*: write NAME or NAME'):
       spec.section(wrong, 'task.x')
+
+
+# -------- samples that are none --------
+
+
+def test_samples_that_overflow_are_counted():
+  x = np.zeros((6, 4, 4, 1), np.float32)
+  x[1, 0, 0], x[2, 3, 3], x[4, 1, 1], x[5] = np.nan, -np.inf, 2e6, 300
+  diverged = np.asarray(grids.has_diverged(x))
+  assert diverged.tolist() == [False, True, True, False, True, False]
+  with pytest.raises(grids.Diverged, match=r'3 of 6 samples diverged, such as number 1: .*DDIM'):
+    grids.require_images(diverged, 'DDIM')
+  grids.require_images(diverged[:1], 'DDIM')
+
+
+@pytest.mark.long
+def test_diverged_samples_are_no_images_but_a_line():
+  made = small.task(conditioning={'on': 'label'}, sampling={'guidance_scale': 1e30})
+  variables = jax.device_put(small.variables(made), jax.devices()[0])
+  with pytest.raises(UserError, match=r'3 of 3 samples diverged.*5 steps, guidance scale 1e\+30'):
+    made.images(variables, small.keys_of(3), np.arange(3), small.mesh_of())
+  [(name, text)] = made.draw(variables, jax.random.key(0)).items()
+  assert name == 'grid.txt' and b'10 of 10 samples diverged' in text
 
 
 # -------- the verb --------

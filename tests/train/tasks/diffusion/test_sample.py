@@ -10,6 +10,7 @@ from data.images.source import ImageData
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.errors import UserError
+from train.tasks.diffusion import features
 from train.tasks.diffusion.features import Features
 
 # A network that says nearly 0 is then one of noise of deviation 0.5.
@@ -108,7 +109,7 @@ def test_classifier_guides_an_unconditional_network(plain, tmp_path, capsys, mon
     return images.reshape(len(images), -1), jnp.stack([-score, score], -1)
 
   judge = Features('toy', brightness, {}, ('dark', 'bright'), {})
-  monkeypatch.setattr('train.tasks.diffusion.features.of_classifier', lambda *about: judge)
+  monkeypatch.setattr(features, 'of_classifier', lambda *about: judge)
   made.sample(variables, str(tmp_path), samples=4, classifier='judge')
   dark, bright = pictures(capsys).mean((1, 2, 3))
   assert bright > dark + 20
