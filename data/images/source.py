@@ -23,7 +23,7 @@ class ImageMetadata:
 
   classes: tuple[str, ...]
   image_shape: tuple[int, int, int]
-  batch_size: int
+  batch_size: int = 128
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.AbstractSource:
     """Returns what training batches look like."""

@@ -30,8 +30,8 @@ class TextMetadata:
 
   vocab_size: int
   block_size: int
-  batch_size: int
-  packing: str
+  batch_size: int = 64
+  packing: str = 'stream'
 
   def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.AbstractSource:
     """Returns what training batches look like."""
