@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 from mcts import engines
@@ -55,8 +55,8 @@ class Contestant(Protocol):
   def final_score(self) -> str | None:
     """Returns what it says the score of the finished game is, None if it does not say."""
 
-  def close(self) -> None:
-    """Ends what runs."""
+  def close(self) -> str:
+    """Ends what runs; returns what was wrong with its end, '' for nothing."""
 
 
 class EngineContestant:
@@ -89,7 +89,8 @@ class EngineContestant:
     return None
 
   def close(self):
-    """Does nothing: no process runs."""
+    """Returns '': no process runs."""
+    return ''
 
 
 class ProgramContestant:
@@ -158,10 +159,9 @@ class ProgramContestant:
       return None
 
   def close(self):
-    """Ends the process."""
-    if self._program is not None:
-      self._program.close()
-      self._program = None
+    """Ends the process; returns what was wrong with its end."""
+    program, self._program = self._program, None
+    return program.close() if program is not None else ''
 
 
 def _time_commands(control: TimeControl) -> list[str]:
@@ -189,7 +189,8 @@ def from_spec(spec: str, **options) -> Contestant:
   """
   name, _, text = spec.partition(':')
   if name in engines.ENGINES:
-    return EngineContestant(_engine(name, spec, {**options, **parse_options(spec, text)}))
+    own = parse_options(spec, text, engines.OPTIONS[name])
+    return EngineContestant(_engine(name, spec, {**options, **own}))
   program = spec.split(maxsplit=1)[:1]
   if not program or not shutil.which(program[0].strip('"\'')):
     raise ValueError(f'player {spec!r}: give {SPEC}; engines: {", ".join(engines.ENGINES)}')
@@ -205,24 +206,30 @@ def _engine(name, spec, options):
   return engine
 
 
-def parse_options(spec: str, text: str) -> dict[str, float]:
+def parse_options(
+  spec: str, text: str, known: Mapping[str, Callable] = engines.SEARCH_OPTIONS
+) -> dict[str, float]:
   """Returns the options of an engine behind the colon of a spec.
 
   Args:
     spec: the whole, for errors.
     text: '', '400' (num_simulations) or 'num_simulations=400,seed=1'.
+    known: the engine's options and their types.
 
   Raises:
-    ValueError: for a value that is not a number.
+    ValueError: for an option that the engine does not have, or a value that is none of its type.
   """
   options: dict[str, float] = {}
   for part in filter(None, text.split(',')):
     key, equals, value = part.partition('=')
     key, value = (key, value) if equals else ('num_simulations', key)
+    if key not in known:
+      raise ValueError(f'player {spec!r}: has no {key!r}; choose from {", ".join(known)}')
     try:
-      options[key] = float(value) if '.' in value else int(value)
+      options[key] = known[key](value)
     except ValueError:
-      raise ValueError(f'player {spec!r}: {part!r} must be key=number, or a number') from None
+      kind = 'a whole number' if known[key] is int else 'a number'
+      raise ValueError(f'player {spec!r}: {part!r} must be key=number, {kind}') from None
   return options
 
 

@@ -194,7 +194,7 @@ def test_a_batch_says_how_it_goes(monkeypatch):
     ('', 'engines: random, uniform, rollout'),
     ('rollout:many', 'must be key=number'),
     ('rollout:sims=4', 'sims'),
-    ('rollout:0', 'num_simulations 0: must be at least 1'),
+    ('rollout:0', 'num_simulations 0: must be from 1 to 32768'),
   ],
 )
 def test_mistakes_about_players_are_named(spec, message):
