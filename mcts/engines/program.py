@@ -66,7 +66,7 @@ class GtpProgram:
           self._complaints.append(_plain(line.strip()))
 
   def _last_words(self, wait: float = 1.0) -> str:
-    """Returns a program's status, if it is dead, and the last that it wrote to stderr, in brackets."""
+    """Returns in brackets a dead program's status, and the last that it wrote to stderr."""
     with contextlib.suppress(subprocess.TimeoutExpired):
       self._process.wait(wait)
     self._listener.join(wait)
@@ -105,7 +105,9 @@ class GtpProgram:
         raise ProgramError(f'answered {command!r} with more than {MOST_LINES} lines')
     status, lines[0] = lines[0][0], lines[0][1:]
     if number := re.match(r'\d+', lines[0]):
-      raise ProgramError(f'answered {command!r} with the id {number[0][:20]}, which it was not given')
+      raise ProgramError(
+        f'answered {command!r} with the id {number[0][:20]}, which it was not given'
+      )
     text = '\n'.join(lines).strip()
     if status == '?':
       raise CommandRefused(f'refused {command!r}: {_plain(text)}')

@@ -21,6 +21,7 @@ from mcts import search as search_lib
 from mcts.engines import players
 from mcts.engines.engine import Analysis, Candidate, own_eyes
 from mcts.engines.players import NoAnswer, Player
+from mcts.engines.ruleset import RuleSet
 from mcts.go import SIZES, Go, State
 from mcts.go.position import Position, Turn
 from mcts.search import evaluators
@@ -115,6 +116,7 @@ class SearchEngine:
   cleanup_margin: with `cleanup`, how much less in value than the best move another one may have
     and still be played instead of a pass.
   sizes: of the boards that the evaluator knows.
+  trained: the rules of the games that its network has learnt from, None if these are not known.
   """
 
   evaluator: Evaluator
@@ -127,6 +129,7 @@ class SearchEngine:
   selection: Puct = Puct()  # noqa: RUF009 it is frozen
   cleanup_margin: float = 0.1
   sizes: Collection[int] = SIZES
+  trained: RuleSet | None = None
 
   def __post_init__(self):
     if not 1 <= self.num_simulations <= MAX_VISITS:
@@ -185,7 +188,7 @@ class SearchEngine:
     """Returns what the saved tree knows of the position, or else a new tree."""
     saved, self._saved = self._saved, None
     legal = position.legal(player)
-    if saved is not None and allowed is None and legal.any():
+    if saved is not None and allowed is None and not position.only_passes:
       new = saved.turns_since(position, player)
       if new is not None:
         return self._advanced(saved, new, position)

@@ -18,6 +18,7 @@ from mcts.go import moves, notation, planes
 from mcts.go.state import Rules, State, chains_of, done, to_play
 
 SIZES = range(2, 26)
+MAX_KOMI, KOMI_DECIMALS = 1000, 3  # 25 x 25 are 625 points
 SUPERKO = ('positional', 'situational', 'simple')
 
 
@@ -58,6 +59,7 @@ class Go(Game):
     """
     max_moves = 2 * size * size if max_moves is None else max_moves
     _check_options(size, superko, max_moves, history)
+    check_komi(komi)
     rules = Rules(size, superko, suicide, max_moves, history)
     bind = functools.partial
     super().__init__(
@@ -157,6 +159,17 @@ def _check_options(size, superko, max_moves, history):
     raise ValueError(f'max_moves {max_moves!r}: must be from 1 to {2**16 - 2}')
   if not 1 <= history <= 16:
     raise ValueError(f'history {history!r}: must be from 1 to 16 boards')
+
+
+def check_komi(komi: float) -> None:
+  """Checks that float32, in which states keep it, decides games by this komi and no other.
+
+  Raises:
+    ValueError: it is not finite, too large, or has so many decimals that rounding makes draws.
+  """
+  if not (abs(komi) <= MAX_KOMI and round(komi, KOMI_DECIMALS) == komi):
+    rule = f'from -{MAX_KOMI} to {MAX_KOMI}, with at most {KOMI_DECIMALS} decimals'
+    raise ValueError(f'komi {komi}: must be {rule}')
 
 
 # -------- first positions --------

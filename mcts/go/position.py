@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcts.go.game import SIZES, Go, check_position
+from mcts.go.game import SIZES, Go, check_komi, check_position
 from mcts.go.notation import BLACK, COLOURS, to_vertex
 from mcts.go.state import State
+
+RESERVE = 4  # entries of a record for two passes out of turn, so that any game can be ended
 
 
 class IllegalMove(ValueError):
@@ -118,6 +120,7 @@ class Position:
     """Begins with the empty board; max_moves is 2 N^2 + 100 by default, the rest as for `Go`."""
     if size not in SIZES:
       raise ValueError(f'size {size}: must be from {SIZES[0]} to {SIZES[-1]}')
+    check_komi(komi)
     self.size, self.komi = size, float(komi)
     self.max_moves = 2 * size * size + 100 if max_moves is None else max_moves
     self.game = shared_game(size, superko, suicide, self.max_moves)
@@ -187,13 +190,25 @@ class Position:
     return count
 
   @property
-  def full(self) -> bool:
-    """Returns whether the record lacks room for another turn and a change of turn before it."""
-    return int(self.state.num_entries) + 2 > self.max_moves
+  def room(self) -> int:
+    """Returns how many entries the record has left; a turn takes one, and one if out of order."""
+    return self.max_moves - int(self.state.num_entries)
+
+  @property
+  def only_passes(self) -> bool:
+    """Returns whether the record is so full that both players may only pass."""
+    return self.room < 2 + RESERVE
 
   def legal(self, player: int) -> np.ndarray:
-    """Returns bool `[N^2 + 1]`: the player's legal actions; none where the record is full."""
-    return np.asarray(self.view.legal)[player] & ~np.bool_(self.full)
+    """Returns bool `[N^2 + 1]`: the player's legal actions.
+
+    Only the pass where the record is almost full, so that a game ends by two passes, and nothing
+    after these.
+    """
+    legal = np.array(self.view.legal[player])
+    legal[:-1] &= not self.only_passes
+    legal[-1] &= self.room >= 2
+    return legal
 
   def state_after(self, turns: int) -> State:
     """Returns the state as it was after so many turns."""
@@ -227,6 +242,7 @@ class Position:
       history.pop()
 
   def set_komi(self, komi: float) -> None:
-    """Changes the komi of the present state and all earlier ones."""
+    """Changes the komi of the present state and all earlier ones; errors as `check_komi`."""
+    check_komi(komi)
     self.komi = float(komi)
     self._states = [state._replace(komi=jnp.float32(komi)) for state in self._states]

@@ -15,7 +15,7 @@ from mcts.go.position import Position
 from mcts.match.terms import MatchTerms
 
 SPEC = 'name[:key=value,...] of an engine or a workdir, or the command line of a GTP program'
-START_TIMEOUT = 60.0  # seconds at least that a program may take for its first answers
+START_TIMEOUT = 180.0  # seconds at least for the first answer: a program may compile or load first
 
 
 class Forfeit(Exception):

@@ -20,7 +20,7 @@ from mcts.search import evaluators
 from mcts.search.policies import Puct
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.errors import UserError, user_errors
+from train.errors import UserError, shown, user_errors
 from train.task import Variables
 
 Maker = Callable[[Variables], Player]
@@ -31,16 +31,23 @@ def build_spec(text: str, table: Mapping[str, Callable], where: str, **given: An
   """Builds what text such as 'puct(dirichlet_fraction=0.25)' names.
 
   Args:
-    text: the name of an entry of the table, with arguments that its config may set.
+    text: the name of an entry of the table, with arguments that its user may set.
     table: name -> constructor.
-    where: the config key, for errors.
+    where: the config key or the option that has the text, for errors.
     **given: arguments that the code hands in.
 
   Raises:
     UserError: the text is not of this form, or the constructor does not take it.
   """
   with user_errors():
-    return config_lib.build(spec.section(text, where), table, where, **given)
+    section = spec.section(text, where)
+  try:
+    with user_errors():
+      return config_lib.build(section, table, where, **given)
+  except UserError as error:
+    # As a section of a config it would have keys of its own, WHERE.name; but a text is one value.
+    reason = str(error).removeprefix(f'{where}.')
+    raise UserError(f'{where}={shown(text)}: {reason}') from error
 
 
 # -------- baselines: players that never change --------

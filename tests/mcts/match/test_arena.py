@@ -209,7 +209,7 @@ def test_mistakes_about_players_are_named(spec, message):
     (lambda: terms_of(opening=2, max_moves=2), 'opening 2: must be from 0 to 1 moves'),
     (lambda: terms_of(timeout=0.0), 'answer_timeout 0.0: must be above 0 s'),
     (lambda: RuleSet(superko='natural'), "superko 'natural': choose from positional, "),
-    (lambda: RuleSet(komi=math.inf), 'komi inf: must be finite'),
+    (lambda: RuleSet(komi=math.inf), 'komi inf: must be from -1000 to 1000'),
     (lambda: match('random', 'random', num_games=0), 'games 0: must be at least 1'),
   ],
 )

@@ -85,6 +85,7 @@ class RecordedGamesTask(GoTask):
 
   data: GoGames
   input_kinds: tuple[str, ...] = ()
+  from_records = True  # whose games are under many rules, of which the network is not told
 
   def __init__(self, model: Mapping[str, Any], data: GoGames):
     self.data, self.network = data, GoNetwork(model, data.size, self.input_kinds)

@@ -79,7 +79,7 @@ def by_hand_against_rollouts(
   """
   if num_simulations < 1:
     raise UserError(f'simulations {num_simulations}: must be at least 1')
-  built: Game = matches.build_spec(game, mcts.GAMES, 'game')
+  built: Game = matches.build_spec(game, mcts.GAMES, '--game')
   player = matches.rollout(built, num_simulations)
   opponent = chooser(lambda _: player, (), seed)
   return terminal.play(built, opponent, human=human, input=input, output=output)
