@@ -97,6 +97,9 @@ def chooser(make: Callable[[Any], Player], variables: Any, seed: int) -> termina
   def opponent(state: Any) -> int:
     nonlocal moves
     moves += 1
-    return int(choose(variables, state, jax.random.fold_in(jax.random.key(seed), moves)))
+    action = int(choose(variables, state, jax.random.fold_in(jax.random.key(seed), moves)))
+    if action < 0:
+      raise matches.no_answer('the network', f'its move {moves}')
+    return action
 
   return opponent

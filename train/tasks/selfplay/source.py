@@ -27,6 +27,7 @@ from mcts.selfplay.settings import SelfPlay
 from train import mesh as mesh_lib
 from train.task import Batch, Variables
 from train.tasks.matches import Match
+from train.tasks.selfplay.loss import calibration_error
 
 
 @jax.tree_util.register_dataclass
@@ -217,6 +218,9 @@ class PlaySource:
     metrics = {name: [x.sum() * share for x in pair] for name, pair in metrics.items()}
     if self.settings.resignation.disabled_fraction:
       metrics['threshold'] = [calibration.threshold * share, share]
+    # Of the whole batch: the absolute value of a sum depends on what is summed.
+    error = calibration_error(batch['value'], batch['outcome'], batch['mask'])
+    batch['calibration'] = [error * share, share]
     return actors, replay, new, {**batch, 'play': metrics}
 
   def _opponent(self, pool: Any, key: Array, snapshots: Array) -> Any:

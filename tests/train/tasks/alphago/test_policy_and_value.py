@@ -114,14 +114,14 @@ def test_probabilities_over_symmetries_are_the_mean_of_what_is_said_of_turned_bo
   task = GoPolicy(POLICY, GoGames(games, size=SIZE, test_fraction=0.3))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   seen = jax.random.bernoulli(jax.random.key(1), 0.2, (3, SIZE, SIZE, 48))
-  mean = np.asarray(task.probabilities(variables, seen, symmetry.COUNT))
+  mean = np.asarray(np.exp(task.log_probabilities(variables, seen, symmetry.COUNT)))
   np.testing.assert_allclose(mean.sum(-1), 1, rtol=1e-5)
   for k in range(8):
     turned = jax.vmap(lambda x, k=k: symmetry.board(x, k))(seen)
-    again = np.asarray(task.probabilities(variables, turned, symmetry.COUNT))
+    again = np.asarray(np.exp(task.log_probabilities(variables, turned, symmetry.COUNT)))
     back = jax.vmap(lambda x, k=k: symmetry.policy(x, symmetry.inverse(k)))(jnp.asarray(again))
     np.testing.assert_allclose(back, mean, atol=1e-6)
-  assert np.abs(mean - np.asarray(task.probabilities(variables, seen, 1))).max() > 1e-3
+  assert np.abs(mean - np.asarray(np.exp(task.log_probabilities(variables, seen, 1)))).max() > 1e-3
 
 
 def test_the_metrics_count_ranks_and_leave_padding_out(games):
