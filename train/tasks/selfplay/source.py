@@ -260,6 +260,7 @@ class PlaySource:
     sample_key = jax.random.fold_in(jax.random.fold_in(actors.key[0], 0), actors.plies[0])
     window, count = self._window(replay), sizes.batch_size // self.shards
     batch = replay_lib.sample(self.game, replay, sample_key, count, window)
+    batch['mask'] *= mesh_lib.share_of(replay_lib.valid(replay, window).sum())
     metrics = self._add_counters(metrics, replay, window)
     by_device = jax.tree.map(lambda x: x[None], (metrics, tallies))
     return actors, replay, batch, *by_device
