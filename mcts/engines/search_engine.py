@@ -216,15 +216,13 @@ class SearchEngine:
 
   def compile(self, position: Position) -> None:
     """Compiles all parts of the search, by one chunk of it and a step to a child."""
-    player, state = position.to_play, position.state_for(position.to_play)
-    for _ in self.analyze(position, player, 0.0):
-      pass
-    assert self._saved is not None
+    player, parts = position.to_play, self._compiled(position.game)
+    tree = parts.extend(self._tree(position, player, None), self._new_keys())
+    jax.block_until_ready(parts.read(tree))
     action = np.array([position.pass_action], np.int32)
-    advance = self._compiled(position.game).advance
-    jax.block_until_ready(advance(self._saved.tree, action, _batch(state), self._new_keys()))
+    state = _batch(position.state_for(player))
+    jax.block_until_ready(parts.advance(tree, action, state, self._new_keys()))
     own_eyes(position, player)
-    self._saved = None
 
   # ---- what the tree says ----
 

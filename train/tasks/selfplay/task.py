@@ -131,6 +131,9 @@ class SelfPlayTask(Task):
     rule = f'must be at least {least}, the longest game in each of the {num_envs} environments'
     fits = self.sizes.replay_length >= self.game.max_length
     require('replay.window', replay.window, fits, rule)
+    opening, longest = evaluation.opening_moves, self.game.max_length
+    rule = f'must be below {longest}, the longest game'
+    require('evaluation.opening_moves', opening, opening < longest, rule)
     self.baselines = {
       text.partition('(')[0]: matches.baseline(self.game, text) for text in evaluation.baselines
     }
