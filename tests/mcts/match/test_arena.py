@@ -222,7 +222,7 @@ def test_mistakes_about_the_terms_are_named(make, message):
 
 
 def sick(name='sick'):
-  """An engine whose network gives NaN once a game has begun in the corner A2 (2x2), or by a pass."""
+  """An engine whose network gives NaN where a game began in the corner A2 (2x2) or by a pass."""
 
   def evaluator(game):
     uniform = evaluators.uniform(game)
