@@ -127,7 +127,7 @@ class ProgramContestant:
     """Sends the clock and `genmove`; returns the answer in lower case."""
     colour = COLOURS[player]
     if own.control.kind != 'none':
-      self._send(f'time_left {colour} {own.left:.0f} {own.stones}')
+      self._send(f'time_left {colour} {int(own.left)} {own.stones}')
     return self._send(f'genmove {colour}').strip().lower()
 
   def play(self, position, player, action):
@@ -170,7 +170,8 @@ def _time_commands(control: TimeControl) -> list[str]:
   if control.kind == 'byoyomi':  # which GTP 2 does not know
     numbers = f'{control.main:g} {control.period:g} {control.stones}'
     return [f'kgs-time_settings byoyomi {numbers}']
-  return [f'time_settings {control.main:.0f} {control.period:.0f} {control.stones}']
+  # Whole seconds, and never more than there are.
+  return [f'time_settings {int(control.main)} {int(control.period)} {control.stones}']
 
 
 # -------- by what users write --------

@@ -59,7 +59,8 @@ def _evaluate(game, evaluate, states, keys):
   """Returns the expansion of states: logits masked, and of finished games the true value."""
   # Finished games are evaluated too and overruled: in a batch a branch would compute both sides.
   done = jax.vmap(game.done)(states)
-  logits, values = masked(*evaluate(states, keys), jax.vmap(game.legal)(states))
+  logits, values = evaluate(states, keys)
+  logits, values = masked(logits, values, jax.vmap(game.legal)(states))
   return Expansion(
     node=jax.vmap(game.pack)(states),
     logits=logits,

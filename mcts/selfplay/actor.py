@@ -190,7 +190,8 @@ def evaluate_root(game: Game, apply: Apply, states: Any) -> tuple[Root, Array, A
   `evaluators.make_root` without what finished games need, and with planes and mask for the replay.
   """
   planes, legal = jax.vmap(game.observe)(states), jax.vmap(game.legal)(states)
-  logits, values = evaluators.masked(*apply(planes), legal)
+  logits, values = apply(planes)
+  logits, values = evaluators.masked(logits, values, legal)
   root = Root(
     state=states,
     node=jax.vmap(game.pack)(states),

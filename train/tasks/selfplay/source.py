@@ -91,7 +91,10 @@ class Gate:
   threshold: float
 
   def choose(self, best: Variables, new: Variables, results: Array) -> Variables:
-    """Returns the variables that play on, given the new ones' `results` `[P, 2]`."""
+    """Returns the variables that play on, given the new ones' `results` `[P, 2]`.
+
+    New ones without an answer, whose results are -inf, never do.
+    """
     wins = (1 + results.mean()) / 2 > self.threshold
     return jax.tree.map(lambda new, old: jnp.where(wins, new, old), new, best)
 
