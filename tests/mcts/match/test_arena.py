@@ -14,7 +14,7 @@ import pytest
 
 from mcts.engines import NoAnswer, RuleSet, SearchEngine, clock
 from mcts.go.notation import result
-from mcts.match import arena, elo, lockstep
+from mcts.match import arena, contestants, elo, lockstep
 from mcts.match.contestants import EngineContestant, from_spec
 from mcts.match.terms import MatchTerms, Openings, TimeLimits
 from mcts.search import evaluators
@@ -369,3 +369,11 @@ def test_gnu_go_agrees_about_moves_and_score():
   for game in played.games:
     assert not game.fault and game.claims == {'gnugo': game.result}
     assert replayed(game, played.terms).passes == 2
+
+
+@pytest.mark.parametrize(
+  ('time', 'command'),
+  [('59.9', 'time_settings 59 0 0'), ('60+29.7/5', 'time_settings 60 29 5')],
+)
+def test_a_program_is_told_of_no_more_time_than_there_is(time, command):
+  assert contestants._time_commands(clock.parse(time)) == [command]
