@@ -52,7 +52,7 @@ def recorder(game: Game, player: Callable) -> Callable[[Variables, Array], Previ
     choose = player(variables)
 
     def move(carry):
-      turn, state, moves = carry
+      turn, state, moves, _ = carry
       keys = jax.random.fold_in(key, turn)[None]
       action = choose(jax.tree.map(lambda x: x[None], state), keys)[0]
       # -1, no answer, ends the record like a game's end.
