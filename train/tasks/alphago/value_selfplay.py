@@ -208,7 +208,7 @@ class WindowSource:
 
   def init(self, key: Array) -> dict[str, Any]:
     """Returns the carry with an empty ring."""
-    shapes = jax.eval_shape(self.play, key, 0)
+    shapes = jax.eval_shape(self.play.play, key, 0, self.play.variables)
     sharding = mesh_lib.batch_sharding(self.mesh)
 
     @functools.partial(jax.jit, out_shardings=sharding)
