@@ -102,6 +102,16 @@ def _arrange(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndar
     ) from error
 
 
+def share_of(count: jax.Array) -> jax.Array:
+  """Returns float32 `[]`, this device's `count` over the mean of all devices'; under `shard_map`.
+
+  Where each device draws equally many examples of its own, of which it has more or fewer than
+  others, it is the weight by which each of all examples counts the same.
+  """
+  mean = jax.lax.pmean(count.astype(np.float32), BATCH_AXES)
+  return jax.numpy.where(mean > 0, count / mean, 0.0)
+
+
 def batch_shards(mesh: Mesh) -> int:
   """Returns over how many devices a batch is split."""
   return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))

@@ -14,7 +14,7 @@ from mcts.search import evaluators
 from mcts.search.simulate import fold_in
 
 Player = Callable[[State, Array], Array]
-"""(states `[B, ...]`, typed keys `[B]`) -> actions int32 `[B]`."""
+"""(states `[B, ...]`, typed keys `[B]`) -> actions int32 `[B]`, -1 for no answer."""
 
 
 class Episodes(NamedTuple):
@@ -24,7 +24,7 @@ class Episodes(NamedTuple):
     states: `[G, ...]`, their last states, whose records hold the whole games.
     side: int32 `[G]`, the learner's colour, 0 black or 1 white.
     result: float32 `[G]`, 1, -1 or 0 as the learner won, lost or drew by the score of the last
-      board.
+      board; NaN where a player had no answer.
   """
 
   states: State
@@ -45,36 +45,43 @@ def play(game: Go, learner: Player, opponent: Player, keys: Array) -> Episodes:
   """
   half = keys.shape[0] // 2
   empty = initial_states(game, half)
-  step = jax.vmap(game.step)
 
   def going(carry):
     return ~carry[-1]
 
   def two_turns(carry):
-    turn, black, white, _ = carry
+    turn, black, white, failed, _ = carry
     for player, other in ((learner, opponent), (opponent, learner)):
       here = fold_in(keys, turn)
-      black = step(black, player(black, here[:half]))
-      white = step(white, other(white, here[half:]))
-      turn = turn + 1
+      black, no_black = _step(game, black, player(black, here[:half]))
+      white, no_white = _step(game, white, other(white, here[half:]))
+      turn, failed = turn + 1, failed | jnp.concatenate([no_black, no_white])
     over = jax.vmap(game.done)(black).all() & jax.vmap(game.done)(white).all()
-    return turn, black, white, over
+    return turn, black, white, failed, over
 
-  start = (jnp.int32(0), empty, empty, jnp.bool_(False))
-  _, black, white, _ = lax.while_loop(going, two_turns, start)
+  nobody = jnp.concatenate([empty.komi, empty.komi]) > jnp.inf
+  start = (jnp.int32(0), empty, empty, nobody, jnp.bool_(False))
+  _, black, white, failed, _ = lax.while_loop(going, two_turns, start)
   states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), black, white)
   side = jnp.repeat(jnp.arange(2), half, total_repeat_length=2 * half)
   result = jnp.sign(jax.vmap(game.score)(states)) * sign(side)
-  return Episodes(states, side, result)
+  return Episodes(states, side, jnp.where(failed, jnp.nan, result))
+
+
+def _step(game: Go, states: State, actions: Array) -> tuple[State, Array]:
+  """Returns the states after actions, and bool `[B]`, in which games there was no answer."""
+  failed = (actions < 0) & ~jax.vmap(game.done)(states)
+  return jax.vmap(game.step)(states, jnp.maximum(actions, 0)), failed
 
 
 def play_with_random_move(
   game: Go, sl_player: Player, rl_player: Player, turn: Array, keys: Array
-) -> State:
+) -> tuple[State, Array]:
   """Returns the last states `[G, ...]` of games for the value network, one for each key.
 
   The first U - 1 moves are `sl_player`'s, move U is a random legal point, and the rest are
-  `rl_player`'s (Silver et al. 2016, Methods, 'Value network: regression').
+  `rl_player`'s (Silver et al. 2016, Methods, 'Value network: regression'). Also bool `[G]`, in
+  which games a player had no answer.
 
   Args:
     game: the rules.
@@ -84,19 +91,21 @@ def play_with_random_move(
     keys: typed, `[G]`.
   """
 
-  def moves(choose: Player, states: State, first: Array | int, last: Array | int) -> State:
+  def moves(choose: Player, games, first: Array | int, last: Array | int):
     def going(carry):
       return (carry[0] < last) & ~jax.vmap(game.done)(carry[1]).all()
 
     def move(carry):
-      number, states = carry
-      return number + 1, jax.vmap(game.step)(states, choose(states, fold_in(keys, number)))
+      number, states, failed = carry
+      states, fails = _step(game, states, choose(states, fold_in(keys, number)))
+      return number + 1, states, failed | fails
 
-    return lax.while_loop(going, move, (jnp.asarray(first, jnp.int32), states))[1]
+    return lax.while_loop(going, move, (jnp.asarray(first, jnp.int32), *games))[1:]
 
-  states = moves(sl_player, initial_states(game, keys.shape[0]), 0, turn - 1)
-  states = moves(lambda *x: _random_point(game, *x), states, turn - 1, turn)
-  return moves(rl_player, states, turn, game.rules.max_moves)
+  empty = initial_states(game, keys.shape[0])
+  games = moves(sl_player, (empty, empty.komi > jnp.inf), 0, turn - 1)
+  games = moves(lambda *x: _random_point(game, *x), games, turn - 1, turn)
+  return moves(rl_player, games, turn, game.rules.max_moves)
 
 
 def _random_point(game: Go, states: State, keys: Array) -> Array:
@@ -145,7 +154,9 @@ def sample(game: Go, episodes: Episodes, key: Array, count: int) -> dict[str, Ar
 
   Returns:
     What `recorded.states` reads, `[count, ...]`, the positions before the moves; 'move' int32
-    `[count]`; and 'result' float32 `[count]`, the outcome for the learner.
+    `[count]`; 'result' float32 `[count]`, the outcome for the learner; and 'among' int32 `[count]`,
+    how many moves there were to draw from: 0 where the learner only passed, and then the rest means
+    nothing.
   """
   _, points, gone = jax.vmap(lambda state: stones_of(game.rules, state))(episodes.states)
   entry = jnp.arange(points.shape[1])[None]
@@ -158,6 +169,7 @@ def sample(game: Go, episodes: Episodes, key: Array, count: int) -> dict[str, Ar
   number, turn = place // points.shape[1], place % points.shape[1]
   return {
     **_records(points[number], gone[number], turn),
-    'move': points[number, turn],
+    'move': jnp.minimum(points[number, turn], game.rules.points - 1),
+    'among': jnp.full((count,), before[-1]),
     'result': episodes.result[number],
   }

@@ -16,9 +16,12 @@ from mcts.engines.engine import Candidate as Candidate
 from mcts.engines.engine import Engine as Engine
 from mcts.engines.engine import check_size as check_size
 from mcts.engines.engine import final_analysis as final_analysis
+from mcts.engines.players import NoAnswer as NoAnswer
 from mcts.engines.players import Player as Player
 from mcts.engines.random_engine import RandomEngine as RandomEngine
 from mcts.engines.registry import ENGINES as ENGINES
+from mcts.engines.registry import OPTIONS as OPTIONS
+from mcts.engines.registry import SEARCH_OPTIONS as SEARCH_OPTIONS
 from mcts.engines.registry import make as make
 from mcts.engines.ruleset import RuleSet as RuleSet
 from mcts.engines.search_engine import SearchEngine as SearchEngine

@@ -58,8 +58,8 @@ def from_kgs_time_settings(kind: str, *numbers: float) -> TimeControl:
     ValueError: for another kind, other numbers, or byo-yomi without a period.
   """
   expected = {'none': 0, 'absolute': 1, 'canadian': 3, 'byoyomi': 3}
-  if expected.get(kind) != len(numbers):
-    raise ValueError(f'{kind} with {len(numbers)} numbers: choose from {", ".join(KINDS)}')
+  if expected.get(kind) != len(numbers) or any(stones % 1 for stones in numbers[2:]):
+    raise ValueError(f'{kind} {numbers}: choose from {", ".join(KINDS)}, with its numbers')
   main, period, stones = (*numbers, 0, 0, 0)[:3]
   if kind == 'canadian':
     return from_time_settings(main, period, int(stones))
@@ -107,7 +107,15 @@ class Clock:
       self._enter_overtime()
 
   def correct(self, left: float, stones: int) -> None:
-    """Sets the clock to what the controller says (`time_left`, GTP 2, section 4.2)."""
+    """Sets the clock to what the controller says (`time_left`, GTP 2, section 4.2).
+
+    A controller may say it without `time_settings`, or of a period that these lacked: then what is
+    left is all that is known.
+    """
+    if stones > 0 and self.control.kind in ('none', 'absolute'):
+      self.control = TimeControl('canadian', self.control.main, max(0.0, left), stones)
+    elif left > 0 and self.control.kind == 'none':
+      self.control = TimeControl('absolute', left)
     self.left, self.stones = max(0.0, left), stones
     if stones == 0 and left <= 0:
       self._enter_overtime()

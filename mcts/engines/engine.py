@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mcts.engines.players import Player
+from mcts.engines.ruleset import RuleSet
 from mcts.go import Go
 from mcts.go.position import Position
 
@@ -55,10 +56,12 @@ class Engine(Protocol):
 
   name: what results call it.
   sizes: board sizes N that it plays on.
+  trained: the rules of the games that it has learnt from, None if it has not learnt or they differ.
   """
 
   name: str
   sizes: Collection[int]
+  trained: RuleSet | None
 
   def analyze(
     self,
@@ -79,6 +82,9 @@ class Engine(Protocol):
       cleanup: whether to prefer a move over a pass of about the same value, so that dead stones are
         captured before the end (GTP's kgs-genmove_cleanup).
       allowed: bool `[N^2 + 1]`, the moves to consider; None for all that are legal.
+
+    Raises:
+      NoAnswer: what its network says is not finite.
     """
 
   def player(self, game: Go) -> Player:

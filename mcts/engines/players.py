@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from mcts import search as search_lib
@@ -12,6 +13,14 @@ from mcts.search import evaluators
 from mcts.search.evaluators import Evaluate
 from mcts.search.selection import PolicyOutput, SelectionPolicy
 from mcts.search.simulate import fold_in
+
+
+class NoAnswer(ValueError):
+  """A player has no move, since what its network says of a position is NaN or infinite."""
+
+  def __init__(self, name: str, where: str):
+    """Says whose network it is and where it was asked, such as 'move 3 of game 7'."""
+    super().__init__(f'{name}: at {where} its network gives NaN or infinity, which is no answer')
 
 
 class Player(Protocol):
@@ -23,6 +32,8 @@ class Player(Protocol):
 
   def __call__(self, states: Any, keys: Array, /) -> Array:
     """Returns int32 `[B]`, a legal action for the player to move in each game.
+
+    -1 says that it has none, because what its network says is not finite.
 
     Args:
       states: of the game, `[B, ...]`. In a game that is over any action may be returned.
@@ -38,7 +49,12 @@ def random_player(game: Game) -> Player:
 def policy_player(game: Game, evaluate: Evaluate) -> Player:
   """Returns a player without search: the legal action with the highest prior logit."""
   root = evaluators.make_root(game, evaluate)
-  return lambda states, keys: root(states, keys).logits.argmax(-1)
+
+  def choose(states: Any, keys: Array) -> Array:
+    roots = root(states, keys)
+    return jnp.where(jnp.isfinite(roots.value), roots.logits.argmax(-1), -1)
+
+  return choose
 
 
 def search_player(

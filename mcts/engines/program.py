@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import queue
+import re
 import shlex
 import subprocess
 import threading
@@ -10,6 +11,8 @@ import time
 from typing import IO
 
 COMPLAINTS, LONGEST = 3, 200  # lines of stderr that an error repeats, and characters of each
+LONGEST_LINE, MOST_LINES = 1 << 16, 1000  # of an answer; no answer of GTP comes near
+QUIT_TIMEOUT = 10.0  # seconds from `quit` to the end: a program may have a device to give back
 
 
 class ProgramError(Exception):
@@ -48,7 +51,8 @@ class GtpProgram:
     process = self._process
     assert process.stdin and process.stdout and process.stderr  # PIPE, above
     self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
-    self._lines: queue.Queue[str | None] = queue.Queue()
+    self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
+    self._closed = False
     self._complaints: collections.deque[str] = collections.deque(maxlen=COMPLAINTS)
     # Threads read, so that waiting for a line can time out, and so that no pipe fills up.
     threading.Thread(target=self._read, args=(self._stdout,), daemon=True).start()
@@ -59,21 +63,23 @@ class GtpProgram:
     with contextlib.suppress(ValueError):  # closed while it was read
       for line in stream:
         if line.strip():
-          self._complaints.append(line.strip()[:LONGEST])
+          self._complaints.append(_plain(line.strip()))
 
-  def _last_words(self) -> str:
-    """Returns a dead program's status and the last that it wrote to stderr, in brackets."""
+  def _last_words(self, wait: float = 1.0) -> str:
+    """Returns in brackets a dead program's status, and the last that it wrote to stderr."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-      self._process.wait(1.0)
-    self._listener.join(1.0)
+      self._process.wait(wait)
+    self._listener.join(wait)
     status = self._process.poll()
     words = [] if status is None else [f'status {status}']
     words += [' / '.join(self._complaints)] if self._complaints else []
     return f' ({": ".join(words)})' if words else ''
 
   def _read(self, stream: IO[str]) -> None:
-    for line in stream:
-      self._lines.put(line)
+    with contextlib.suppress(ValueError):  # closed while it was read
+      # In pieces: a program gone wild may never write a newline.
+      while not self._closed and (line := stream.readline(LONGEST_LINE)):
+        self._lines.put(line)
     self._lines.put(None)
 
   def send(self, command: str, timeout: float | None = None) -> str:
@@ -95,10 +101,16 @@ class GtpProgram:
     lines = [self._first_line(command, deadline)]
     while (line := self._next_line(command, deadline).strip('\r\n')) != '':
       lines.append(line)
-    status, lines[0] = lines[0][0], lines[0][1:].lstrip('0123456789').strip()
+      if len(lines) > MOST_LINES:
+        raise ProgramError(f'answered {command!r} with more than {MOST_LINES} lines')
+    status, lines[0] = lines[0][0], lines[0][1:]
+    if number := re.match(r'\d+', lines[0]):
+      raise ProgramError(
+        f'answered {command!r} with the id {number[0][:20]}, which it was not given'
+      )
     text = '\n'.join(lines).strip()
     if status == '?':
-      raise CommandRefused(f'refused {command!r}: {text}')
+      raise CommandRefused(f'refused {command!r}: {_plain(text)}')
     return text
 
   def _write(self, command):
@@ -114,23 +126,51 @@ class GtpProgram:
     return line.strip('\r\n')
 
   def _next_line(self, command, deadline):
+    left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
     try:
-      line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+      if left <= 0:  # also where lines come without end, none of which answers
+        raise queue.Empty
+      line = self._lines.get(timeout=left)
     except queue.Empty:
-      raise ProgramError(f'silent after {command!r}') from None
+      raise ProgramError(f'silent after {command!r}{self._last_words(0)}') from None
     if line is None:
       raise ProgramError(f'died at {command!r}{self._last_words()}')
+    if len(line) >= LONGEST_LINE:
+      raise ProgramError(f'answered {command!r} with a line of over {LONGEST_LINE - 1} characters')
     return line
 
-  def close(self) -> None:
-    """Sends `quit`, waits for a second, and kills the process if it still runs."""
+  def close(self) -> str:
+    """Sends `quit`, and kills the process if it still runs after `QUIT_TIMEOUT`.
+
+    Returns:
+      What was wrong with its end: that it was killed, or its status; '' for status 0.
+    """
+    self._closed = True
     with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
       if self._process.poll() is None:
         self._write('quit')
-        self._process.wait(1.0)
-    if self._process.poll() is None:
+        self._drain()  # a full pipe would keep it from ending
+        self._process.wait(QUIT_TIMEOUT)
+    killed = self._process.poll() is None
+    if killed:
       self._process.kill()
       self._process.wait()
+    said = self._last_words()
+    self._drain()
     for pipe in (self._stdin, self._stdout, self._stderr):
       with contextlib.suppress(OSError):  # closing flushes what the process did not read
         pipe.close()
+    if killed:
+      return f'was killed, as it still ran {QUIT_TIMEOUT:g} s after quit{said}'
+    return f'ended badly at quit{said}' if self._process.returncode else ''
+
+  def _drain(self) -> None:
+    """Forgets what was written and not read, so that the thread that reads can end."""
+    with contextlib.suppress(queue.Empty):
+      while True:
+        self._lines.get_nowait()
+
+
+def _plain(text: str) -> str:
+  """Returns a program's words for a terminal: the beginning, without control characters."""
+  return ''.join(x if x.isprintable() else ' ' for x in text[:LONGEST])

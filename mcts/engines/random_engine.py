@@ -9,6 +9,7 @@ import numpy as np
 
 from mcts.engines.engine import Analysis, own_eyes
 from mcts.engines.players import Player
+from mcts.engines.ruleset import RuleSet
 from mcts.go import SIZES, Go, playouts
 
 
@@ -23,6 +24,7 @@ class RandomEngine:
   name: str = 'random'
   sizes: Collection[int] = SIZES
   num_drawn: int = 0
+  trained: RuleSet | None = None
 
   def analyze(self, position, player, seconds=None, *, cleanup=False, allowed=None):
     """Yields one analysis, of a random move; `seconds` and `cleanup` change nothing."""

@@ -15,6 +15,22 @@ ENGINES: dict[str, Callable[..., Engine]] = {
   'rollout': lambda **options: SearchEngine(playouts.rollout, 'rollout', **options),
 }
 
+SEARCH_OPTIONS: dict[str, Callable] = {
+  'num_simulations': int,
+  'num_parallel_leaves': int,
+  'max_nodes': int,
+  'temperature': float,
+  'seed': int,
+  'cleanup_margin': float,
+}
+"""Those of `SearchEngine` that users may give, and their types."""
+
+OPTIONS: dict[str, dict[str, Callable]] = {
+  'random': {'seed': int},
+  'uniform': SEARCH_OPTIONS,
+  'rollout': SEARCH_OPTIONS,
+}
+
 
 def make(name: str, **options) -> Engine:
   """Returns an engine of `ENGINES`.

@@ -1,9 +1,9 @@
 """What two players of Go agree on before a game."""
 
 import dataclasses
-import math
 
 from mcts.go import SUPERKO
+from mcts.go.game import KOMI_DECIMALS, Go, check_komi
 from mcts.go.position import Position
 
 
@@ -25,12 +25,25 @@ class RuleSet:
   def __post_init__(self):
     if self.superko not in SUPERKO:
       raise ValueError(f'superko {self.superko!r}: choose from {", ".join(SUPERKO)}')
-    if not math.isfinite(self.komi):
-      raise ValueError(f'komi {self.komi}: must be finite')
+    check_komi(self.komi)
 
   def __str__(self):
     """Returns the rules without size and komi, as SGF's property RU has them."""
     return f'area, {self.superko} ko{", suicide" if self.suicide else ""}'
+
+  @classmethod
+  def of(cls, game: Go) -> 'RuleSet':
+    """Returns the rules of a game."""
+    komi = round(float(game.init().komi), KOMI_DECIMALS)  # which a state has in float32
+    return cls(game.size, komi, game.rules.superko, game.rules.suicide)
+
+  def differences(self, other: 'RuleSet') -> list[str]:
+    """Returns where the other rules differ, the size apart, as 'komi 7.5, not 5.5'."""
+    return [
+      f'{name} {getattr(other, name)}, not {getattr(self, name)}'
+      for name in ('komi', 'superko', 'suicide')
+      if getattr(self, name) != getattr(other, name)
+    ]
 
   def position(self) -> Position:
     """Returns a game before its first move."""

@@ -20,7 +20,8 @@ from jax import Array
 from mcts import search as search_lib
 from mcts.engines import players
 from mcts.engines.engine import Analysis, Candidate, own_eyes
-from mcts.engines.players import Player
+from mcts.engines.players import NoAnswer, Player
+from mcts.engines.ruleset import RuleSet
 from mcts.go import SIZES, Go, State
 from mcts.go.position import Position, Turn
 from mcts.search import evaluators
@@ -115,6 +116,7 @@ class SearchEngine:
   cleanup_margin: with `cleanup`, how much less in value than the best move another one may have
     and still be played instead of a pass.
   sizes: of the boards that the evaluator knows.
+  trained: the rules of the games that its network has learnt from, None if these are not known.
   """
 
   evaluator: Evaluator
@@ -127,10 +129,18 @@ class SearchEngine:
   selection: Puct = Puct()  # noqa: RUF009 it is frozen
   cleanup_margin: float = 0.1
   sizes: Collection[int] = SIZES
+  trained: RuleSet | None = None
 
   def __post_init__(self):
-    if self.num_simulations < 1:
-      raise ValueError(f'num_simulations {self.num_simulations}: must be at least 1')
+    if not 1 <= self.num_simulations <= MAX_VISITS:
+      raise ValueError(f'num_simulations {self.num_simulations}: must be from 1 to {MAX_VISITS}')
+    for name in ('num_parallel_leaves', 'max_nodes'):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f'{name} {value}: must be at least 1')
+    for name in ('temperature', 'cleanup_margin'):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f'{name} {getattr(self, name)}: must be a finite number of at least 0')
     leaves = self.num_parallel_leaves = math.gcd(self.num_parallel_leaves, self.num_simulations)
     # The clock is looked at between chunks, which divide the simulations and are whole in leaves.
     fits = [n for n in range(leaves, MAX_CHUNK + 1, leaves) if self.num_simulations % n == 0]
@@ -178,7 +188,7 @@ class SearchEngine:
     """Returns what the saved tree knows of the position, or else a new tree."""
     saved, self._saved = self._saved, None
     legal = position.legal(player)
-    if saved is not None and allowed is None and legal.any():
+    if saved is not None and allowed is None and not position.only_passes:
       new = saved.turns_since(position, player)
       if new is not None:
         return self._advanced(saved, new, position)
@@ -206,21 +216,22 @@ class SearchEngine:
 
   def compile(self, position: Position) -> None:
     """Compiles all parts of the search, by one chunk of it and a step to a child."""
-    player, state = position.to_play, position.state_for(position.to_play)
-    for _ in self.analyze(position, player, 0.0):
-      pass
-    assert self._saved is not None
+    player, parts = position.to_play, self._compiled(position.game)
+    tree = parts.extend(self._tree(position, player, None), self._new_keys())
+    jax.block_until_ready(parts.read(tree))
     action = np.array([position.pass_action], np.int32)
-    advance = self._compiled(position.game).advance
-    jax.block_until_ready(advance(self._saved.tree, action, _batch(state), self._new_keys()))
+    state = _batch(position.state_for(player))
+    jax.block_until_ready(parts.advance(tree, action, state, self._new_keys()))
     own_eyes(position, player)
-    self._saved = None
 
   # ---- what the tree says ----
 
   def _read(self, position, player, tree, cleanup):
     """Returns the analysis that a tree holds."""
     statistics = jax.device_get(self._compiled(position.game).read(tree))
+    # Whatever an evaluation in the tree was, it has been backed up to the root (`evaluators`).
+    if not math.isfinite(statistics.root_value):
+      raise NoAnswer(self.name, f'move {len(position.turns) + 1}')
     visits, log_prior = statistics.visits[0], statistics.log_prior
     considered = np.flatnonzero(np.isfinite(log_prior))
     order = sorted(considered, key=lambda a: (-int(visits[a]), -log_prior[a], a))
@@ -236,7 +247,10 @@ class SearchEngine:
     if self.temperature == 0:
       return candidates[0].action
     rng = np.random.default_rng((self.seed, self._num_keys))
-    weights = np.array([c.visits for c in candidates], float) ** (1 / self.temperature)
+    # Relative to the most visited, whose logarithm is 0: no temperature overflows it.
+    visits = np.array([c.visits for c in candidates], float)
+    with np.errstate(over='ignore'):  # to -inf, for a temperature near 0
+      weights = np.exp(np.log(visits / visits.max()) / self.temperature)
     return int(rng.choice([c.action for c in candidates], p=weights / weights.sum()))
 
   def _instead_of_pass(self, position, player, candidates):

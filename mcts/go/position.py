@@ -18,6 +18,8 @@ from mcts.go.game import SIZES, Go, check_komi, check_position
 from mcts.go.notation import BLACK, COLOURS, to_vertex
 from mcts.go.state import State
 
+RESERVE = 4  # entries of a record for two passes out of turn, so that any game can be ended
+
 
 class IllegalMove(ValueError):
   """A move that the rules forbid."""
@@ -188,13 +190,25 @@ class Position:
     return count
 
   @property
-  def full(self) -> bool:
-    """Returns whether the record lacks room for another turn and a change of turn before it."""
-    return int(self.state.num_entries) + 2 > self.max_moves
+  def room(self) -> int:
+    """Returns how many entries the record has left; a turn takes one, and one if out of order."""
+    return self.max_moves - int(self.state.num_entries)
+
+  @property
+  def only_passes(self) -> bool:
+    """Returns whether the record is so full that both players may only pass."""
+    return self.room < 2 + RESERVE
 
   def legal(self, player: int) -> np.ndarray:
-    """Returns bool `[N^2 + 1]`: the player's legal actions; none where the record is full."""
-    return np.asarray(self.view.legal)[player] & ~np.bool_(self.full)
+    """Returns bool `[N^2 + 1]`: the player's legal actions.
+
+    Only the pass where the record is almost full, so that a game ends by two passes, and nothing
+    after these.
+    """
+    legal = np.array(self.view.legal[player])
+    legal[:-1] &= not self.only_passes
+    legal[-1] &= self.room >= 2
+    return legal
 
   def state_after(self, turns: int) -> State:
     """Returns the state as it was after so many turns."""

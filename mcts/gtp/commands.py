@@ -7,6 +7,7 @@ response (None for an empty one) or raises `CommandFailure`; those of `STREAMING
 import inspect
 from collections.abc import Callable, Generator
 
+from mcts.engines import NoAnswer
 from mcts.gtp import extensions, standard
 from mcts.gtp.protocol import Command, CommandFailure, Response
 from mcts.gtp.session import Session
@@ -25,16 +26,16 @@ def answer(session: Session, command: Command) -> Response:
     return Response(False, 'syntax error')
   try:
     found = function(session, *command.arguments)
-  except CommandFailure as failure:
-    return Response(False, str(failure))
   except Exception as error:
-    return Response(False, f'internal error: {one_line(error)}')
+    return Response(False, failure(error))
   return Response(True, stream=found) if command.name in STREAMING else Response(True, found or '')
 
 
-def one_line(error: Exception) -> str:
-  """Returns an error as text without newlines."""
-  return ' '.join(f'{type(error).__name__} {error}'.split())[:200]
+def failure(error: Exception) -> str:
+  """Returns the error message of a response, one line."""
+  expected = isinstance(error, CommandFailure | NoAnswer)
+  text = str(error) if expected else f'internal error: {type(error).__name__} {error}'
+  return ' '.join(text.split())[:300]
 
 
 # -------- administrative commands (section 6.3.1) --------

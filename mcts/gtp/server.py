@@ -4,6 +4,7 @@ A thread reads the lines, so that a streaming analysis can end when the next one
 """
 
 import io
+import itertools
 import os
 import queue
 import sys
@@ -17,6 +18,8 @@ from mcts.engines.ruleset import RuleSet
 from mcts.gtp import commands
 from mcts.gtp.protocol import Command, format_response, parse
 from mcts.gtp.session import DEFAULT_RULES, Session
+
+LONGEST_LINE = 1 << 20  # bytes; of a command, many times what any needs
 
 
 class Lines:
@@ -53,6 +56,8 @@ def read_lines(descriptor: int) -> Iterator[str]:
   while block := os.read(descriptor, 1 << 16):
     *lines, rest = (rest + block).split(b'\n')
     yield from (f'{line.decode("utf-8", "replace")}\n' for line in lines)
+    if len(rest) > LONGEST_LINE:  # its end is dropped, and what comes of it is no command
+      rest = rest.lstrip().partition(b' ')[0][:10] + b' line-too-long '
   if rest:
     yield rest.decode('utf-8', 'replace')
 
@@ -72,7 +77,6 @@ def serve(session: Session, lines: Lines, output: TextIO) -> None:
     if response.stream is None:
       send(format_response(command.id, response.success, response.text))
     else:
-      send(f'={command.id}\n')
       _stream(command, response.stream, lines, send)
     if session.closed:
       return
@@ -83,11 +87,17 @@ def _stream(
 ) -> None:
   """Sends a response's lines, at least one, until another command arrives.
 
-  A command that plays a move is not cut short.
+  A command that plays a move is not cut short. What fails before the first line is a failure.
   """
+  try:
+    first = next(parts, '')
+  except Exception as error:
+    send(format_response(command.id, False, commands.failure(error)))
+    return
+  send(f'={command.id}\n')
   sent, endless = False, command.name.endswith('-analyze')
   try:
-    for part in parts:
+    for part in itertools.chain([first], parts):
       if part:
         send(f'{part}\n')
         sent = True
@@ -97,7 +107,7 @@ def _stream(
       while endless and not lines.waiting:  # the search is over, the response must not be
         time.sleep(0.01)
   except Exception as error:
-    print(f'{command.name}: {commands.one_line(error)}', file=sys.stderr)
+    print(f'{command.name}: {commands.failure(error)}', file=sys.stderr)
   finally:
     parts.close()
   send('\n')
@@ -121,14 +131,18 @@ def play(
     output: stdout by default; whatever else prints goes to stderr then.
 
   Raises:
-    ValueError: for a board size that the engine does not know.
+    ValueError: for a board size that the engine does not know, or without stdin or stdout.
   """
+  if (input is None and sys.stdin is None) or (output is None and sys.stdout is None):
+    raise ValueError(
+      'stdin or stdout is closed: GTP reads commands from one and answers on the other'
+    )
   session = Session(engine, rules, resign_threshold)
   if output is None:
     output = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8', line_buffering=True)
     sys.stdout = sys.stderr
   lines = Lines(read_lines(sys.stdin.fileno()) if input is None else input)
-  engine.compile(session.position)
+  session.compile()
   try:
     serve(session, lines, output)
   except BrokenPipeError:

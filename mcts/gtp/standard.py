@@ -12,7 +12,7 @@ from mcts.go import handicap, notation, sgf
 from mcts.go.notation import COLOURS, WHITE, result, to_vertex
 from mcts.go.position import IllegalMove, Position
 from mcts.gtp.protocol import CommandFailure, to_action, to_float, to_int, to_player
-from mcts.gtp.session import Session
+from mcts.gtp.session import GAME_OVER, Session
 
 # -------- setup commands (section 6.3.2) --------
 
@@ -37,7 +37,10 @@ def clear_board(session: Session) -> None:
 
 def komi(session: Session, points: str) -> None:
   """Changes the komi (`komi POINTS`)."""
-  session.position.set_komi(to_float(points))
+  try:
+    session.set_komi(to_float(points))
+  except ValueError as error:
+    raise CommandFailure(str(error)) from None
 
 
 def get_komi(session: Session) -> str:
@@ -88,6 +91,8 @@ def _place_handicap(session, points):
   board = np.zeros_like(session.position.board)
   board.flat[points] = 1
   session.position.set_up(board, WHITE)
+  if session.engine.trained is not None:
+    session.say('this game has a handicap; those that it was trained on began with no stones')
   return _vertices(session, points)
 
 
@@ -104,7 +109,7 @@ def play(session: Session, player: str, vertex: str) -> None:
   try:
     session.position.play(colour, action)
   except IllegalMove:
-    raise CommandFailure('illegal move') from None
+    raise CommandFailure(GAME_OVER if session.is_over(colour) else 'illegal move') from None
 
 
 def play_sequence(session: Session, *words: str) -> None:
@@ -169,7 +174,7 @@ def kgs_time_settings(session: Session, kind: str, *numbers: str) -> None:
 
 def time_left(session: Session, player: str, seconds: str, stones: str) -> None:
   """Corrects a clock (`time_left COLOUR SECONDS STONES`, section 4.2)."""
-  session.clocks[to_player(player)].correct(to_float(seconds), to_int(stones))
+  session.correct_clock(to_player(player), to_float(seconds), to_int(stones))
 
 
 def final_score(session: Session) -> str:

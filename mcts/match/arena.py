@@ -48,7 +48,11 @@ def match(
     workdir: where `match.json` and an SGF file of each game go.
     log: takes lines about progress, and the result.
 
+  What was played is recorded however the match ends: each game when it is over, and `match.json`
+  with the reason if not all of them are.
+
   Raises:
+    NoAnswer: what an engine's network says is not finite.
     ValueError: for less than one game, a workdir with games of another match, or a board size that
       a contestant does not play on.
   """
@@ -74,6 +78,21 @@ class _Run:
     self.start = self.last_progress = time.monotonic()
 
   def play(self, sprt: tuple[float, float] | None, batch_size: int) -> MatchResult:
+    """Plays the games, and records the result even where an error ends them."""
+    ended = ''
+    try:
+      self._play_rounds(sprt, batch_size)
+    except BaseException as error:  # also of the keyboard
+      ended = str(error) or type(error).__name__
+      raise
+    finally:
+      result = dataclasses.replace(self._result(sprt), ended=ended)
+      if self.workdir:
+        _write(self.workdir, 'match.json', json.dumps(result.as_json(), indent=1) + '\n')
+      self.log(result.summary())
+    return result
+
+  def _play_rounds(self, sprt, batch_size):
     """Plays rounds of pairs until all are played or the sequential test decides."""
     engines = self._engines()
     pairs_at_once = max(1, batch_size // 2) if engines else 1
@@ -86,10 +105,6 @@ class _Run:
       result = self._result(sprt)
       if result.test and result.test.decision:
         break
-    if self.workdir:
-      _write(self.workdir, 'match.json', json.dumps(result.as_json(), indent=1) + '\n')
-    self.log(result.summary())
-    return result
 
   def _engines(self) -> tuple[Engine, Engine] | None:
     """Returns both engines, None if one of the contestants is a program."""
@@ -112,8 +127,9 @@ class _Run:
         for black in (0, 1):
           yield referee.play_game(2 * pair + black, black, openings[:, p].tolist())
     finally:
-      for contestant in self.contestants:
-        contestant.close()
+      for contestant, name in zip(self.contestants, self.names, strict=True):
+        if said := contestant.close():
+          self.log(f'{name} {said}')
 
   def _result(self, sprt):
     seconds = time.monotonic() - self.start

@@ -33,8 +33,9 @@ TurnKeys = Callable[[Any, int], Array]
 def play_pairs(game: Game, players: Players, keys: Array, num_opening_moves: int) -> Array:
   """Returns float32 `[P, 2]`: 1, 0 or -1 as players[0] won, drew or lost.
 
-  The first column is of the games in which it moved first after the opening, the second of the
-  others. May be traced, also under `shard_map`.
+  -inf where players[0] had no answer (`Player`), inf where players[1] had none: that is no result,
+  and no mean over it is finite. The first column is of the games in which players[0] moved first
+  after the opening, the second of the others. May be traced, also under `shard_map`.
 
   Args:
     game: that is played.
@@ -51,11 +52,12 @@ def play_pairs(game: Game, players: Players, keys: Array, num_opening_moves: int
     lambda move: fold_in(opening_keys, move),
     num_opening_moves,
   )
-  ends = _play_to_end(game, players, start, lambda turn, i: fold_in(keys, 2 * turn + i))
+  ends, failed = _play_to_end(game, players, start, lambda turn, i: fold_in(keys, 2 * turn + i))
   first = jax.vmap(game.to_play)(start)
   # `first` is players[0] in the first half and players[1] in the second: hence the sign.
   values = [_value_for(game, end, first) for end in ends]
-  return jnp.stack([values[0], -values[1]], 1)
+  results = jnp.stack([values[0], -values[1]], 1)
+  return jnp.select([failed == 0, failed == 1], [-jnp.inf, jnp.inf], results)
 
 
 def play_opening(
@@ -83,27 +85,44 @@ def play_turn(
     player(half, keys(turn, i))
     for i, (player, half) in enumerate(zip(players, halves, strict=True))
   ]
-  first, second = map(compiled(game).step, halves, actions)
+  # Any action does where a player has none: whoever calls ends such a game.
+  first, second = (
+    compiled(game).step(half, jnp.maximum(action, 0))
+    for half, action in zip(halves, actions, strict=True)
+  )
   return (second, first), actions  # in both halves the other player is to move
 
 
-def _play_to_end(game: Game, players: Players, start: State, keys: TurnKeys) -> Halves:
-  """Returns the final states of the games that players[0] began, and of those of players[1]."""
+def _play_to_end(
+  game: Game, players: Players, start: State, keys: TurnKeys
+) -> tuple[Halves, Array]:
+  """Returns the final states of the games that players[0] began and of those of players[1].
+
+  Also int32 `[P, 2]`, which player had no answer in each of them, -1 for none.
+  """
+
+  def over(halves):
+    return jnp.stack([jax.vmap(game.done)(half) for half in halves], 1)  # [P, 2]
 
   def going(carry):
-    _, halves = carry
+    _, halves, failed = carry
     # The longest game decides; those that are over stay as they are, whatever is played in them.
-    return ~jnp.stack([jax.vmap(game.done)(half) for half in halves]).all()
+    return ~(over(halves) | (failed >= 0)).all()
 
   def turn(carry):
-    number, halves = carry
-    return number + 1, play_turn(game, players, halves, number, keys)[0]
+    number, halves, failed = carry
+    ended = over(halves)
+    halves, actions = play_turn(game, players, halves, number, keys)
+    fails = (jnp.stack(actions, 1) < 0) & ~ended & (failed < 0)
+    # The columns change places with the halves.
+    return number + 1, halves, jnp.where(fails, jnp.arange(2), failed)[:, ::-1]
 
+  nobody = jnp.where(over((start, start)), -1, -1)  # varies over devices as the states do
   # Both games of a pair start from one state, and part with the first move.
-  turns, (a, b) = lax.while_loop(going, turn, (jnp.int32(0), (start, start)))
+  turns, (a, b), failed = lax.while_loop(going, turn, (jnp.int32(0), (start, start), nobody))
   even = turns % 2 == 0  # else the halves have changed places
   select = functools.partial(jax.tree.map, lambda x, y: jnp.where(even, x, y))
-  return select(a, b), select(b, a)
+  return (select(a, b), select(b, a)), select(failed, failed[:, ::-1])
 
 
 def _value_for(game: Game, ends: State, player: Array) -> Array:

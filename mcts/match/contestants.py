@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 from mcts import engines
@@ -15,7 +15,7 @@ from mcts.go.position import Position
 from mcts.match.terms import MatchTerms
 
 SPEC = 'name[:key=value,...] of an engine or a workdir, or the command line of a GTP program'
-START_TIMEOUT = 60.0  # seconds at least that a program may take for its first answers
+START_TIMEOUT = 180.0  # seconds at least for the first answer: a program may compile or load first
 
 
 class Forfeit(Exception):
@@ -55,8 +55,8 @@ class Contestant(Protocol):
   def final_score(self) -> str | None:
     """Returns what it says the score of the finished game is, None if it does not say."""
 
-  def close(self) -> None:
-    """Ends what runs."""
+  def close(self) -> str:
+    """Ends what runs; returns what was wrong with its end, '' for nothing."""
 
 
 class EngineContestant:
@@ -89,7 +89,8 @@ class EngineContestant:
     return None
 
   def close(self):
-    """Does nothing: no process runs."""
+    """Returns '': no process runs."""
+    return ''
 
 
 class ProgramContestant:
@@ -126,7 +127,7 @@ class ProgramContestant:
     """Sends the clock and `genmove`; returns the answer in lower case."""
     colour = COLOURS[player]
     if own.control.kind != 'none':
-      self._send(f'time_left {colour} {own.left:.0f} {own.stones}')
+      self._send(f'time_left {colour} {int(own.left)} {own.stones}')
     return self._send(f'genmove {colour}').strip().lower()
 
   def play(self, position, player, action):
@@ -158,10 +159,9 @@ class ProgramContestant:
       return None
 
   def close(self):
-    """Ends the process."""
-    if self._program is not None:
-      self._program.close()
-      self._program = None
+    """Ends the process; returns what was wrong with its end."""
+    program, self._program = self._program, None
+    return program.close() if program is not None else ''
 
 
 def _time_commands(control: TimeControl) -> list[str]:
@@ -170,7 +170,8 @@ def _time_commands(control: TimeControl) -> list[str]:
   if control.kind == 'byoyomi':  # which GTP 2 does not know
     numbers = f'{control.main:g} {control.period:g} {control.stones}'
     return [f'kgs-time_settings byoyomi {numbers}']
-  return [f'time_settings {control.main:.0f} {control.period:.0f} {control.stones}']
+  # Whole seconds, and never more than there are.
+  return [f'time_settings {int(control.main)} {int(control.period)} {control.stones}']
 
 
 # -------- by what users write --------
@@ -189,7 +190,8 @@ def from_spec(spec: str, **options) -> Contestant:
   """
   name, _, text = spec.partition(':')
   if name in engines.ENGINES:
-    return EngineContestant(_engine(name, spec, {**options, **parse_options(spec, text)}))
+    own = parse_options(spec, text, engines.OPTIONS[name])
+    return EngineContestant(_engine(name, spec, {**options, **own}))
   program = spec.split(maxsplit=1)[:1]
   if not program or not shutil.which(program[0].strip('"\'')):
     raise ValueError(f'player {spec!r}: give {SPEC}; engines: {", ".join(engines.ENGINES)}')
@@ -205,24 +207,30 @@ def _engine(name, spec, options):
   return engine
 
 
-def parse_options(spec: str, text: str) -> dict[str, float]:
+def parse_options(
+  spec: str, text: str, known: Mapping[str, Callable] = engines.SEARCH_OPTIONS
+) -> dict[str, float]:
   """Returns the options of an engine behind the colon of a spec.
 
   Args:
     spec: the whole, for errors.
     text: '', '400' (num_simulations) or 'num_simulations=400,seed=1'.
+    known: the engine's options and their types.
 
   Raises:
-    ValueError: for a value that is not a number.
+    ValueError: for an option that the engine does not have, or a value that is none of its type.
   """
   options: dict[str, float] = {}
   for part in filter(None, text.split(',')):
     key, equals, value = part.partition('=')
     key, value = (key, value) if equals else ('num_simulations', key)
+    if key not in known:
+      raise ValueError(f'player {spec!r}: has no {key!r}; choose from {", ".join(known)}')
     try:
-      options[key] = float(value) if '.' in value else int(value)
+      options[key] = known[key](value)
     except ValueError:
-      raise ValueError(f'player {spec!r}: {part!r} must be key=number, or a number') from None
+      kind = 'a whole number' if known[key] is int else 'a number'
+      raise ValueError(f'player {spec!r}: {part!r} must be key=number, {kind}') from None
   return options
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mcts.engines.players import Player
+from mcts.engines.players import NoAnswer, Player
 from mcts.game import Game, initial_states
 
 
@@ -32,20 +32,24 @@ def count_outcomes(game: Game, player: Player, side: int, max_open: int = 1024) 
 
   Raises:
     ValueError: if more lines are open at a time.
+    NoAnswer: the player has no move.
   """
   step, branch, results = _compile(game)
   states = initial_states(game, max_open)
   keys = jax.vmap(jax.random.key)(jnp.arange(max_open))
-  is_open, mover, total = jnp.arange(max_open) < 1, 0, np.zeros(3, int)
+  is_open, number, total = jnp.arange(max_open) < 1, 1, np.zeros(3, int)
   while bool(is_open.any()):
-    if mover == side:
-      states = step(states, player(states, keys))
+    if number % 2 != side:
+      actions = player(states, keys)
+      if bool(((actions < 0) & is_open).any()):
+        raise NoAnswer('the player', f'move {number}')
+      states = step(states, actions)
     else:
       states, is_open, count = branch(states, is_open)
       if int(count) > max_open:
         raise ValueError(f'{int(count)} lines are open at a time: more than {max_open}')
     is_open, ended = results(states, is_open, side)
-    total, mover = total + np.asarray(ended), 1 - mover
+    total, number = total + np.asarray(ended), number + 1
   return Outcomes(*total.tolist())
 
 

@@ -1,14 +1,14 @@
 """Plays the Go games of a match between two engines at once, in one batch on the device."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mcts.engines import Engine, RandomEngine
+from mcts.engines import Engine, NoAnswer, RandomEngine
 from mcts.game import State, initial_states
 from mcts.go import Go
 from mcts.match import batch
@@ -43,8 +43,8 @@ def play(
   terms: MatchTerms,
   pairs: Sequence[int],
   on_turn: Callable[[int, int], None] = lambda turn, going: None,
-) -> list[GameRecord]:
-  """Plays both games of each pair, each engine called once a turn.
+) -> Iterator[GameRecord]:
+  """Plays both games of each pair, each engine called once a turn; then yields their records.
 
   Args:
     engines: the first of them has black in game 2 p of pair p, white in game 2 p + 1.
@@ -52,8 +52,11 @@ def play(
     pairs: numbers of the pairs.
     on_turn: called after each turn with its number and how many games go on.
 
-  Returns:
+  Yields:
     The records of the games, by number.
+
+  Raises:
+    NoAnswer: an engine has no move in a game, after the records of the games that were over.
   """
   game, keys = terms.game(), _turn_keys(terms.openings.seed + 1, pairs)
   players = (engines[0].player(game), engines[1].player(game))
@@ -67,10 +70,19 @@ def play(
     halves, actions = batch.play_turn(game, players, halves, turn, keys)
     moves.append(_by_black(turn, actions))
     was_going.append(going)
+    failed = (moves[-1] < 0) & going  # [2, P]
+    if failed.any():
+      break
     going = ~_by_black(turn + 1, [batch.compiled(game).done(half) for half in halves])
     on_turn(turn + 1, int(going.sum()))
   scores = _by_black(len(moves), [_compile_score(game)(half) for half in halves])
-  return _records(np.array(moves), np.array(was_going), scores, pairs)
+  records = _records(np.array(moves), np.array(was_going), scores, pairs)
+  over = ~going.T.reshape(-1)  # [2 P], by number
+  yield from (record for record, done in zip(records, over, strict=True) if done)
+  if going.any():
+    black, pair = np.argwhere(failed)[0]
+    where = f'move {turn + 1} of game {2 * pairs[pair] + black}'
+    raise NoAnswer(engines[_black(turn, black)].name, where)
 
 
 def _turn_keys(seed: int, pairs: Sequence[int]) -> batch.TurnKeys:

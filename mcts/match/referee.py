@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from mcts.engines.clock import Clock
-from mcts.go.notation import BLACK, COLOURS, WHITE, from_vertex
+from mcts.go.notation import BLACK, COLOURS, COLUMNS, WHITE, from_vertex
 from mcts.go.position import Position
 from mcts.match.contestants import Contestant, Forfeit
 from mcts.match.record import GameRecord
@@ -18,7 +18,7 @@ class Referee:
   """Plays one game after the other between two contestants.
 
   Who plays an illegal move, refuses a legal one, is silent, dies or runs out of time loses that
-  game and is named in its record.
+  game and is named in its record. An engine of ours without an answer (`NoAnswer`) ends the match.
 
   contestants: players 0 and 1.
   names: what records call them.
@@ -90,4 +90,5 @@ def _parse_vertex(vertex: str, size: int) -> int:
       raise ValueError
     return from_vertex(vertex, size)
   except ValueError:
-    raise Forfeit('F', f'answered genmove with {vertex[:60]!r}') from None
+    rule = f'no vertex of a {size}x{size} board (columns A to {COLUMNS[size - 1]} without I)'
+    raise Forfeit('F', f'answered genmove with {vertex[:60]!r}, {rule}') from None

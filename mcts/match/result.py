@@ -19,6 +19,7 @@ class MatchResult:
   games: their records, in the order in which they ended.
   seconds: that the match took.
   test: the sequential test, None if none was asked for.
+  ended: why it ended before all games were played; '' where nothing went wrong.
   """
 
   names: tuple[str, str]
@@ -26,6 +27,7 @@ class MatchResult:
   games: list[GameRecord]
   seconds: float
   test: elo.Test | None = None
+  ended: str = ''
 
   def points(self, player: int) -> tuple[int, int, int]:
     """Returns wins, draws and losses of player 0 or 1."""
@@ -47,7 +49,8 @@ class MatchResult:
     """Returns the result as a table of a few lines."""
     rules, width = self.terms.rules, max(map(len, self.names))
     size = f'{rules.size}x{rules.size}'
-    lines = [f'{len(self.games)} games, {size}, komi {rules.komi:g}, {rules}']
+    early = f'ended early: {self.ended}\n' if self.ended else ''
+    lines = [f'{early}{len(self.games)} games, {size}, komi {rules.komi:g}, {rules}']
     lines += [self._line(player, width) for player in (0, 1)]
     if drawn := self.points(0)[1]:
       lines.append(f'drawn {drawn}')
@@ -76,6 +79,7 @@ class MatchResult:
       'elo': {key: _finite(value) for key, value in self.estimate._asdict().items()},
       'sprt': self.test._asdict() if self.test else None,
       'seconds': round(self.seconds, 2),
+      'ended': self.ended,
       'list': [{**dataclasses.asdict(game), 'moves': len(game.moves)} for game in self.games],
     }
 

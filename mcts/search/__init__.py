@@ -11,6 +11,7 @@ Anybody in `mcts`, `train` and `benchmarks` may import it; it imports `mcts.game
 from mcts.search.tree_search import Expand as Expand
 from mcts.search.tree_search import Expansion as Expansion
 from mcts.search.tree_search import advance as advance
+from mcts.search.tree_search import decide as decide
 from mcts.search.tree_search import extend as extend
 from mcts.search.tree_search import game_keys as game_keys
 from mcts.search.tree_search import gumbel as gumbel

@@ -2,6 +2,10 @@
 
 An evaluator is `(states [B, ...], typed keys [B]) -> (logits [B, A], values [B])`; values are in
 [-1, 1] for the player to move. Illegal actions and finished games are dealt with here, not by it.
+
+An evaluation that is not finite is no answer: `masked` makes its value NaN, whatever of it was NaN
+or infinite. The backup adds that to all edges up to the root, so that `tree_search.decide` sees it
+by one look at a root, and a simulation does no more than without.
 """
 
 from collections.abc import Callable
@@ -54,14 +58,37 @@ def make_expand(game: Game, evaluate: Evaluate) -> Expand:
 def _evaluate(game, evaluate, states, keys):
   """Returns the expansion of states: logits masked, and of finished games the true value."""
   # Finished games are evaluated too and overruled: in a batch a branch would compute both sides.
+  done = jax.vmap(game.done)(states)
   logits, values = evaluate(states, keys)
-  legal, done = jax.vmap(game.legal)(states), jax.vmap(game.done)(states)
+  logits, values = masked(logits, values, jax.vmap(game.legal)(states))
   return Expansion(
     node=jax.vmap(game.pack)(states),
-    logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),  # whatever dtype the network has
-    value=jnp.where(done, jax.vmap(game.value)(states), values.astype(jnp.float32)),
+    logits=logits,
+    value=jnp.where(done, jax.vmap(game.value)(states), values),
     done=done,
   )
+
+
+def masked(logits: Array, values: Array, legal: Array) -> tuple[Array, Array]:
+  """Returns an evaluation in float32: logits -inf where illegal, values NaN where it is not finite.
+
+  A legal action may have the logit -inf, but not all of them.
+
+  Args:
+    logits: `[B, A]`, of any dtype.
+    values: `[B]`.
+    legal: bool `[B, A]`.
+
+  Raises:
+    ValueError: logits or values have another shape, which might be broadcast.
+  """
+  for name, x, shape in (('logits', logits, legal.shape), ('values', values, legal.shape[:1])):
+    if x.shape != shape:
+      raise ValueError(f'evaluator: {name} have shape {x.shape}, must have {shape}')
+  logits = jnp.where(legal, logits.astype(jnp.float32), -jnp.inf)
+  # The search's softmax needs the highest logit anyway; a NaN or inf among them is the highest.
+  sound = jnp.isfinite(logits.max(-1)) & jnp.isfinite(values)
+  return logits, jnp.where(sound, values.astype(jnp.float32), jnp.nan)
 
 
 # -------- evaluators --------

@@ -16,6 +16,7 @@ from mcts.search.selection import (
   TINY,
   Edges,
   PolicyOutput,
+  check_range,
   mixed_value,
   root_edges,
   sample_action,
@@ -23,6 +24,7 @@ from mcts.search.selection import (
 from mcts.search.tree import Tree, varying_like
 
 FPU = ('loss', 'parent', 'mixed', 'lowest')
+LARGEST = 1e6  # of a constant in a score: products of two of them are far from float32's end
 
 # -------- PUCT --------
 
@@ -65,8 +67,12 @@ class Puct:
       raise ValueError(f'fpu {self.fpu!r}: choose from {", ".join(FPU)}')
     if self.ties not in ('first', 'random'):
       raise ValueError(f'ties {self.ties!r}: choose from first, random')
-    if not 0 <= self.dirichlet_fraction <= 1:
-      raise ValueError(f'dirichlet_fraction {self.dirichlet_fraction}: must be in [0, 1]')
+    check_range(self, 0, 1, 'dirichlet_fraction')
+    check_range(self, 0, LARGEST, 'c_init', 'forced_playouts')
+    check_range(self, -LARGEST, LARGEST, 'fpu_reduction')
+    check_range(self, 1e-6, 1e30, 'c_base')
+    if self.dirichlet_alpha is not None:
+      check_range(self, 1e-30, 1e30, 'dirichlet_alpha')
 
   @property
   def allows_tree_reuse(self) -> bool:
@@ -218,10 +224,8 @@ class Gumbel:
   rescale_q: bool = True
 
   def __post_init__(self):
-    if self.max_num_considered_actions < 1:
-      raise ValueError(
-        f'max_num_considered_actions {self.max_num_considered_actions}: must be at least 1'
-      )
+    check_range(self, 1, np.inf, 'max_num_considered_actions')
+    check_range(self, 0, LARGEST, 'value_scale', 'maxvisit_init', 'gumbel_scale')
 
   @property
   def allows_tree_reuse(self) -> bool:

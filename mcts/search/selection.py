@@ -42,7 +42,8 @@ class Edges(NamedTuple):
 class PolicyOutput(NamedTuple):
   """The result of a search at its roots.
 
-  action: int32 `[B]` the move to play.
+  action: int32 `[B]` the move to play; -1 where an evaluation of the search was not finite, and
+    then `value` is NaN and the policy means nothing (`tree_search.decide`).
   policy: float32 `[B, A]` the distribution that the network learns.
   value: float32 `[B]` the root's value for the player to move.
   """
@@ -91,6 +92,18 @@ class SelectionPolicy(Protocol):
     """
 
 
+def check_range(settings: object, least: float, most: float, *names: str) -> None:
+  """Checks that fields of a dataclass are from `least` to `most`, which NaN is not.
+
+  Raises:
+    ValueError: for the first that is not.
+  """
+  for name in names:
+    value = getattr(settings, name)
+    if not least <= value <= most:
+      raise ValueError(f'{name} {value}: must be from {least:g} to {most:g}')
+
+
 def root_edges(tree: Tree) -> Edges:
   """Returns the edges of the roots."""
   visits, value_sum = tree.visits[:, 0].astype(jnp.float32), tree.value_sum[:, 0]
@@ -118,8 +131,9 @@ def mixed_value(edges: Edges, prior: Array) -> Array:
 
 def sample_action(keys, policy, temperature):
   """Returns int32 `[B]` drawn from policy^(1 / temperature); at 0 the first of the likeliest."""
-  # Relative to the likeliest action, so that a small temperature does not underflow all of them.
+  # Relative to the likeliest action, whose logit is 0 at any temperature: none underflows all.
   logits = jnp.log(jnp.maximum(policy / jnp.maximum(policy.max(-1, keepdims=True), TINY), TINY))
-  logits = jnp.where(policy > 0, logits / jnp.maximum(temperature, 1e-3)[:, None], -jnp.inf)
+  divisor = jnp.where(temperature > 0, temperature, 1.0)[:, None]
+  logits = jnp.where(policy > 0, logits / divisor, -jnp.inf)
   drawn = jax.vmap(jax.random.categorical)(keys, logits)
   return jnp.where(temperature > 0, drawn, policy.argmax(-1)).astype(jnp.int32)

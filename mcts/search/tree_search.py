@@ -61,16 +61,17 @@ def search(
     capacity: the most nodes of a tree, by default one a simulation and the root. A full tree does
       not grow: what would be a new node is evaluated and backed up, but not kept.
     max_depth: the most moves of a simulation, which ends there with the evaluation that the node
-      has.
+      has; at least 1.
     num_parallel_leaves: leaves of a tree that are found before they are evaluated together, each by
       a descent to which those before it are losses (virtual loss).
 
   Raises:
-    ValueError: num_parallel_leaves does not divide num_simulations, a tree has no room for its
-      root, the batch has more edges than int32 counts, or `expand` returns another shape.
+    ValueError: num_simulations is negative, num_parallel_leaves does not divide it, max_depth is
+      below 1, a tree has no room for its root, the batch has more edges than int32 counts, or
+      `expand` returns another shape.
   """
   keys = game_keys(key, root.value)  # [B]
-  tree = tree_lib.init(root, capacity=capacity or num_simulations + 1)
+  tree = tree_lib.init(root, capacity=num_simulations + 1 if capacity is None else capacity)
   tree = selection.prepare(tree, fold_in(keys, ROOT_NOISE))
   return extend(
     tree,
@@ -96,7 +97,27 @@ def puct(
   keys = game_keys(key, root.value)
   tree = search(root, expand, keys, selection=selection, **options)
   # Another key than the noise's: a game folds each of its uses in by a number of its own.
-  return selection.decide(tree, fold_in(keys, DECISION), temperature), tree
+  return decide(tree, fold_in(keys, DECISION), selection, temperature), tree
+
+
+def decide(
+  tree: Tree, keys: Array, selection: SelectionPolicy, temperature: Array | float
+) -> PolicyOutput:
+  """Returns what a selection policy says, with action -1 and value NaN where it rests on nothing.
+
+  That is where an evaluation was not finite: its NaN has been backed up to the root. So the check
+  is made once a search, and none in it.
+
+  Args:
+    tree: after the last simulation.
+    keys: typed `[B]`, for drawing moves.
+    selection: the policy.
+    temperature: as for `SelectionPolicy.decide`.
+  """
+  output, sound = selection.decide(tree, keys, temperature), jnp.isfinite(tree.value)
+  return output._replace(
+    action=jnp.where(sound, output.action, -1), value=jnp.where(sound, output.value, jnp.nan)
+  )
 
 
 def gumbel(
@@ -156,14 +177,20 @@ def extend(
   `key` should differ from call to call, or evaluators that draw will draw the same again.
   """
   k = num_parallel_leaves
+  if num_simulations < 0:
+    raise ValueError(f'num_simulations {num_simulations}: must be at least 0')
+  if max_depth is not None and max_depth < 1:
+    raise ValueError(f'max_depth {max_depth}: must be at least 1, or None for no limit')
   if k < 1 or num_simulations % k:
     raise ValueError(f'num_parallel_leaves {k}: must divide num_simulations, {num_simulations}')
+  if num_simulations == 0:
+    return tree
   B, N, A = tree.shape
   # `backup` takes indices beyond the edges for writes that are dropped, and these must fit too.
   if B * N * A + B * CHUNK > 2**31 - 1:
     raise ValueError(f'{B} trees of {N} nodes and {A} actions: more edges than int32 counts')
   # N - 1 edges between nodes and one to a leaf that a full tree does not keep.
-  depth = min(max_depth or N, N)
+  depth = N if max_depth is None else min(max_depth, N)
   plan = Plan(expand, selection, num_simulations, depth, k, game_keys(key, tree.raw_value))
   # `[B, N, ...]` is for readers of a tree; in the loop one index finds a node of any game.
   flat = flatten(tree)
@@ -212,6 +239,7 @@ __all__ = [
   'Root',
   'Tree',
   'advance',
+  'decide',
   'extend',
   'game_keys',
   'gumbel',

@@ -173,7 +173,9 @@ def _choose(game, settings, apply, actors, keys, full) -> Move:
   is_exploratory = _is_random_opening(settings, actors)
   # Drawn in every game: under `vmap` a branch would draw as often.
   random = jax.vmap(evaluators.random_action)(legal, fold_in(keys, OPENING))
-  use_random = is_exploratory | _is_random_move(settings, keys)
+  # Where the network's answer is not finite (action -1) some legal move keeps the game well formed;
+  # the NaN of `output.value` ends the training.
+  use_random = is_exploratory | _is_random_move(settings, keys) | (output.action < 0)
   action = jnp.where(use_random, random, output.action)
   # A player resigns if both the root's value and its best child's are low (Silver et al. 2017,
   # Methods, 'Self-play'). An unvisited child's 0 must not pass for a draw.
@@ -189,11 +191,12 @@ def evaluate_root(game: Game, apply: Apply, states: Any) -> tuple[Root, Array, A
   """
   planes, legal = jax.vmap(game.observe)(states), jax.vmap(game.legal)(states)
   logits, values = apply(planes)
+  logits, values = evaluators.masked(logits, values, legal)
   root = Root(
     state=states,
     node=jax.vmap(game.pack)(states),
-    logits=jnp.where(legal, logits.astype(jnp.float32), -jnp.inf),
-    value=values.astype(jnp.float32),
+    logits=logits,
+    value=values,
     done=jnp.zeros_like(legal[:, 0]),  # games that ended have been replaced
   )
   return root, planes, legal
@@ -219,7 +222,7 @@ def _search(game, settings, apply, actors, root, keys, full):
     tree = search_lib.extend(
       tree, expand, keys, num_simulations=num_simulations, selection=selection
     )
-    return selection.decide(tree, fold_in(keys, DECISION), temperature), tree
+    return search_lib.decide(tree, fold_in(keys, DECISION), selection, temperature), tree
 
   if settings.search.full_search_prob == 1:
     return search(settings.search.num_simulations, settings.selection)

@@ -1,6 +1,7 @@
 """What self-play can be told, in dataclasses by subject; each checks its own values."""
 
 import dataclasses
+import math
 
 from mcts.search.selection import SelectionPolicy
 
@@ -63,6 +64,10 @@ class ExplorationSettings:
 
   def __post_init__(self):
     moves, prob = self.max_random_opening_moves, self.random_move_prob
+    first, temperature = self.temperature_moves, self.temperature
+    require('exploration.temperature_moves', first, first >= 0, 'must be at least 0')
+    rule = 'must be a finite number of at least 0'
+    require('exploration.temperature', temperature, 0 <= temperature < math.inf, rule)
     require('exploration.max_random_opening_moves', moves, moves >= 0, 'must be at least 0')
     require('exploration.random_move_prob', prob, 0 <= prob <= 1, 'must be in [0, 1]')
 

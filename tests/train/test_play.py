@@ -96,7 +96,7 @@ def test_players_are_engines_programs_or_workdirs(workdir):
   assert play.contestant('rollout:400').engine.num_simulations == 400
   with pytest.raises(ValueError, match='must be key=number'):
     play.contestant(f'{workdir}:many')
-  with pytest.raises(UserError, match='depth'):
+  with pytest.raises(ValueError, match="has no 'depth'; choose from num_simulations"):
     play.contestant(f'{workdir}:depth=3')
 
 
@@ -131,9 +131,53 @@ def test_a_run_of_go_that_was_stopped_goes_on(workdir, tmp_path):
   assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def started(workdir=None, game=None, engine=None, **board):
+  search = {'seed': 0, 'num_simulations': 2, 'num_parallel_leaves': 1}
+  options = play.BoardOptions(**board)
+  play.play(workdir, 'latest', options, game=game, engine=engine, resign=0.0, search=search)
+
+
 def test_a_run_and_another_game_are_not_both_played(tmp_path):
-  board = play.BoardOptions(size=None, komi=7.5, superko='positional', suicide=False)
   with pytest.raises(UserError, match=r'--game=tictactoe: the run in .* says which game'):
-    play.play(
-      str(tmp_path), 'latest', board, game='tictactoe', engine='random', resign=0.0, search={}
-    )
+    started(str(tmp_path), 'tictactoe')
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'game': 'x'}, r"--game='x': name='x': no such name; choose from go, tictactoe"),
+    ({'game': 'go(size=99)'}, r"--game='go\(size=99\)': size 99: must be from 2 to 25"),
+    ({'game': 'tictactoe', 'komi': 0.5}, r'--komi: has no effect on tictactoe'),
+    ({'game': 'tictactoe', 'engine': 'random'}, r'--engine=random: has no effect'),
+  ],
+)
+def test_an_error_names_the_option_that_was_typed(options, message):
+  with pytest.raises(UserError, match=message):
+    started(**options)
+
+
+def test_the_game_begins_by_the_rules_of_the_networks():
+  learnt = RuleSet(5, 14.5, 'situational', suicide=True)
+  sizes = [range(2, 20), (5,)]
+  assert play.BoardOptions().rules(sizes, [learnt]) == learnt
+  assert play.BoardOptions().rules(sizes, [None]) == RuleSet(5)
+  assert play.BoardOptions(komi=0.5, superko='simple').rules(sizes, [learnt, None]) == RuleSet(
+    5, 0.5, 'simple', suicide=True
+  )
+  other = RuleSet(5, 7.5, 'situational', suicide=True)
+  with pytest.raises(UserError, match=r'--komi: the networks were trained with 7.5 and 14.5; give'):
+    play.BoardOptions().rules(sizes, [learnt, other])
+  assert play.BoardOptions(komi=7.5).rules(sizes, [learnt, other]) == other
+
+
+@pytest.mark.long
+def test_a_network_says_its_komi_and_sees_as_many_boards_as_it_has_learnt(tmp_path, capsys):
+  task = {**SMALL['task'], 'game': 'go(size=3, komi=14.5, max_moves=20, history=2)'}
+  workdir = trained({**SMALL, 'task': task}, tmp_path / 'komi')
+  engine = play.load_engine(workdir, num_simulations=2, num_parallel_leaves=1)
+  assert engine.trained == RuleSet(3, 14.5)
+  session = Session(engine, play.BoardOptions().rules([engine.sizes], [engine.trained]))
+  assert answer(session, 'get_komi').text == '14.5' and answer(session, 'genmove b').success
+  assert capsys.readouterr().err.count('trained') == 0
+  assert answer(session, 'komi 7.5').success
+  assert 'komi 7.5, not 14.5' in capsys.readouterr().err

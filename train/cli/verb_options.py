@@ -61,15 +61,18 @@ LISTING = (
 )
 RULES = (
   Option('size', 'integer', 'of the board, until the controller sets another [9]'),
-  Option('komi', 'number', "White's points for moving second", 7.5),
+  Option(
+    'komi',
+    'number',
+    "White's points for moving second [a network's own, else 7.5]",
+  ),
   Option(
     'superko',
     'choice',
-    'which repetitions are forbidden, see docs/go_rules.md',
-    'positional',
+    "which repetitions are forbidden, see docs/go_rules.md [a network's own, else positional]",
     choices=('positional', 'situational', 'simple'),
   ),
-  Option('suicide', 'switch', 'whether a move may remove its own chain', False),
+  Option('suicide', 'switch', "whether a move may remove its own chain [a network's own, else no]"),
 )
 SEARCH = (
   Option('num_simulations', 'integer', 'of the search, for a move', 400, least=1),
@@ -85,8 +88,7 @@ PLAY = (
   Option(
     'engine',
     'text',
-    'who plays without --workdir: rollout, uniform (searches) or random',
-    'rollout',
+    'who plays without --workdir: rollout, uniform (searches) or random [rollout]',
   ),
   Option('resign', 'number', 'resign below this chance to win, 0: never', 0.0, least=0.0, most=1.0),
   Option('game', 'text', 'play this game by hand in the terminal, as tictactoe', None),

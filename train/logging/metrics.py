@@ -28,8 +28,9 @@ Steps = list[tuple[int, Any]]  # (step, its metrics), on the device or fetched
 class NonFinite(ArithmeticError):
   """The loss or the gradient of `step` is NaN or infinite."""
 
-  def __init__(self, step: int, name: str) -> None:
-    super().__init__(f'train/{name} is not finite at step {step}')
+  def __init__(self, step: int, name: str, others: Sequence[str] = ()) -> None:
+    also = f' (nor {", ".join(others[:3])})' if others else ''
+    super().__init__(f'train/{name} is not finite at step {step}{also}')
     self.step, self.name = step, name
 
 
@@ -212,7 +213,8 @@ def _fetch(steps: Steps) -> Steps:
     metrics = {name: [float(x) for x in pair] for name, pair in metrics.items()}
     for name in MetricLog.WATCHED:
       if name in metrics and not math.isfinite(metrics[name][0]):
-        raise NonFinite(step, name)
+        others = [x for x, (total, _) in metrics.items() if x != name and not math.isfinite(total)]
+        raise NonFinite(step, name, others)
     fetched.append((step, metrics))
   return fetched
 

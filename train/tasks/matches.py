@@ -20,7 +20,7 @@ from mcts.search import evaluators
 from mcts.search.policies import Puct
 from train import config as config_lib
 from train import mesh as mesh_lib
-from train.errors import UserError, user_errors
+from train.errors import UserError, shown, user_errors
 from train.task import Variables
 
 Maker = Callable[[Variables], Player]
@@ -31,16 +31,23 @@ def build_spec(text: str, table: Mapping[str, Callable], where: str, **given: An
   """Builds what text such as 'puct(dirichlet_fraction=0.25)' names.
 
   Args:
-    text: the name of an entry of the table, with arguments that its config may set.
+    text: the name of an entry of the table, with arguments that its user may set.
     table: name -> constructor.
-    where: the config key, for errors.
+    where: the config key or the option that has the text, for errors.
     **given: arguments that the code hands in.
 
   Raises:
     UserError: the text is not of this form, or the constructor does not take it.
   """
   with user_errors():
-    return config_lib.build(spec.section(text, where), table, where, **given)
+    section = spec.section(text, where)
+  try:
+    with user_errors():
+      return config_lib.build(section, table, where, **given)
+  except UserError as error:
+    # As a section of a config it would have keys of its own, WHERE.name; but a text is one value.
+    reason = str(error).removeprefix(f'{where}.')
+    raise UserError(f'{where}={shown(text)}: {reason}') from error
 
 
 # -------- baselines: players that never change --------
@@ -105,14 +112,30 @@ class Match:
     self._play = jax.jit(on_devices, out_shardings=mesh_lib.replicated(mesh))
 
   def __call__(self, ours: Variables, theirs: Any = ()) -> np.ndarray:
-    """Returns `[P, 2]`: 1, 0 or -1 for the first player, moving first and moving second."""
-    return np.asarray(self.play(ours, theirs))
+    """Returns `[P, 2]`: 1, 0 or -1 for the first player, moving first and moving second.
+
+    Raises:
+      UserError: what one of the networks says in a game is not finite.
+    """
+    results = np.asarray(self.play(ours, theirs))
+    failed = np.argwhere(~np.isfinite(results))
+    if len(failed):
+      pair, side = failed[0].tolist()
+      whose = 'the network' if results[pair, side] < 0 else 'its opponent'
+      raise no_answer(whose, f'pair {pair}, moving {("first", "second")[side]}', len(failed))
+    return results
 
   def play(self, ours: Variables, theirs: Any, seed: int = 0) -> Array:
     """Returns the same as an array on the devices, without waiting for them."""
     key = jax.random.key(seed)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.pairs))
     return self._play(keys, ours, theirs)
+
+
+def no_answer(whose: str, where: str, count: int = 1) -> UserError:
+  """Returns the error for a network that gives NaN or infinity in so many games or positions."""
+  more = f' and {count - 1} more' if count > 1 else ''
+  return UserError(f'{whose} gives NaN or infinity, which is no answer: in {where}{more}')
 
 
 def shares(results: np.ndarray) -> dict[str, float]:
@@ -141,7 +164,8 @@ def all_lines(game: Game, make: Maker) -> Callable[[Variables], dict[str, float]
 
   def evaluate(variables: Variables) -> dict[str, float]:
     player = functools.partial(choose, variables)
-    first, second = (exhaustive.count_outcomes(game, player, side) for side in (0, 1))
+    with user_errors():
+      first, second = (exhaustive.count_outcomes(game, player, side) for side in (0, 1))
     return {
       'losses': float(first.losses + second.losses),
       'losses_as_first': float(first.losses),
@@ -195,6 +219,8 @@ class SolvedPositions:
 
     def evaluate(variables: Variables) -> dict[str, float]:
       columns, legal = map(np.asarray, choose(variables))
+      if (failed := np.flatnonzero(columns < 0)).size:
+        raise no_answer('the network', f'solved position {failed[0]}', len(failed))
       is_best = self.best[np.arange(len(columns)), columns]
       some = (self.best != legal).any(1)
       return {

@@ -298,7 +298,7 @@ def test_metadata_needs_no_text(story, monkeypatch):
   ]:
     assert TextData.metadata('not_there', tokenizer) == TextMetadata(size, 256)
   assert TextData.metadata('tiny_shakespeare', 'characters', 64, batch_size=2) == TextMetadata(
-    65, 64
+    65, 64, 2
   )
   assert TextData.metadata(story, 'bpe:5000').vocab_size < 400  # not 5,000: the text is short
   known = TextData.metadata(story, 'characters', 64)

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from mcts.engines import RuleSet, SearchEngine, clock
+from mcts.engines import NoAnswer, RuleSet, SearchEngine, clock
 from mcts.go.notation import result
-from mcts.match import arena, elo
+from mcts.match import arena, contestants, elo, lockstep
 from mcts.match.contestants import EngineContestant, from_spec
 from mcts.match.terms import MatchTerms, Openings, TimeLimits
 from mcts.search import evaluators
@@ -194,7 +194,7 @@ def test_a_batch_says_how_it_goes(monkeypatch):
     ('', 'engines: random, uniform, rollout'),
     ('rollout:many', 'must be key=number'),
     ('rollout:sims=4', 'sims'),
-    ('rollout:0', 'num_simulations 0: must be at least 1'),
+    ('rollout:0', 'num_simulations 0: must be from 1 to 32768'),
   ],
 )
 def test_mistakes_about_players_are_named(spec, message):
@@ -209,13 +209,70 @@ def test_mistakes_about_players_are_named(spec, message):
     (lambda: terms_of(opening=2, max_moves=2), 'opening 2: must be from 0 to 1 moves'),
     (lambda: terms_of(timeout=0.0), 'answer_timeout 0.0: must be above 0 s'),
     (lambda: RuleSet(superko='natural'), "superko 'natural': choose from positional, "),
-    (lambda: RuleSet(komi=math.inf), 'komi inf: must be finite'),
+    (lambda: RuleSet(komi=math.inf), 'komi inf: must be from -1000 to 1000'),
     (lambda: match('random', 'random', num_games=0), 'games 0: must be at least 1'),
   ],
 )
 def test_mistakes_about_the_terms_are_named(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+# -------- a network without an answer --------
+
+
+def sick(name='sick'):
+  """An engine whose network gives NaN where a game began in the corner A2 (2x2) or by a pass."""
+
+  def evaluator(game):
+    uniform = evaluators.uniform(game)
+
+    def evaluate(states, keys):
+      logits, values = uniform(states, keys)
+      first = states.record[:, 0] & 7  # the action; a turn later nothing of it has been captured
+      ill = (states.num_entries >= 1) & ((first == 0) | (first == 4))
+      return jax.numpy.where(ill[:, None], np.nan, logits), values
+
+    return evaluate
+
+  return SearchEngine(evaluator, name, num_simulations=2)
+
+
+def test_it_ends_the_match_and_what_was_played_is_kept(tmp_path):
+  """One pair after the other: the first begins at another point, a later one in the corner."""
+  of_seed = [terms_of(size=2, opening=1, seed=seed) for seed in range(30)]
+  begins = [lockstep.openings(each, range(8))[1][0].tolist() for each in of_seed]
+  terms = next(t for t, first in zip(of_seed, begins, strict=True) if first[0] and 0 in first)
+  lines = []
+  with pytest.raises(NoAnswer, match=r'sick: at move \d+ of game \d+ its network gives NaN'):
+    options = {'workdir': str(tmp_path), 'log': lines.append}
+    match(sick(), 'random', num_games=16, batch_size=2, terms=terms, **options)
+  report = json.loads((tmp_path / 'match.json').read_text())
+  assert 'its network gives NaN' in report['ended'] and 0 < report['games'] < 16
+  assert len(list(tmp_path.glob('*.sgf'))) == report['games']
+  assert lines[-1].startswith('ended early: sick: at move')
+
+
+def test_it_does_so_against_a_program_too(tmp_path):
+  passes = program(tmp_path, 'if words[0] == "genmove": answer = "pass"')
+  folder = tmp_path / 'games'
+  with pytest.raises(NoAnswer, match=r'sick: at move 2 its network'):
+    match(passes, sick(), terms=terms_of(size=2, opening=0), workdir=str(folder))
+  assert json.loads((folder / 'match.json').read_text())['games'] == 0
+
+
+def test_options_that_an_engine_lacks_are_named():
+  with pytest.raises(
+    ValueError, match=r"'random:temprature=3': has no 'temprature'; choose .* seed"
+  ):
+    from_spec('random:temprature=3')
+  with pytest.raises(ValueError, match='num_parallel_leaves 0: must be at least 1'):
+    from_spec('rollout:num_parallel_leaves=0')
+  with pytest.raises(ValueError, match=r"'num_simulations=1\.5' must be key=number, a whole"):
+    from_spec('rollout:num_simulations=1.5')
+  with pytest.raises(ValueError, match='temperature nan: must be a finite number'):
+    from_spec('rollout:temperature=nan')
+  assert from_spec('rollout:temperature=1e-8', num_simulations=4).engine.temperature == 1e-8
 
 
 # -------- programs --------
@@ -312,3 +369,11 @@ def test_gnu_go_agrees_about_moves_and_score():
   for game in played.games:
     assert not game.fault and game.claims == {'gnugo': game.result}
     assert replayed(game, played.terms).passes == 2
+
+
+@pytest.mark.parametrize(
+  ('time', 'command'),
+  [('59.9', 'time_settings 59 0 0'), ('60+29.7/5', 'time_settings 60 29 5')],
+)
+def test_a_program_is_told_of_no_more_time_than_there_is(time, command):
+  assert contestants._time_commands(clock.parse(time)) == [command]

@@ -195,10 +195,10 @@ def test_the_line_holds_all_positions_above_a_leaf():
   [
     (lambda: Puct(fpu='win'), "fpu 'win': choose from loss, parent, mixed, lowest"),
     (lambda: Puct(ties='last'), "ties 'last': choose from first, random"),
-    (lambda: Puct(dirichlet_fraction=2.0), r'dirichlet_fraction 2.0: must be in \[0, 1\]'),
+    (lambda: Puct(dirichlet_fraction=2.0), 'dirichlet_fraction 2.0: must be from 0 to 1'),
     (
       lambda: Gumbel(max_num_considered_actions=0),
-      'max_num_considered_actions 0: must be at least 1',
+      'max_num_considered_actions 0: must be from 1 to inf',
     ),
     (lambda: mcts.build('chess'), "game 'chess': choose from go, tictactoe, connect_four"),
     (lambda: mcts.build('connect_four', in_a_row=9), 'in_a_row 9: must be from 1 to 7'),

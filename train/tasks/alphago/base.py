@@ -85,6 +85,7 @@ class RecordedGamesTask(GoTask):
 
   data: GoGames
   input_kinds: tuple[str, ...] = ()
+  from_records = True  # whose games are under many rules, of which the network is not told
 
   def __init__(self, model: Mapping[str, Any], data: GoGames):
     self.data, self.network = data, GoNetwork(model, data.size, self.input_kinds)
@@ -182,16 +183,16 @@ class InputBatches:
 
 
 def metric_sums(values: Mapping[str, Array], mask: Array) -> Metrics:
-  """Returns the sum of each metric, values `[B]`, over the positions that are no padding."""
+  """Returns the weighted sum of each metric, values `[B]`; mask: weights `[B]`, 0 for padding."""
   weight = mask.sum()
-  return {name: (jnp.sum(x, where=mask > 0), weight) for name, x in values.items()}
+  return {name: (jnp.sum(x * mask, where=mask > 0), weight) for name, x in values.items()}
 
 
 def mean_loss(values: Mapping[str, Array], mask: Array) -> tuple[Array, tuple[Variables, Metrics]]:
   """Returns what a task's `loss` returns, of values `[B]` with one called 'loss'."""
   metrics = metric_sums(values, mask)
   total, weight = metrics['loss']
-  return total / weight, ({}, metrics)
+  return total / jnp.where(weight > 0, weight, 1), ({}, metrics)
 
 
 def check_at_least(**limits: tuple[int, int]) -> None:

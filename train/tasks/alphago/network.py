@@ -124,11 +124,12 @@ class GoNetwork:
     return jnp.pad(logits, ((0, 0), (0, 1)), constant_values=PASS_LOGIT)
 
   def player(self, variables: Variables) -> Player:
-    """Returns a player that samples moves from the policy."""
+    """Returns a player that samples moves from the policy; -1 where this is not finite."""
 
     def choose(states: State, keys: Array) -> Array:
       logits = self.policy_logits(variables, states)
-      return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+      drawn = jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+      return jnp.where(jnp.isfinite(logits).all(-1), drawn, -1)
 
     return choose
 

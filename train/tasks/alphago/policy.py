@@ -25,7 +25,8 @@ TOP = 5
 def accuracies(scores: Array, move: Array) -> dict[str, Array]:
   """Returns the chances that a move is ranked first, and among the first `TOP`, float32 `[B]` each.
 
-  Equal scores are ranked by lot: to small patterns many points look the same.
+  Equal scores are ranked by lot: to small patterns many points look the same. Where a score is NaN
+  nothing is ranked, and the chances are 0.
 
   Args:
     scores: `[B, A]`, of all actions.
@@ -34,7 +35,9 @@ def accuracies(scores: Array, move: Array) -> dict[str, Array]:
   score = jnp.take_along_axis(scores, move[:, None], axis=-1)
   better, equal = (scores > score).sum(-1), (scores == score).sum(-1)
   names = {'accuracy': 1, f'accuracy_top{TOP}': TOP}
-  return {name: jnp.clip((first - better) / equal, 0, 1) for name, first in names.items()}
+  ranked = ~jnp.isnan(scores).any(-1)
+  chances = {name: (first - better) / jnp.maximum(equal, 1) for name, first in names.items()}
+  return {name: jnp.where(ranked, jnp.clip(x, 0, 1), 0) for name, x in chances.items()}
 
 
 class GoPolicy(RecordedGamesTask):
@@ -73,18 +76,21 @@ class GoPolicy(RecordedGamesTask):
   def _measure(self, members: Sequence[Variables], batches: Batches, count: int):
     @jax.jit
     def compare(members, batch):
-      each = [self.probabilities(member, batch['inputs'], count) for member in members]
-      p = jnp.mean(jnp.stack(each), axis=0)
-      played = jnp.take_along_axis(p, batch['move'][:, None], axis=-1)[:, 0]
-      values = {'loss': -jnp.log(played), **accuracies(p, batch['move'])}
+      each = [self.log_probabilities(member, batch['inputs'], count) for member in members]
+      log_p = log_mean(jnp.stack(each))
+      played = jnp.take_along_axis(log_p, batch['move'][:, None], axis=-1)[:, 0]
+      values = {'loss': -played, **accuracies(log_p, batch['move'])}
       return metric_sums(values, batch['mask'])
 
     sums = [jax.device_get(compare(members, batch)) for batch in batches]
     totals = jax.tree.map(lambda *parts: np.sum(parts, dtype=np.float64), *sums)
     return mean_metrics(totals)
 
-  def probabilities(self, variables: Variables, inputs: Array, count: int) -> Array:
-    """Returns `[B, N^2]`: the mean over the first `count` symmetries, each transformed back.
+  def log_probabilities(self, variables: Variables, inputs: Array, count: int) -> Array:
+    """Returns log p `[B, N^2]`, p the mean over the first `count` symmetries, transformed back.
+
+    In logarithms throughout: where float32 has a probability of 0 for many points, their order and
+    the loss would be lost.
 
     Args:
       variables: the network's.
@@ -94,7 +100,12 @@ class GoPolicy(RecordedGamesTask):
 
     def under(k: int) -> Array:
       planes = jax.vmap(lambda x: symmetry.board(x, k))(inputs) if k else inputs
-      p = jax.nn.softmax(self.network(variables, planes))
+      p = jax.nn.log_softmax(self.network(variables, planes))
       return jax.vmap(lambda x: symmetry.policy(x, symmetry.INVERSES[k]))(p) if k else p
 
-    return jnp.mean(jnp.stack([under(k) for k in range(count)]), axis=0)
+    return log_mean(jnp.stack([under(k) for k in range(count)]))
+
+
+def log_mean(log_p: Array) -> Array:
+  """Returns the logarithm of the mean over axis 0 of exp(log_p)."""
+  return jax.nn.logsumexp(log_p, axis=0) - jnp.log(log_p.shape[0])

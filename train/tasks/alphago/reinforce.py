@@ -23,7 +23,7 @@ from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Batch, Evaluation, Metrics, Programs, Source, Variables, evaluate
 from train.tasks import matches
-from train.tasks.alphago.base import GoTask, check_at_least, mean_loss
+from train.tasks.alphago.base import GoTask, check_at_least, mean_loss, metric_sums
 from train.tasks.alphago.network import (
   EXCLUDED_LOGIT,
   POLICY_INPUTS,
@@ -120,13 +120,11 @@ class GoReinforce(GoTask):
     logits = self.network(variables, batch['inputs'])
     log_p = jax.nn.log_softmax(jnp.where(batch['sensible'], logits, EXCLUDED_LOGIT))
     log_p_move = jnp.take_along_axis(log_p, batch['move'][:, None], axis=-1)[:, 0]
-    values = {
-      'loss': -batch['result'] * log_p_move,
-      'won': batch['won'],
-      'entropy': -jnp.sum(jnp.exp(log_p) * log_p, axis=-1),
-      'turns': batch['turns'],
-    }
-    return mean_loss(values, jnp.ones_like(log_p_move))
+    entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+    values = {'loss': -batch['result'] * log_p_move, 'entropy': entropy}
+    loss, (extra, metrics) = mean_loss(values, batch['mask'])
+    games = {name: batch[name] for name in ('won', 'turns')}
+    return loss, (extra, {**metrics, **metric_sums(games, jnp.ones_like(batch['won']))})
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Returns batches of the learner's moves; see `OpponentPoolSource`."""
@@ -161,7 +159,10 @@ class GoReinforce(GoTask):
 
     def evaluate(variables: Variables) -> dict[str, float]:
       keys = jax.random.split(jax.random.key(1), self.match_games)
-      return matches.rating(np.asarray(match(keys, nn.unbox(dict(variables)))))
+      results = np.asarray(match(keys, nn.unbox(dict(variables))))
+      if failed := int((~np.isfinite(results)).sum()):
+        raise matches.no_answer('the network or its opponent', 'a game of the match', failed)
+      return matches.rating(results)
 
     return {'random' if fixed is None else 'sl_policy': evaluate}
 
@@ -181,8 +182,9 @@ class OpponentPoolSource:
   replicated, in which the parameters of step k * pool_every are in row k % pool_size.
 
   A batch is {'inputs' [B, ...], 'sensible' bool [B, N^2], 'move' int32 [B], 'result' float32 [B],
-  z for the learner; and 'won', 'turns' float32 [B]: the share of games won and their mean length,
-  over the games of the same device}.
+  z for the learner; 'mask' float32 [B], the weight of each move (`mesh.share_of`); and 'won',
+  'turns' float32 [B]: the share of games won and their mean length, over the games of the same
+  device}.
   """
 
   def __init__(self, task: GoReinforce, mesh: Mesh):
@@ -248,6 +250,7 @@ class OpponentPoolSource:
       'sensible': task.network.sensible(states),
       'move': sampled['move'],
       'result': sampled['result'],
+      'mask': jnp.full(count, mesh_lib.share_of(sampled['among'][0])),
       **{name: jnp.full(count, mean) for name, mean in means.items()},
     }
 

@@ -162,7 +162,13 @@ class Rounds:
     self.play = jax.jit(self._play)
 
   def __call__(self, key: Array, number: int) -> Batch:
-    return self.play(key, number, self.variables)
+    """Returns a round's records; raises UserError where a policy's answer was not finite."""
+    records = self.play(key, number, self.variables)
+    # Waits for the device, as whoever asks for a round has to: it is played once in many steps.
+    if not bool(jnp.isfinite(records['result']).all()):
+      rule = 'task.sl_policy or task.rl_policy: gives NaN or infinity, which is no move'
+      raise UserError(f'{rule}: in round {number} of the games')
+    return records
 
   def _play(self, key: Array, number: Array, variables: tuple[Variables, ...]) -> Batch:
     key = jax.random.fold_in(key, number)
@@ -175,8 +181,9 @@ class Rounds:
     sl_player, rl_player = (
       network.player(x) for network, x in zip(self.networks, variables, strict=True)
     )
-    states = episodes.play_with_random_move(self.game, sl_player, rl_player, turn, keys)
-    return episodes.positions(self.game, states, turn)
+    states, failed = episodes.play_with_random_move(self.game, sl_player, rl_player, turn, keys)
+    records = episodes.positions(self.game, states, turn)
+    return {**records, 'result': jnp.where(failed, jnp.nan, records['result'])}
 
 
 class WindowSource:
@@ -207,7 +214,7 @@ class WindowSource:
     return {'key': key, 'ring': empty(), 'rounds': rounds}
 
   def _empty(self) -> Batch:
-    shapes = jax.eval_shape(lambda: self.play(jax.random.key(0), 0))
+    shapes = jax.eval_shape(lambda: self.play.play(jax.random.key(0), 0, self.play.variables))
     return jax.tree.map(lambda x: jnp.zeros((self.games.window, *x.shape[1:]), x.dtype), shapes)
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
@@ -258,4 +265,5 @@ class WindowSource:
     batch = {name: x[rows] for name, x in ring.items()}
     turns = jax.random.randint(jax.random.fold_in(key, 0), (count, 1), 0, symmetry.COUNT)
     there = jnp.minimum(batch['points'], size**2)  # after the end too
+    batch['mask'] *= mesh_lib.share_of(until[-1])
     return {**batch, 'points': jnp.asarray(symmetry_table(size))[turns, there]}

@@ -79,7 +79,7 @@ def by_hand_against_rollouts(
   """
   if num_simulations < 1:
     raise UserError(f'simulations {num_simulations}: must be at least 1')
-  built: Game = matches.build_spec(game, mcts.GAMES, 'game')
+  built: Game = matches.build_spec(game, mcts.GAMES, '--game')
   player = matches.rollout(built, num_simulations)
   opponent = chooser(lambda _: player, (), seed)
   return terminal.play(built, opponent, human=human, input=input, output=output)
@@ -97,6 +97,9 @@ def chooser(make: Callable[[Any], Player], variables: Any, seed: int) -> termina
   def opponent(state: Any) -> int:
     nonlocal moves
     moves += 1
-    return int(choose(variables, state, jax.random.fold_in(jax.random.key(seed), moves)))
+    action = int(choose(variables, state, jax.random.fold_in(jax.random.key(seed), moves)))
+    if action < 0:
+      raise matches.no_answer('the network', f'its move {moves}')
+    return action
 
   return opponent

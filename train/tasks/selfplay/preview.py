@@ -52,13 +52,19 @@ def recorder(game: Game, player: Callable) -> Callable[[Variables, Array], Previ
     choose = player(variables)
 
     def move(carry):
-      turn, state, moves = carry
+      turn, state, moves, _ = carry
       keys = jax.random.fold_in(key, turn)[None]
       action = choose(jax.tree.map(lambda x: x[None], state), keys)[0]
-      return turn + 1, game.step(state, action), moves.at[turn].set(action.astype(jnp.int32))
+      # -1, no answer, ends the record like a game's end.
+      after = game.step(state, jnp.maximum(action, 0))
+      state = jax.tree.map(lambda new, old: jnp.where(action < 0, old, new), after, state)
+      return turn + 1, state, moves.at[turn].set(action.astype(jnp.int32)), action < 0
 
-    start = jnp.int32(0), game.init(), jnp.full((game.max_length,), -1)
-    _, last, moves = lax.while_loop(lambda carry: ~game.done(carry[1]), move, start)
+    def going(carry):
+      return ~game.done(carry[1]) & ~carry[3]
+
+    start = jnp.int32(0), game.init(), jnp.full((game.max_length,), -1), jnp.bool_(False)
+    _, last, moves, _ = lax.while_loop(going, move, start)
     # Played again to have all states; after the end any action leaves the state as it is.
     states = lax.scan(lambda s, a: (game.step(s, a),) * 2, game.init(), jnp.maximum(moves, 0))[1]
     return PreviewGame(moves, states, first_player_value(game, last))

@@ -1,6 +1,7 @@
 """Sections of the config of the task `selfplay`, beside those of `mcts.selfplay.settings`."""
 
 import dataclasses
+import math
 from typing import Any
 
 from train.errors import UserError
@@ -54,6 +55,9 @@ class LossSettings:
   def __post_init__(self):
     mix = self.value_target_mix
     require('loss.value_target_mix', mix, 0 <= mix <= 1, 'must be in [0, 1]')
+    for name, weight in self.weights.items():
+      rule = 'must be a finite number of at least 0'
+      require(f'loss.{name}_weight', weight, 0 <= weight < math.inf, rule)
 
   @property
   def weights(self) -> dict[str, float]:

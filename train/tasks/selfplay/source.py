@@ -27,6 +27,7 @@ from mcts.selfplay.settings import SelfPlay
 from train import mesh as mesh_lib
 from train.task import Batch, Programs, Variables
 from train.tasks.matches import Match
+from train.tasks.selfplay.loss import calibration_error
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +91,10 @@ class Gate:
   threshold: float
 
   def choose(self, best: Variables, new: Variables, results: Array) -> Variables:
-    """Returns the variables that play on, given the new ones' `results` `[P, 2]`."""
+    """Returns the variables that play on, given the new ones' `results` `[P, 2]`.
+
+    New ones without an answer, whose results are -inf, never do.
+    """
     wins = (1 + results.mean()) / 2 > self.threshold
     return jax.tree.map(lambda new, old: jnp.where(wins, new, old), new, best)
 
@@ -231,6 +235,9 @@ class PlaySource:
     metrics = {name: [x.sum() * share for x in pair] for name, pair in metrics.items()}
     if self.settings.resignation.disabled_fraction:
       metrics['threshold'] = [calibration.threshold * share, share]
+    # Of the whole batch: the absolute value of a sum depends on what is summed.
+    error = calibration_error(batch['value'], batch['outcome'], batch['mask'])
+    batch['calibration'] = [error * share, share]
     return actors, replay, new, {**batch, 'play': metrics}
 
   def _opponent(self, pool: Any, key: Array, snapshots: Array) -> Any:
@@ -270,6 +277,7 @@ class PlaySource:
     sample_key = jax.random.fold_in(jax.random.fold_in(actors.key[0], 0), actors.plies[0])
     window, count = self._window(replay), sizes.batch_size // self.shards
     batch = replay_lib.sample(self.game, replay, sample_key, count, window)
+    batch['mask'] *= mesh_lib.share_of(replay_lib.valid(replay, window).sum())
     metrics = self._add_counters(metrics, replay, window)
     by_device = jax.tree.map(lambda x: x[None], (metrics, tallies))
     return actors, replay, batch, *by_device

@@ -131,6 +131,9 @@ class SelfPlayTask(Task):
     rule = f'must be at least {least}, the longest game in each of the {num_envs} environments'
     fits = self.sizes.replay_length >= self.game.max_length
     require('replay.window', replay.window, fits, rule)
+    opening, longest = evaluation.opening_moves, self.game.max_length
+    rule = f'must be below {longest}, the longest game'
+    require('evaluation.opening_moves', opening, opening < longest, rule)
     self.baselines = {
       text.partition('(')[0]: matches.baseline(self.game, text) for text in evaluation.baselines
     }
@@ -181,12 +184,15 @@ class SelfPlayTask(Task):
     total = sum(weights.get(name, 1.0) * term for name, term in terms.items())
     examples = {'loss': total, **terms, **loss_lib.example_metrics(outputs, batch)}
     mask = batch['mask']
-    weight = jnp.maximum(mask.sum(), 1)
+    weight = mask.sum()
     metrics = {name: (jnp.sum(x * mask), weight) for name, x in examples.items()}
-    error = loss_lib.calibration_error(batch['value'], batch['outcome'], mask)
-    metrics['calibration'] = (error, jnp.ones(()))
     played = {f'play_{name}': (a.sum(), b.sum()) for name, (a, b) in batch['play'].items()}
-    return metrics['loss'][0] / weight, (extra, {**metrics, **played})
+    metrics['calibration'] = batch['calibration'][0].sum(), batch['calibration'][1].sum()
+    # A search without an answer has the value NaN (`search.decide`): training ends there.
+    searched = played['play_search_value'][0]
+    total = metrics['loss'][0] + jnp.where(jnp.isfinite(searched), 0.0, jnp.nan)
+    metrics['loss'] = total, weight
+    return total / jnp.maximum(weight, 1e-9), (extra, {**metrics, **played})
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Returns the source that plays; raises UserError where devices cannot share environments."""

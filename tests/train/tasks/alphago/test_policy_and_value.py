@@ -19,7 +19,7 @@ from train.errors import UserError
 from train.step import make_eval
 from train.tasks import TASKS
 from train.tasks.alphago.network import load_policy
-from train.tasks.alphago.policy import GoPolicy, accuracies
+from train.tasks.alphago.policy import GoPolicy, accuracies, log_mean
 from train.tasks.alphago.value import EngineSettings, GoValue, values_of
 
 pytestmark = pytest.mark.usefixtures('one_device')
@@ -114,14 +114,14 @@ def test_probabilities_over_symmetries_are_the_mean_of_what_is_said_of_turned_bo
   task = GoPolicy(POLICY, GoGames(games, size=SIZE, test_fraction=0.3))
   variables = mesh_lib.unbox(task.init(jax.random.key(0)))
   seen = jax.random.bernoulli(jax.random.key(1), 0.2, (3, SIZE, SIZE, 48))
-  mean = np.asarray(task.probabilities(variables, seen, symmetry.COUNT))
+  mean = np.asarray(np.exp(task.log_probabilities(variables, seen, symmetry.COUNT)))
   np.testing.assert_allclose(mean.sum(-1), 1, rtol=1e-5)
   for k in range(8):
     turned = jax.vmap(lambda x, k=k: symmetry.board(x, k))(seen)
-    again = np.asarray(task.probabilities(variables, turned, symmetry.COUNT))
+    again = np.asarray(np.exp(task.log_probabilities(variables, turned, symmetry.COUNT)))
     back = jax.vmap(lambda x, k=k: symmetry.policy(x, symmetry.inverse(k)))(jnp.asarray(again))
     np.testing.assert_allclose(back, mean, atol=1e-6)
-  assert np.abs(mean - np.asarray(task.probabilities(variables, seen, 1))).max() > 1e-3
+  assert np.abs(mean - np.asarray(np.exp(task.log_probabilities(variables, seen, 1)))).max() > 1e-3
 
 
 def test_the_metrics_count_ranks_and_leave_padding_out(games):
@@ -302,3 +302,18 @@ def test_a_run_of_something_else_is_no_policy(run, values, tmp_path):
     load_policy(run, 'task.engine.rollout_policy', SIZE, 'patterns')
   with pytest.raises(UserError, match='of a board of size 9'):
     load_policy(run, 'task.engine.policy', 9, 'planes')
+
+
+def test_what_is_no_number_is_never_ranked_first():
+  nan = float('nan')
+  scores = jnp.array([[nan, 0.0, 1.0], [0.0, nan, 1.0], [nan, nan, nan], [0.0, 0.0, 1.0]])
+  chances = accuracies(scores, jnp.array([0, 2, 1, 2]))
+  assert [x.tolist() for x in chances.values()] == [[0, 0, 0, 1]] * 2
+
+
+def test_ranks_hold_where_float32_has_no_probabilities_left():
+  """At logits of 0, -200 and -300 a softmax has 1, 0 and 0."""
+  log_p = log_mean(jnp.array([[[0.0, -200.0, -300.0]]]))
+  chances = accuracies(jnp.tile(log_p, (1, 3)), jnp.array([1]))
+  np.testing.assert_allclose(log_p, [[0, -200, -300]])
+  assert float(chances['accuracy_top5'][0]) == pytest.approx(2 / 3)  # two of three places by lot

@@ -97,7 +97,8 @@ def test_the_gradient_is_the_outcome_times_that_of_the_moves_log_probability(tas
   seen = jax.random.bernoulli(jax.random.key(1), 0.3, (2, SIZE, SIZE, 48))
   sensible = jnp.ones((2, 9), bool).at[:, 0].set(False)
   batch = {'inputs': seen, 'sensible': sensible, 'move': jnp.array([3, 5])}
-  batch |= {'won': jnp.ones(2), 'turns': jnp.ones(2), 'result': jnp.array([1.0, -1.0])}
+  ones = {name: jnp.ones(2) for name in ('won', 'turns', 'mask')}
+  batch |= {**ones, 'result': jnp.array([1.0, -1.0])}
 
   def log_p(params, row):
     logits = task.network({'params': params}, seen)[row]

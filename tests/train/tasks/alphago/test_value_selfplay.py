@@ -33,7 +33,7 @@ def play_games(turn, begin=first_point):
 
   @jax.jit
   def play(turn, keys):
-    ends = episodes.play_with_random_move(GAME, begin, last_point, turn, keys)
+    ends, _ = episodes.play_with_random_move(GAME, begin, last_point, turn, keys)
     return ends, episodes.positions(GAME, ends, turn)
 
   return jax.device_get(play(jnp.int32(turn), jax.random.split(jax.random.key(0), COUNT)))

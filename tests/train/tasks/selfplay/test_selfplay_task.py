@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from tests.train.test_multiprocess import ROOT, free_port
 from train import config as config_lib
 from train import verbs
 from train.errors import UserError
+from train.tasks.selfplay.task import SelfPlayTask
 
 # -------- runs --------
 
@@ -178,3 +180,27 @@ def test_tic_tac_toe_is_learned_without_a_mistake(one_device, tmp_path):
   last = metrics_of(tmp_path)[-1]
   assert last['lines/losses'] == 0
   assert last['random/share'] > 0.9
+
+
+@pytest.mark.long
+def test_training_stops_where_the_network_gives_nan_while_it_plays(tmp_path, monkeypatch):
+  """The positions learnt from may be others, whose loss is finite."""
+
+  def apply(task, variables, planes):
+    logits, values = task.model.apply(variables, planes, train=False)[:2]
+    return logits, jnp.where(planes.any((1, 2, 3)), values, jnp.nan)
+
+  monkeypatch.setattr(SelfPlayTask, 'apply', apply)
+  with pytest.raises(verbs.Halted, match=r'train/loss is not finite at step 1 .*play_search_value'):
+    verbs.train(config_of(), str(tmp_path))
+
+
+def test_settings_that_no_self_play_has_are_named():
+  for task, message in (
+    ({'exploration': {'temperature': float('nan')}}, r'exploration\.temperature=nan: must be'),
+    ({'exploration': {'temperature_moves': -1}}, r'exploration\.temperature_moves=-1: must be'),
+    ({'loss': {'value_weight': -1.0}}, r'loss\.value_weight=-1\.0: must be a finite number'),
+    ({'evaluation': {'opening_moves': 9}}, r'evaluation\.opening_moves=9: must be below 9'),
+  ):
+    with pytest.raises(UserError, match=message):
+      task_of(**task)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.train.tasks.selfplay.small_selfplay import begin, task_of
+from tests.train.tasks.selfplay.small_selfplay import begin, mesh_of, task_of
+from train import mesh as mesh_lib
 
 
 def exact(variables, planes):
@@ -160,3 +161,22 @@ def test_the_program_copies_no_ring():
   assert 'u8[16,4096,3]' in text  # the planes' ring
   copies = [x for x in text.splitlines() if ' copy(' in x and '[16,4096,' in x]
   assert not copies, copies[0]
+
+
+def test_devices_with_more_to_draw_from_count_more():
+  """Each draws as many: 3 devices hold 1, 2 and 6 examples, of which each counts the same."""
+  mesh = mesh_of(3)
+  rows, counts = jax.sharding.PartitionSpec(mesh_lib.BATCH_AXES), jnp.array([1, 2, 6])
+  share = jax.shard_map(
+    lambda x: mesh_lib.share_of(x[0])[None], mesh=mesh, in_specs=rows, out_specs=rows
+  )
+  np.testing.assert_allclose(share(counts), counts / 3)
+  np.testing.assert_array_equal(share(0 * counts), [0, 0, 0])
+
+
+@pytest.mark.long
+def test_a_batch_weighs_by_the_positions_that_each_device_has():
+  (_, _, kept, batch), _ = played(8)
+  held = (kept.trainable & (kept.end >= 0)).reshape(8, -1).sum(1)
+  np.testing.assert_allclose(batch['mask'].reshape(8, -1), np.tile(held / held.mean(), (4, 1)).T)
+  assert played(1)[0][3]['mask'].tolist() == [1] * 32
