@@ -142,7 +142,8 @@ def _check_merges(
   if alien := sorted((made | {part for pair in pairs for part in pair}) - vocab.keys()):
     verb = 'makes' if alien[0] in made else 'joins'
     raise ValueError(f'{verb} {shown(alien[0])}, which is not in the vocabulary')
-  lost = [token for token in vocab if len(token) > 1 and token not in made | added]
+  known = made | added
+  lost = [token for token in vocab if len(token) > 1 and token not in known]
   if unmade := [token for token in lost if not RESERVED.fullmatch(token)]:
     raise ValueError(
       f'no merge makes {len(lost)} of the {len(vocab)} tokens, such as {shown(unmade[0])}: cut '

@@ -149,6 +149,7 @@ class GtpProgram:
     with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
       if self._process.poll() is None:
         self._write('quit')
+        self._stdin.close()  # the end for a program that reads lines and does not know the command
         self._drain()  # a full pipe would keep it from ending
         self._process.wait(QUIT_TIMEOUT)
     killed = self._process.poll() is None

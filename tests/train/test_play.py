@@ -145,7 +145,7 @@ def test_a_run_and_another_game_are_not_both_played(tmp_path):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'game': 'x'}, r"--game='x': name='x': no such name; choose from go, tictactoe"),
+    ({'game': 'x'}, r'--game=x: no such game; choose from go, tictactoe'),
     ({'game': 'go(size=99)'}, r"--game='go\(size=99\)': size 99: must be from 2 to 25"),
     ({'game': 'tictactoe', 'komi': 0.5}, r'--komi: has no effect on tictactoe'),
     ({'game': 'tictactoe', 'engine': 'random'}, r'--engine=random: has no effect'),

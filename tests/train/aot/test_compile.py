@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_said_with_what_would_help(tmp_path, capsys, monkey
 
 
 def test_sharded_parameters_are_gathered_by_layer_and_gradients_cross_replicas_once():
-  config = load('gpt2_124m', **SMALL_GPT, mesh__data='2', mesh__fsdp='4')
+  config = load('gpt_shakespeare_cpu', **SMALL_GPT, mesh__data='2', mesh__fsdp='4')
   found = compile_lib.attempt(config, topology.find('cpu:8'))
   by_axes = {}
   for one in found.collectives:
