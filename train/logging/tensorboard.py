@@ -1,6 +1,9 @@
 """TensorBoard events: scalars, images, texts and hyperparameters, without TensorFlow."""
 
+import contextlib
 import io
+import os
+import socket
 import sys
 import time
 import types
@@ -27,10 +30,14 @@ class TensorBoard:
     sys.modules.setdefault('tensorboard.compat.notf', types.ModuleType('notf'))
     from tensorboard.compat.proto import event_pb2, summary_pb2
     from tensorboard.plugins.hparams import summary_v2 as hparams
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
     self._event, self._summary = event_pb2, summary_pb2.Summary
-    self._writer = EventFileWriter(workdir)
+    now = time.time_ns()
+    name = f'events.out.tfevents.{now // 10**9:010d}.{socket.gethostname()}.{os.getpid()}.{now}'
+    # Not by TensorBoard's thread, in which a full disk would end in a traceback.
+    self._writer = RecordWriter(open(os.path.join(workdir, name), 'wb'))  # noqa: SIM115
+    self._add(0, file_version='brain.Event:2')
     self._add(step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
     numbers = bool | int | float
     known = {k: x if isinstance(x, numbers) else plain(str(x)) for k, x in config.items()}
@@ -50,7 +57,8 @@ class TensorBoard:
 
   def close(self) -> None:
     """Closes the file."""
-    self._writer.close()
+    with contextlib.suppress(OSError):  # of a full disk, which `_add` has told
+      self._writer.close()
 
   def _image(self, tag: str, png: bytes) -> Any:
     with Image.open(io.BytesIO(png)) as image:
@@ -76,5 +84,6 @@ class TensorBoard:
     return self._summary.Value(tag=tag, metadata=about, tensor=tensor)
 
   def _add(self, step: int, **content: Any) -> None:
-    self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
+    event = self._event.Event(wall_time=time.time(), step=step, **content)
+    self._writer.write(event.SerializeToString())
     self._writer.flush()
