@@ -68,7 +68,12 @@ def positions(task):
   def draw():
     return replay.sample(game, replay.init(game, 2, 4, aux), key, 4, 4)
 
-  return {**jax.eval_shape(draw), 'play': {}}
+  share = jax.ShapeDtypeStruct((4,), np.float32)
+  return {
+    **jax.eval_shape(draw),
+    'calibration': [share, share],
+    'play': {'search_value': [share, share]},
+  }
 
 
 def recorded(task):

@@ -62,7 +62,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
   [
     (
       ['trian'],
-      'trian: no such verb (did you mean train?); choose from train, eval, report, sample, ',
+      'trian: no such verb (did you mean train?); choose from train, compile, eval, report, ',
     ),
     (['train', '--confg=x'], '(did you mean config?)'),
     (['train', '--config=lenet_digts'], '(did you mean lenet_digits?)'),
@@ -78,7 +78,10 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['train', '--config=lenet_digits', '--num_processes=2'], 'give all of --coordinator_address'),
     (['eval'], '--workdir: needs a value, the folder of a run'),
     (['eval', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
-    (['report', '--workdir=nowhere', '--config.seed=1'], 'only train, eval and sample change'),
+    (
+      ['report', '--workdir=nowhere', '--config.seed=1'],
+      'only train, compile, eval and sample change',
+    ),
     (['sample'], '--workdir: needs a value, the folder of a run'),
     (['sample', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
     (

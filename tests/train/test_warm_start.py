@@ -19,7 +19,6 @@ from train.errors import UserError
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures('one_device')]
 
 STILL = {'name': 'sgd', 'learning_rate': 0.0, 'momentum': 0.0}
-TRAIN = {'steps': 1, 'best': 'val/loss'}
 LENET = {'name': 'lenet', 'channels': (2, 4), 'hidden': (8, 6)}
 DIGITS = {
   'task': 'classify',
@@ -35,7 +34,9 @@ def cache(tmp_path, monkeypatch):
 
 
 def train(config, workdir, origin='', **changes):
-  config = {'optimizer': STILL, 'train': TRAIN, **config, **changes, 'init_from': str(origin)}
+  best = 'test/error' if config['task'] == 'classify' else 'val/loss'
+  train = {'steps': 1, 'best': best}
+  config = {'optimizer': STILL, 'train': train, **config, **changes, 'init_from': str(origin)}
   verbs.train(verbs.complete_config(config), str(workdir))
   return dict(leaves(jax.device_get(dict(verbs.load_run(str(workdir)).variables))))
 
@@ -92,7 +93,7 @@ def test_averaged_weights_are_taken_where_they_are_kept(tmp_path):
 
 def test_a_resumed_run_does_not_read_it_again(tmp_path):
   train(DIGITS, tmp_path / 'a')
-  long = {'train': {**TRAIN, 'steps': 2, 'checkpoint_every': 1}}
+  long = {'train': {'steps': 2, 'checkpoint_every': 1, 'best': 'test/error'}}
   train(DIGITS, tmp_path / 'b', tmp_path / 'a', **long)
   shutil.rmtree(tmp_path / 'a')
   shutil.rmtree(tmp_path / 'b' / 'checkpoints' / '2')
