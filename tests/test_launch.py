@@ -124,6 +124,7 @@ def test_a_misspelt_key_names_the_choices(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.long
 def test_train_eval_report(tmp_path):
   """Also from another folder, and by --workdir alone when the run is resumed."""
   run = tmp_path / 'runs' / 'lenet_digits'

@@ -119,6 +119,7 @@ def test_fuzz_of_records(workdir, name, data):
     read_records(workdir, load=name == 'config.json')
 
 
+@pytest.mark.long
 @fuzzed
 @given(st.data())
 def test_fuzz_of_checkpoints(workdir, data):

@@ -79,6 +79,7 @@ def test_a_step_is_compiled_and_described(tmp_path, capsys):
   assert 61706 * 4 * 14 / 8 <= sent < 61706 * 4 * 14 / 8 + 1000
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_said_with_what_would_help(tmp_path, capsys, monkeypatch):
   config = load('gpt_python', **SMALL_GPT)
   chip = topology.CHIPS['cpu']
@@ -105,6 +106,7 @@ def test_sharded_parameters_are_gathered_by_layer_and_gradients_cross_replicas_o
   assert by_axes['data',] < 1.3 * parameters
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   'name', ['lenet_digits', 'gpt_python_cpu', 'diffusion_digits', 'tictactoe']
 )
