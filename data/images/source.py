@@ -100,10 +100,12 @@ class ImageData:
   @classmethod
   def metadata(
     cls, dataset: str = 'digits', decode_train: str = '', batch_size: int = 128, **rest
-  ) -> 'ImageMetadata | ImageData':
+  ) -> ImageMetadata:
     """Returns what programs are built from; a published set need not be there for that."""
     if dataset not in datasets.PUBLISHED:
-      return cls(dataset=dataset, decode_train=decode_train, batch_size=batch_size, **rest)
+      data = cls(dataset=dataset, decode_train=decode_train, batch_size=batch_size, **rest)
+      data.close()
+      return ImageMetadata(data.classes, data.image_shape, batch_size)
     classes, shape = datasets.PUBLISHED[dataset]
     ops = decode.parse(decode_train, 'data.decode_train')
     image = decode.decode(np.zeros(shape, np.uint8), ops, shape[-1], np.random.default_rng(0))

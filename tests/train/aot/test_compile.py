@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from data.images.source import ImageMetadata
 from models import summary
 from train import config as config_lib
 from train import mesh as mesh_lib
@@ -125,6 +126,10 @@ def test_abstract_batches_are_what_sources_give(name):
     return leaf.shape, leaf.dtype
 
   assert jax.tree.map(shape, batch) == jax.tree.map(shape, lowered.batch)
+
+
+def test_images_are_not_placed_on_devices_that_are_not_there():
+  assert isinstance(build_abstract_task(load('lenet_digits')).data, ImageMetadata)
 
 
 def test_flops_of_a_gpt_are_those_of_its_formula():

@@ -116,7 +116,10 @@ class Language(Task):
 
   def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
     """Returns the programs that write 8 texts, on one device as `sample` does."""
-    return generation.lower(self.model, variables, 8)
+    alone = mesh_lib.make_mesh(1, 1, 1, devices=[mesh.devices.flat[0]])
+    with mesh_lib.activate(alone):
+      here = mesh_lib.abstract(variables, mesh_lib.replicated(alone))
+      return generation.lower(self.model, here, 8)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
