@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from models.transformer import RUNTIME_FIELDS
+from train import config as config_lib
 from train.errors import UserError, shown
 from train.run import read_config, read_fingerprints, read_meaning
 from train.sections import complete_config
@@ -45,7 +46,7 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return
   imported = _is_imported(workdir)
-  ours, theirs = flat(config), flat(complete_config(read_config(workdir)))
+  ours, theirs = config_lib.flat(config), config_lib.flat(complete_config(read_config(workdir)))
   may_differ = FREE + DECLARATIONS[config['task']['name']].free
   if may_be_longer(config):
     may_differ += ('train.steps',)
@@ -78,7 +79,7 @@ def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workd
     UserError: a key that says what the weights mean, or one that only training reads.
   """
   allowed = (*FREE, *DECLARATIONS[config['task']['name']].free, *RUNNING, 'data', 'seed')
-  ours, theirs = flat(changed), flat(config)
+  ours, theirs = config_lib.flat(changed), config_lib.flat(config)
   for key in _differences(ours, theirs):
     if not _within(key, allowed):
       raise UserError(
@@ -104,7 +105,7 @@ def check_meaning(task: Task, workdir: str) -> None:
 
 def same_model(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
   """Returns whether two configs have one model, however it is run."""
-  a, b = (flat({'model': config['model']}) for config in (ours, theirs))
+  a, b = (config_lib.flat({'model': config['model']}) for config in (ours, theirs))
   return all(key in RUNNING for key in _differences(a, b))
 
 
@@ -144,12 +145,3 @@ def _is_imported(workdir: str) -> bool:
   """Returns whether a workdir holds imported weights, step 0, and none that were trained."""
   folder = os.path.join(workdir, 'checkpoints')
   return os.path.isdir(folder) and [x for x in os.listdir(folder) if x.isdigit()] == ['0']
-
-
-def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Returns {'model': {'name': 'lenet'}, 'seed': 0} as {'model.name': 'lenet', 'seed': 0}."""
-  items: dict[str, Any] = {}
-  for key, value in config.items():
-    nested = flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value}
-    items.update(nested)
-  return items

@@ -276,3 +276,12 @@ def _factories(constructor: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
 
 def _join(where: str, key: str) -> str:
   return f'{where}.{key}' if where else key
+
+
+def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns {'model': {'name': 'lenet'}, 'seed': 0} as {'model.name': 'lenet', 'seed': 0}."""
+  items: dict[str, Any] = {}
+  for key, value in config.items():
+    nested = isinstance(value, Mapping) and value
+    items |= flat(value, f'{prefix}{key}.') if nested else {prefix + key: value}
+  return items

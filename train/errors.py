@@ -11,7 +11,7 @@ class UserError(Exception):
 
   def __str__(self) -> str:
     # What a file or a command line holds may be a line's end, or a command to the terminal.
-    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+    return plain(super().__str__())
 
 
 @contextlib.contextmanager

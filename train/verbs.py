@@ -22,7 +22,6 @@ from train.compatibility import (
   check_meaning,
   check_overrides,
   check_same,
-  flat,
   same_model,
 )
 from train.errors import UserError, unknown, user_errors
@@ -109,7 +108,7 @@ def train(
   new_data: whether a run goes on though its data are others than before.
   """
   check_same(config, workdir)
-  log = functools.partial(MetricLog, writers=writers(config), config=flat(config))
+  log = functools.partial(MetricLog, writers=writers(config), config=config_lib.flat(config))
   task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
   loop = Loop(**config['train'])

@@ -19,7 +19,6 @@ from train import config as config_lib
 from train import console
 from train import mesh as mesh_lib
 from train.checkpoint.record import leaves, some
-from train.compatibility import flat
 from train.errors import UserError, shown, user_errors
 from train.run import check_finite, load_weights
 from train.sections import TOKENIZER, build_task, complete_config
@@ -63,7 +62,8 @@ def load(path: str) -> Origin:
     )
   weights, folder = load_weights(path), tokenizer_folder(path)
   name, classes = f'{path}, step {weights.step}', weights.meaning.get('classes')
-  return Origin(name, weights.variables, classes, folder, flat(complete_config(weights.config)))
+  settings = config_lib.flat(complete_config(weights.config))
+  return Origin(name, weights.variables, classes, folder, settings)
 
 
 def tokenizer_folder(path: str) -> str:
@@ -173,7 +173,7 @@ def describe(origin: Origin, shapes: Collection[str], taken: Collection[str]) ->
 
 def changes(config: Mapping[str, Any], origin: Origin) -> str:
   """Returns what of model and task is not as it was for the origin, which no shape may show."""
-  ours, theirs = flat(config), origin.settings
+  ours, theirs = config_lib.flat(config), origin.settings
   found = [
     f'{key}={shown(ours[key])} (was {shown(theirs[key])})'
     for key in ours

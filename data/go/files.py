@@ -9,13 +9,11 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from data import folders
 from mcts.go import sgf_syntax
 from mcts.go.notation import printable
 
 ENDINGS = ('.sgf', '.sgf.gz')
-# What systems leave in folders, beside the '._' files of a Mac.
-DROPPINGS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'lost+found', 'System Volume Information'}
-DROPPINGS |= {'.DS_Store', 'Thumbs.db', 'desktop.ini'}
 
 
 def is_sgf(path: pathlib.Path) -> bool:
@@ -30,34 +28,16 @@ def find(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
   """
   games: list[pathlib.Path] = []
   others: list[str] = []
-  seen = set()
 
-  def leave_out(path: str, why: str = '') -> None:
+  def leave_out(kind: str, path: str) -> None:
+    why = ': cannot be read' if kind == folders.CLOSED else ''
     others.append(printable(os.path.relpath(path, folder)) + why)
 
-  def keep(place: str, names: list[str]) -> Iterator[str]:
-    for name in sorted(names):
-      if name in DROPPINGS or name.startswith('._'):
-        continue
-      if name.startswith('.'):
-        leave_out(os.path.join(place, name))
-      else:
-        yield name
-
-  for place, folders, names in os.walk(
-    folder, followlinks=True, onerror=lambda error: leave_out(error.filename, f': {error.strerror}')
-  ):
-    found = os.stat(place)
-    if (found.st_dev, found.st_ino) in seen:  # a link that leads back
-      folders.clear()
-      continue
-    seen.add((found.st_dev, found.st_ino))
-    folders[:] = keep(place, folders)
-    for path in (pathlib.Path(place, name) for name in keep(place, names)):
-      if is_sgf(path) and path.is_file():
-        games.append(path)
-      else:
-        leave_out(str(path))
+  for path in folders.walk(folder, leave_out):
+    if is_sgf(path) and path.is_file():
+      games.append(path)
+    else:
+      leave_out('', str(path))
   return sorted(games), sorted(others)
 
 

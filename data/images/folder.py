@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import re
 import stat
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
+from data import folders as folders_lib
 from data import splits
 from data.checks import printable, shown
 from data.images import modes, records
@@ -19,16 +19,6 @@ from data.remarks import Remarks
 
 LAYOUT = "dataset 'folder' reads data_dir/SPLIT/CLASS/IMAGE, with a SPLIT 'train'"
 SPLIT_NAMES = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing', 'eval'}
-
-# What systems and programs drop into folders: never a class, never an image.
-DROPPINGS = re.compile(
-  r'\._.*|\.ds_store|\.spotlight-v100|\.trashes|\.trash-\d+|\.fseventsd|\.temporaryitems'
-  r'|\.apple(double|db|desktop)|__macosx|icon\r'  # macOS
-  r'|thumbs\.db|ehthumbs\.db|desktop\.ini|\$recycle\.bin|recycler|system volume information'
-  r'|@eadir|@tmp|@recycle|@__thumb|#recycle|#snapshot|\.snapshot|lost\+found'  # stores and disks
-  r'|\.ipynb_checkpoints|__pycache__|\.git|\.gitkeep|\.gitignore|\.thumbnails|\.directory',
-  re.IGNORECASE,
-)
 
 ONE_CLASS = ('image',)
 Classes = Mapping[str, Sequence[str]]  # name -> the paths of its images, sorted
@@ -121,7 +111,7 @@ def _list(root: pathlib.Path, left_out: Remarks) -> tuple[list[str], list[str]]:
   try:
     with os.scandir(root) as entries:
       for entry in sorted(entries, key=lambda entry: entry.name):
-        if DROPPINGS.fullmatch(entry.name):
+        if folders_lib.is_dropping(entry.name):
           continue
         kind = _kind(entry)
         if kind == 'folder':
@@ -140,7 +130,7 @@ def _list(root: pathlib.Path, left_out: Remarks) -> tuple[list[str], list[str]]:
 def _kind(entry: os.DirEntry) -> str:
   """Returns 'folder', 'image' or what else an entry is, which is left out."""
   if entry.name[0] == '.':
-    return 'hidden files and folders'
+    return folders_lib.HIDDEN
   facts = entry.stat()  # of what a link leads to; raises if that is not there
   if stat.S_ISDIR(facts.st_mode):
     return 'folder'

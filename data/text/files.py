@@ -3,18 +3,15 @@
 import codecs
 import fnmatch
 import gzip
-import os
 import pathlib
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from data import folders
 from data.checks import printable
 from data.remarks import Remarks
 
-# What systems leave in folders, beside hidden files.
-DROPPINGS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'lost+found', 'System Volume Information'}
-DROPPINGS |= {'Thumbs.db', 'desktop.ini'}
 HEAD = 1 << 16  # bytes of a file that tell whether it is text
 
 ESCAPES = {'n': '\n', 't': '\t', 'r': '\r', '\\': '\\'}
@@ -28,7 +25,7 @@ def find(root: pathlib.Path, pattern: str) -> list[pathlib.Path]:
   """
   left_out = Remarks(f'{printable(str(root))}: left out')
   found = []
-  for path in _walk(root, left_out):
+  for path in folders.walk(root, lambda kind, path: left_out.add(kind, printable(path))):
     if _fits(path.relative_to(root).parts, pattern.split('/')):
       kind = _no_text(path)
       if kind:
@@ -37,32 +34,6 @@ def find(root: pathlib.Path, pattern: str) -> list[pathlib.Path]:
         found.append(path)
   left_out.say()
   return sorted(found)
-
-
-def _walk(root: pathlib.Path, left_out: Remarks) -> Iterator[pathlib.Path]:
-  """Yields what is no folder and neither hidden nor a system's."""
-  seen = set()
-
-  def keep(place: str, names: Sequence[str]) -> Iterator[str]:
-    for name in sorted(names):
-      if name[0] == '.':
-        left_out.add('hidden files and folders', printable(os.path.join(place, name)))
-      elif name in DROPPINGS:
-        left_out.add("systems' files and folders", printable(os.path.join(place, name)))
-      else:
-        yield name
-
-  def closed(error: OSError) -> None:
-    left_out.add('folders that cannot be read', printable(os.fsdecode(error.filename)))
-
-  for place, folders, names in os.walk(root, followlinks=True, onerror=closed):
-    facts = os.stat(place)
-    if (facts.st_dev, facts.st_ino) in seen:  # a link that leads back
-      folders.clear()
-      continue
-    seen.add((facts.st_dev, facts.st_ino))
-    folders[:] = keep(place, folders)
-    yield from (pathlib.Path(place, name) for name in keep(place, names))
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:

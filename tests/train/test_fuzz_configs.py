@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import fuzzed
 from train import config as config_lib
-from train.compatibility import flat as flatten
 from train.errors import UserError
 from train.sections import complete_config
 
@@ -32,7 +31,7 @@ anything = st.recursive(
 
 @functools.cache
 def keys(path):
-  return sorted(flatten(complete_config(config_lib.load(path))))
+  return sorted(config_lib.flat(complete_config(config_lib.load(path))))
 
 
 @st.composite

@@ -9,10 +9,11 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from train import config as config_lib
 from train.declaration import Declaration
 from train.report.folder import Folder, members
 from train.tasks import DECLARATIONS
@@ -30,20 +31,11 @@ PLACE = (
 # -------- runs of one experiment --------
 
 
-def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
-  """Returns {'model': {'name': 'lenet5'}, 'seed': 0} as {'model.name': 'lenet5', 'seed': 0}."""
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    whole = isinstance(value, dict) and value
-    flat |= flatten(value, f'{prefix}{key}.') if whole else {prefix + key: value}
-  return flat
-
-
 def groups(folders: list[Folder]) -> list[list[Folder]]:
   """Groups runs that share every setting but the seed and PLACE, in the order given."""
   found: dict[str, list[Folder]] = {}
   for folder in folders:
-    flat = flatten(folder.config)
+    flat = config_lib.flat(folder.config)
     rest = {key: value for key, value in flat.items() if key not in ('seed', *PLACE)}
     found.setdefault(json.dumps(rest, sort_keys=True), []).append(folder)
   return list(found.values())
@@ -51,7 +43,7 @@ def groups(folders: list[Folder]) -> list[list[Folder]]:
 
 def differences(configs: list[dict], besides: tuple[str, ...] = ('seed', *PLACE)) -> list[str]:
   """Returns the dotted keys, `besides` apart, on which the configs do not agree."""
-  flat = [flatten(config) for config in configs]
+  flat = [config_lib.flat(config) for config in configs]
   keys = dict.fromkeys(key for config in flat for key in config)
   texts = {key: {json.dumps(config.get(key)) for config in flat} for key in keys}
   return [key for key in keys if key not in besides and len(texts[key]) > 1]
@@ -210,7 +202,7 @@ def metadata(evaluation: dict) -> dict[str, str]:
   """Returns what an evaluation says of how it measured, beside what the page shows elsewhere."""
   mine = {key: value for key, value in evaluation.items() if isinstance(value, dict)}
   shown_elsewhere = 'metrics', 'overrides', 'options', 'versions'
-  return flatten({key: value for key, value in mine.items() if key not in shown_elsewhere})
+  return config_lib.flat({key: value for key, value in mine.items() if key not in shown_elsewhere})
 
 
 def how(run: Folder, evaluation: dict) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from train import config as config_lib
 from train import workdir as workdir_lib
 from train.declaration import ReportWords
 from train.errors import UserError
@@ -117,7 +118,7 @@ def labels(groups: list[list[Folder]]) -> list[str]:
   if len(groups) == 1:
     return ['']
   keys = numbers.differences([runs[0].config for runs in groups])
-  flat = [numbers.flatten(runs[0].config) for runs in groups]
+  flat = [config_lib.flat(runs[0].config) for runs in groups]
   named = [', '.join(f'{key.split(".")[-1]} {plain(one.get(key))}' for key in keys) for one in flat]
   folders = [folder_name(runs[0]) for runs in groups]
   if len(keys) <= 2 and max(map(len, named)) <= LABEL and len(set(named)) == len(named):
@@ -284,7 +285,7 @@ def parameters(config: dict) -> int | None:
 def settings(experiments: list[Experiment]) -> tuple[list[tuple], dict[str, dict[str, str]]]:
   """Returns rows (key, each one's value) of what differs, and sections of what is shared."""
   configs = [one.first.config for one in experiments]
-  flat, keys = list(map(numbers.flatten, configs)), numbers.differences(configs, ('seed',))
+  flat, keys = list(map(config_lib.flat, configs)), numbers.differences(configs, ('seed',))
   sections: dict[str, dict[str, str]] = {}
   for key in [key for key in flat[0] if key not in (*keys, 'seed')]:
     section, _, name = key.rpartition('.')
