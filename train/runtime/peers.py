@@ -209,7 +209,7 @@ class Dump:
     self.peers: Peers | None = None
     sys.stderr.flush()
     _stderr = os.dup(2)
-    self._held = b''
+    self._held, self._lock = b'', threading.Lock()
     self._pipe, writing = os.pipe()
     os.set_blocking(self._pipe, False)
     os.dup2(writing, 2)
@@ -232,12 +232,12 @@ class Dump:
 
   def _show(self) -> None:
     """Shows what there is, unless it is the beginning of the end, which takes seconds to write."""
-    text = self._read()
-    if self._held or FATAL in text:
-      self._held += text
-      return
-    with contextlib.suppress(OSError):
-      os.write(_stderr, text)
+    with self._lock, contextlib.suppress(OSError):
+      text = self._read()
+      if self._held or FATAL in text:
+        self._held += text
+      else:
+        os.write(_stderr, text)
 
   def _read(self) -> bytes:
     parts = []
@@ -247,7 +247,8 @@ class Dump:
     return b''.join(parts)
 
   def _aborted(self, number: int) -> None:
-    text = self._held + self._read()
+    with self._lock:
+      text = self._held + self._read()
     if FATAL in text:
       heard = self.peers and self.peers.heard
       status, line = heard or (Status.PEER, self._meaning(text.decode(errors='replace')))

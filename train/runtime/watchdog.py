@@ -29,7 +29,7 @@ class Watchdog:
 
   def __init__(self, limit: float, workdir: str) -> None:
     self._workdir = workdir
-    self._limit = limit
+    self._limit = limit or float('inf')
     self._longest: dict[str, float] = {}  # by what is done
     self._work, self._since, self._until = 'step', 0.0, float('inf')
     self._closed = threading.Event()
@@ -60,16 +60,18 @@ class Watchdog:
     self._work, self._since = work, time.monotonic()
     self._until = self._since + limit
 
+  def late(self) -> str:
+    """Returns what takes too long, '' if nothing does."""
+    if time.monotonic() < self._until:
+      return ''
+    what = 'no step' if self._work == 'step' else self._work
+    return f'{what} for {time.monotonic() - self._since:.0f} s (--watchdog)'
+
   def _watch(self) -> None:
     while not self._closed.wait(min(1.0, self._limit / 4)):
-      if time.monotonic() > self._until:
-        self._end()
-
-  def _end(self) -> None:
-    what = 'no step' if self._work == 'step' else self._work
-    reason = f'{what} for {time.monotonic() - self._since:.0f} s (--watchdog)'
-    peers.tell(Status.STUCK, reason)
-    peers.leave(Status.STUCK, f'stuck: {reason}; {self._stacks()}')
+      if reason := self.late():
+        peers.tell(Status.STUCK, reason)
+        peers.leave(Status.STUCK, f'stuck: {reason}; {self._stacks()}')
 
   def _stacks(self) -> str:
     """Writes the stacks of all threads; returns where they are."""

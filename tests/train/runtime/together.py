@@ -16,7 +16,13 @@ from train.runtime.watchdog import Watchdog
 
 def run(argv):
   _, address, count, index, deed = argv
-  processes.join(address, int(count), int(index), init_timeout=12 if deed == 'absent' else 60, heartbeat_timeout=4)
+  processes.join(
+    address,
+    int(count),
+    int(index),
+    init_timeout=12 if deed == 'absent' else 60,
+    heartbeat_timeout=4,
+  )
   print('joined', flush=True)
   victim = int(deed[-1]) if deed[-1].isdigit() else 1
   if deed == 'own':
