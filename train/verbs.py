@@ -24,12 +24,12 @@ from train.compatibility import (
   check_same,
   same_model,
 )
-from train.errors import UserError, unknown, user_errors
+from train.errors import Halted, UserError, unknown, user_errors
 from train.logging import weights_and_biases
 from train.logging.metrics import MetricLog
 from train.logging.tensorboard import TensorBoard
 from train.logging.writers import Open
-from train.loop import Halted, Loop
+from train.loop import Loop
 from train.optim import make_optimizer, odd_settings
 from train.provenance import provenance, record_start
 from train.run import (
@@ -102,10 +102,12 @@ def train(
   host: Mapping[str, Any] | None = None,
   profile: tuple[int, int] | None = None,
   new_data: bool = False,
-) -> None:
-  """Trains by a completed config, or resumes what the workdir holds.
+  watchdog: float | None = None,
+) -> bool:
+  """Trains by a completed config, or resumes what the workdir holds; returns `Loop.run`'s answer.
 
   new_data: whether a run goes on though its data are others than before.
+  watchdog: as of `Loop.run`.
   """
   check_same(config, workdir)
   log = functools.partial(MetricLog, writers=writers(config), config=config_lib.flat(config))
@@ -145,9 +147,11 @@ def train(
       on_start=on_start,
       log=log,
       begin=begin,
+      watchdog=watchdog,
     )
   if finished and mesh_lib.is_main():
     console.say(console.next_commands(config, workdir))
+  return finished
 
 
 def writers(config: Mapping[str, Any]) -> list[Open]:

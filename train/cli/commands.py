@@ -19,7 +19,7 @@ from train.cli import arguments, chosen
 from train.cli import verb_options as own
 from train.declaration import Option
 from train.errors import UserError, unknown
-from train.runtime import host
+from train.runtime import host, processes
 from train.tasks import DECLARATIONS
 from train.workdir import folder
 
@@ -40,14 +40,19 @@ def train(overrides: Overrides) -> None:
   profile = arguments.steps(FLAGS.profile)
   record = start()
   from train import verbs
+  from train.runtime import preemption
 
-  try:
-    verbs.train(
-      verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
-    )
-  except verbs.Halted as error:
-    print(f'launch.py: {error}', file=sys.stderr)
-    sys.exit(1)
+  preemption.before_training()
+  finished = verbs.train(
+    verbs.complete_config(config),
+    workdir,
+    host=record,
+    profile=profile,
+    new_data=FLAGS.new_data,
+    watchdog=FLAGS.watchdog,
+  )
+  if not finished:
+    sys.exit(errors.Status.PREEMPTED)
 
 
 def dry_run(config: Mapping[str, Any]) -> None:
@@ -312,7 +317,9 @@ def start() -> dict[str, Any]:
   if FLAGS.host_tuning:
     record = host.tune()
   with errors.user_errors():
-    host.join(
-      FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
+    processes.join(
+      *(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id),
+      init_timeout=FLAGS.init_timeout,
+      heartbeat_timeout=FLAGS.heartbeat_timeout,
     )
   return record

@@ -24,8 +24,9 @@ PROCESSES = (
   Option('coordinator_address', 'text', 'HOST:PORT of process 0, where several train one run'),
   Option('num_processes', 'integer', 'how many processes train; 1: this one alone', least=1),
   Option('process_id', 'integer', 'which of them this is, from 0', least=0),
+  Option('init_timeout', 'integer', 'seconds to wait at the start for all of them', 50, least=1),
   Option(
-    'heartbeat_timeout', 'integer', 'seconds after which a silent process stops all', 100, least=1
+    'heartbeat_timeout', 'integer', 'seconds after which a silent process stops all', 30, least=1
   ),
 )
 TRAIN = (
@@ -38,6 +39,13 @@ TRAIN = (
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
   Option('new_data', 'switch', 'resume though the data are others than those before', False),
+  Option(
+    'watchdog',
+    'number',
+    'seconds without a step after which a run is stuck and ends, 0: never [600 for several'
+    ' processes, else 0]',
+    least=0.0,
+  ),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
 )
 COMPILE = (
