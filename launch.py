@@ -23,7 +23,7 @@ from absl import flags
 
 from train.cli import arguments, commands, parsing, usage
 from train.cli.commands import VERBS
-from train.errors import UserError, plain
+from train.errors import Status, UserError, plain
 
 FLAGS = flags.FLAGS
 
@@ -47,21 +47,21 @@ def run(argv: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Returns the exit status: 0; 2 for a user's mistake, 1 for the system's, 130 for Ctrl-C."""
+  """Returns the exit status (`Status`); `train` may leave with one of its own."""
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):  # not one that is closed
       stream.reconfigure(errors='backslashreplace')  # names that the terminal's encoding lacks
   try:
     run(argv)
   except UserError as error:
-    return told(error, 2, argv)
+    return told(error, Status.USER_ERROR, argv)
   except KeyboardInterrupt:
-    return 130
+    return Status.INTERRUPTED
   except BrokenPipeError:  # the reader has enough, as in `sample | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as error:  # a full disk, a folder that may not be written to
-    return told(error, 1, argv)
-  return 0
+    return told(error, Status.FAILED, argv)
+  return Status.FINISHED
 
 
 def told(error: Exception, status: int, argv: list[str]) -> int:

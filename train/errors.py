@@ -2,8 +2,19 @@
 
 import contextlib
 import difflib
+import enum
 from collections.abc import Collection, Iterator
 from typing import Any
+
+
+class Status(enum.IntEnum):
+  """What the exit status of launch.py means; docs/scaling.md says what to do about each."""
+
+  FINISHED = 0
+  FAILED = 1  # the system's mistake, or training's: a full disk, a loss that is not finite
+  USER_ERROR = 2
+  PREEMPTED = 75  # a signal, and all is saved: the same command goes on (sysexits.h: EX_TEMPFAIL)
+  INTERRUPTED = 130  # Ctrl-C, as shells have it; in `train` all is saved
 
 
 class UserError(Exception):

@@ -109,6 +109,7 @@ class Loop:
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
         Or the workdir could not be written to, or was removed.
+      KeyboardInterrupt: Ctrl-C, after the checkpoint.
     """
     mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
@@ -190,6 +191,8 @@ class _Session:
           self._save(step)
           self.checkpoints.wait()
           self.progress.note(f'asked to stop: saved step {step}; the same command resumes')
+          if self.preemption.by_hand and step < settings.steps:
+            raise KeyboardInterrupt
           break
       self.checkpoints.wait()
     except NonFinite as error:

@@ -102,8 +102,8 @@ def train(
   host: Mapping[str, Any] | None = None,
   profile: tuple[int, int] | None = None,
   new_data: bool = False,
-) -> None:
-  """Trains by a completed config, or resumes what the workdir holds.
+) -> bool:
+  """Trains by a completed config, or resumes what the workdir holds; returns `Loop.run`'s answer.
 
   new_data: whether a run goes on though its data are others than before.
   """
@@ -148,6 +148,7 @@ def train(
     )
   if finished and mesh_lib.is_main():
     console.say(console.next_commands(config, workdir))
+  return finished
 
 
 def writers(config: Mapping[str, Any]) -> list[Open]:

@@ -106,6 +106,7 @@ def test_the_first_signal_asks_and_the_second_is_the_systems(number, capfd):
   assert not preemption.requested(1)
   signal.raise_signal(number)
   assert preemption.requested(2)
+  assert preemption.by_hand == (number == signal.SIGINT)
   assert 'once more to stop at once' in capfd.readouterr().err
   assert signal.getsignal(number) == signal.SIG_DFL
   preemption.close()

@@ -42,12 +42,14 @@ def train(overrides: Overrides) -> None:
   from train import verbs
 
   try:
-    verbs.train(
+    finished = verbs.train(
       verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
     )
   except verbs.Halted as error:
     print(f'launch.py: {error}', file=sys.stderr)
-    sys.exit(1)
+    sys.exit(errors.Status.FAILED)
+  if not finished:
+    sys.exit(errors.Status.PREEMPTED)
 
 
 def dry_run(config: Mapping[str, Any]) -> None:

@@ -21,10 +21,12 @@ class Preemption:
   A single process has its own handlers; a second signal ends it at once. In a run of several
   processes JAX listens for SIGTERM and has all of them agree on one step; a handler of our own
   would silence that, so the other signals are sent on as SIGTERM.
+
+  `by_hand`: whether it was Ctrl-C here, after which no cluster is to start the run again.
   """
 
   def __init__(self) -> None:
-    self._asked = False
+    self._asked = self.by_hand = False
     self._before: dict[int, Any] = {}
     alone = jax.process_count() == 1
     for number in SIGNALS:
@@ -47,12 +49,13 @@ class Preemption:
     self._before = {}
 
   def _handle(self, number: int, frame) -> None:
-    self._asked = True
+    self._asked, self.by_hand = True, number == signal.SIGINT
     self.close()
     # Not print: the signal may have come in the middle of one.
     with contextlib.suppress(OSError):  # the terminal may be gone
       os.write(2, b'\nasked to stop: saving after this step; once more to stop at once\n')
 
   def _send_on(self, number: int, frame) -> None:
+    self.by_hand = number == signal.SIGINT
     self.close()
     os.kill(os.getpid(), signal.SIGTERM)
