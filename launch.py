@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import sys
+import traceback
 
 VENV = pathlib.Path(__file__).resolve().parent / '.venv' / 'bin' / 'python'
 PACKAGES = ('absl', 'flax', 'jax', 'numpy', 'optax')
@@ -23,7 +24,8 @@ from absl import flags
 
 from train.cli import arguments, commands, parsing, usage
 from train.cli.commands import VERBS
-from train.errors import Status, UserError, plain
+from train.errors import Halted, PeerError, Status, UserError, plain
+from train.runtime import peers
 
 FLAGS = flags.FLAGS
 
@@ -59,18 +61,25 @@ def main(argv: list[str]) -> int:
     return Status.INTERRUPTED
   except BrokenPipeError:  # the reader has enough, as in `sample | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  except OSError as error:  # a full disk, a folder that may not be written to
+  except PeerError as error:
+    return told(error, Status.PEER, argv)
+  except (OSError, Halted) as error:  # a full disk, a folder that may not be written to
     return told(error, Status.FAILED, argv)
+  except Exception as error:
+    return peers.failed(error)
   return Status.FINISHED
 
 
 def told(error: Exception, status: int, argv: list[str]) -> int:
-  """Prints an error in a line and returns the status; raises it with --traceback."""
+  """Prints an error in a line, with --traceback where it came from; returns the status."""
+  line = plain(' '.join(str(error).split()))
+  peers.tell(status, line)
   if '--traceback' in argv:
-    raise error
-  print(f'launch.py: {plain(" ".join(str(error).split()))}', file=sys.stderr)
+    traceback.print_exception(error)
+  else:
+    print(f'launch.py: {line}', file=sys.stderr)
   return status
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  sys.exit(peers.end(main(sys.argv)))

@@ -14,6 +14,8 @@ class Status(enum.IntEnum):
   FAILED = 1  # the system's mistake, or training's: a full disk, a loss that is not finite
   USER_ERROR = 2
   PREEMPTED = 75  # a signal, and all is saved: the same command goes on (sysexits.h: EX_TEMPFAIL)
+  PEER = 76  # another process of the run stopped, or did not come
+  STUCK = 77  # no step for --watchdog seconds
   INTERRUPTED = 130  # Ctrl-C, as shells have it; in `train` all is saved
 
 
@@ -23,6 +25,14 @@ class UserError(Exception):
   def __str__(self) -> str:
     # What a file or a command line holds may be a line's end, or a command to the terminal.
     return plain(super().__str__())
+
+
+class PeerError(RuntimeError):
+  """Another process of the run is gone or has not come (exit status 76)."""
+
+
+class Halted(RuntimeError):
+  """Training stopped: a loss or gradient is not finite, or the workdir cannot be written to."""
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
 from train.checkpoint.failures import NotSaved
-from train.errors import UserError
+from train.errors import Halted, UserError
 from train.logging import samples
 from train.logging.metrics import MetricLog, NonFinite
 from train.logging.progress import of_task
@@ -35,10 +35,6 @@ from train.task import Task, Variables, check_best, evaluate
 from train.workdir import lock
 
 LOG = functools.partial(MetricLog, writers=(TensorBoard,))
-
-
-class Halted(RuntimeError):
-  """Training stopped: a loss or gradient is not finite, or the workdir cannot be written to."""
 
 
 @dataclasses.dataclass(frozen=True)

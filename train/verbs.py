@@ -24,12 +24,12 @@ from train.compatibility import (
   check_same,
   same_model,
 )
-from train.errors import UserError, unknown, user_errors
+from train.errors import Halted, UserError, unknown, user_errors
 from train.logging import weights_and_biases
 from train.logging.metrics import MetricLog
 from train.logging.tensorboard import TensorBoard
 from train.logging.writers import Open
-from train.loop import Halted, Loop
+from train.loop import Loop
 from train.optim import make_optimizer, odd_settings
 from train.provenance import provenance, record_start
 from train.run import (

@@ -19,7 +19,7 @@ from train.cli import arguments, chosen
 from train.cli import verb_options as own
 from train.declaration import Option
 from train.errors import UserError, unknown
-from train.runtime import host
+from train.runtime import host, processes
 from train.tasks import DECLARATIONS
 from train.workdir import folder
 
@@ -41,13 +41,9 @@ def train(overrides: Overrides) -> None:
   record = start()
   from train import verbs
 
-  try:
-    finished = verbs.train(
-      verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
-    )
-  except verbs.Halted as error:
-    print(f'launch.py: {error}', file=sys.stderr)
-    sys.exit(errors.Status.FAILED)
+  finished = verbs.train(
+    verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
+  )
   if not finished:
     sys.exit(errors.Status.PREEMPTED)
 
@@ -314,7 +310,9 @@ def start() -> dict[str, Any]:
   if FLAGS.host_tuning:
     record = host.tune()
   with errors.user_errors():
-    host.join(
-      FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, FLAGS.heartbeat_timeout
+    processes.join(
+      *(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id),
+      init_timeout=FLAGS.init_timeout,
+      heartbeat_timeout=FLAGS.heartbeat_timeout,
     )
   return record

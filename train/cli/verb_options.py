@@ -24,8 +24,9 @@ PROCESSES = (
   Option('coordinator_address', 'text', 'HOST:PORT of process 0, where several train one run'),
   Option('num_processes', 'integer', 'how many processes train; 1: this one alone', least=1),
   Option('process_id', 'integer', 'which of them this is, from 0', least=0),
+  Option('init_timeout', 'integer', 'seconds to wait at the start for all of them', 50, least=1),
   Option(
-    'heartbeat_timeout', 'integer', 'seconds after which a silent process stops all', 100, least=1
+    'heartbeat_timeout', 'integer', 'seconds after which a silent process stops all', 30, least=1
   ),
 )
 TRAIN = (

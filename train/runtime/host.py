@@ -1,4 +1,4 @@
-"""Prepares the process: allocator, XLA's flags, compilation cache, other processes of the run.
+"""Prepares the process: allocator, XLA's flags, compilation cache.
 
 All of it must be settled before JAX is imported, and launch.py alone asks for it.
 """
@@ -13,8 +13,6 @@ import os
 import platform
 import sys
 from typing import Any
-
-from train.errors import UserError
 
 ALLOCATOR = (  # glibc's: huge pages, and no memory goes back to the system
   'glibc.malloc.hugetlb=1',
@@ -123,10 +121,11 @@ def accelerator() -> bool:
   if platforms:
     return platforms.split(',')[0] != 'cpu'
   has_gpu = importlib.util.find_spec('jax_plugins') and glob.glob('/dev/nvidia[0-9]*')
-  return bool(has_gpu) or _has_tpu()
+  return bool(has_gpu) or has_tpu()
 
 
-def _has_tpu() -> bool:
+def has_tpu() -> bool:
+  """Returns whether JAX will find a TPU, told from files."""
   devices = [*glob.glob('/dev/accel[0-9]*'), *glob.glob('/dev/vfio/[0-9]*')]
   return bool(devices) and importlib.util.find_spec('libtpu') is not None
 
@@ -136,44 +135,3 @@ def use_compilation_cache() -> None:
   cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(cache, 'breakthroughs', 'xla'))
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
-
-
-# -------- several processes --------
-
-
-def join(
-  coordinator: str | None, count: int | None, index: int | None, heartbeat_timeout: int
-) -> None:
-  """Joins the other processes of the run, if there are any, before any device is touched.
-
-  coordinator, count, index: as the flags say, None for what Slurm, Open MPI or Cloud TPU must tell.
-  heartbeat_timeout: seconds after which a silent process is taken for dead, and all others stop.
-  """
-  if coordinator and count is None and 'OMPI_COMM_WORLD_SIZE' in os.environ:
-    count = int(os.environ['OMPI_COMM_WORLD_SIZE'])
-    index = int(os.environ['OMPI_COMM_WORLD_RANK'])
-  if count == 1 or ((coordinator, count, index) == (None, None, None) and not several()):
-    return
-  if not several() and None in (coordinator, count, index):
-    raise UserError(
-      'several processes: neither Slurm, Open MPI nor Cloud TPU started this one, so give all of'
-      ' --coordinator_address, --num_processes and --process_id'
-    )
-  import jax
-
-  jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=heartbeat_timeout)
-
-
-def several() -> bool:
-  """Returns whether Slurm, Open MPI or Cloud TPU started this as one of several processes."""
-  variables = os.environ
-  if 'SLURM_STEP_NODELIST' in variables:  # a step of srun: a batch script alone is one process
-    return int(variables.get('SLURM_NTASKS', 1)) > 1
-  if 'OMPI_COMM_WORLD_SIZE' in variables:
-    return int(variables['OMPI_COMM_WORLD_SIZE']) > 1
-  if 'TPU_WORKER_HOSTNAMES' in variables:  # GKE
-    slices = int(variables.get('MEGASCALE_NUM_SLICES', 1))
-    return slices > 1 or ',' in variables['TPU_WORKER_HOSTNAMES']
-  # A TPU VM's metadata server knows; jax.distributed.initialize asks it, also if there is one VM.
-  asks = _has_tpu() and 'TPU_SKIP_MDS_QUERY' not in variables
-  return asks and variables.get('JAX_PLATFORMS', 'tpu').startswith('tpu')
