@@ -13,6 +13,5 @@ job=${job:-$SLURM_JOB_ID} # of an array's last task the number means the whole a
 srun --kill-on-bad-exit=1 python3 launch.py train "${@//%a/$SLURM_ARRAY_TASK_ID}"
 status=$?
 
-# 75: preempted. 143: asked to stop before there was anything to save.
-case $status in 75 | 143) scontrol requeue "$job" ;; esac
+[ $status = 75 ] && scontrol requeue "$job" # preempted
 exit $status
