@@ -1,4 +1,4 @@
-"""cluster/slurm.sh under a real Slurm of two nodes, all of it on this machine's loopback interface."""
+"""cluster/slurm.sh under a real Slurm of two nodes, all of it on the loopback interface."""
 
 import contextlib
 import json
