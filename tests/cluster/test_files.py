@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 
+from train.cli import verb_options
 from train.errors import Status
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -97,6 +98,8 @@ def test_pods_find_each_other():
   assert words['coordinator_address'] == f'{run}-{name}-0-0.{run}:8476'
   assert words['num_processes'] == str(count)
   assert words['process_id'] == '$(JOB_COMPLETION_INDEX)'
+  options = (verb_options.CONFIG, verb_options.NEW_RUN, *verb_options.PROCESSES)
+  assert words.keys() <= {option.name for option in options}
 
 
 @documents()

@@ -1,4 +1,4 @@
-"""cluster/tpu_vm.sh with a `gcloud` that keeps a slice's state in a file; workers are this shell."""
+"""cluster/tpu_vm.sh with a `gcloud` that keeps its state in a file, workers are this shell."""
 
 import os
 import pathlib
