@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from train.errors import UserError
 from train.runtime import host
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -217,31 +216,6 @@ def environment(monkeypatch):
       monkeypatch.delenv(name)
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   return monkeypatch
-
-
-@pytest.mark.parametrize(
-  ('variables', 'several'),
-  [
-    ({}, False),
-    ({'SLURM_JOB_ID': 7, 'SLURM_NTASKS': 4}, False),  # in the batch script, outside of srun
-    ({'SLURM_STEP_NODELIST': 'n[1-4]', 'SLURM_NTASKS': 4}, True),
-    ({'SLURM_STEP_NODELIST': 'n1', 'SLURM_NTASKS': 1}, False),
-    ({'OMPI_COMM_WORLD_SIZE': 2}, True),
-    ({'TPU_WORKER_HOSTNAMES': 'localhost'}, False),
-    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
-    ({'TPU_WORKER_HOSTNAMES': 'a', 'MEGASCALE_NUM_SLICES': 2}, True),
-  ],
-)
-def test_who_started_several_processes(environment, variables, several):
-  for name, value in variables.items():
-    environment.setenv(name, str(value))
-  assert host.several() is several
-
-
-def test_half_a_distributed_start_is_refused(environment):
-  host.join(None, 1, None, 100)
-  with pytest.raises(UserError, match='--num_processes and --process_id'):
-    host.join('localhost:1234', None, None, 100)
 
 
 def test_tuning_starts_anew_once_with_huge_pages(environment):

@@ -30,6 +30,7 @@ from train.logging.tensorboard import TensorBoard
 from train.runtime.ahead import Ahead
 from train.runtime.preemption import Preemption
 from train.runtime.profile import Profile
+from train.runtime.watchdog import PATIENCE, Watchdog
 from train.step import TrainState, init_state, make_step
 from train.task import Task, Variables, check_best, evaluate
 from train.workdir import lock
@@ -94,13 +95,15 @@ class Loop:
     profile: tuple[int, int] | None = None,
     on_start: Callable[[int, Variables], None] = lambda step, variables: None,
     begin: Callable[[Variables], Variables] | None = None,
+    watchdog: float | None = None,
     log: Callable[..., MetricLog] = LOG,
   ) -> bool:
     """Trains, or resumes what the workdir holds; returns whether all steps are done.
 
     `on_start` is called with the first step and its variables; `begin` makes fresh variables those
     of step 0, where there is no checkpoint; `log` makes the log, with its writers; `profile` is the
-    first step to trace and the one to stop at.
+    first step to trace and the one to stop at; `watchdog` is for how many seconds without a step
+    the run may go on, 0 for ever, None for ten minutes of several processes.
 
     Raises:
       Halted: the loss or the gradient became NaN or infinite; `workdir/nan` holds the state before.
@@ -114,11 +117,13 @@ class Loop:
       session = _Session(
         self, task, tx, schedule, mesh, workdir, seed, parallel, begin, log, check_workdir
       )
-      with contextlib.closing(session):
+      if watchdog is None:
+        watchdog = PATIENCE if jax.process_count() > 1 else 0
+      with contextlib.closing(Watchdog(watchdog, workdir)) as guard, contextlib.closing(session):
         trace = Profile(workdir, profile)
         trace.check(session.step, self.steps)
         on_start(session.step, session.state.variables)
-        return session.run(trace)
+        return session.run(trace, guard)
 
 
 class _Session:
@@ -166,11 +171,11 @@ class _Session:
 
   # -------- the loop --------
 
-  def run(self, trace: Profile) -> bool:
+  def run(self, trace: Profile, watchdog: Watchdog) -> bool:
     """Returns whether all steps are done."""
     settings, step = self.settings, self.step
     try:
-      for step in self._steps(trace):
+      for step in self._steps(trace, watchdog):
         last = step == settings.steps
         # Log, evaluate, save, in this order: a checkpoint holds the lines that are not written yet.
         if last or step % settings.log_every == 0:
@@ -179,9 +184,11 @@ class _Session:
           self.progress.show(self.log.latest)
         if last or _due(step, settings.eval_every):
           # With its metrics, by which the best checkpoint is chosen.
-          self._save(step, self._evaluate(step))
+          with watchdog.aside('evaluation'):
+            self._save(step, self._evaluate(step))
         elif _due(step, settings.checkpoint_every):
-          self._save(step)
+          with watchdog.aside('checkpoint'):
+            self._save(step)
         # All processes agree on the step: a checkpoint is written by all of them.
         if self.preemption.requested(step):
           self._save(step)
@@ -190,14 +197,15 @@ class _Session:
           if self.preemption.by_hand and step < settings.steps:
             raise KeyboardInterrupt
           break
-      self.checkpoints.wait()
+      with watchdog.aside('checkpoint'):
+        self.checkpoints.wait()
     except NonFinite as error:
       self._halt(error)
     except OSError as error:  # a full disk, a folder that is gone
       raise Halted(f'{self.workdir}: {_reason(error)}; {self._last_good()}') from error
     return step >= settings.steps
 
-  def _steps(self, trace: Profile) -> Iterator[int]:
+  def _steps(self, trace: Profile, watchdog: Watchdog) -> Iterator[int]:
     """Runs the steps, and yields after each how many are done."""
     ahead = Ahead()
     for step in range(self.step, self.settings.steps):
@@ -206,7 +214,8 @@ class _Session:
       self.carry, batch = self.source.next(self.carry, step, self.state.eval_variables)
       self.state, metrics = self.train_step(self.state, batch)
       self.log.add(step + 1, metrics)
-      ahead(metrics)  # waits for the step of some calls before, not for this one
+      if ahead(metrics):  # waits for the step of some calls before, not for this one
+        watchdog.step()
       self.progress.update(step + 1)
       yield step + 1
     trace.at(self.settings.steps, self.state.step)

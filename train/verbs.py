@@ -102,10 +102,12 @@ def train(
   host: Mapping[str, Any] | None = None,
   profile: tuple[int, int] | None = None,
   new_data: bool = False,
+  watchdog: float | None = None,
 ) -> bool:
   """Trains by a completed config, or resumes what the workdir holds; returns `Loop.run`'s answer.
 
   new_data: whether a run goes on though its data are others than before.
+  watchdog: as of `Loop.run`.
   """
   check_same(config, workdir)
   log = functools.partial(MetricLog, writers=writers(config), config=config_lib.flat(config))
@@ -145,6 +147,7 @@ def train(
       on_start=on_start,
       log=log,
       begin=begin,
+      watchdog=watchdog,
     )
   if finished and mesh_lib.is_main():
     console.say(console.next_commands(config, workdir))

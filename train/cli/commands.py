@@ -40,9 +40,16 @@ def train(overrides: Overrides) -> None:
   profile = arguments.steps(FLAGS.profile)
   record = start()
   from train import verbs
+  from train.runtime import preemption
 
+  preemption.before_training()
   finished = verbs.train(
-    verbs.complete_config(config), workdir, host=record, profile=profile, new_data=FLAGS.new_data
+    verbs.complete_config(config),
+    workdir,
+    host=record,
+    profile=profile,
+    new_data=FLAGS.new_data,
+    watchdog=FLAGS.watchdog,
   )
   if not finished:
     sys.exit(errors.Status.PREEMPTED)

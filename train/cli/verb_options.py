@@ -39,6 +39,13 @@ TRAIN = (
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
   Option('new_data', 'switch', 'resume though the data are others than those before', False),
+  Option(
+    'watchdog',
+    'number',
+    'seconds without a step after which a run is stuck and ends, 0: never [600 for several'
+    ' processes, else 0]',
+    least=0.0,
+  ),
   Option('profile', 'text', 'START:STOP, the steps of which to leave a profile in the workdir'),
 )
 COMPILE = (

@@ -18,7 +18,10 @@ class Ahead:
     self.most = most
     self._results: collections.deque[Any] = collections.deque()
 
-  def __call__(self, result: Any) -> None:
+  def __call__(self, result: Any) -> bool:
+    """Returns whether there was one to wait for."""
     self._results.append(result)
-    if len(self._results) > self.most:
+    waits = len(self._results) > self.most
+    if waits:
       jax.block_until_ready(self._results.popleft())
+    return waits

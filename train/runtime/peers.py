@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from train.errors import PeerError, Status, plain, shown
@@ -26,7 +27,7 @@ from train.runtime.host import Messages
 
 KEY = 'launch/stopped'
 GRACE = 2.0  # seconds to come to an error of one's own: one mistake may stop all at the same time
-DELAY = 0.2  # seconds from the first line of a dump to the one that says what it is, at most
+DELAY = 0.05  # seconds from the first line of a dump to the one that says what it is, at most
 DAY = 24 * 3600 * 1000  # milliseconds
 FATAL = b'JAX distributed service detected fatal errors'
 
@@ -45,7 +46,7 @@ class Peers:
   def __init__(self, client: Any, index: int, count: int, heartbeat_timeout: int) -> None:
     self.client, self.index, self.count = client, index, count
     self.heartbeat_timeout = heartbeat_timeout
-    self.heard = ''  # why another one stopped
+    self.heard: tuple[int, str] | None = None  # status and line, once another one stopped
     self.ends = False  # by itself
     threading.Thread(target=self._listen, daemon=True).start()
 
@@ -59,10 +60,14 @@ class Peers:
     """Waits for another process to stop, and follows it."""
     with contextlib.suppress(Exception):  # process 0 is gone: JAX will call abort()
       index, status, reason = json.loads(self._wait())
-      self.heard = f'process {index} of {self.count} stopped: {reason}'
+      stuck = status == Status.STUCK
+      line = f'process {index} of {self.count} stopped: {reason}'
+      self.heard = (Status.STUCK if stuck else Status.PEER), line
       time.sleep(GRACE)
+      if stuck and _stacks:  # all wait for the one that is stuck: which that is, the stacks tell
+        line += f'; {_stacks()}'
       if not self.ends:
-        leave(Status.STUCK if status == Status.STUCK else Status.PEER, self.heard)
+        leave(self.heard[0], line)
 
   def _wait(self) -> str:
     while True:
@@ -74,6 +79,7 @@ class Peers:
 
 
 _peers: Peers | None = None
+_stacks: Callable[[], str] | None = None  # of a watchdog
 _stderr = 2  # where our lines go
 
 
@@ -84,7 +90,7 @@ def join(place: Place, init_timeout: int, heartbeat_timeout: int, **settings: An
     PeerError: JAX refuses this process.
   """
   global _peers
-  dump = Dump(place, heartbeat_timeout)
+  dump = Dump(place)
   import jax
   from jax._src import distributed  # the key-value store has no other name
 
@@ -111,14 +117,25 @@ def join(place: Place, init_timeout: int, heartbeat_timeout: int, **settings: An
 
 def absent(place: Place, seconds: int) -> str:
   """Returns the line for a run that did not begin."""
-  who = f'not all of the {place.count or "other"} processes have'
+  who = f'not all of the {place.count or "other"} processes have come'
   if place.count == 2:
-    who = f'process {1 - (place.index or 0)} of 2 has'
+    who = f'process {1 - (place.index or 0)} of 2 has not come'
   where = f' to {place.coordinator}' if place.coordinator else ''
-  return f'{who} come{where} in {seconds} s (--init_timeout)'
+  return f'{who}{where} in {seconds} s (--init_timeout)'
+
+
+def index() -> int:
+  """Returns which process this is; 0 where alone."""
+  return _peers.index if _peers else 0
 
 
 # -------- how this process ends --------
+
+
+def on_stuck(stacks: Callable[[], str]) -> None:
+  """Has `stacks` called when another process is stuck; it returns words for this one's line."""
+  global _stacks
+  _stacks = stacks
 
 
 def tell(status: int, reason: str) -> None:
@@ -154,9 +171,7 @@ def end(status: int) -> int:
   tell(status, 'it was interrupted' if status == Status.INTERRUPTED else f'status {status}')
   with contextlib.suppress(OSError):
     sys.stdout.flush()
-  if _peers.index == 0:  # with it goes what they hear from
-    time.sleep(GRACE + 1)
-  os._exit(status)
+  _exit(status)
 
 
 _leaving = threading.Lock()
@@ -164,10 +179,21 @@ _leaving = threading.Lock()
 
 def leave(status: int, line: str) -> NoReturn:
   """Ends the process from any thread, with one line."""
-  _leaving.acquire()  # for good: the first line is the one
+  say(line)
+  _exit(status)
+
+
+def say(line: str) -> None:
+  """Prints the line that says why this process ends; never returns to whoever comes second."""
+  _leaving.acquire()
   start = '\n' if os.isatty(_stderr) else ''  # behind a bar of progress
   with contextlib.suppress(OSError):
     os.write(_stderr, f'{start}launch.py: {plain(" ".join(line.split()))}\n'.encode())
+
+
+def _exit(status: int) -> NoReturn:
+  if _peers and _peers.index == 0:  # with it goes what the others hear from
+    time.sleep(GRACE + 1)
   os._exit(status)
 
 
@@ -177,13 +203,13 @@ def leave(status: int, line: str) -> NoReturn:
 class Dump:
   """What C++ writes to stderr, held back long enough to be read before it is shown."""
 
-  def __init__(self, place: Place, heartbeat_timeout: int) -> None:
+  def __init__(self, place: Place) -> None:
     global _stderr
-    self.place, self.heartbeat_timeout = place, heartbeat_timeout
+    self.place = place
     self.peers: Peers | None = None
     sys.stderr.flush()
     _stderr = os.dup(2)
-    self._held = b''
+    self._held, self._lock = b'', threading.Lock()
     self._pipe, writing = os.pipe()
     os.set_blocking(self._pipe, False)
     os.dup2(writing, 2)
@@ -206,12 +232,12 @@ class Dump:
 
   def _show(self) -> None:
     """Shows what there is, unless it is the beginning of the end, which takes seconds to write."""
-    text = self._read()
-    if self._held or FATAL in text:
-      self._held += text
-      return
-    with contextlib.suppress(OSError):
-      os.write(_stderr, text)
+    with self._lock, contextlib.suppress(OSError):
+      text = self._read()
+      if self._held or FATAL in text:
+        self._held += text
+      else:
+        os.write(_stderr, text)
 
   def _read(self) -> bytes:
     parts = []
@@ -221,12 +247,17 @@ class Dump:
     return b''.join(parts)
 
   def _aborted(self, number: int) -> None:
-    text = self._held + self._read()
+    with self._lock:
+      text = self._held + self._read()
     if FATAL in text:
       heard = self.peers and self.peers.heard
-      leave(Status.PEER, heard or self._meaning(text.decode(errors='replace')))
+      status, line = heard or (Status.PEER, self._meaning(text.decode(errors='replace')))
+      say(line)
+      os._exit(status)
     with contextlib.suppress(OSError):  # it is something else: as it would be without us
       os.write(_stderr, text)
+    ctypes.CDLL(None).signal(number, None)
+    os.kill(os.getpid(), number)
 
   def _meaning(self, dump: str) -> str:
     """Returns what the dump says, as a line."""
@@ -234,12 +265,14 @@ class Dump:
     if self.peers:
       count, index = self.peers.count, self.peers.index
     _, unhealthy, names = dump.partition('stopped sending heartbeats')
-    lost = {int(name) for name in re.findall(r'^(?:/job.*task:)?(\d+)$', names, re.M)} - {index}
-    if not unhealthy and re.search('Socket closed|RPC: .*(Heartbeat|PollForError)', dump):
+    lost = {int(name) for name in re.findall(r'^(?:/job.*task:)?(\d+)$', names, re.M)}
+    if index in lost:  # as after SIGCONT
+      return f'process {index} of {count}, this one, was silent so long that the others stopped'
+    if not unhealthy and re.search('Failed to send RPC|RPC: .*(Heartbeat|PollForError)', dump):
       lost = {0}
     if not lost:
-      status = shown(dump.partition('absl::Status: ')[2], 300)
-      return f'the processes of the run lost one another: {status}'
+      status = dump.partition('absl::Status: ')[2].partition('\n')[0]
+      return f'the processes of the run lost one another: {status[:300]}'
     one = len(lost) == 1
     who = f'process {min(lost)} of {count}' if one else f'{len(lost)} of {count} processes'
     return f'{who} stopped without a word: killed, or its node lost or without network'

@@ -3,16 +3,35 @@
 import contextlib
 import os
 import signal
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
+
+from train.errors import Status
 
 # What terminals, batch systems (Slurm, PBS, Grid Engine) and init send before they kill.
 SIGNALS = (
   *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
   *(signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2),
 )
+
+
+def before_training() -> None:
+  """Ends the process, if it is alone, with status 75 at a signal that comes before the first step.
+
+  Several processes leave together after their first step, as `Preemption` says.
+  """
+
+  def leave(number: int, frame) -> NoReturn:
+    print('launch.py: asked to stop before the first step: nothing to save', file=sys.stderr)
+    sys.exit(Status.PREEMPTED)
+
+  for number in SIGNALS:
+    # Ctrl-C has an exception of its own; nohup has some ignored.
+    if jax.process_count() == 1 and signal.getsignal(number) is signal.SIG_DFL:
+      signal.signal(number, leave)
 
 
 class Preemption:
