@@ -268,11 +268,13 @@ class Dump:
     lost = {int(name) for name in re.findall(r'^(?:/job.*task:)?(\d+)$', names, re.M)}
     if index in lost:  # as after SIGCONT
       return f'process {index} of {count}, this one, was silent so long that the others stopped'
-    if not unhealthy and re.search('Failed to send RPC|RPC: .*(Heartbeat|PollForError)', dump):
+    if index and not unhealthy and re.search('Failed to send RPC|RPC: .*Heartbeat', dump):
       lost = {0}
     if not lost:
-      status = dump.partition('absl::Status: ')[2].partition('\n')[0]
-      return f'the processes of the run lost one another: {status[:300]}'
+      what = (
+        'the processes lost one another' if self.peers else 'could not join the other processes'
+      )
+      return f'{what}: {dump.partition("absl::Status: ")[2].partition(chr(10))[0][:300]}'
     one = len(lost) == 1
     who = f'process {min(lost)} of {count}' if one else f'{len(lost)} of {count} processes'
     return f'{who} stopped without a word: killed, or its node lost or without network'
