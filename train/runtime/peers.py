@@ -162,15 +162,23 @@ def failed(error: Exception) -> int:
 
 
 def end(status: int) -> int:
-  """Returns the status; leaves with it at once if others wait in vain for this process.
+  """Returns the status where alone; else leaves with it.
 
-  JAX's way out waits for all to be there, as they are after the last step or a preemption.
+  Others that wait in vain for this process are told. After the last step or a preemption all meet
+  in JAX's shutdown, an exit function. What Python does after those is left out: a thread that is
+  within JAX then, as the listener's, ends in a segmentation fault.
   """
-  if _peers is None or status in (Status.FINISHED, Status.PREEMPTED):
+  if _peers is None:
     return status
-  tell(status, 'it was interrupted' if status == Status.INTERRUPTED else f'status {status}')
+  together = status in (Status.FINISHED, Status.PREEMPTED)
+  if together:
+    atexit._run_exitfuncs()
+  else:
+    tell(status, 'it was interrupted' if status == Status.INTERRUPTED else f'status {status}')
   with contextlib.suppress(OSError):
     sys.stdout.flush()
+  if together:
+    os._exit(status)
   _exit(status)
 
 
