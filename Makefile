@@ -65,6 +65,7 @@ slow: venv
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck cluster/*.sh
 	$(BIN)/mypy launch.py models mcts data train benchmarks configs examples tests
 
 results: venv

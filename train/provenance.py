@@ -67,7 +67,10 @@ def record_start(
 
 
 def _commit() -> tuple[str | None, bool]:
-  """Returns the commit of this code and whether files differ; (None, False) without git."""
+  """Returns the commit of this code and whether files differ.
+
+  Without git: ($BREAKTHROUGHS_COMMIT or None, False); an image of cluster/Dockerfile has it.
+  """
 
   def git(*arguments: str) -> str:
     command = ['git', '-C', os.path.dirname(os.path.abspath(__file__)), *arguments]
@@ -76,4 +79,4 @@ def _commit() -> tuple[str | None, bool]:
   try:
     return git('rev-parse', 'HEAD'), bool(git('status', '--porcelain', '--untracked-files=no'))
   except (OSError, subprocess.CalledProcessError):
-    return None, False
+    return os.environ.get('BREAKTHROUGHS_COMMIT') or None, False

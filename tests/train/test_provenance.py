@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from train.provenance import record_start
+from train.provenance import provenance, record_start
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_a_whole_record_goes_on(tmp_path, capsys):
   starts = json.loads((tmp_path / 'run.json').read_text())['starts']
   assert [start['step'] for start in starts] == [0, 5]
   assert capsys.readouterr().err == ''
+
+
+def test_without_git_the_commit_is_the_one_that_an_image_was_made_of(monkeypatch):
+  monkeypatch.setenv('PATH', '')
+  monkeypatch.delenv('BREAKTHROUGHS_COMMIT', raising=False)
+  assert provenance()['commit'] is None
+  monkeypatch.setenv('BREAKTHROUGHS_COMMIT', '0123abc')
+  assert provenance()['commit'] == '0123abc'
