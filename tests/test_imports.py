@@ -66,7 +66,7 @@ ARROWS = {
   'train.report': (*CORE, 'models', 'train.declaration', 'train.tasks'),
   'train.tasks': ('train.declaration', *CORE, 'models', 'mcts', 'data'),
   **dict.fromkeys(LAUNCHER, ('train', *LIBRARIES)),
-  'launch': ('train.cli', 'train.declaration', 'train.errors'),
+  'launch': ('train.cli', 'train.declaration', 'train.errors', 'train.runtime.peers'),
   'configs': ('configs', 'data', 'mcts', 'models'),
   'benchmarks': ('benchmarks', *LIBRARIES),
   'examples': LIBRARIES,

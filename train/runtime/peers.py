@@ -10,6 +10,7 @@ a handler that reads the dump.
 import atexit
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from train.errors import PeerError, Status, plain, shown
 from train.runtime.host import Messages
@@ -32,12 +33,19 @@ DAY = 24 * 3600 * 1000  # milliseconds
 FATAL = b'JAX distributed service detected fatal errors'
 
 
-class Place(Protocol):
-  """What is known of this process before it has joined."""
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """This process as one of several, before it has joined; None for what Cloud TPU tells JAX alone.
 
-  coordinator: str | None
-  count: int | None
-  index: int | None
+  Attributes:
+    coordinator: HOST:PORT of process 0.
+    count: how many processes there are.
+    index: which of them this is.
+  """
+
+  coordinator: str | None = None
+  count: int | None = None
+  index: int | None = None
 
 
 class Peers:

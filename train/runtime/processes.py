@@ -1,6 +1,7 @@
 """Several processes train one run: where they meet, how they join, which GPUs each takes."""
 
 import contextlib
+import dataclasses
 import glob
 import ipaddress
 import os
@@ -9,22 +10,14 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from train.errors import PeerError, UserError, shown
 from train.runtime import peers
 from train.runtime.host import has_tpu
+from train.runtime.peers import Place
 
 NO_GPU = ('', '-1', 'NoDevFiles')  # names in CUDA_VISIBLE_DEVICES
 PATIENCE = 10  # seconds without the coordinator, after which this process says what it waits for
-
-
-class Place(NamedTuple):
-  """One of several processes; None for what Cloud TPU tells JAX alone."""
-
-  coordinator: str | None  # HOST:PORT of process 0
-  count: int | None
-  index: int | None
 
 
 def join(
@@ -46,7 +39,7 @@ def join(
     PeerError: process 0 does not come.
   """
   given = Place(coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS'), count, index)
-  if count == 1 or (given == (None, None, None) and not several(os.environ)):
+  if count == 1 or (given == Place() and not several(os.environ)):
     return
   place = complete(given, os.environ)
   settings = {}
@@ -79,21 +72,24 @@ def complete(given: Place, environment: Mapping[str, str]) -> Place:
   Raises:
     UserError: nobody knows it.
   """
-  found = Place(None, None, None)
+  found = Place()
   if 'SLURM_STEP_NODELIST' in environment:
     found = slurm(environment)
   elif 'OMPI_COMM_WORLD_SIZE' in environment:
     found = open_mpi(environment)
   elif given == found:  # Cloud TPU
     return found
-  known = [own if ours is None else ours for ours, own in zip(given, found, strict=True)]
-  place = Place(*known)
+  place = Place(
+    given.coordinator or found.coordinator,
+    found.count if given.count is None else given.count,
+    found.index if given.index is None else given.index,
+  )
   if place.coordinator is None and found.count:
     raise UserError(
       'several processes: this Open MPI does not say where process 0 is, so give'
       ' --coordinator_address=HOST:PORT, and the same --num_processes to all'
     )
-  if None in place:
+  if None in dataclasses.astuple(place):
     raise UserError(
       'several processes: neither Slurm, Open MPI nor Cloud TPU started this one, so give all of'
       ' --coordinator_address, --num_processes and --process_id'
@@ -130,7 +126,7 @@ def port(environment: Mapping[str, str], job: int) -> int:
 
 def check(place: Place) -> None:
   """Raises UserError unless the place is one of its processes, at HOST:PORT."""
-  coordinator, count, index = place
+  coordinator, count, index = dataclasses.astuple(place)
   if index is not None and count is not None and not 0 <= index < count:
     raise UserError(
       f'--process_id={index}: must be from 0 to {count - 1}, as --num_processes={count} says'
@@ -190,7 +186,7 @@ def reach(place: Place, seconds: float) -> None:
     UserError: the name still does not resolve after `seconds`.
     PeerError: nobody answers there.
   """
-  coordinator, count, index = place
+  coordinator, count, index = dataclasses.astuple(place)
   began, told = time.monotonic(), False
   while (reason := _refusal(coordinator or '')) and time.monotonic() < began + seconds:
     if not told and time.monotonic() > began + PATIENCE:

@@ -64,9 +64,9 @@ def test_processes_of_open_mpi_meet_beside_mpirun(contact, coordinator):
 
 def test_flags_come_first_and_what_nobody_knows_is_asked_for():
   mpi = {'OMPI_COMM_WORLD_SIZE': '2', 'OMPI_COMM_WORLD_RANK': '1'}
-  assert processes.complete(Place('host0:7', None, None), mpi) == ('host0:7', 2, 1)
+  assert processes.complete(Place('host0:7', None, None), mpi) == Place('host0:7', 2, 1)
   with pytest.raises(UserError, match='Open MPI does not say where process 0 is'):
-    processes.complete(Place(None, None, None), mpi)
+    processes.complete(Place(), mpi)
   with pytest.raises(UserError, match='give all of --coordinator_address, --num_processes and'):
     processes.complete(Place('localhost:1234', None, None), {})
 
