@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from models.gpt.model import GPT, QKV, RUNTIME_FIELDS
 from models.gpt.parameters import specs
 from models.transformer import unboxed
-from models.weights.safetensors_folder import Tensor, check_floats, read_folder, read_json
+from models.weights.files import Files, Tensor, without_prefix
+from models.weights.safetensors_folder import check_floats, read_json
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {
@@ -73,7 +74,8 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
   if wrong := [name for name in overrides if name not in RUNTIME_FIELDS]:
     raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNTIME_FIELDS)}')
   check_settings(folder, config)
-  tensors = {name: x for name, x in read_folder(folder).items() if not BUFFERS.fullmatch(name)}
+  found = without_prefix(folder, Files(folder).tensors, 'transformer.')
+  tensors = {name: x for name, x in found.items() if not BUFFERS.fullmatch(name)}
   check_floats(folder, tensors)
   tied = is_tied(config, tensors)
   if tied and 'lm_head.weight' in tensors:  # of two names of one tensor a file may hold either

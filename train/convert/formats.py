@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping
 
+from models.weights import alexnet, resnet
 from models.weights.files import Files
-from train.convert import language
+from train.convert import language, vision
 from train.convert.format import Format
 from train.errors import UserError, shown, unknown
 
 # The first that recognises the files is theirs.
 FORMATS: Mapping[str, Format] = {
   'gpt2': Format("GPT-2 in Hugging Face's layout", language.is_gpt2, language.from_gpt2),
+  'resnet_transformers': Format(
+    "ResNet in Hugging Face's layout", resnet.is_transformers, vision.from_transformers
+  ),
+  'resnet_torchvision': Format(
+    'ResNet of torchvision or timm', resnet.is_torchvision, vision.from_torchvision
+  ),
+  'alexnet_torchvision': Format('AlexNet of torchvision', alexnet.recognises, vision.from_alexnet),
 }
 
 
