@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from models.diffusion.processes import PROCESSES
 from models.weights import dit, mapping, safetensors_folder, unet
 from models.weights.files import Files
 from models.weights.mapping import Network
 from train.convert.format import Converted
 from train.convert.vision import IMAGENET, imagenet_classes
+from train.tasks.diffusion.options import build_spec
 
 SCHEDULER = 'scheduler_config.json'
 # Settings of a scheduler that change what the weights mean -> the values that are honoured.
@@ -119,7 +121,7 @@ def task_of(scheduler: Mapping[str, Any], network: Network) -> dict[str, Any]:
 
 
 def process_of(scheduler: Mapping[str, Any], steps: Any) -> str:
-  """Returns the spec of the process; its numbers are checked where it is built."""
+  """Returns the spec of the process; UserError if its numbers cannot be."""
   settings = {} if steps == 1000 else {'steps': steps}
   if scheduler.get('beta_schedule', 'linear') != 'linear':
     settings['schedule'] = 'cosine'
@@ -129,4 +131,6 @@ def process_of(scheduler: Mapping[str, Any], steps: Any) -> str:
       if (value := scheduler.get(theirs, default)) != default:
         settings[ours] = value
   inside = ', '.join(f'{name}={value}' for name, value in settings.items())
-  return f'ddpm({inside})' if inside else 'ddpm'
+  spec = f'ddpm({inside})' if inside else 'ddpm'
+  build_spec(spec, PROCESSES, 'process')
+  return spec

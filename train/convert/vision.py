@@ -42,7 +42,7 @@ def convert(files: Files, network: Network) -> Converted:
   inputs = inputs_of(files)
   classes = classes_of(files, network.num_classes)
   shape = [inputs['size'], inputs['size'], 3]
-  meaning = {'image_shape': shape, 'classes': classes} if classes else {}
+  meaning = {'image_shape': shape, **({'classes': classes} if classes else {})}
   kind = 'ImageNet' if classes == imagenet_classes() else 'its own' if classes else 'unknown'
   summary = f'{network.section["name"]} of {network.num_classes} classes, {kind}'
   return Converted(config_of(network.section, inputs), network.variables, summary, meaning)

@@ -1,4 +1,4 @@
-"""Public diffusion models as run folders: drawn from without their set, evaluated and trained on."""
+"""Public diffusion models as run folders, which are drawn from without their set."""
 
 import json
 import shutil
@@ -43,15 +43,15 @@ def pipeline(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_ddpm_draws_what_diffusers_draws(pipeline, tmp_path, capsys):
-  """DDIM from the same noise, without the data set."""
+def test_ddpm_predicts_what_diffusers_predicts(pipeline, tmp_path, capsys):
+  """The noise that it predicts is theirs; images are drawn without the data set."""
   folder, module, _ = pipeline
   workdir = str(tmp_path / 'run')
   convert.import_weights(str(folder), workdir)
   assert 'a U-Net for 8 x 8 x 3, ddpm(steps=100, schedule=cosine)' in capsys.readouterr().out
   overrides = {'task.sampling.num_steps': '10'}
   run = verbs.load_run(workdir, overrides=overrides)
-  denoiser = run.task.denoiser(run.variables)
+  denoiser = run.task.denoiser(run.variables, as_trained=True)  # without clipping
   x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype('f4')
   t = np.full(2, 0.5, 'f4')  # step 50 of 100
   with torch.no_grad():
@@ -61,7 +61,7 @@ def test_ddpm_draws_what_diffusers_draws(pipeline, tmp_path, capsys):
   np.testing.assert_allclose(found, eps, atol=1e-3)
   verbs.sample(workdir, overrides=overrides, options={'samples': 2})
   assert (tmp_path / 'run' / 'samples' / 'grid-0.png').exists()
-  with pytest.raises((UserError, ValueError), match="data.data_dir is not set: dataset 'folder'"):
+  with pytest.raises((UserError, ValueError), match=r"data.data_dir is not set: dataset 'folder'"):
     verbs.evaluate([workdir])
 
 
@@ -125,5 +125,5 @@ def test_dit_draws_latents(tmp_path, capsys):
   verbs.sample(workdir, overrides={'task.sampling.num_steps': '4'}, options=options)
   latents = np.load(tmp_path / 'run' / 'samples' / 'latents-0.npy')
   assert latents.shape == (6, 8, 8, 4) and latents.dtype == np.float32
-  with pytest.raises(UserError, match='--interpolate and --latents|--latents and --interpolate'):
+  with pytest.raises(UserError, match=r'--interpolate and --latents: one of them'):
     verbs.sample(workdir, options={'latents': True, 'interpolate': True})
