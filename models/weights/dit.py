@@ -61,7 +61,7 @@ def _fields(files: Files) -> tuple[dict, int, int]:
   """Returns the DiT's fields, the size of the latents, and the number of classes."""
   tensors = files.tensors
   shapes = [tensors[name].shape for name in ('x_embedder.proj.weight', TABLE)]
-  if [len(shape) for shape in shapes] != [4, 2]:
+  if [len(shape) for shape in shapes] != [4, 2] or not all(shapes[0]):
     raise ValueError(f'{files.path}: its patches and labels are of shapes {shapes}')
   (width, _, patch, _), (rows, _) = shapes
   blocks = {match[1] for name in tensors if (match := re.match(r'blocks\.(\d+)\.', name))}
