@@ -178,7 +178,8 @@ def convert(overrides: Overrides) -> None:
 
   with errors.user_errors():
     if source:
-      convert_lib.import_weights(source, arguments.new_folder(FLAGS.workdir), FLAGS.format)
+      workdir = arguments.new_folder(FLAGS.workdir)
+      convert_lib.import_weights(os.path.expanduser(source), workdir, FLAGS.format)
     else:
       convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
 
