@@ -75,8 +75,9 @@ def source(
   def convert(x: np.ndarray) -> np.ndarray:
     return x[i * first : (i + 1) * first].transpose(back)
 
-  alone = isinstance(names, str)
-  return TensorSource((names,) if alone else tuple(names), (first * n, *rest), convert, not alone)
+  if isinstance(names, str):
+    return TensorSource((names,), (first * n, *rest), convert)
+  return TensorSource(tuple(names), (first * n, *rest), convert, stacked=True)
 
 
 def num_classes(files: Files, head: str) -> int:
@@ -133,16 +134,15 @@ def _check(where: Any, what: str, tensors: Mapping[str, Tensor], sources: Any) -
   check_floats(where, tensors)
 
 
-def check_settings(where: Any, config: Mapping[str, Any], honoured: Mapping[str, Any]) -> None:
-  """Raises ValueError for a setting of `config.json` whose value the network does not honour.
+def check_settings(file: Any, config: Mapping[str, Any], honoured: Mapping[str, Any]) -> None:
+  """Raises ValueError for a setting whose value the network does not honour.
 
-  honoured: setting -> the values that are; the first is what a file means that leaves it out.
+  file: that the settings are of. honoured: setting -> the values that are; the first is what a file means that leaves it out.
   """
   for name, values in honoured.items():
     if (value := config.get(name, values[0])) not in values:
       raise ValueError(
-        f'{where}/config.json: {name}={shown(value)} is not supported, only'
-        f' {", ".join(map(repr, values))}'
+        f'{file}: {name}={shown(value)} is not supported, only {", ".join(map(repr, values))}'
       )
 
 

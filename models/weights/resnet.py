@@ -62,7 +62,7 @@ def from_torchvision(files: Files) -> Network:
 
 def from_transformers(files: Files) -> Network:
   """Reads a ResNet of transformers; errors as in `from_torchvision`."""
-  mapping.check_settings(files.path, files.config, SETTINGS)
+  mapping.check_settings(files.folder / 'config.json', files.config, SETTINGS)
   pattern = r'resnet\.encoder\.stages\.(\d+)\.layers\.(\d+)\.layer\.(\d)\.convolution\.weight'
   section = {'name': _name(files, pattern)}
   if files.config.get('downsample_in_bottleneck'):

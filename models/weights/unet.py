@@ -31,7 +31,7 @@ SETTINGS: Mapping[str, tuple[Any, ...]] = {
   'time_embedding_type': ('positional',),
   'upsample_type': ('conv',),
 }
-NUMBERS = {
+NUMBERS: Mapping[str, Any] = {
   **{'sample_size': None, 'in_channels': 3, 'out_channels': 3},
   **{'layers_per_block': 2, 'norm_num_groups': 32},
 }
@@ -84,7 +84,7 @@ def read(files: Files) -> tuple[Network, int]:
 def _fields(files: Files) -> tuple[dict[str, Any], int, int]:
   """Returns the U-Net's fields, and the height and channels of its images."""
   config, where = files.config, f'{files.path}/config.json'
-  mapping.check_settings(files.path, config, SETTINGS)
+  mapping.check_settings(where, config, SETTINGS)
   numbers = {name: config.get(name, default) for name, default in NUMBERS.items()}
   widths = config.get('block_out_channels', (224, 448, 672, 896))
   head, classes = config.get('attention_head_dim', 8), config.get('num_class_embeds')

@@ -154,11 +154,12 @@ def classes_of(files: Files, count: int) -> list[str]:
   A thousand are ImageNet's, which are ordered by the WordNet ids that name their folders.
   """
   labels = files.config.get('id2label', {})
-  names = [labels.get(str(i)) for i in range(count)] if isinstance(labels, dict) else []
-  told = all(type(name) is str and name and name != f'LABEL_{i}' for i, name in enumerate(names))
-  if count == IMAGENET and (not told or not names or names[0].startswith('tench')):
+  found = [labels.get(str(i)) for i in range(count)] if isinstance(labels, dict) else []
+  names = [x for i, x in enumerate(found) if type(x) is str and x and x != f'LABEL_{i}']
+  told = len(set(names)) == count
+  if count == IMAGENET and (not told or names[0].startswith('tench')):
     return imagenet_classes()
-  return names if told and len(set(names)) == count else []
+  return names if told else []
 
 
 def imagenet_classes() -> list[str]:
