@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 
 import models
@@ -34,7 +33,7 @@ def read(files: Files) -> Network:
   classes = mapping.num_classes(files, LAYERS['full8'])
   module = models.build(NAME, num_classes=classes)
   sources = {}
-  for path, shape in mapping.shapes_of(module, jnp.zeros((1, 224, 224, 3))).items():
+  for path, shape in mapping.shapes_of(module, (1, 224, 224, 3)).items():
     _, layer, leaf = path
     sources[path] = mapping.source(f'{LAYERS[layer]}.{LEAVES[leaf]}', shape)
   full6 = sources['params', 'full6', 'kernel']

@@ -5,7 +5,6 @@ It removes noise from latents of 4 channels; the autoencoder of images is not pa
 
 import re
 
-import jax.numpy as jnp
 import numpy as np
 
 import models
@@ -41,11 +40,11 @@ def read(files: Files) -> tuple[Network, int]:
   """
   section, size, classes = _fields(files)
   module = models.build(**section, num_classes=classes)
-  x = jnp.zeros((1, size, size, CHANNELS))
+  x = (1, size, size, CHANNELS)
   layers, patch = section['layers'], section['patch']
   sources = {
     path: _source(path, shape, layers, patch)
-    for path, shape in mapping.shapes_of(module, x, jnp.zeros(1)).items()
+    for path, shape in mapping.shapes_of(module, x, (1,)).items()
   }
   tensors = {name: tensor for name, tensor in files.tensors.items() if name != POSITIONS}
   variables = mapping.take(files.path, 'this DiT', tensors, sources)

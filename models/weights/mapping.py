@@ -88,8 +88,10 @@ def num_classes(files: Files, head: str) -> int:
   return found.shape[0]
 
 
-def shapes_of(module: nn.Module, *inputs: Any) -> dict[Path, Shape]:
-  """Returns the shape of each variable of a network by its path, such as ('params', 'stem')."""
+def shapes_of(module: nn.Module, *shapes: Shape) -> dict[Path, Shape]:
+  """Returns the shape of each variable by its path, for float32 inputs of these shapes."""
+  # Without any array: a file may speak of images of any size.
+  inputs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
   variables = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *inputs))
   leaves = jax.tree_util.tree_leaves_with_path(variables)
   return {tuple(key.key for key in path): leaf.shape for path, leaf in leaves}
@@ -137,7 +139,8 @@ def _check(where: Any, what: str, tensors: Mapping[str, Tensor], sources: Any) -
 def check_settings(file: Any, config: Mapping[str, Any], honoured: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting whose value the network does not honour.
 
-  file: that the settings are of. honoured: setting -> the values that are; the first is what a file means that leaves it out.
+  file: the file of the settings.
+  honoured: setting -> the values that are; the first is what a file means that leaves it out.
   """
   for name, values in honoured.items():
     if (value := config.get(name, values[0])) not in values:

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 import models
 from models.resnet import IMAGENET_STAGES
 from models.weights import mapping
@@ -99,7 +97,7 @@ def _read(
     return f'{inner(stage, block, places[1])}.{LEAVES[leaf]}'
 
   module = models.build(**section, num_classes=classes)
-  shapes = mapping.shapes_of(module, jnp.zeros((1, 64, 64, CHANNELS)))
+  shapes = mapping.shapes_of(module, (1, 64, 64, CHANNELS))
   sources = {path: mapping.source(name_of(path), shape) for path, shape in shapes.items()}
   variables = mapping.take(files.path, f'a {section["name"]}', files.tensors, sources)
   return Network(section, variables, classes)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 import models
@@ -64,7 +63,7 @@ def read(files: Files) -> tuple[Network, int]:
   section, size, channels = _fields(files)
   classes = section.pop('num_classes')
   module = models.build(**section, num_classes=classes)
-  shapes = mapping.shapes_of(module, jnp.zeros((1, size, size, channels)), jnp.zeros(1))
+  shapes = mapping.shapes_of(module, (1, size, size, channels), (1,))
   levels = len(section['channel_multipliers'])
   sources = {path: mapping.source(_name(path, levels), shape) for path, shape in shapes.items()}
   if classes:
