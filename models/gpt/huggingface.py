@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 
 from models.gpt.model import GPT, QKV, RUNTIME_FIELDS
 from models.gpt.parameters import specs
-from models.gpt.safetensors_folder import Tensor, check_floats, read_folder, read_json
 from models.transformer import unboxed
+from models.weights.files import Files, Tensor, without_prefix
+from models.weights.safetensors_folder import check_floats, read_json
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {
@@ -57,6 +58,11 @@ SIZES: Mapping[str, Any] = {
 DROPOUTS = ('resid_pdrop', 'embd_pdrop', 'attn_pdrop')
 
 
+def is_gpt2(path: str | pathlib.Path) -> bool:
+  """Returns whether the folder's config.json says that it is a GPT-2's, or of no other kind."""
+  return read_json(pathlib.Path(path) / 'config.json').get('model_type', 'gpt2') == 'gpt2'
+
+
 def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:
   """Returns the model and its variables (float32, in NumPy) of a folder that transformers wrote.
 
@@ -73,7 +79,8 @@ def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, 
   if wrong := [name for name in overrides if name not in RUNTIME_FIELDS]:
     raise ValueError(f'{wrong[0]}={overrides[wrong[0]]!r}: choose from {", ".join(RUNTIME_FIELDS)}')
   check_settings(folder, config)
-  tensors = {name: x for name, x in read_folder(folder).items() if not BUFFERS.fullmatch(name)}
+  found = without_prefix(folder, Files(folder).tensors, 'transformer.')
+  tensors = {name: x for name, x in found.items() if not BUFFERS.fullmatch(name)}
   check_floats(folder, tensors)
   tied = is_tied(config, tensors)
   if tied and 'lm_head.weight' in tensors:  # of two names of one tensor a file may hold either

@@ -216,6 +216,12 @@ def test_one_column_of_2014():
   assert total(public, (224, 224, 3)) == 61_100_840
 
 
+def test_torchvisions_has_its_parameters():
+  found = summary.layers(models.build('alexnet_torchvision', num_classes=1000), (224, 224, 3))
+  assert sum(layer.parameters for layer in found) == 61_100_840
+  assert not [layer for layer in found if layer.kind == 'LocalResponseNorm']
+
+
 @pytest.mark.parametrize('lrn', [True, False])
 def test_cifar_network_has_the_layers_of_its_definition(lrn):
   module = models.build('alexnet_cifar10', num_classes=10, lrn=lrn)

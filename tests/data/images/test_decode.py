@@ -119,3 +119,10 @@ def test_mistakes_in_a_spec_are_named(spec, message):
 def test_a_crop_larger_than_the_image_is_refused(photo):
   with pytest.raises(ValueError, match=r'crop of 500 from 640 x 427 pixels: resize_shorter\(\)'):
     run(photo, 'center_crop(500)')
+
+
+def test_resize_shorter_bilinear_or_bicubic(photo):
+  for bicubic, resample in ((False, 'BILINEAR'), (True, 'BICUBIC')):
+    wanted = Image.fromarray(photo).resize((96, 64), Image.Resampling[resample])
+    found = run(photo, f'resize_shorter(64, bicubic={bicubic})')
+    np.testing.assert_array_equal(found, np.asarray(wanted))

@@ -164,3 +164,27 @@ def test_a_folder_without_images_is_refused(tmp_path):
   for path, wrong in ((tmp_path, 'has no folder train'), (tmp_path / 'nowhere', 'is no folder')):
     with pytest.raises(ValueError, match=rf'{wrong}; .*, or images alone'):
       datasets.load('folder', str(path))
+
+
+def test_val_alone_is_there_to_evaluate_a_network(tmp_path):
+  for name in ('cat', 'dog'):
+    (tmp_path / 'val' / name).mkdir(parents=True)
+    save(tmp_path / 'val' / name / '0.png')
+  assert set(datasets.load('folder', str(tmp_path))) == {'val', 'validation', 'test'}
+  trained = {'classes': ('cat', 'cow', 'dog'), 'image_shape': (8, 8, 3)}
+  data = ImageData('folder', str(tmp_path), eval_split='val', **trained)
+  assert data.classes == ('cat', 'cow', 'dog') and data.num_examples('val') == 2
+  with pytest.raises(ValueError, match=r"split 'train': not in this set"):
+    ImageData('folder', str(tmp_path), eval_split='val')  # to train on
+
+
+def test_a_network_is_there_without_its_set(tmp_path):
+  missing = str(tmp_path / 'nowhere')
+  data = ImageData('folder', missing, classes=('cat', 'dog'), image_shape=(8, 8, 3))
+  assert data.classes == ('cat', 'dog') and data.image_shape == (8, 8, 3)
+  for ask in (lambda: data.num_examples('test'), lambda: data.eval_image_shape):
+    with pytest.raises(ValueError, match=r'nowhere.*is no folder'):
+      ask()
+  data.close()
+  with pytest.raises(ValueError, match=r'nowhere.*is no folder'):
+    ImageData('folder', missing, classes=('cat', 'dog'))

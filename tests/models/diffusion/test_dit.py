@@ -72,6 +72,11 @@ def test_patches_are_row_major_and_invertible():
   np.testing.assert_array_equal(dit.image(tokens, 2, 2), x)
 
 
+def test_positions_may_begin_with_the_column():
+  y, other = dit.positions(3, 5, 8), dit.positions(3, 5, 8, columns_first=True)
+  np.testing.assert_array_equal(other, np.roll(y, 4, axis=1))
+
+
 def test_positions_are_sinusoids_of_row_and_column():
   y = dit.positions(3, 5, 8)
   row, column = 2, 4

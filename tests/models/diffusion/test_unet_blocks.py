@@ -51,6 +51,7 @@ def test_group_norm_by_hand():
 def test_groups_divide_the_channels_and_have_four_each():
   assert [unet_blocks.groups_of(c, 32) for c in (128, 96, 32, 12, 4, 2)] == [32, 24, 8, 3, 1, 1]
   assert unet_blocks.groups_of(96, 8) == 8
+  assert unet_blocks.groups_of(64, 32, least=1) == 32
 
 
 def test_attention_equals_attention_with_a_full_mask():
@@ -91,6 +92,8 @@ def test_noise_embeddings():
   y = conditioning.sinusoids(np.array([0.0, 3.0]), 6)
   rates = np.array([1, 1e-2, 1e-4])
   np.testing.assert_allclose(y[1], [*np.sin(3 * rates), *np.cos(3 * rates)], atol=1e-6)
+  y = conditioning.sinusoids(np.array([3.0]), 4, freq_shift=0)
+  np.testing.assert_allclose(y[0, :2], np.sin([3, 0.03]), atol=1e-6)
   waves = conditioning.fourier_features(np.array([0.0, 0.3]), 400)
   np.testing.assert_allclose(waves[0], [0] * 200 + [1] * 200)
   assert abs(np.mean(waves[1, 200:])) < 0.2  # rates of 100 radians: all phases

@@ -1,0 +1,11 @@
+"""Public weights: tensors of others' files, and the networks here that compute what they mean.
+
+1. `files.py`: weights on disk, a folder or one file, opened as far as is asked.
+2. `safetensors_folder.py`: tensors of safetensors, in one file or in shards.
+3. `torch_file.py`, `torch_pickle.py`: tensors of `torch.save`, of which nothing is executed.
+4. `mapping.py`: their names, shapes and layouts, and ours; every tensor is checked.
+5. `resnet.py`, `alexnet.py`, `unet.py`, `dit.py`: the names of each network.
+
+GPT-2's names are in `models/gpt/huggingface.py`. Nothing here needs torch. The verb `convert`
+(`train/convert/`) makes run folders of what is read.
+"""
