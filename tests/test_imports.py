@@ -38,7 +38,7 @@ ARROWS = {
     ('models.layers', 'models.ops', 'models.attention', 'models.transformer'),
     ('models.cpu', *BASE),
   ),
-  'models.gpt': ('models.cpu', *BASE),
+  'models.gpt': ('models.cpu', 'models.weights', *BASE),
   'models.diffusion': ('models.gpt', *BASE),
   'mcts': ('mcts',),
   'mcts.symmetry': (),

@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 
 from models.gpt.model import GPT, QKV, RUNTIME_FIELDS
 from models.gpt.parameters import specs
-from models.gpt.safetensors_folder import Tensor, check_floats, read_folder, read_json
 from models.transformer import unboxed
+from models.weights.safetensors_folder import Tensor, check_floats, read_folder, read_json
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {

@@ -167,17 +167,18 @@ def runs(overrides: Overrides) -> None:
 
 
 def convert(overrides: Overrides) -> None:
-  """Makes a workdir of GPT-2 weights in Hugging Face's layout, or such a folder of a workdir."""
+  """Makes a workdir of public weights, or a folder for transformers of a workdir's."""
   refuse(overrides)
-  if (FLAGS.from_hf is None) == (FLAGS.to_hf is None):
-    raise UserError('convert: give either --from_hf=DIR, to read from, or --to_hf=DIR, to write to')
+  source = FLAGS['from'].value or FLAGS.from_hf
+  if (source is None) == (FLAGS.to_hf is None):
+    raise UserError('convert: give either --from=PATH, to read from, or --to_hf=DIR, to write to')
   step = arguments.checkpoint(FLAGS.step)
   start()
   from train import convert as convert_lib
 
   with errors.user_errors():
-    if FLAGS.from_hf:
-      convert_lib.import_hf(FLAGS.from_hf, arguments.new_folder(FLAGS.workdir))
+    if source:
+      convert_lib.import_weights(source, arguments.new_folder(FLAGS.workdir), FLAGS.format)
     else:
       convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
 

@@ -49,7 +49,9 @@ REPORT = (
   Option('record', 'text', "a JSON file of docs/results to write the runs' number to"),
 )
 CONVERT = (
-  Option('from_hf', 'text', 'a folder of GPT-2 weights to make the workdir from'),
+  Option('from', 'text', 'public weights, a folder or a file, to make the workdir from'),
+  Option('from_hf', 'text', 'an older name of --from'),
+  Option('format', 'text', 'of these weights, where their content does not tell it'),
   Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
 )
 PREPARE = (

@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def workdir(folder, tmp_path):
-  convert.import_hf(folder, str(tmp_path / 'run'))
+  convert.import_weights(folder, str(tmp_path / 'run'))
   return str(tmp_path / 'run')
 
 

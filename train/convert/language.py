@@ -1,26 +1,18 @@
-"""Converts public weights: GPT-2 in Hugging Face's layout to a workdir, and back (verb convert).
+"""Language models of public weights, and a run's weights for transformers."""
 
-Both are written beside their place and get their name when they are complete.
-"""
-
-import contextlib
 import dataclasses
-import os
 import pathlib
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import jax
 
 from data.text import choose_tokenizer, tokenizer_folder, tokenizers
 from models.gpt import GPT, huggingface
 from models.gpt.parameters import num_embeddings
-from train import errors, sections, verbs
-from train.checkpoint import Checkpointer
+from models.weights.files import Files
+from train import errors, verbs
+from train.convert.folders import new_folder
+from train.convert.format import Converted
 from train.errors import UserError
-from train.run import check_finite
-from train.workdir import write_json
 
 GPT2_TOKENS = 50_257
 
@@ -46,30 +38,19 @@ DEFAULTS: Mapping[str, Any] = {
 # -------- in --------
 
 
-def import_hf(folder: str, workdir: str) -> None:
-  """Makes a workdir, which `eval`, `sample` and `train` accept, of a GPT-2 that transformers wrote.
+def is_gpt2(files: Files) -> bool:
+  """Returns whether the files are a GPT-2's."""
+  return files.config.get('model_type') == 'gpt2' or 'h.0.attn.c_attn.weight' in files.tensors
 
-  The weights become step 0. Since nothing was trained here, a first `train` may change all of the
-  config but what the weights mean. Prints what was found and what was not.
 
-  Args:
-    folder: config.json, safetensors and perhaps tokenizer files.
-    workdir: a new or empty folder.
-
-  Raises:
-    UserError: `workdir` holds something, or `folder` lacks something or does not fit together.
-  """
-  with errors.user_errors(), new_folder(workdir, 'a workdir') as made:
-    model, variables = huggingface.from_hf(folder)
-    check_finite(variables, folder)
-    spec, tokenizer = find_tokenizer(pathlib.Path(folder), model.vocab_size)
-    model = fit_vocabulary(folder, model, tokenizer)
-    if tokenizer is not None:
-      tokenizer.save(os.path.join(made, sections.TOKENIZER))
-    save(variables, os.path.join(made, 'checkpoints'))
-    config = verbs.complete_config(config_of(model, spec))
-    write_json(os.path.join(made, 'config.json'), config)
-  print(f'{workdir}: {model.layers} layers of width {model.width}, {spec}, from {folder}')
+def from_gpt2(files: Files) -> Converted:
+  """Returns a GPT-2 that transformers wrote, with its tokenizer; prints what it lacks."""
+  folder = files.folder
+  model, variables = huggingface.from_hf(folder)
+  spec, tokenizer = find_tokenizer(folder, model.vocab_size)
+  model = fit_vocabulary(str(folder), model, tokenizer)
+  summary = f'{model.layers} layers of width {model.width}, {spec}'
+  return Converted(config_of(model, spec), variables, summary, tokenizer=tokenizer)
 
 
 def find_tokenizer(
@@ -134,22 +115,6 @@ def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
   return {**DEFAULTS, 'model': {'name': 'gpt', **section}, 'data': data, 'paper': paper}
 
 
-def save(variables: dict[str, Any], folder: str) -> None:
-  """Writes step 0 of a model alone; frees each array of `variables` once it is JAX's."""
-  params = release(variables.pop('params'))
-  with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
-    checkpoints.save(0, {'params': params, 'extra': {}, 'ema': ()}, {}, {'metrics': {}})
-
-
-def release(tree: dict[str, Any]) -> dict[str, Any]:
-  """Returns the tree as JAX's arrays, and empties it on the way."""
-  taken = {}
-  for name in list(tree):
-    leaf = tree.pop(name)
-    taken[name] = release(leaf) if isinstance(leaf, dict) else jax.device_put(leaf)
-  return taken
-
-
 # -------- out --------
 
 
@@ -177,26 +142,3 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
     if not tokenizer.save_for_transformers(made):
       print(f'{folder}: transformers has no tokenizer like {tokenizer.name}; its weights are there')
   print(f'{folder}: step {run.step} of {workdir}, for transformers')
-
-
-# -------- folders --------
-
-
-@contextlib.contextmanager
-def new_folder(path: str, what: str) -> Iterator[str]:
-  """Yields a folder to fill, which then becomes `path`.
-
-  Raises:
-    UserError: `path` holds something already.
-  """
-  place = pathlib.Path(path).resolve()
-  if place.exists() and (not place.is_dir() or any(place.iterdir())):
-    raise UserError(f'{path}: holds something already; {what} needs a new or empty folder')
-  unfinished = place.with_name(f'.{place.name}.unfinished')
-  shutil.rmtree(unfinished, ignore_errors=True)
-  unfinished.mkdir(parents=True)
-  try:
-    yield str(unfinished)
-    os.replace(unfinished, place)
-  finally:
-    shutil.rmtree(unfinished, ignore_errors=True)

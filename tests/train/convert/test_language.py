@@ -90,7 +90,7 @@ def layout(*, keep, rename=()):
 )
 def test_a_tokenizer_is_found_in_each_layout(change, folder, tmp_path):
   change(pathlib.Path(folder))
-  convert.import_hf(folder, str(tmp_path / 'run'))
+  convert.import_weights(folder, str(tmp_path / 'run'))
   shutil.rmtree(folder)
   kept = verbs.load_run(str(tmp_path / 'run')).task.data.tokenizer
   assert kept.encode(TEXT) == BPE.encode(TEXT)
@@ -99,7 +99,7 @@ def test_a_tokenizer_is_found_in_each_layout(change, folder, tmp_path):
 def test_without_a_tokenizer_texts_are_numbers(folder, tmp_path, capsys):
   layout(keep=[])(pathlib.Path(folder))
   workdir = str(tmp_path / 'run')
-  convert.import_hf(folder, workdir)
+  convert.import_weights(folder, workdir)
   assert 'holds no tokenizer' in capsys.readouterr().out
   assert verbs.read_config(workdir)['data']['tokenizer'] == 'numbers:300'
   (tmp_path / 'numbers.txt').write_text(' '.join(map(str, range(300))))
@@ -115,14 +115,14 @@ def test_the_models_end_of_text_is_said_and_kept(folder, tmp_path, capsys):
   config = json.loads((path / 'config.json').read_text())
   (path / 'config.json').write_text(json.dumps({**config, 'eos_token_id': 70}))
   (path / 'generation_config.json').unlink()
-  convert.import_hf(folder, str(tmp_path / 'run'))
+  convert.import_weights(folder, str(tmp_path / 'run'))
   assert 'texts end at ' in (said := capsys.readouterr().out) and '(70)' in said
   assert verbs.load_run(str(tmp_path / 'run')).task.data.tokenizer.ends == (BPE.eot, 70)
   convert.export_hf(str(tmp_path / 'run'), str(tmp_path / 'out'))
   assert tokenizers.load(tmp_path / 'out').ends == (BPE.eot, 70)
   layout(keep=[])(path)
   (path / 'config.json').write_text(json.dumps({**config, 'eos_token_id': 70}))
-  convert.import_hf(folder, str(tmp_path / 'numbers'))
+  convert.import_weights(folder, str(tmp_path / 'numbers'))
   kept = tokenizers.load(tmp_path / 'numbers' / 'tokenizer')
   assert kept == tokenizers.Numbers(300, (70,)) and kept.eot == 70
 
@@ -132,12 +132,12 @@ def test_the_published_size_without_a_tokenizer_is_gpt2s(folder, tmp_path, monke
   model = MODEL.clone(vocab_size=50_257)
   shutil.rmtree(folder)
   huggingface.to_hf(model, random_variables(model), folder)
-  convert.import_hf(folder, str(tmp_path / 'later'))
+  convert.import_weights(folder, str(tmp_path / 'later'))
   with pytest.raises(UserError, match=r"data.tokenizer='gpt2': .*set GPT2_BPE_DIR"):
     verbs.load_run(str(tmp_path / 'later'))
   monkeypatch.setattr(tokenizers, 'gpt2', lambda at: BPE if at == 'somewhere' else None)
   monkeypatch.setenv('GPT2_BPE_DIR', 'somewhere')
-  convert.import_hf(folder, str(tmp_path / 'now'))
+  convert.import_weights(folder, str(tmp_path / 'now'))
   assert (tmp_path / 'now' / 'tokenizer' / 'vocab.json').exists()
 
 
@@ -147,7 +147,7 @@ def test_rows_without_a_token_become_padding(rows, multiple, folder, tmp_path, c
   model = MODEL.clone(vocab_size=rows)
   variables = random_variables(model)
   huggingface.to_hf(model, variables, folder)
-  convert.import_hf(folder, str(tmp_path / 'run'))
+  convert.import_weights(folder, str(tmp_path / 'run'))
   assert f'{rows} tokens, 300 in its tokenizer' in capsys.readouterr().out
   run = verbs.load_run(str(tmp_path / 'run'))
   assert (run.task.model.vocab_size, run.task.model.vocab_multiple) == (300, multiple)
@@ -163,7 +163,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(folder, tmp_path):
   workdir = tmp_path / 'run'
   (pathlib.Path(folder) / 'tokenizer.json').write_text('{')
   with pytest.raises(UserError, match=r'tokenizer.json: not JSON, or cut short') as caught:
-    convert.import_hf(folder, str(workdir))
+    convert.import_weights(folder, str(workdir))
   assert '\n' not in str(caught.value)
   shutil.rmtree(folder)
   huggingface.to_hf(
@@ -171,19 +171,19 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(folder, tmp_path):
   )
   BPE.save(folder)
   with pytest.raises(UserError, match=r'its tokenizer has 300 tokens, its weights only 299'):
-    convert.import_hf(folder, str(workdir))
+    convert.import_weights(folder, str(workdir))
   with pytest.raises(UserError, match='no such folder'):
-    convert.import_hf(str(tmp_path / 'nowhere'), str(workdir))
+    convert.import_weights(str(tmp_path / 'nowhere'), str(workdir))
   broken = jax.tree.map(lambda x: np.where(x > 0.5, np.nan, x), random_variables(MODEL))
   huggingface.to_hf(MODEL, broken, folder)
   with pytest.raises(UserError, match=r'hf: has weights that are not finite: params/.*'):
-    convert.import_hf(folder, str(workdir))
+    convert.import_weights(folder, str(workdir))
   (pathlib.Path(folder) / 'tokenizer.json').unlink()
   layout(keep=[])(pathlib.Path(folder))
   (pathlib.Path(folder) / 'vocab.txt').write_text('[PAD]')
   huggingface.to_hf(MODEL, random_variables(MODEL), folder)
   with pytest.raises(UserError, match=r'holds vocab.txt, a WordPiece vocabulary'):
-    convert.import_hf(folder, str(workdir))
+    convert.import_weights(folder, str(workdir))
   assert not workdir.exists() and not list(tmp_path.glob('.*'))
 
 
@@ -192,7 +192,7 @@ def test_a_folder_that_holds_something_is_left_alone(folder, workdir, tmp_path):
   (tmp_path / 'notes' / 'mine.txt').write_text('mine')
   for path in ('notes', 'notes/mine.txt', 'run'):
     with pytest.raises(UserError, match=r'holds something already'):
-      convert.import_hf(folder, str(tmp_path / path))
+      convert.import_weights(folder, str(tmp_path / path))
     with pytest.raises(UserError, match=r'holds something already'):
       convert.export_hf(workdir, str(tmp_path / path))
   assert (tmp_path / 'notes' / 'mine.txt').read_text() == 'mine'
@@ -203,15 +203,15 @@ def test_an_import_that_is_interrupted_leaves_no_workdir(folder, tmp_path, monke
   def stop(*args):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(convert, 'write_json', stop)
+  monkeypatch.setattr(convert.incoming, 'write_json', stop)
   with pytest.raises(KeyboardInterrupt):
-    convert.import_hf(folder, str(tmp_path / 'run'))
+    convert.import_weights(folder, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
   (tmp_path / '.run.unfinished').mkdir()  # of one that was killed
   (tmp_path / '.run.unfinished' / 'half').touch()
   (tmp_path / 'run').mkdir()  # empty: as good as new
   monkeypatch.undo()
-  convert.import_hf(folder, str(tmp_path / 'run'))
+  convert.import_weights(folder, str(tmp_path / 'run'))
   assert verbs.load_run(str(tmp_path / 'run')).step == 0
   assert not (tmp_path / 'run' / 'half').exists()
 
@@ -265,7 +265,7 @@ def test_ones_own_model_with_its_tokenizer(tokenizer, text, tmp_path):
   assert theirs.encode(sample) == ours.encode(sample)
   assert theirs.decode(ours.encode(sample)) == sample
   assert theirs.eos_token_id == ours.eot and len(theirs) == ours.vocab_size
-  convert.import_hf(str(tmp_path / 'out'), str(tmp_path / 'again'))
+  convert.import_weights(str(tmp_path / 'out'), str(tmp_path / 'again'))
   again = verbs.load_run(str(tmp_path / 'again'))
   assert again.task.data.tokenizer == ours
   tokens = np.arange(16, dtype=np.int32)[None]
@@ -299,7 +299,7 @@ def test_there_and_back_by_transformers(text, tmp_path):
   BPE.save(tmp_path / 'bpe')
   transformers.AutoTokenizer.from_pretrained(tmp_path / 'bpe').save_pretrained(tmp_path / 'hf')
   workdir = str(tmp_path / 'run')
-  convert.import_hf(str(tmp_path / 'hf'), workdir)
+  convert.import_weights(str(tmp_path / 'hf'), workdir)
 
   def logits_of(model, tokens):
     with torch.no_grad():

@@ -1,0 +1,38 @@
+"""The formats of public weights by name, and how the one of a folder or file is found."""
+
+from collections.abc import Mapping
+
+from models.weights.files import Files
+from train.convert import language
+from train.convert.format import Format
+from train.errors import UserError, shown, unknown
+
+# The first that recognises the files is theirs.
+FORMATS: Mapping[str, Format] = {
+  'gpt2': Format("GPT-2 in Hugging Face's layout", language.is_gpt2, language.from_gpt2),
+}
+
+
+def find(files: Files, name: str | None) -> Format:
+  """Returns the format of that name, or the first that recognises the files.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name is not None:
+    if name not in FORMATS:
+      raise unknown(f'--format={name}', name, 'no such format', FORMATS)
+    return FORMATS[name]
+  for each in FORMATS.values():
+    if each.recognises(files):
+      return each
+  known = '; '.join(f'{name} ({each.what})' for name, each in FORMATS.items())
+  raise UserError(f'{files.path}: {_contents(files)}, none of the formats that are read: {known}')
+
+
+def _contents(files: Files) -> str:
+  """Returns what the files say of themselves, or the names of some tensors."""
+  for key in ('model_type', '_class_name', 'architecture'):
+    if key in files.config:
+      return f'config.json says {key}={shown(files.config[key])}'
+  return f'holds tensors such as {", ".join(list(files.tensors)[:3]) or "none"}'
