@@ -48,7 +48,7 @@ class Origin:
 
 
 def load(path: str) -> Origin:
-  """Returns the weights (averaged where kept) of a run folder, or of a GPT-2 folder.
+  """Returns the weights (averaged where kept) of a run folder, or of a folder of transformers'.
 
   Raises:
     UserError: neither is there, or it is damaged.
@@ -57,9 +57,8 @@ def load(path: str) -> Origin:
     with user_errors():
       model, variables = huggingface.from_hf(path)
     check_finite(variables, path)
-    return Origin(
-      path, variables, None, path, {'model.heads': model.heads, VOCABULARY: model.vocab_size}
-    )
+    settings = {f'model.{name}': getattr(model, name) for name in huggingface.FIELDS}
+    return Origin(path, variables, None, path, {**settings, VOCABULARY: model.vocab_size})
   weights, folder = load_weights(path), tokenizer_folder(path)
   name, classes = f'{path}, step {weights.step}', weights.meaning.get('classes')
   settings = config_lib.flat(complete_config(weights.config))

@@ -53,6 +53,7 @@ CONVERT = (
   Option('from_hf', 'text', 'an older name of --from'),
   Option('format', 'text', 'of these weights, where their content does not tell it'),
   Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
+  Option('to_leelaz', 'text', "a file to write the workdir's network of Go to, for leelaz"),
 )
 PREPARE = (
   Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),

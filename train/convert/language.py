@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.text import choose_tokenizer, tokenizer_folder, tokenizers
-from models.gpt import GPT, huggingface
+from models.gpt import GPT, huggingface, llama
 from models.gpt.parameters import num_embeddings
 from models.weights.files import Files
 from train import errors, verbs
@@ -43,8 +43,14 @@ def is_gpt2(files: Files) -> bool:
   return files.config.get('model_type') == 'gpt2' or 'h.0.attn.c_attn.weight' in files.tensors
 
 
-def from_gpt2(files: Files) -> Converted:
-  """Returns a GPT-2 that transformers wrote, with its tokenizer; prints what it lacks."""
+def is_llama(files: Files) -> bool:
+  """Returns whether the files are those of a Llama, or of a model that differs by a switch."""
+  named = files.config.get('model_type') in llama.KINDS
+  return named or 'model.layers.0.self_attn.q_proj.weight' in files.tensors
+
+
+def from_transformers(files: Files) -> Converted:
+  """Returns a language model that transformers wrote, and its tokenizer; prints what it lacks."""
   folder = files.folder
   model, variables = huggingface.from_hf(folder)
   spec, tokenizer = find_tokenizer(folder, model.vocab_size)
@@ -108,8 +114,7 @@ def fit_vocabulary(folder: str, model: GPT, tokenizer: tokenizers.Tokenizer | No
 
 def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
   """Returns a config of the model, with DEFAULTS for the rest."""
-  fields = ('layers', 'heads', 'width', 'block_size', 'mlp_width', 'tied', 'dropout')
-  section = {name: getattr(model, name) for name in (*fields, 'vocab_multiple')}
+  section = {name: getattr(model, name) for name in (*huggingface.FIELDS, 'vocab_multiple')}
   data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': model.block_size}
   paper = {'title': 'imported weights', 'metric': 'val/loss'}
   return {**DEFAULTS, 'model': {'name': 'gpt', **section}, 'data': data, 'paper': paper}
@@ -127,8 +132,8 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
     step: the checkpoint's, or 'latest', 'best'.
 
   Raises:
-    UserError: `folder` holds something, the run is no language model's, or GPT-2's files cannot
-      express its model.
+    UserError: `folder` holds something, the run is no language model's, or neither GPT-2's nor
+      Llama's files can express its model.
   """
   name = verbs.read_config(workdir)['task']['name']
   if name != 'language':

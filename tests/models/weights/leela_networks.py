@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from models import leelaz
-from models.leelaz import Sizes
+from models.weights import leelaz
+from models.weights.leelaz import Sizes
 
 
 def random_arrays(seed: int, size: int, blocks: int = 1, channels: int = 4) -> list[np.ndarray]:

@@ -13,8 +13,8 @@ import pytest
 import models
 from mcts.go import Go
 from mcts.go.notation import to_vertex
-from models import leelaz
-from tests.models import leela_networks
+from models.weights import leelaz
+from tests.models.weights import leela_networks
 
 LEELAZ = shutil.which('leelaz') or shutil.which('/usr/games/leelaz')
 needs_leelaz = pytest.mark.skipif(LEELAZ is None, reason='apt-get install leela-zero')
