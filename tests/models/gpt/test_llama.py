@@ -198,7 +198,7 @@ def test_old_buffers_and_files_of_a_base_model_are_read(folder):
 def test_a_foreign_tensor_is_named(folder):
   tensors = load_file(folder / 'model.safetensors')
   save_file({**tensors, 'score.weight': np.ones(3, 'f4')}, folder / 'model.safetensors')
-  with pytest.raises(ValueError, match='holds score.weight, which a Llama of its config.json has'):
+  with pytest.raises(ValueError, match=r'holds score.weight, which a Llama of its config.json has'):
     huggingface.from_hf(folder)
 
 
