@@ -87,6 +87,7 @@ MODELS = Constructors(
     'lenet': Entry('models.lenet:lenet'),
     'alexnet': Entry('models.alexnet:alexnet'),
     'alexnet_one_column': Entry('models.alexnet:alexnet_one_column'),
+    'alexnet_torchvision': Entry('models.alexnet:alexnet_torchvision'),
     'alexnet_cifar10': Entry('models.alexnet:alexnet_cifar10'),
     **{f'resnet{n}': Entry('models.resnet:resnet_cifar', (n,)) for n in (20, 32, 44, 56, 110)},
     **{f'resnet{n}': Entry('models.resnet:resnet_imagenet', (n,)) for n in (18, 34, 50, 101, 152)},

@@ -1,9 +1,12 @@
 """AlexNet (Krizhevsky, Sutskever, Hinton 2012), its CIFAR-10 network, and its one-column successor.
 
-All three suppose images in units of grey levels: 0 to 255 less the mean. Initial weights, learning
-rates and the constants of the response normalisation were chosen at that scale.
+The papers' three suppose images in units of grey levels: 0 to 255 less the mean. Initial weights,
+learning rates and the constants of the response normalisation were chosen at that scale.
+torchvision's takes images of unit variance.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -36,6 +39,10 @@ class AlexNet(nn.Module):
       whose `tensor` axis is 2, each device holds and computes one column, and activations travel
       where the paper's GPUs communicated: before conv3 and before each full layer.
     hidden: units of the two hidden full layers.
+    lrn: whether the first two convolutions have response normalisation.
+    conv1_padding: above and left, and below and right.
+    dropout: 'outputs' of the hidden full layers, all scaled at test time, as in the paper; or their
+      'inputs', the kept scaled in training, as in torchvision.
     dtype: of the computation.
   """
 
@@ -43,6 +50,9 @@ class AlexNet(nn.Module):
   channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
   columns: int = 2
   hidden: int = 4096
+  lrn: bool = True
+  conv1_padding: tuple[int, int] = (1, 2)  # 224 + 3 is what gives the paper's 55 x 55 maps
+  dropout: str = 'outputs'
   dtype: str = 'float32'
 
   @nn.compact
@@ -50,8 +60,7 @@ class AlexNet(nn.Module):
     if min(x.shape[1:3]) < 64:
       raise ValueError(f'images of {x.shape[1]} x {x.shape[2]}: AlexNet needs at least 64 x 64')
     c1, c2, c3, c4, c5 = self.channels
-    # 224 + 3 is what gives the paper's 55 x 55 maps.
-    x = self.conv('conv1', c1, 11, strides=(4, 4), padding=[(1, 2), (1, 2)])(x)
+    x = self.conv('conv1', c1, 11, strides=(4, 4), padding=[self.conv1_padding] * 2)(x)
     x = self.pool('pool1')(self.norm('norm1')(nn.relu(x)))  # [B, 27, 27, 96]
     x = self.conv('conv2', c2, 5, groups=self.columns, bias_init=ones)(x)
     x = self.pool('pool2')(self.norm('norm2')(nn.relu(x)))  # [B, 13, 13, 256]
@@ -60,9 +69,12 @@ class AlexNet(nn.Module):
     x = nn.relu(self.conv('conv5', c5, 3, groups=self.columns, bias_init=ones)(x))
     x = join_columns(self.pool('pool5')(x))  # [B, 6, 6, 256]
     x = x.reshape(x.shape[0], -1)
-    for name in ('full6', 'full7'):
-      x = nn.relu(self.full(name, self.hidden, bias_init=ones)(x))
-      x = Dropout(0.5, inverted=False, name=f'dropout{name[-1]}')(x, train=train)
+    inputs = self.dropout == 'inputs'
+    for i in (6, 7):
+      dropout = functools.partial(Dropout(0.5, inverted=inputs, name=f'dropout{i}'), train=train)
+      x = dropout(x) if inputs else x
+      x = nn.relu(self.full(f'full{i}', self.hidden, bias_init=ones)(x))
+      x = x if inputs else dropout(x)
     return self.full('full8', self.num_classes)(x).astype(jnp.float32)
 
   def conv(self, name: str, features: int, size: int, **kwargs) -> Conv:
@@ -79,9 +91,9 @@ class AlexNet(nn.Module):
     """Returns a fully connected layer."""
     return Dense(features, normal(0.01), bias_init, self.dtype, name=name)
 
-  def norm(self, name: str) -> LocalResponseNorm:
-    """Returns response normalisation within each column."""
-    return LocalResponseNorm(columns=self.columns, name=name)
+  def norm(self, name: str) -> Callable[[Array], Array]:
+    """Returns response normalisation within each column, if there is any."""
+    return LocalResponseNorm(columns=self.columns, name=name) if self.lrn else lambda x: x
 
   def pool(self, name: str) -> MaxPool:
     """Returns overlapping pooling (section 3.4)."""
@@ -152,6 +164,27 @@ def alexnet_one_column(
   """
   check_sizes(conv4=conv4, hidden=hidden)
   return AlexNet(num_classes, (64, 192, 384, conv4, 256), columns=1, hidden=hidden, dtype=dtype)
+
+
+def alexnet_torchvision(num_classes: int, *, dtype: str = 'float32') -> nn.Module:
+  """Returns the one-column network as torchvision has it: 61,100,840 parameters for 1,000 classes.
+
+  Without response normalisation, with 256 channels in the fourth convolution and 2 pixels of
+  padding around the images, which are of unit variance.
+
+  Args:
+    num_classes: number of outputs.
+    dtype: of the computation.
+  """
+  return AlexNet(
+    num_classes,
+    (64, 192, 384, 256, 256),
+    columns=1,
+    lrn=False,
+    conv1_padding=(2, 2),
+    dropout='inputs',
+    dtype=dtype,
+  )
 
 
 def alexnet_cifar10(num_classes: int, *, lrn: bool = True, dtype: str = 'float32') -> nn.Module:

@@ -203,7 +203,7 @@ def _is_box(leaf: Any) -> bool:
 
 def check_fields(
   module: nn.Module,
-  choices: Mapping[str, Collection[str]],
+  choices: Mapping[str, Collection[Any]],
   positive: Iterable[str],
   not_negative: Iterable[str] = (),
 ) -> None:
@@ -211,13 +211,13 @@ def check_fields(
 
   Args:
     module: whose fields they are.
-    choices: field -> the texts that it may have.
+    choices: field -> the values that it may have.
     positive: fields that are at least 1, or None.
     not_negative: fields that are at least 0.
   """
   for name, texts in choices.items():
     if (value := getattr(module, name)) not in texts:
-      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(texts)}')
+      raise ValueError(f'model.{name}={value!r}: choose from {", ".join(map(str, texts))}')
   for names, least in ((positive, 1), (not_negative, 0)):
     for name in names:
       if (value := getattr(module, name)) is not None and value < least:

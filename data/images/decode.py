@@ -74,12 +74,14 @@ def resize(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
   return _resize(image, (size, size))
 
 
-def resize_shorter(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
-  """Resizes the shorter side to `size` pixels and keeps the aspect ratio."""
+def resize_shorter(
+  image: Image.Image, rng: Rng, *, size: int, bicubic: bool = False
+) -> Image.Image:
+  """Resizes the shorter side to `size` pixels, bilinear or bicubic; keeps the aspect ratio."""
   scale = size / min(image.size)
   width, height = (round(side * scale) for side in image.size)
   _draft(image, 2 * scale)
-  return _resize(image, (width, height))
+  return _resize(image, (width, height), bicubic=bicubic)
 
 
 def center_crop(image: Image.Image, rng: Rng, *, size: int) -> Image.Image:
@@ -159,11 +161,14 @@ def _draft(image: Image.Image, scale: float) -> None:
     image.draft(None, (math.ceil(image.size[0] * scale), math.ceil(image.size[1] * scale)))
 
 
-def _resize(image: Image.Image, size: tuple[int, int], box: tuple | None = None) -> Image.Image:
-  """Resizes, bilinear with antialiasing."""
+def _resize(
+  image: Image.Image, size: tuple[int, int], box: tuple | None = None, *, bicubic: bool = False
+) -> Image.Image:
+  """Resizes with antialiasing."""
   if image.mode not in modes.CHANNELS.values():  # CMYK and the like cannot be averaged
     image = image.convert('RGB')
-  return image.resize(size, Image.Resampling.BILINEAR, box=box)
+  resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+  return image.resize(size, resample, box=box)
 
 
 def _crop(image: Image.Image, left: int, top: int, size: int) -> Image.Image:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data.checks import shown
 from data.text.bpe import byte_symbols
 from data.text.tokenizer import KIND_FILE, Codec, checked
 from data.text.tokenizer_folder import MOST_TOKENS, ends_of
@@ -147,7 +146,7 @@ def load(folder: str | pathlib.Path) -> TokenizerJson:
       raise ValueError(f'number {most} of a token must be less than {MOST_TOKENS:,}')
     check_bytes(json.loads(spec), found.vocab_size, vocab)
   except Exception as error:  # the package raises no more special one
-    raise ValueError(f'{path}: {shown(str(error))}') from None
+    raise ValueError(f'{path}: {" ".join(str(error).split())[:200]}') from None
   return TokenizerJson(spec, ends_of(path.parent, vocab))
 
 

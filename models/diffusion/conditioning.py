@@ -20,19 +20,23 @@ linear = functools.partial(Dense, kernel_init=uniform)
 # -------- noise levels and labels --------
 
 
-def sinusoids(t: Array, features: int) -> Array:
+def sinusoids(t: Array, features: int, freq_shift: int = 1) -> Array:
   """Returns sines, then cosines of t `[B]` at rates from 1 to 1 / 10,000, float32 `[B, features]`.
 
-  Ho et al. 2020 (arXiv 2006.11239), appendix B, after Vaswani et al. 2017, section 3.5.
+  Ho et al. 2020 (arXiv 2006.11239), appendix B, after Vaswani et al. 2017, section 3.5. The i-th of
+  `half` rates is 10,000^(-i / (half - freq_shift)): with 1 the last is 1 / 10,000, as in DDPM's
+  code; with 0 it is a little more, as in ADM's, DiT's and diffusers'.
   """
   half = features // 2
-  rates = np.exp(-math.log(10_000) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
+  exponents = np.arange(half) / max(half - freq_shift, 1)
+  rates = np.exp(-math.log(10_000) * exponents).astype(np.float32)
   angles = t.astype(jnp.float32)[:, None] * rates[None]
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def fourier_features(t: Array, features: int) -> Array:
+def fourier_features(t: Array, features: int, freq_shift: int = 1) -> Array:
   """Returns random Fourier features of t `[B]`, `[B, features]` (Song et al. 2021, appendix C)."""
+  del freq_shift
   rates = np.random.default_rng(0).normal(size=features // 2) * FOURIER_SCALE * 2 * math.pi
   angles = t.astype(jnp.float32)[:, None] * rates.astype(np.float32)[None]
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
@@ -67,11 +71,12 @@ class Embedding(nn.Module):
   features: int
   noise_embedding: str
   num_classes: int
+  freq_shift: int = 1
   dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, t: Array, label: Array | None) -> Array:
-    y = FEATURES[self.noise_embedding](t, self.features)
+    y = FEATURES[self.noise_embedding](t, self.features, self.freq_shift)
     y = nn.silu(linear(self.width, dtype=self.dtype, name='dense1')(y))
     y = linear(self.width, dtype=self.dtype, name='dense2')(y)
     if self.num_classes:

@@ -18,7 +18,7 @@ from models import transformer as parts
 from models.axes import shard_batch
 from models.diffusion.conditioning import check_context, check_label, complete_context, sinusoids
 
-CHOICES = {'remat': ('none', 'block'), 'dtype': ('float32', 'bfloat16')}
+CHOICES = {'freq_shift': (0, 1), 'remat': ('none', 'block'), 'dtype': ('float32', 'bfloat16')}
 POSITIVE = ('patch', 'layers', 'heads', 'width')
 NOT_NEGATIVE = ('num_classes', 'context_width')
 EPSILON = 1e-6
@@ -47,6 +47,9 @@ class DiT(nn.Module):
   context_width: D of the context; 0 for a network without cross-attention. Cross-attention follows
     each layer's self-attention, ungated (PixArt-alpha, Chen et al. 2023, arXiv 2310.00426).
   learned_variance: outputs v beside the prediction (Nichol and Dhariwal 2021, arXiv 2102.09672).
+  freq_shift: see `conditioning.sinusoids`; 0 in the authors' code.
+  columns_first: the first half of a position's features is of its column, as in the authors' code,
+    not of its row.
   scan: compiles one layer and loops over it; None: on accelerators, since it is slower on a CPU.
   remat: 'block' recomputes layers in the backward pass.
   dtype: of activations; parameters, norms and softmaxes are float32.
@@ -59,6 +62,8 @@ class DiT(nn.Module):
   num_classes: int = 0
   context_width: int = 0
   learned_variance: bool = False
+  freq_shift: int = 1
+  columns_first: bool = False
   scan: bool | None = None
   remat: str = 'none'
   dtype: str = 'float32'
@@ -102,7 +107,8 @@ class DiT(nn.Module):
     h = patches(x.astype(self.dtype), self.patch)
     h = parts.dense(h, weights['patch'])
     rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
-    h = h + positions(rows, columns, self.width)[None].astype(h.dtype)
+    places = positions(rows, columns, self.width, columns_first=self.columns_first)
+    h = h + places[None].astype(h.dtype)
     cross = complete_context(context, mask, len(x), self.context_width)
     step = functools.partial(self.layer, c, *cross)
     h = self.through(step, shard_batch(h), weights['blocks'])
@@ -112,7 +118,7 @@ class DiT(nn.Module):
 
   def condition(self, weights: Any, t: Array, label: Array | None) -> Array:
     """Returns the embedding of noise level and label, `[B, width]`."""
-    y = sinusoids(t, FREQUENCIES).astype(self.dtype)
+    y = sinusoids(t, FREQUENCIES, self.freq_shift).astype(self.dtype)
     y = parts.dense(nn.silu(parts.dense(y, weights['noise1'])), weights['noise2'])
     if self.num_classes:
       label = jnp.full(t.shape, -1) if label is None else label
@@ -210,11 +216,12 @@ def image(tokens: Array, rows: int, side: int) -> Array:
   return x.reshape(B, rows * side, T // rows * side, -1)
 
 
-def positions(rows: int, columns: int, width: int) -> np.ndarray:
+def positions(rows: int, columns: int, width: int, *, columns_first: bool = False) -> np.ndarray:
   """Returns 2D sinusoidal positions, float32 `[rows * columns, width]`, half for each axis."""
   rates = 10_000.0 ** (-np.arange(width // 4) / (width / 4))
   row, column = np.divmod(np.arange(rows * columns), columns)
-  angles = [index[:, None] * rates for index in (row, column)]
+  axes = (column, row) if columns_first else (row, column)
+  angles = [index[:, None] * rates for index in axes]
   waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
   return np.concatenate(waves, axis=1).astype(np.float32)
 

@@ -37,10 +37,12 @@ CHOICES = {
   'resampling': ('conv', 'block'),
   'up_attention': ('all', 'last'),
   'embedding': tuple(FEATURES),
+  'downsample_padding': (0, 1),
+  'freq_shift': (0, 1),
   'remat': ('none', 'block'),
   'dtype': ('float32', 'bfloat16'),
 }
-POSITIVE = ('channels', 'num_res_blocks', 'heads', 'groups')
+POSITIVE = ('channels', 'num_res_blocks', 'heads', 'groups', 'group_width')
 NOT_NEGATIVE = ('head_width', 'num_classes', 'context_width')
 
 _SCORE_SDE = {
@@ -92,10 +94,15 @@ class UNet(nn.Module):
   heads: number of attention heads, where head_width is 0.
   head_width: channels per attention head; 0 to divide them by `heads`.
   groups: the largest number of groups of a norm.
+  group_width: the fewest channels of a group; diffusers has no such bound.
+  norm_epsilon: added to variances.
   dropout: probability in residual blocks, [0, 1).
   resampling: by a convolution ('conv') or a residual block ('block', BigGAN's).
   scale_shift_norm, skip_rescale, project_shortcut, fir: those of `unet_blocks.ResBlock`.
+  downsample_padding: of a downsampling convolution: 1 pads each side with a zero, 0 the ends alone,
+    as SAME of TensorFlow does, in which DDPM was written.
   embedding: features of the noise level, 'sinusoidal' or 'fourier'.
+  freq_shift: see `conditioning.sinusoids`.
   input_skip: adds the downsampled image at each level (residual input pyramid of NCSN++).
   num_classes: 0 for a network without labels.
   context_width: D of the context; 0 for a network without cross-attention.
@@ -112,13 +119,17 @@ class UNet(nn.Module):
   heads: int = 1
   head_width: int = 0
   groups: int = 32
+  group_width: int = 4
+  norm_epsilon: float = 1e-6
   dropout: float = 0.0
   resampling: str = 'conv'
   scale_shift_norm: bool = False
   skip_rescale: bool = False
   project_shortcut: bool = False
   fir: bool = False
+  downsample_padding: int = 0
   embedding: str = 'sinusoidal'
+  freq_shift: int = 1
   input_skip: bool = False
   num_classes: int = 0
   context_width: int = 0
@@ -161,12 +172,18 @@ class UNet(nn.Module):
     outputs = x.shape[-1] * (2 if self.learned_variance else 1)
     noise = self.channels * (2 if self.embedding == 'fourier' else 1)
     embed = Embedding(
-      4 * self.channels, noise, self.embedding, self.num_classes, self.dtype, name='embedding'
+      4 * self.channels,
+      noise,
+      self.embedding,
+      self.num_classes,
+      self.freq_shift,
+      self.dtype,
+      name='embedding',
     )
     context, mask = complete_context(context, mask, len(x), self.context_width)
     blocks = Blocks(self, embed(t, label), context, mask, train)
     h = self.up(blocks, *self.down(blocks, x))
-    h = GroupNorm(self.groups, dtype=self.dtype, name='norm_out')(h)
+    h = GroupNorm(**norm_fields(self), dtype=self.dtype, name='norm_out')(h)
     h = conv3(outputs, kernel_init=zeros, dtype=self.dtype, name='conv_out')(h)
     return h.astype(jnp.float32)
 
@@ -182,7 +199,8 @@ class UNet(nn.Module):
       if level + 1 < len(self.channel_multipliers):
         h = blocks.resample(h, f'down{level}', 'down')
         if self.input_skip:
-          image = Downsample(h.shape[-1], self.fir, self.dtype, name=f'input{level}')(image)
+          shrink = Downsample(h.shape[-1], self.fir, dtype=self.dtype, name=f'input{level}')
+          image = shrink(image)
           image = h = add(h, image, self.skip_rescale)
         skips.append(h)
     return h, skips
@@ -227,18 +245,25 @@ class Blocks:
     net = self.net
     if net.resampling == 'block':
       return shard_batch(self.residual(h, f'{name}_resample', h.shape[-1], to))
-    layer: Callable = Upsample if to == 'up' else functools.partial(Downsample, h.shape[-1])
+    down = functools.partial(Downsample, h.shape[-1], padding=net.downsample_padding)
+    layer: Callable = Upsample if to == 'up' else down
     return shard_batch(layer(fir=net.fir, dtype=net.dtype, name=f'{name}_resample')(h))
 
   def residual(self, h: Array, name: str, features: int, to: str = '') -> Array:
-    fields = ('groups', 'dropout', 'scale_shift_norm', 'skip_rescale', 'project_shortcut', 'fir')
-    settings = {field: getattr(self.net, field) for field in fields}
+    fields = ('dropout', 'scale_shift_norm', 'skip_rescale', 'project_shortcut', 'fir')
+    settings = norm_fields(self.net) | {field: getattr(self.net, field) for field in fields}
     block = self.res_block(features, resample=to, dtype=self.net.dtype, name=name, **settings)
     return block(h, self.embedding, self.train)
 
   def attend(self, h: Array, name: str, *context: Array | None) -> Array:
     net, width = self.net, head_width(self.net, h.shape[-1])
-    return self.attention(width, net.groups, net.skip_rescale, net.dtype, name=name)(h, *context)
+    settings = {**norm_fields(net), 'skip_rescale': net.skip_rescale, 'dtype': net.dtype}
+    return self.attention(width, name=name, **settings)(h, *context)
+
+
+def norm_fields(net: UNet) -> dict[str, Any]:
+  """Returns the fields of the network's norms."""
+  return {'groups': net.groups, 'group_width': net.group_width, 'epsilon': net.norm_epsilon}
 
 
 def head_width(net: UNet, channels: int) -> int:
@@ -260,6 +285,10 @@ def check(net: UNet) -> None:
     raise ValueError(f'model.channel_multipliers={multipliers}: one or more positive numbers')
   if net.channels % 2:
     raise ValueError(f'model.channels={net.channels}: an even number')
+  if net.downsample_padding and net.fir:
+    raise ValueError(f'model.downsample_padding={net.downsample_padding}: model.fir has its own')
+  if not 0 < net.norm_epsilon < 1:
+    raise ValueError(f'model.norm_epsilon={net.norm_epsilon}: above 0 and below 1')
   if not 0 <= net.dropout < 1:
     raise ValueError(f'model.dropout={net.dropout}: from 0 to below 1')
   head_width(net, net.channels * net.channel_multipliers[-1])  # the middle always attends

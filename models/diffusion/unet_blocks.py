@@ -18,6 +18,7 @@ from models.layers import Conv, Dropout, Initializer, parameter
 from models.transformer import dense_each
 
 EPSILON = 1e-6
+GROUP_WIDTH = 4  # the fewest channels of a group
 TAPS = {False: (1, 1), True: (1, 3, 3, 1)}  # filters of resampling, by the field `fir`
 
 conv3 = functools.partial(Conv, window=(3, 3), padding=((1, 1), (1, 1)), kernel_init=uniform)
@@ -30,11 +31,15 @@ conv1 = functools.partial(Conv, window=(1, 1), kernel_init=uniform)
 class GroupNorm(nn.Module):
   """Group normalisation (Wu and He 2018, arXiv 1803.08494), then SiLU.
 
-  groups: the largest number of groups; a group has at least 4 channels.
+  groups: the largest number of groups.
+  group_width: the fewest channels of a group.
+  epsilon: added to variances.
   silu: whether SiLU follows.
   """
 
   groups: int
+  group_width: int = GROUP_WIDTH
+  epsilon: float = EPSILON
   silu: bool = True
   dtype: str = 'float32'
 
@@ -57,13 +62,13 @@ class GroupNorm(nn.Module):
       factor = 1 + factor.astype(jnp.float32)
       scale, bias = scale * factor, bias * factor + term.astype(jnp.float32)
     shift = jnp.zeros((1, *shape)) if shift is None else shift.astype(jnp.float32)
-    groups = groups_of(x.shape[-1], self.groups)
-    return group_norm(x, scale, bias, shift, groups, EPSILON, self.silu).astype(self.dtype)
+    groups = groups_of(x.shape[-1], self.groups, self.group_width)
+    return group_norm(x, scale, bias, shift, groups, self.epsilon, self.silu).astype(self.dtype)
 
 
-def groups_of(channels: int, most: int) -> int:
-  """Returns the largest number <= most that divides channels into groups of 4 or more."""
-  return max(n for n in range(1, max(min(most, channels // 4), 1) + 1) if channels % n == 0)
+def groups_of(channels: int, most: int, least: int = GROUP_WIDTH) -> int:
+  """Returns the largest number <= most that divides channels into groups of `least` or more."""
+  return max(n for n in range(1, max(min(most, channels // least), 1) + 1) if channels % n == 0)
 
 
 def group_norm(x, scale, bias, shift, groups: int, epsilon: float, silu: bool) -> Array:
@@ -103,6 +108,8 @@ class ResBlock(nn.Module):
 
   features: int
   groups: int = 32
+  group_width: int = GROUP_WIDTH
+  epsilon: float = EPSILON
   dropout: float = 0.0
   resample: str = ''
   scale_shift_norm: bool = False
@@ -113,7 +120,9 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
-    norm = functools.partial(GroupNorm, self.groups, dtype=self.dtype)
+    norm = functools.partial(
+      GroupNorm, self.groups, self.group_width, self.epsilon, dtype=self.dtype
+    )
     h = norm(name='norm1')(x)
     if self.resample:
       h, x = (resample(y, self.resample, TAPS[self.fir]) for y in (h, x))
@@ -165,6 +174,8 @@ class Attention(nn.Module):
 
   head_width: int
   groups: int = 32
+  group_width: int = GROUP_WIDTH
+  epsilon: float = EPSILON
   skip_rescale: bool = False
   dtype: str = 'float32'
 
@@ -174,7 +185,10 @@ class Attention(nn.Module):
 
     context: `[B, L, D]`, or None for self-attention. mask: bool `[B, L]`, the positions that exist.
     """
-    h = GroupNorm(self.groups, silu=False, dtype=self.dtype, name='norm')(x)
+    norm = GroupNorm(
+      self.groups, self.group_width, self.epsilon, silu=False, dtype=self.dtype, name='norm'
+    )
+    h = norm(x)
     h = h.reshape(x.shape[0], -1, x.shape[-1])  # [B, T, C]
     if context is None:
       q, k, v = dense_each(h, self.weights(h, 'query', 'key', 'value'))
@@ -252,15 +266,19 @@ def pad_axis(x: Array, axis: int, by: int) -> Array:
 
 
 class Downsample(nn.Module):
-  """A 3x3 convolution with stride 2, after the FIR filter if `fir`."""
+  """A 3x3 convolution with stride 2, after the FIR filter if `fir`.
+
+  padding: zeros above and left, 0 or 1; one is below and right.
+  """
 
   features: int
   fir: bool = False
+  padding: int = 0
   dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    padding = ((0, 1), (0, 1))  # as SAME of TensorFlow, in which DDPM was written
+    padding = ((self.padding, 1), (self.padding, 1))
     if self.fir:
       x, padding = blur(x, TAPS[True]), ((0, 0), (0, 0))
     conv = functools.partial(conv3, strides=(2, 2), dtype=self.dtype, name='conv')

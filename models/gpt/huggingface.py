@@ -18,7 +18,8 @@ from models.gpt import gpt2, layout, llama
 from models.gpt.layout import Family
 from models.gpt.model import GPT, RUNTIME_FIELDS
 from models.transformer import unboxed
-from models.weights.safetensors_folder import Tensor, check_floats, read_folder, read_json
+from models.weights.files import Files, Tensor, without_prefix
+from models.weights.safetensors_folder import check_floats, read_json
 
 FAMILIES = (gpt2.FAMILY, llama.FAMILY)
 KINDS = tuple(kind for family in FAMILIES for kind in family.kinds)
@@ -68,12 +69,8 @@ def family_of(path: pathlib.Path, config: Mapping[str, Any]) -> Family:
 
 def tensors_of(family: Family, folder: pathlib.Path) -> dict[str, Tensor]:
   """Returns the parameters of a folder by their names without the family's prefix."""
-  found = read_folder(folder)
-  bare = {name.removeprefix(family.prefix): x for name, x in found.items()}
-  if len(bare) < len(found):
-    twice = next(name for name in found if family.prefix + name in found)
-    raise ValueError(f'{folder}: holds both {twice} and {family.prefix}{twice}')
-  tensors = {name: x for name, x in bare.items() if not family.buffers.fullmatch(name)}
+  found = without_prefix(folder, Files(folder).tensors, family.prefix)
+  tensors = {name: x for name, x in found.items() if not family.buffers.fullmatch(name)}
   check_floats(folder, tensors)
   return tensors
 

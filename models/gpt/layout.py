@@ -11,7 +11,7 @@ import numpy as np
 
 from models.gpt.model import GPT
 from models.gpt.parameters import specs
-from models.weights.safetensors_folder import Tensor
+from models.weights.files import Tensor
 
 Path = tuple[str, ...]
 Table = Mapping[str, list[Path]]

@@ -1,15 +1,15 @@
-"""Reads the tensors of a folder of safetensors: one file, or the shards that an index names."""
+"""Reads the tensors of safetensors: of one file, or of the shards that an index names."""
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+Reader = Callable[[pathlib.Path], Mapping[str, Any]]  # of the tensors of one file by name
 DTYPES = ('F64', 'F32', 'F16', 'BF16')  # others hold quantised weights, whose scales are elsewhere
 
 
@@ -53,30 +53,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   return found
 
 
-def read_folder(folder: pathlib.Path) -> dict[str, Tensor]:
-  """Returns the tensors by name, without the prefix 'transformer.'; none of them is read yet.
-
-  Raises:
-    ValueError: a file is missing, cut short or outside of the folder, or a tensor is not of floats.
-  """
-  if (folder / SINGLE).is_file():
-    found = read_tensors(folder / SINGLE)
-  elif (folder / INDEX).is_file():
-    found = _read_shards(folder)
-  elif any(folder.glob('pytorch_model*.bin')):
-    raise ValueError(
-      f'{folder}: holds pytorch_model.bin, which is a pickle and can run code; only'
-      ' model.safetensors is read (transformers converts: save_pretrained)'
-    )
-  else:
-    raise ValueError(f'{folder}: holds neither {SINGLE} nor {INDEX}')
-  bare = {name.removeprefix('transformer.'): x for name, x in found.items()}
-  if len(bare) < len(found):
-    twice = next(name for name in found if f'transformer.{name}' in found)
-    raise ValueError(f'{folder}: holds both {twice} and transformer.{twice}')
-  return bare
-
-
 def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
   """Returns the tensors of one file by name; none of them is read yet."""
   if not path.is_file():
@@ -88,30 +64,32 @@ def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
     raise ValueError(f'{path}: cut short, or not a safetensors file ({error})') from None
 
 
-def _read_shards(folder: pathlib.Path) -> dict[str, Tensor]:
-  """Returns the tensors that the index names, each from the shard that it names."""
-  path = folder / INDEX
-  names = read_json(path).get('weight_map')
+def read_shards(index: pathlib.Path, read: Reader) -> dict[str, Any]:
+  """Returns the tensors that an index names, each from the shard beside it that it names."""
+  names = read_json(index).get('weight_map')
   if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
-    raise ValueError(f'{path}: weight_map must name the file of each tensor')
-  shards = {shard: read_tensors(_inside(folder, shard)) for shard in sorted(set(names.values()))}
+    raise ValueError(f'{index}: weight_map must name the file of each tensor')
+  shards = {shard: read(_beside(index, shard)) for shard in sorted(set(names.values()))}
   for name, shard in names.items():
     if name not in shards[shard]:
-      raise ValueError(f'{path}: says that {shard} holds {name}, which it does not')
+      raise ValueError(f'{index}: says that {shard} holds {name}, which it does not')
   for shard, tensors in shards.items():
     if unknown := [name for name in tensors if names.get(name) != shard]:
-      raise ValueError(f'{folder / shard}: holds {unknown[0]}, which {INDEX} does not place there')
+      where = f'{index.parent / shard}: holds {unknown[0]}'
+      raise ValueError(f'{where}, which {index.name} does not place there')
   return {name: shards[shard][name] for name, shard in names.items()}
 
 
-def _inside(folder: pathlib.Path, shard: str) -> pathlib.Path:
-  """Returns the path of a shard; raises ValueError if it leads out of the folder."""
+def _beside(index: pathlib.Path, shard: str) -> pathlib.Path:
+  """Returns the path of a shard; raises ValueError if it leads out of the index's folder."""
+  folder = index.parent
   root, path = folder.resolve(), folder / shard
-  # In Hugging Face's cache, snapshots/REVISION holds links to files in blobs/ beside snapshots/.
-  roots = [root, root.parents[1] / 'blobs'] if root.parent.name == 'snapshots' else [root]
+  # In Hugging Face's cache, snapshots/REVISION holds links to files in blobs/ beside snapshots/;
+  # of a model in parts, snapshots/REVISION/unet does.
+  cached = [each.parent / 'blobs' for each in root.parents if each.name == 'snapshots'][:1]
   inside = path.absolute().parent.resolve().is_relative_to(root)
-  if not inside or not any(path.resolve().is_relative_to(each) for each in roots):
-    raise ValueError(f'{folder / INDEX}: weight_map names {shard!r}, which lies outside the folder')
+  if not inside or not any(path.resolve().is_relative_to(each) for each in (root, *cached)):
+    raise ValueError(f'{index}: weight_map names {shard!r}, which lies outside the folder')
   return path
 
 

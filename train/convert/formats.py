@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from models.weights import alexnet, resnet
 from models.weights.files import Files
-from train.convert import go, language
+from train.convert import go, language, vision
 from train.convert.format import Format
 from train.errors import UserError, shown, unknown
 
@@ -17,6 +18,13 @@ FORMATS: Mapping[str, Format] = {
     language.is_llama,
     language.from_transformers,
   ),
+  'resnet_transformers': Format(
+    "ResNet in Hugging Face's layout", resnet.is_transformers, vision.from_transformers
+  ),
+  'resnet_torchvision': Format(
+    'ResNet of torchvision or timm', resnet.is_torchvision, vision.from_torchvision
+  ),
+  'alexnet_torchvision': Format('AlexNet of torchvision', alexnet.recognises, vision.from_alexnet),
 }
 
 

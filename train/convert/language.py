@@ -40,7 +40,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 def is_gpt2(files: Files) -> bool:
   """Returns whether the files are a GPT-2's."""
-  return files.config.get('model_type') == 'gpt2' or 'h.0.attn.c_attn.weight' in files.tensors
+  if 'model_type' in files.config:
+    return files.config['model_type'] == 'gpt2'
+  return any(name.endswith('h.0.attn.c_attn.weight') for name in files.tensors)
 
 
 def is_llama(files: Files) -> bool:

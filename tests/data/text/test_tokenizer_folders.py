@@ -141,7 +141,7 @@ def test_a_wrong_or_damaged_folder_is_one_clear_line(tiny, tmp_path, change, mes
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (setting('pre_tokenizer.type', 'Metaspace'), "pre_tokenizer.type is 'Metaspace'"),
+    (setting('pre_tokenizer.use_regex', False), 'pre_tokenizer.use_regex is False'),
     (setting('normalizer', {'type': 'NFC'}), 'normalizer is {'),
     (setting('model.byte_fallback', True), 'model.byte_fallback is True'),
   ],

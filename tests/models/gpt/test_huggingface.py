@@ -11,6 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models.gpt import GPT, gpt2, huggingface, layout
+from models.weights import safetensors_folder
+from models.weights.files import Files
 
 SIZES = {'vocab_size': 37, 'n_positions': 16, 'n_embd': 12, 'n_layer': 2, 'n_head': 3}
 MODEL = GPT(37, block_size=16, layers=2, heads=3, width=12, dropout=0.1)
@@ -243,7 +245,7 @@ def test_folders_that_are_none_are_refused(folder):
   with pytest.raises(ValueError, match=r'holds neither model.safetensors nor'):
     huggingface.from_hf(folder)
   (folder / 'pytorch_model.bin').touch()
-  with pytest.raises(ValueError, match=r'holds pytorch_model.bin, which is a pickle'):
+  with pytest.raises(ValueError, match=r'.bin: is neither safetensors nor a whole file'):
     huggingface.from_hf(folder)
   config.write_text('{')
   with pytest.raises(ValueError, match=r'config.json: not JSON'):
@@ -302,17 +304,17 @@ def test_a_subclass_is_refused_whatever_it_computes(tmp_path):
 def test_tensors_are_read_one_by_one(folder, monkeypatch):
   """Their shapes are known before, and a file of no use costs no memory."""
   read = []
-  array = huggingface.Tensor.__array__
+  array = safetensors_folder.Tensor.__array__
 
   def counted(self, *args, **kwargs):
     read.append(self.name)
     return array(self, *args, **kwargs)
 
-  monkeypatch.setattr(huggingface.Tensor, '__array__', counted)
-  tensors = huggingface.read_folder(folder)
-  assert tensors['wte.weight'].shape == (37, 12) and not read
+  monkeypatch.setattr(safetensors_folder.Tensor, '__array__', counted)
+  tensors = Files(folder).tensors
+  assert tensors['transformer.wte.weight'].shape == (37, 12) and not read
   huggingface.from_hf(folder)
-  assert sorted(read) == sorted(f'transformer.{name}' for name in tensors)
+  assert sorted(read) == sorted(tensors)
 
 
 def test_half_precision_is_converted_exactly(folder):
