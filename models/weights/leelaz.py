@@ -95,7 +95,7 @@ def recognises(path: str | pathlib.Path) -> bool:
   try:
     with _opened(path) as file:
       version, numbers = file.readline(16).strip(), file.readline(256).split()[:4]
-    return int(version) in range(1, 10) and bool(np.array(numbers, np.float32).size)
+    return int(version) in range(1, 10) and bool(np.array(numbers, np.float64).size)
   except (OSError, EOFError, zlib.error, ValueError):
     return False
 
@@ -119,6 +119,8 @@ def read(path: str | pathlib.Path) -> tuple[int, Sizes, list[np.ndarray]]:
   for i, (array, (what, count)) in enumerate(zip(arrays, sizes.lines, strict=True), 2):
     if array.size != count:
       raise ValueError(f'{path}, line {i}: holds {array.size} numbers; {what} are {count}')
+    if what.startswith('the variances') and (array < 0).any():
+      raise ValueError(f'{path}, line {i}: {what} should not be below 0')
   return version, sizes, arrays
 
 
@@ -142,12 +144,13 @@ def _arrays(path: pathlib.Path, file: IO[bytes]) -> Iterator[np.ndarray]:
     try:
       if len(line) == LONGEST:
         raise ValueError(f'longer than {LONGEST} bytes')
-      array = np.array(line.split(), np.float32)
+      array = np.array(line.split(), np.float64)
     except ValueError as error:
-      raise ValueError(f'{path}, line {number}: not a line of numbers ({error})') from None
-    if not np.isfinite(array).all():
+      said = ' '.join(str(error)[:200].split())
+      raise ValueError(f'{path}, line {number}: not a line of numbers ({said})') from None
+    if not (np.abs(array) < np.finfo(np.float32).max).all():
       raise ValueError(f'{path}, line {number}: holds a number that is not finite')
-    yield array
+    yield array.astype(np.float32)
     number += 1
 
 

@@ -143,9 +143,11 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
   run = verbs.load_run(workdir, step, ANY_DEVICES)
   task: Any = run.task
   tokenizer = task.data.tokenizer
-  roles = ('bos_token_id', 'eos_token_id') if tokenizer.eot is not None else ()
+  first = tokenizer.eot if tokenizer.bos is None else tokenizer.bos
+  roles = {'bos_token_id': first, 'eos_token_id': tokenizer.eot}
+  roles = {} if tokenizer.eot is None else roles
   with errors.user_errors(), new_folder(folder, 'the folder of an export') as made:
-    huggingface.to_hf(task.model, run.variables, made, **dict.fromkeys(roles, tokenizer.eot))
+    huggingface.to_hf(task.model, run.variables, made, **roles)
     if not tokenizer.save_for_transformers(made):
       print(f'{folder}: transformers has no tokenizer like {tokenizer.name}; its weights are there')
   print(f'{folder}: step {run.step} of {workdir}, for transformers')

@@ -163,6 +163,8 @@ def lines(tmp_path):
     (lambda x: x[:5] + [x[5][:-40]] + x[6:], r'line 6: holds \d+ numbers; the kernel of conv'),
     (lambda x: [*x[:8], '1 2 spam 4', *x[9:]], r'line 9: not a line of numbers \(.*spam'),
     (lambda x: [*x[:3], '1 2 nan 4', *x[4:]], 'line 4: holds a number that is not finite'),
+    (lambda x: [*x[:4], '1 2 -3 4', *x[5:]], 'line 5: the variances of .* should not be below 0'),
+    (lambda x: [*x[:3], '1 2 1e99 4', *x[4:]], 'line 4: holds a number that is not finite'),
     (lambda x: [x[0], ' '.join(x[1].split()[: 17 * 36]), *x[2:]], 'a network of 17 planes;'),
     (lambda x: [*x[:-9], x[-9] + ' 0', *x[-8:]], r'line 19: 11 numbers; .* a square board'),
     (lambda x: [], "line 1: b''"),
