@@ -45,8 +45,9 @@ class TokenizerJson(Codec):
 
   @functools.cached_property
   def bos(self) -> int | None:
-    first = self._library.encode('').ids[:1]  # what the file's post-processor adds
-    return first[0] if first and first[0] not in self.ends else None
+    found = self._library.encode('a')
+    is_added = found.special_tokens_mask[:1] == [1]  # by the file's post-processor
+    return found.ids[0] if is_added and found.ids[0] not in self.ends else None
 
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
     for text in texts:

@@ -45,7 +45,7 @@ LEELAZ_SIZE = 19
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class NetworkSizes:
   """What a file's arrays say about its network; see the same names in `PolicyValue`."""
 
   size: int
@@ -100,7 +100,7 @@ def recognises(path: str | pathlib.Path) -> bool:
     return False
 
 
-def read(path: str | pathlib.Path) -> tuple[int, Sizes, list[np.ndarray]]:
+def read(path: str | pathlib.Path) -> tuple[int, NetworkSizes, list[np.ndarray]]:
   """Returns the version, the sizes and the arrays of a file, each flat and of float32.
 
   Raises:
@@ -154,7 +154,7 @@ def _arrays(path: pathlib.Path, file: IO[bytes]) -> Iterator[np.ndarray]:
     number += 1
 
 
-def _sizes(path: pathlib.Path, arrays: Sequence[np.ndarray]) -> Sizes:
+def _sizes(path: pathlib.Path, arrays: Sequence[np.ndarray]) -> NetworkSizes:
   blocks, rest = divmod(len(arrays) - 4 - HEAD_LINES, BLOCK_LINES)
   if rest or blocks < 0:
     rule = f'a network has 4, {BLOCK_LINES} for each block, and {HEAD_LINES}'
@@ -168,7 +168,7 @@ def _sizes(path: pathlib.Path, arrays: Sequence[np.ndarray]) -> Sizes:
   if channels and arrays[0].size % (channels * 9) == 0 and arrays[0].size != PLANES * channels * 9:
     planes = arrays[0].size // (channels * 9)
     raise ValueError(f'{path}: a network of {planes} planes; Leela Zero has {PLANES}')
-  return Sizes(size, blocks, channels, head[1], head[7], head[11])
+  return NetworkSizes(size, blocks, channels, head[1], head[7], head[11])
 
 
 def write(path: str | pathlib.Path, arrays: Sequence[np.ndarray], version: int = 1) -> None:
@@ -176,11 +176,12 @@ def write(path: str | pathlib.Path, arrays: Sequence[np.ndarray], version: int =
   path = pathlib.Path(path)
   unfinished = path.with_name(f'.{path.name}.unfinished')
   try:
-    with gzip.open(unfinished, 'wb', 6) if path.suffix == '.gz' else unfinished.open('wb') as file:
+    with gzip.open(unfinished, 'wb', 1) if path.suffix == '.gz' else unfinished.open('wb') as file:
       file.write(f'{version}\n'.encode())
       for array in arrays:
-        # The shortest digits of which float32 makes the same number.
-        file.write(' '.join(array.ravel().astype(np.float32).astype(str)).encode() + b'\n')
+        numbers = array.astype(np.float32).ravel().tolist()
+        # Of nine digits float32 makes the same number.
+        file.write(' '.join([f'{x:.9g}' for x in numbers]).encode() + b'\n')
     os.replace(unfinished, path)
   finally:
     unfinished.unlink(missing_ok=True)

@@ -28,8 +28,8 @@ def small(kind: str) -> Tokenizer:
   found = Tokenizer(models.BPE(vocab, merges, **options))
   special = ['<unk>', '<s>', '</s>'] if kind == 'llama2' else ['<s>', '</s>', '<|im start|>']
   if kind == 'llama2':
-    parts = [normalizers.Prepend(SPACE), normalizers.Replace(' ', SPACE)]
-    found.normalizer = normalizers.Sequence(parts)
+    before = [normalizers.Prepend(SPACE), normalizers.Replace(' ', SPACE)]
+    found.normalizer = normalizers.Sequence(before)
     parts = [decoders.Replace(SPACE, ' '), decoders.ByteFallback(), decoders.Fuse()]
     found.decoder = decoders.Sequence([*parts, decoders.Strip(' ', 1, 0)])
   else:

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from data.text import choose_tokenizer, tokenizers
+from data.text import choose_tokenizer, evaluation, tokenizers
 from tests.data.text import small_tokenizers
+from train.tasks.language.sample import first_tokens
 
 TEXT = 'hello world\n\n  1212 it\'s é日本🤗\thello </s><s> Å "x"'
 
@@ -22,6 +23,25 @@ def test_ids_and_texts_are_the_librarys(kind, tmp_path):
   assert [found.decode([i]) for i in found.ends] == ['</s>']
   assert found.bos == (library.token_to_id('<s>') if kind.startswith('llama') else None)
   assert found.vocab_size == library.get_vocab_size()
+
+
+def test_what_the_model_wants_in_front_comes_before_texts(tmp_path):
+  library = small_tokenizers.written('llama2', tmp_path / 'llama2')
+  begin = library.token_to_id('<s>')
+  found = tokenizers.load(tmp_path / 'llama2')
+  assert first_tokens(found, 'hello') == library.encode('hello').ids
+  (tmp_path / 'text').write_text('hello world')
+  stream, _ = evaluation.read_text(str(tmp_path / 'text'), found)
+  assert stream.tolist() == library.encode('hello world').ids
+  question = evaluation.Question('file, line 1', 'hello', (' world', ' lo'), 0)
+  choices = evaluation.encode_choices(question, found, 64)
+  assert [choice.tokens.tolist() for choice in choices] == [
+    library.encode(text).ids for text in ('hello world', 'hello lo')
+  ]
+  assert found.bos == begin and choices[0].num_context == 2
+  # Without a post-processor nothing is wanted, though a space is put in front.
+  edited(tmp_path / 'llama2', lambda spec: spec.update(post_processor=None))
+  assert tokenizers.load(tmp_path / 'llama2').bos is None
 
 
 def test_characters_come_byte_by_byte(tmp_path):

@@ -3,14 +3,14 @@
 import numpy as np
 
 from models.weights import leelaz
-from models.weights.leelaz import Sizes
+from models.weights.leelaz import NetworkSizes
 
 
 def random_arrays(seed: int, size: int, blocks: int = 1, channels: int = 4) -> list[np.ndarray]:
   """Returns the arrays of a network with biases, means and variances that all matter."""
   rng = np.random.default_rng(seed)
   arrays = []
-  for what, count in Sizes(size, blocks, channels, 2, 1, 256).lines:
+  for what, count in NetworkSizes(size, blocks, channels, 2, 1, 256).lines:
     outputs = count if 'kernel' not in what and 'weights' not in what else None
     if 'variances' in what:
       arrays.append(rng.uniform(0.3, 2.0, count))
