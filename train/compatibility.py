@@ -96,7 +96,7 @@ def check_meaning(task: Task, workdir: str) -> None:
   """
   theirs = read_meaning(workdir)
   ours: Mapping[str, Any] = json.loads(json.dumps(task.meaning())) if theirs else {}
-  for key in _differences(ours, theirs):
+  for key in [key for key in _differences(ours, theirs) if key in theirs]:
     raise UserError(
       f'{workdir}: its weights were trained with {key}={shown(theirs.get(key))}, and the data here'
       f' have {shown(ours.get(key))}'

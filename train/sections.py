@@ -55,7 +55,7 @@ TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kep
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
   'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
-  'data': (SOURCES, ('folder', 'read', 'classes')),
+  'data': (SOURCES, ('folder', 'read', 'classes', 'image_shape')),
   'optimizer': (OPTIMIZERS, ()),
   'train': (Loop, ()),
   'mesh': (mesh_lib.make_mesh, ('devices',)),
@@ -96,11 +96,19 @@ def build_task(
   tokenizer: the folder of the one to use, if not the workdir's.
   """
   # Class names are the run's, in its order, whatever the order of the data that it meets now.
-  classes = read_meaning(workdir).get('classes', ()) if workdir else ()
+  meaning = read_meaning(workdir) if workdir else {}
+  classes, shape = meaning.get('classes', ()), () if read else _image_shape(meaning)
   own = os.path.join(workdir, TOKENIZER) if workdir else None
-  given = {'folder': tokenizer or own, 'read': read, 'classes': classes}
+  given = {'folder': tokenizer or own, 'read': read, 'classes': classes, 'image_shape': shape}
   taken = inspect.signature(config_lib.resolve(SOURCES[config['data']['name']])).parameters
   given = {name: value for name, value in given.items() if name in taken}
   with errors.user_errors():
     data = config_lib.build(config['data'], SOURCES, 'data', **given)
     return config_lib.build(config['task'], TASKS, 'task', model=config['model'], data=data)
+
+
+def _image_shape(meaning: Mapping[str, Any]) -> tuple[int, ...]:
+  """Returns the shape [H, W, C] of the images that a run was trained with; () if it had none."""
+  shape = meaning.get('image_shape')
+  whole = isinstance(shape, list) and len(shape) == 3 and all(type(x) is int for x in shape)
+  return tuple(shape) if whole and min(shape) > 0 else ()

@@ -53,6 +53,11 @@ def load(path: str) -> Origin:
   Raises:
     UserError: neither is there, or it is damaged.
   """
+  if _needs_conversion(path):
+    raise UserError(
+      f'--init_from={path}: public weights; `launch.py convert --from={path} --workdir=NEW` makes a'
+      ' run folder of them, for --init_from=NEW'
+    )
   if _is_hugging_face(path):
     with user_errors():
       model, variables = huggingface.from_hf(path)
@@ -224,6 +229,13 @@ class _More:
 def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
   shapes = mesh_lib.unbox(jax.eval_shape(task.init, jax.random.key(0)))
   return {name: leaf.shape for name, leaf in leaves(dict(shapes))}
+
+
+def _needs_conversion(path: str) -> bool:
+  """Returns whether weights are neither a run's nor GPT-2's in Hugging Face's layout."""
+  if os.path.isfile(path):
+    return True
+  return _is_hugging_face(path) and not huggingface.is_gpt2(path)
 
 
 def _is_hugging_face(path: str) -> bool:

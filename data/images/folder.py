@@ -28,8 +28,9 @@ def folder(data_dir: str | None = None) -> dict[str, Records]:
   """Returns the splits of `data_dir`/SPLIT/CLASS/IMAGE, the layout of ImageNet on disk.
 
   SPLIT is 'train' and others, such as 'val', which also goes by 'validation' and 'test' where no
-  folders have these names. Without a folder 'train', a tenth of all images is for 'test'. Classes
-  are the sorted names of the folders in 'train' that hold images; without these all is one class.
+  folders have these names. Without a folder 'train', a tenth of all images is for 'test', unless
+  'val' alone is there, as whoever only evaluates a network has it. Classes are the sorted names of
+  the folders in 'train' that hold images; without these all is one class.
   Records are in a fixed order that spreads every class, so that a slice is a sample of all. Images
   become RGB, or grey if all of a sample are. What is left out is logged, except for droppings.
 
@@ -40,22 +41,30 @@ def folder(data_dir: str | None = None) -> dict[str, Records]:
     raise ValueError(f'data.data_dir is not set: {LAYOUT}')
   root = pathlib.Path(os.path.expanduser(data_dir))
   left_out = Remarks(f'folder {printable(str(root))}: left out')
-  found = (_splits if os.path.isdir(root / 'train') else _one_folder)(root, left_out)
+  first = _first_split(root)
+  found = _splits(root, left_out, first) if first else _one_folder(root, left_out)
   left_out.say()
   return found
 
 
-def _splits(root: pathlib.Path, left_out: Remarks) -> dict[str, Records]:
-  """Returns 'train', and a split for each folder beside it that holds images of its classes."""
-  train = _scan(root / 'train', left_out)
-  if not train:
-    raise ValueError(f'{_shown(root / "train")}: holds no images; {LAYOUT}{_also(left_out)}')
-  names, channels = tuple(train), _channels(train)
-  found = {'train': _records(_shown(root / 'train'), train, names, channels)}
-  folders, images = _list(root, Remarks(''))  # files beside the folders may be anything but images
-  for path in images:
-    left_out.add('images beside the folder train', printable(path))
-  for here in (root / name for name in folders if name != 'train'):
+def _first_split(root: pathlib.Path) -> str:
+  """Returns the split whose folders are the classes: 'train', or 'val' alone; '' for none."""
+  if os.path.isdir(root / 'train'):
+    return 'train'
+  return 'val' if os.path.isdir(root) and _list(root, Remarks(''))[0] == ['val'] else ''
+
+
+def _splits(root: pathlib.Path, left_out: Remarks, first: str) -> dict[str, Records]:
+  """Returns the first split, and one for each folder beside it that holds images of its classes."""
+  images = _scan(root / first, left_out)
+  if not images:
+    raise ValueError(f'{_shown(root / first)}: holds no images; {LAYOUT}{_also(left_out)}')
+  names, channels = tuple(images), _channels(images)
+  found = {first: _records(_shown(root / first), images, names, channels)}
+  folders, alone = _list(root, Remarks(''))  # files beside the folders may be anything but images
+  for path in alone:
+    left_out.add(f'images beside the folder {first}', printable(path))
+  for here in (root / name for name in folders if name != first):
     classes = _scan(here, left_out, names)
     if unknown := sorted(set(classes) - set(names)):
       raise ValueError(f'{_shown(here)}: {unknown[0]!r} is no class of the folder train beside it')

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -51,6 +51,8 @@ class ImageData:
     prefetch: batches that are decoded ahead.
     classes: the names in the order of the scores of a network that was trained before; labels
       become their numbers in it. () for the data's own names and order.
+    image_shape: [H, W, C] of the images of such a network, which can then be used where its set is
+      not there; whoever asks for images gets the error.
 
   Raises:
     ValueError: on what does not fit together or is not there.
@@ -71,6 +73,7 @@ class ImageData:
     prefetch: int = 2,
     *,
     classes: Sequence[str] = (),
+    image_shape: Sequence[int] = (),
   ):
     checks.choice(('auto', 'yes', 'no'), in_memory=in_memory)
     checks.at_least(1, batch_size=batch_size)
@@ -85,17 +88,29 @@ class ImageData:
     if decode.is_random(self._ops_eval):
       raise ValueError(f'data.decode_eval={decode_eval!r}: must not be random')
     self._name = dataset if dataset != 'folder' else str(data_dir)
-    found = datasets.load(dataset, data_dir)
-    self._own_classes = {name: split.classes for name, split in found.items()}
-    self._splits = {
-      name: records.with_classes(split, classes) if classes else split
-      for name, split in found.items()
-    }
     self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
     self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
     self._loaders: dict[tuple, pipeline.Loader] = {}
-    self._check_splits()  # a misspelt one should fail now, not at the first evaluation
-    self.image_shape = records.shape_of(self._records(train_split), self._ops_train)
+    self._classes = tuple(classes)
+    self._missing: ValueError | None = None
+    try:
+      found = datasets.load(dataset, data_dir)
+    except ValueError as error:
+      if not image_shape:
+        raise
+      self._missing = error
+      self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+      return
+    self._own_classes = {name: split.classes for name, split in found.items()}
+    self._found = {
+      name: records.with_classes(split, classes) if classes else split
+      for name, split in found.items()
+    }
+    if image_shape and train_split == 'train' and train_split not in found:
+      self.train_split = eval_split  # a trained network is evaluated without the other
+    else:
+      self._check_splits()  # a misspelt one should fail now, not at the first evaluation
+    self.image_shape = records.shape_of(self._records(self.train_split), self._ops_train)
 
   @classmethod
   def metadata(
@@ -115,7 +130,7 @@ class ImageData:
   @property
   def classes(self) -> tuple[str, ...]:
     """The names of the classes, in the order of their labels."""
-    return self._records(self.train_split).classes
+    return self._classes or self._records(self.train_split).classes
 
   @property
   def eval_image_shape(self) -> tuple[int, int, int]:
@@ -166,6 +181,13 @@ class ImageData:
   def close(self) -> None:
     """Stops the threads, and drops what was decoded ahead; batches handed out stay valid."""
     self._pool.shutdown(wait=True, cancel_futures=True)
+
+  @property
+  def _splits(self) -> Mapping[str, records.Records]:
+    """The splits by name; raises the error of a set that is not there."""
+    if self._missing:
+      raise self._missing
+    return self._found
 
   def _check_classes(self) -> None:
     """Raises ValueError if a class of a network that is trained on has no name in the data."""

@@ -32,6 +32,11 @@ FIELDS = (
 )
 
 
+def is_gpt2(path: str | pathlib.Path) -> bool:
+  """Returns whether the folder's config.json says that it is a GPT-2's, or of no other kind."""
+  return read_json(pathlib.Path(path) / 'config.json').get('model_type', 'gpt2') == 'gpt2'
+
+
 def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:
   """Returns the model and its variables (float32, in NumPy) of a folder that transformers wrote.
 

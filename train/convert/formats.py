@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from models.weights import alexnet, resnet
+from models.weights import alexnet, dit, resnet, unet
 from models.weights.files import Files
-from train.convert import go, language, vision
+from train.convert import diffusion, go, language, vision
 from train.convert.format import Format
 from train.errors import UserError, shown, unknown
 
@@ -24,6 +24,8 @@ FORMATS: Mapping[str, Format] = {
   'resnet_torchvision': Format(
     'ResNet of torchvision or timm', resnet.is_torchvision, vision.from_torchvision
   ),
+  'unet_diffusers': Format("diffusers' UNet2DModel", unet.recognises, diffusion.from_diffusers),
+  'dit': Format("the authors' DiT", dit.recognises, diffusion.from_dit),
   'alexnet_torchvision': Format('AlexNet of torchvision', alexnet.recognises, vision.from_alexnet),
 }
 

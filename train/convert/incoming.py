@@ -45,10 +45,10 @@ def import_weights(path: str, workdir: str, name: str | None = None) -> None:
 
 def save(variables: dict[str, Any], folder: str) -> None:
   """Writes step 0 of a model alone; frees each array of `variables` once it is JAX's."""
-  extra = release(variables)
-  params = extra.pop('params')
+  params = release(variables.pop('params'))
   with contextlib.closing(Checkpointer(folder, best=None)) as checkpoints:
-    checkpoints.save(0, {'params': params, 'extra': extra, 'ema': ()}, {}, {'metrics': {}})
+    model = {'params': params, 'extra': release(variables), 'ema': ()}
+    checkpoints.save(0, model, {}, {'metrics': {}})
 
 
 def release(tree: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def convert(files: Files, network: Network) -> Converted:
   """Returns a classifier whose run evaluates a folder of images with its published crop."""
   inputs = inputs_of(files)
   classes = classes_of(files, network.num_classes)
-  meaning = {'image_shape': [inputs['size']] * 2 + [3], **({'classes': classes} if classes else {})}
+  shape = [inputs['size'], inputs['size'], 3]
+  meaning = {'image_shape': shape, **({'classes': classes} if classes else {})}
   kind = 'ImageNet' if classes == imagenet_classes() else 'its own' if classes else 'unknown'
   summary = f'{network.section["name"]} of {network.num_classes} classes, {kind}'
   return Converted(config_of(network.section, inputs), network.variables, summary, meaning)

@@ -7,7 +7,7 @@ from models.weights.files import Files
 
 torch = pytest.importorskip('torch')
 
-from tests.models.weights import layers
+from tests.models.weights import layers  # noqa: E402
 from tests.models.weights import torch_networks as theirs  # noqa: E402
 
 STAGES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}

@@ -67,7 +67,7 @@ class ImageGeneration(Task):
     self.num_preview_samples = num_preview_samples
     self.sample_batch_size = sample_batch_size
     self.network = ConditionalNetwork(
-      model, data.classes, self.process, prediction, conditioning, **guidance
+      model, self.classes, self.process, prediction, conditioning, **guidance
     )
     self._compiled_samplers: dict[tuple, Callable[..., Any]] = {}
 
@@ -187,6 +187,7 @@ class ImageGeneration(Task):
     trajectory: bool = False,
     constraint: Constraint | None = None,
     guide: Guide | None = None,
+    latents: bool = False,
   ) -> np.ndarray:
     """Draws images, uint8 `[N, H, W, C]`, or their trajectories `[N, FRAMES, H, W, C]`.
 
@@ -202,12 +203,13 @@ class ImageGeneration(Task):
         standard deviation that x_t has for images of unit variance.
       constraint: see `table_sampler.Constraint`.
       guide: makes another denoiser of the denoiser.
+      latents: whether to return what the sampler ends with, float32, instead of bytes.
     """
     if guide is None:
       self.check_sampling()
     shards = mesh_lib.batch_shards(mesh)
     size = TRAJECTORY_BATCH if trajectory else self.sample_batch_size
-    sample = self._compiled_sampler(mesh, trajectory, constraint, guide)
+    sample = self._compiled_sampler(mesh, trajectory, constraint, guide, latents)
     data = np.asarray(jax.random.key_data(keys))
     labels = np.full(len(data), -1) if labels is None else np.asarray(labels)
 
@@ -223,12 +225,12 @@ class ImageGeneration(Task):
     grids.require_images(diverged, f'{how}: {change}')
     return pixels
 
-  def _compiled_sampler(self, mesh, trajectory, constraint, guide) -> Any:
+  def _compiled_sampler(self, mesh, trajectory, constraint, guide, latents=False) -> Any:
     """Returns the compiled function of (variables, key data, labels), compiled once.
 
-    It returns bytes, and which samples diverged.
+    It returns bytes, or floats for `latents`, and which samples diverged.
     """
-    name = mesh, trajectory, constraint, guide
+    name = mesh, trajectory, constraint, guide, latents
     if name in self._compiled_samplers:
       return self._compiled_samplers[name]
     rows = mesh_lib.batch_sharding(mesh)
@@ -243,7 +245,7 @@ class ImageGeneration(Task):
       options = {'trajectory': trajectory, 'constraint': constraint}
       x = self.sampler(denoiser, x, nth_keys(keys, 1), self.timesteps, **options)
       x = self._frames(x) if trajectory else x
-      return grids.to_bytes(x), grids.has_diverged(x)
+      return x if latents else grids.to_bytes(x), grids.has_diverged(x)
 
     self._compiled_samplers[name] = sample
     return sample
@@ -290,11 +292,7 @@ class ImageGeneration(Task):
     label: Sequence[str] = (),
     prompt: Sequence[str] = (),
     path: bool = False,
-    interpolate: bool = False,
-    inpaint: str | None = None,
-    mask: str | None = None,
-    colourise: str | None = None,
-    classifier: str | None = None,
+    **method: Any,
   ) -> None:
     """Draws images for the verb `sample`: PNG files in the folder, whose names go to stdout.
 
@@ -308,16 +306,11 @@ class ImageGeneration(Task):
       label: names or numbers of classes.
       prompt: captions.
       path: whether to draw the trajectories from noise, too.
-      interpolate: instead draws interpolations between `samples` pairs of images of the evaluation
-        split, through the latents of the probability flow.
-      inpaint: an image file, of which the part that is white in the file `mask` is drawn anew.
-      mask: an image file.
-      colourise: an image file, of which only the grey values are kept.
-      classifier: a workdir of the task classify, whose gradient guides an unconditional network.
+      **method: at most one of `SampleWriter.write`.
     """
     request = grids.ImageRequest(samples, seed, tuple(label), tuple(prompt), path)
     writer = sample_lib.SampleWriter(self, variables, folder, request)
-    writer.write(interpolate, inpaint, mask, colourise, classifier)
+    writer.write(**method)
 
 
 # -------- keys and fixed random numbers --------

@@ -29,6 +29,7 @@ SAMPLE = (
   Option('mask', 'text', 'an image file, white where --inpaint draws'),
   Option('colourise', 'text', 'an image file, of which only the grey is kept'),
   Option('classifier', 'text', "a classifier's workdir, to guide the images"),
+  Option('latents', 'switch', 'write arrays (.npy), for the decoder of an autoencoder'),
   Option('seed', 'integer', 'of all random numbers', 0),
 )
 

@@ -1,6 +1,7 @@
 """The verb `sample` of diffusion models: images from noise, or from a part that is known."""
 
 import functools
+import io
 import math
 import os
 import pathlib
@@ -68,6 +69,7 @@ class DrawingTask(Protocol):
     trajectory: bool = False,
     constraint: Constraint | None = None,
     guide: Callable[[Denoiser, Array], Denoiser] | None = None,
+    latents: bool = False,
   ) -> np.ndarray: ...
 
 
@@ -81,16 +83,28 @@ class SampleWriter:
 
   def write(
     self,
-    interpolate: bool,
-    inpaint: str | None,
-    mask: str | None,
-    colourise: str | None,
-    classifier: str | None,
+    *,
+    interpolate: bool = False,
+    inpaint: str | None = None,
+    mask: str | None = None,
+    colourise: str | None = None,
+    classifier: str | None = None,
+    latents: bool = False,
   ) -> None:
-    """Draws images by the one method that is given; UserError for two at a time."""
+    """Draws images by the one method that is given; UserError for two at a time.
+
+    Args:
+      interpolate: draws interpolations between `samples` pairs of images of the evaluation split,
+        through the latents of the probability flow.
+      inpaint: an image file, of which the part that is white in the file `mask` is drawn anew.
+      mask: an image file.
+      colourise: an image file, of which only the grey values are kept.
+      classifier: a workdir of the task classify, whose gradient guides an unconditional network.
+      latents: writes arrays instead of images, for the decoder of an autoencoder.
+    """
     given = {'inpaint': inpaint, 'colourise': colourise, 'classifier': classifier}
     chosen = [name for name, value in given.items() if value is not None]
-    chosen += ['interpolate'] * interpolate
+    chosen += ['interpolate'] * interpolate + ['latents'] * latents
     if (mask is None) != (inpaint is None):
       raise UserError('--inpaint=FILE and --mask=FILE go together')
     if len(chosen) > 1:
@@ -103,6 +117,8 @@ class SampleWriter:
       self.colourise(colourise)
     elif classifier is not None:
       self.by_classifier(classifier)
+    elif latents:
+      self.draw_latents()
     else:
       self.draw()
 
@@ -120,6 +136,17 @@ class SampleWriter:
     self.save(name, grid(self.task.images(*how, **options), columns))
     if request.trajectories:
       self.save('path', strips(self.task.images(*how, trajectory=True, **options)))
+
+  def draw_latents(self) -> None:
+    """Writes `latents-SEED.npy`, float32 `[N, H, W, C]`, the samples of each label in a row."""
+    request, labels = self.request, self.rows()
+    count = 1 if labels is None else len(labels)
+    labels = None if labels is None else np.repeat(labels, request.samples, axis=0)
+    keys = request.keys(count)
+    found = self.task.images(self.variables, keys, labels, self.mesh, latents=True)
+    buffer = io.BytesIO()
+    np.save(buffer, found)
+    self.save_bytes(f'latents-{request.seed}.npy', buffer.getvalue())
 
   def rows(self) -> np.ndarray | None:
     """Returns labels int `[rows]` or captions `[rows, L]`; None for an unconditional network."""
@@ -208,10 +235,13 @@ class SampleWriter:
 
   def save(self, name: str, pixels: np.ndarray) -> None:
     """Writes `NAME-SEED.png`, or a name beside it that is free, and prints its path."""
+    self.save_bytes(f'{name}-{self.request.seed}.png', png(pixels))
+
+  def save_bytes(self, name: str, contents: bytes) -> None:
     if mesh_lib.is_main():
       os.makedirs(self.folder, exist_ok=True)
-      path = free_path(os.path.join(self.folder, f'{name}-{self.request.seed}.png'))
-      write_bytes(path, png(pixels))
+      path = free_path(os.path.join(self.folder, name))
+      write_bytes(path, contents)
       print(path)
 
 
