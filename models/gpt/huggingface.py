@@ -32,9 +32,9 @@ FIELDS = (
 )
 
 
-def is_gpt2(path: str | pathlib.Path) -> bool:
-  """Returns whether the folder's config.json says that it is a GPT-2's, or of no other kind."""
-  return read_json(pathlib.Path(path) / 'config.json').get('model_type', 'gpt2') == 'gpt2'
+def is_language_model(path: str | pathlib.Path) -> bool:
+  """Returns whether the folder's config.json says one of KINDS, or no kind at all."""
+  return read_json(pathlib.Path(path) / 'config.json').get('model_type', 'gpt2') in KINDS
 
 
 def from_hf(path: str | pathlib.Path, **overrides: Any) -> tuple[GPT, dict[str, Any]]:

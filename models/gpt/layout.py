@@ -154,16 +154,23 @@ def to_ours(
   params: dict[str, Any] = {}
   for name, (paths, shape) in known.items():
     if '{}' in name:
-      turned = is_turned(family, paths[0])
-      whole = np.empty((model.layers, *(shape[::-1] if turned else shape)), np.float32)
-      for i in range(model.layers):
-        own = np.asarray(tensors[name.format(i)])
-        whole[i] = own.T if turned else own
+      whole = stacked(tensors, name, model.layers, shape, turned=is_turned(family, paths[0]))
     else:
       whole = np.asarray(tensors[name], np.float32)
     for path, own in zip(paths, np.split(whole, len(paths), axis=-1), strict=True):
       put(params, path, np.ascontiguousarray(own))
   return params
+
+
+def stacked(
+  tensors: Mapping[str, Tensor], name: str, layers: int, shape: tuple[int, ...], *, turned: bool
+) -> np.ndarray:
+  """Returns the tensors of that name of all layers, float32 `[layers, ...]`."""
+  whole = np.empty((layers, *(shape[::-1] if turned else shape)), np.float32)
+  for i in range(layers):
+    own = np.asarray(tensors[name.format(i)])
+    whole[i] = own.T if turned else own
+  return whole
 
 
 def check_tensors(

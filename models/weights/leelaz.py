@@ -23,7 +23,7 @@ import os
 import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -124,13 +124,13 @@ def read(path: str | pathlib.Path) -> tuple[int, NetworkSizes, list[np.ndarray]]
   return version, sizes, arrays
 
 
-def _opened(path: pathlib.Path) -> IO[bytes]:
+def _opened(path: pathlib.Path) -> Any:
   with path.open('rb') as file:
     zipped = file.read(2) == GZIP
   return gzip.open(path) if zipped else path.open('rb')
 
 
-def _version(path: pathlib.Path, file: IO[bytes]) -> int:
+def _version(path: pathlib.Path, file: Any) -> int:
   line = file.readline(100).strip()
   if line not in [str(version).encode() for version in VERSIONS]:
     said = ' or '.join(map(str, VERSIONS))
@@ -138,7 +138,7 @@ def _version(path: pathlib.Path, file: IO[bytes]) -> int:
   return int(line)
 
 
-def _arrays(path: pathlib.Path, file: IO[bytes]) -> Iterator[np.ndarray]:
+def _arrays(path: pathlib.Path, file: Any) -> Iterator[np.ndarray]:
   number = 2
   while line := file.readline(LONGEST):
     try:

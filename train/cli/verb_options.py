@@ -32,8 +32,8 @@ TRAIN = (
   Option(
     'init_from',
     'text',
-    "a run folder, or one of GPT-2's public weights, to begin with the weights of; what does not"
-    ' fit begins fresh',
+    "a run folder, or one of a language model's public weights, to begin with the weights of; what"
+    ' does not fit begins fresh',
   ),
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),

@@ -12,10 +12,10 @@ from tests.models.gpt.test_huggingface import start
 from tests.mutated import mutated
 
 MODEL = GPT(
-  **{'vocab_size': 5, 'block_size': 16, 'layers': 1, 'heads': 2, 'width': 4, 'mlp_width': 3},
-  **{'positions': 'rope', 'norm': 'rms', 'mlp': 'swiglu', 'bias': False, 'tied': False},
+  5, block_size=16, layers=1, heads=2, width=4, mlp_width=3,
+  positions='rope', norm='rms', mlp='swiglu', bias=False, tied=False,
   rope_scaling=(8.0, 1.0, 4.0, 8.0),
-)
+)  # fmt: skip
 VARIANTS = {'llama': {}, 'qwen2': {'qkv_bias': True}, 'qwen3': {'qk_norm': True}}
 
 

@@ -75,7 +75,6 @@ CASES = [
 def test_what_transformers_wrote_computes_the_same(kind, settings, tmp_path):
   theirs = their_model(kind, **settings)
   theirs.save_pretrained(tmp_path / 'in', max_shard_size='6KB')
-  assert (tmp_path / 'in' / 'model.safetensors.index.json').is_file()  # several files
   model, variables = huggingface.from_hf(tmp_path / 'in')
   np.testing.assert_allclose(logits(model, variables), their_logits(theirs), atol=1e-4)
   # And back: what is written is what transformers loads.
@@ -86,6 +85,34 @@ def test_what_transformers_wrote_computes_the_same(kind, settings, tmp_path):
   back, read = huggingface.from_hf(tmp_path / 'out')
   assert back == model
   jax.tree.map(np.testing.assert_array_equal, read, variables)
+
+
+def random_case(seed: int):
+  """Returns a kind and settings of config.json, all drawn at random."""
+  draw = np.random.default_rng(seed)
+  kind = str(draw.choice(['llama', 'mistral', 'qwen2', 'qwen3']))
+  heads, groups, head = (int(draw.choice(x)) for x in ([2, 4], [1, 2], [4, 6, 8]))
+  scalings = [None, {'rope_type': 'linear', 'factor': 2.5}, {**LLAMA3, 'factor': 3.0}]
+  bias = kind == 'llama' and bool(draw.integers(2))
+  return kind, {
+    **{'num_attention_heads': heads, 'num_key_value_heads': heads // groups},
+    'hidden_size': heads * head if kind == 'qwen2' else heads * int(draw.choice([4, head])),
+    'head_dim': head,
+    'intermediate_size': int(draw.integers(8, 40)),
+    'num_hidden_layers': int(draw.integers(1, 4)),
+    'rope_theta': float(10 ** draw.uniform(2, 6)),
+    'rope_scaling': scalings[draw.integers(3)],
+    'rms_norm_eps': float(10 ** draw.uniform(-6, -1)),
+    'tie_word_embeddings': bool(draw.integers(2)),
+    **({'attention_bias': bias, 'mlp_bias': bias} if kind == 'llama' else {}),
+    **({'sliding_window': None} if kind == 'mistral' else {}),
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', range(20))
+def test_any_config_computes_the_same(seed, tmp_path):
+  test_what_transformers_wrote_computes_the_same(*random_case(seed), tmp_path)
 
 
 # -------- without transformers --------
