@@ -12,7 +12,7 @@ import models
 from models.diffusion.dit import SIZES, positions
 from models.weights import mapping
 from models.weights.files import Files
-from models.weights.mapping import LEAVES, Network, Path, Shape, Source
+from models.weights.mapping import LEAVES, Network, Path, Shape, TensorSource
 
 CHANNELS = 4  # of latents
 HEAD_WIDTH, HEAD_WIDTH_XL = 64, 72  # table 1 of the paper; no tensor tells it
@@ -61,7 +61,7 @@ def _fields(files: Files) -> tuple[dict, int, int]:
   """Returns the DiT's fields, the size of the latents, and the number of classes."""
   tensors = files.tensors
   shapes = [tensors[name].shape for name in ('x_embedder.proj.weight', TABLE)]
-  if [len(shape) for shape in shapes] != [4, 2]:
+  if [len(shape) for shape in shapes] != [4, 2] or not all(shapes[0]):
     raise ValueError(f'{files.path}: its patches and labels are of shapes {shapes}')
   (width, _, patch, _), (rows, _) = shapes
   blocks = {match[1] for name in tensors if (match := re.match(r'blocks\.(\d+)\.', name))}
@@ -86,12 +86,12 @@ def _fields(files: Files) -> tuple[dict, int, int]:
   return section, size, rows - 1
 
 
-def _source(path: Path, shape: Shape, layers: int, patch: int) -> Source:
+def _source(path: Path, shape: Shape, layers: int, patch: int) -> TensorSource:
   """Returns where one of our parameters is found."""
   _, *places, leaf = path
   name = '.'.join(places)
   if name == 'label':
-    return Source((TABLE,), shape, lambda x: x)
+    return TensorSource((TABLE,), shape, lambda x: x)
   if name == 'patch':
     return (
       _patch(shape, patch) if leaf == 'kernel' else mapping.source('x_embedder.proj.bias', shape)
@@ -105,11 +105,11 @@ def _source(path: Path, shape: Shape, layers: int, patch: int) -> Source:
   return mapping.source(names, shape[1:], part=part)
 
 
-def _patch(shape: Shape, patch: int) -> Source:
+def _patch(shape: Shape, patch: int) -> TensorSource:
   """Returns the source of the kernel `[patch² C, width]` of a convolution over patches."""
   rows, width = shape
 
   def convert(x: np.ndarray) -> np.ndarray:
     return x.transpose(2, 3, 1, 0).reshape(shape)
 
-  return Source(('x_embedder.proj.weight',), (width, rows // patch**2, patch, patch), convert)
+  return TensorSource(('x_embedder.proj.weight',), (width, rows // patch**2, patch, patch), convert)

@@ -42,7 +42,7 @@ class Network(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class TensorSource:
   """Where a variable is found, and in which form.
 
   Attributes:
@@ -58,7 +58,9 @@ class Source:
   stacked: bool = False
 
 
-def source(names: str | Sequence[str], shape: Shape, *, part: tuple[int, int] = (0, 1)) -> Source:
+def source(
+  names: str | Sequence[str], shape: Shape, *, part: tuple[int, int] = (0, 1)
+) -> TensorSource:
   """Returns the source of a kernel, or of a vector.
 
   Args:
@@ -74,7 +76,7 @@ def source(names: str | Sequence[str], shape: Shape, *, part: tuple[int, int] = 
     return x[i * first : (i + 1) * first].transpose(back)
 
   alone = isinstance(names, str)
-  return Source((names,) if alone else tuple(names), (first * n, *rest), convert, not alone)
+  return TensorSource((names,) if alone else tuple(names), (first * n, *rest), convert, not alone)
 
 
 def num_classes(files: Files, head: str) -> int:
@@ -93,7 +95,7 @@ def shapes_of(module: nn.Module, *inputs: Any) -> dict[Path, Shape]:
 
 
 def take(
-  where: Any, what: str, tensors: Mapping[str, Tensor], sources: Mapping[Path, Source]
+  where: Any, what: str, tensors: Mapping[str, Tensor], sources: Mapping[Path, TensorSource]
 ) -> dict[str, Any]:
   """Returns the variables, float32 NumPy, each read when it is converted.
 

@@ -14,7 +14,7 @@ DTYPES = ('F64', 'F32', 'F16', 'BF16')  # others hold quantised weights, whose s
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensor:
+class SafeTensor:
   """A tensor of a file, which is read when an array is made of it."""
 
   path: pathlib.Path
@@ -53,13 +53,13 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   return found
 
 
-def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
+def read_tensors(path: pathlib.Path) -> dict[str, SafeTensor]:
   """Returns the tensors of one file by name; none of them is read yet."""
   if not path.is_file():
     raise ValueError(f'{path}: no such file')
   try:
     file = safe_open(path, 'np')
-    return {name: Tensor(path, file, name) for name in file.offset_keys()}
+    return {name: SafeTensor(path, file, name) for name in file.offset_keys()}
   except (SafetensorError, OSError) as error:
     raise ValueError(f'{path}: cut short, or not a safetensors file ({error})') from None
 
@@ -93,7 +93,7 @@ def _beside(index: pathlib.Path, shard: str) -> pathlib.Path:
   return path
 
 
-def check_floats(folder: pathlib.Path, tensors: Mapping[str, Tensor]) -> None:
+def check_floats(folder: pathlib.Path, tensors: Mapping[str, SafeTensor]) -> None:
   """Raises ValueError unless all tensors are of floats of 16 bits or more."""
   for name, tensor in tensors.items():
     if tensor.dtype not in DTYPES:

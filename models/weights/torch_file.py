@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.weights import torch_pickle
-from models.weights.torch_pickle import Refused, Storage, View
+from models.weights.torch_pickle import Refused, Storage, TensorView
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 COUNT_BYTES = 8  # before each storage of a legacy file, its number of values
@@ -33,7 +33,7 @@ class TorchTensor:
   """A tensor of a file, which is read when an array is made of it."""
 
   label: str
-  view: View
+  view: TensorView
   read: Bytes
 
   @property
@@ -122,13 +122,13 @@ def _load_legacy(path: pathlib.Path) -> tuple[Any, Bytes]:
   return loaded, read
 
 
-def _state_dict(loaded: Any) -> tuple[dict[str, View], str]:
+def _state_dict(loaded: Any) -> tuple[dict[str, TensorView], str]:
   """Returns the tensors of a state dict, or of the part of a checkpoint that holds one."""
   if type(loaded) is not dict:
     raise Refused('holds no dict of tensors')
   part = next((key for key in WEIGHTS if type(loaded.get(key)) is dict), '')
   found = loaded[part] if part else loaded
-  views = {name: x for name, x in found.items() if type(name) is str and isinstance(x, View)}
+  views = {name: x for name, x in found.items() if type(name) is str and isinstance(x, TensorView)}
   if not views:
     raise Refused(f'holds no tensors by name, only {", ".join(map(str, found))[:100] or "nothing"}')
   for wrapper in WRAPPERS:

@@ -46,7 +46,7 @@ class Storage:
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class TensorView:
   """A tensor as torch describes it: a part of a storage, strides counted in numbers."""
 
   storage: Storage
@@ -67,7 +67,7 @@ class View:
 
 
 def load(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
-  """Returns what the pickle at the file's place makes, of dicts, lists, tuples, numbers and Views.
+  """Returns what the pickle at the file's place makes of dicts, lists, tuples, numbers, tensors.
 
   Args:
     file: where it begins.
@@ -104,11 +104,11 @@ def _set(target: dict[Any, Any], key: Any, value: Any) -> None:
   target[key] = value
 
 
-def _tensor(storage: Any, offset: int, shape: Any, strides: Any, *rest: Any) -> View:
+def _tensor(storage: Any, offset: int, shape: Any, strides: Any, *rest: Any) -> TensorView:
   del rest  # whether it is trained, hooks
   if not isinstance(storage, Storage):
     raise Refused('holds a tensor without a storage')
-  return View(storage, offset, tuple(shape), tuple(strides))
+  return TensorView(storage, offset, tuple(shape), tuple(strides))
 
 
 GLOBALS: Mapping[str, Any] = {

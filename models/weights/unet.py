@@ -70,7 +70,7 @@ def read(files: Files) -> tuple[Network, int]:
   if classes:
     path = ('params', 'embedding', 'label', 'embedding')
     name, shape = sources[path].names, shapes[path]
-    sources[path] = mapping.Source(name, shape, lambda x: x)
+    sources[path] = mapping.TensorSource(name, shape, lambda x: x)
   variables = mapping.take(files.path, f'this {CLASS}', _renamed(files.tensors), sources)
   if files.config.get('flip_sin_to_cos', True):  # cosines before sines
     dense = variables['params']['embedding']['dense1']

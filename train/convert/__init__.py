@@ -2,7 +2,8 @@
 
 1. `incoming.py`: makes the run folder.
 2. `format.py`: what a format is. `formats.py`: the formats by name, and how one is recognised.
-3. `language.py`: language models, read and written. `go.py`: networks of Leela Zero, likewise.
+3. `language.py`: GPT-2, Llama and their like, read and written. `vision.py`: ResNet, AlexNet.
+   `diffusion.py`: DDPM, DiT. `go.py`: networks of Leela Zero, read and written.
 4. `folders.py`: folders that get their name when they are complete.
 
 A new format is a function that recognises its files, one that converts them, and a line in FORMATS.

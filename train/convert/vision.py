@@ -1,6 +1,7 @@
 """Image classifiers of public weights: ResNet and AlexNet."""
 
 import importlib.util
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -125,18 +126,23 @@ def _of_transformers(path: pathlib.Path) -> dict[str, Any]:
 
 def _problem(inputs: Mapping[str, Any]) -> str:
   """Returns the setting of INPUTS that cannot be, in words; '' if all can."""
-  size, share, numbers = inputs['size'], inputs['crop_pct'], (inputs['mean'], inputs['std'])
+  size, share = inputs['size'], inputs['crop_pct']
   right = {
     'size': type(size) is int and 32 <= size <= 2048,
     'crop_pct': type(share) in (int, float) and 0.1 <= share <= 1,
     'interpolation': inputs['interpolation'] in PIL_INTERPOLATIONS.values(),
-    **{
-      name: isinstance(x, tuple) and len(x) == 3 and all(type(n) in (int, float) for n in x)
-      for name, x in zip(('mean', 'std'), numbers, strict=True)
-    },
+    'mean': _is_colour(inputs['mean']),
+    'std': _is_colour(inputs['std']) and min(inputs['std']) > 0,
   }
   wrong = [name for name, is_right in right.items() if not is_right]
   return f'{wrong[0]}={shown(inputs[wrong[0]])}, which is not supported' if wrong else ''
+
+
+def _is_colour(value: Any) -> bool:
+  """Returns whether a value is of three finite numbers."""
+  if not isinstance(value, tuple) or len(value) != 3:
+    return False
+  return all(type(x) in (int, float) and math.isfinite(x) for x in value)
 
 
 # -------- classes --------

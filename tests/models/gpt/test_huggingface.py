@@ -304,13 +304,13 @@ def test_a_subclass_is_refused_whatever_it_computes(tmp_path):
 def test_tensors_are_read_one_by_one(folder, monkeypatch):
   """Their shapes are known before, and a file of no use costs no memory."""
   read = []
-  array = safetensors_folder.Tensor.__array__
+  array = safetensors_folder.SafeTensor.__array__
 
   def counted(self, *args, **kwargs):
     read.append(self.name)
     return array(self, *args, **kwargs)
 
-  monkeypatch.setattr(safetensors_folder.Tensor, '__array__', counted)
+  monkeypatch.setattr(safetensors_folder.SafeTensor, '__array__', counted)
   tensors = Files(folder).tensors
   assert tensors['transformer.wte.weight'].shape == (37, 12) and not read
   huggingface.from_hf(folder)
