@@ -93,7 +93,7 @@ def _beside(index: pathlib.Path, shard: str) -> pathlib.Path:
   return path
 
 
-def check_floats(folder: pathlib.Path, tensors: Mapping[str, SafeTensor]) -> None:
+def check_floats(folder: pathlib.Path, tensors: Mapping[str, Any]) -> None:
   """Raises ValueError unless all tensors are of floats of 16 bits or more."""
   for name, tensor in tensors.items():
     if tensor.dtype not in DTYPES:
