@@ -39,6 +39,7 @@ SETTINGS: Settings = {
   'partial_rotary_factor': (1, None),
   'tie_word_embeddings': (True, False),
   'mlp_bias': (False, True, None),
+  'quantization_config': (None,),
 }
 SIZES: Mapping[str, Any] = {
   'vocab_size': ('vocab_size', {'qwen2': 151_936, 'qwen3': 151_936}, 32_000),
@@ -150,12 +151,11 @@ def rotation(path: pathlib.Path, config: Mapping[str, Any]) -> tuple[float, tupl
   if not isinstance(kind, str) or kind not in SCALINGS:
     choices = ', '.join(SCALINGS)
     raise ValueError(f'{path}: rope_type={layout.shown(kind)} is not supported, only {choices}')
-  known = (*SCALINGS[kind], 'rope_type', 'type', 'rope_theta')
-  if kind != 'llama3':
-    known += ('original_max_position_embeddings',)  # has an effect with the others alone
-  inert = {'partial_rotary_factor': 1}
+  # The original length has an effect on Llama's way alone.
+  known = (*SCALINGS[kind], *('rope_type', 'type', 'rope_theta'), SCALINGS['llama3'][-1])
   for key, value in said.items():
-    if key not in known and value is not None and inert.get(key) != value:
+    whole = key == 'partial_rotary_factor' and value == 1
+    if key not in known and value is not None and not whole:
       raise ValueError(f'{path}: {name} has {key}={layout.shown(value)}, which is not supported')
   numbers = tuple(number(path, {**config, **said}, key) for key in SCALINGS[kind])
   if kind == 'llama3' and not numbers[1] < numbers[2]:

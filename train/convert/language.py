@@ -15,6 +15,7 @@ from train.convert.format import Converted
 from train.errors import UserError
 
 GPT2_TOKENS = 50_257
+LONGEST_BLOCK = 1024  # of rows; scores of 131,072 tokens, Llama 3's most, would fill any memory
 
 # Whatever mesh the run had: every device here holds all of the weights.
 ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
@@ -117,7 +118,8 @@ def fit_vocabulary(folder: str, model: GPT, tokenizer: tokenizers.Tokenizer | No
 def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
   """Returns a config of the model, with DEFAULTS for the rest."""
   section = {name: getattr(model, name) for name in (*huggingface.FIELDS, 'vocab_multiple')}
-  data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': model.block_size}
+  block = min(model.block_size, LONGEST_BLOCK)
+  data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': block}
   paper = {'title': 'imported weights', 'metric': 'val/loss'}
   return {**DEFAULTS, 'model': {'name': 'gpt', **section}, 'data': data, 'paper': paper}
 
