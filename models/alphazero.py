@@ -30,6 +30,9 @@ class PolicyValue(nn.Module):
     value_width: units of the value head's hidden layer.
     ownership: adds aux['ownership'] `[B, H, W]` in [-1, 1]: 1 where the player to move will own.
     score: adds aux['score'] `[B]`, for the player to move, in boards: points / (H W).
+    white_plane: whether the network also sees a plane of ones where the last one has zeros: Go's
+      last plane is 1 if black is to move, and Leela Zero has one for white beside it.
+    black_value: whether the value head speaks for black, by the last plane, as ELF OpenGo's does.
     statistics: BatchNorm's in training, 'global' or 'device'.
     dtype: of the computation.
   """
@@ -42,6 +45,8 @@ class PolicyValue(nn.Module):
   value_width: int = 256
   ownership: bool = False
   score: bool = False
+  white_plane: bool = False
+  black_value: bool = False
   statistics: str = 'global'
   dtype: str = 'float32'
 
@@ -52,7 +57,11 @@ class PolicyValue(nn.Module):
   @nn.compact
   def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Array, dict[str, Array]]:
     """Returns logits, values and the auxiliary outputs by name."""
-    x = conv(self.channels, 3, 1, dtype=self.dtype, name='stem')(x.astype(self.dtype))
+    x = x.astype(self.dtype)
+    colour = 2 * x[:, 0, 0, -1].astype(jnp.float32) - 1 if self.black_value else 1.0  # [B]
+    if self.white_plane:  # no bias stands for it, as convolutions pad both planes with zeros
+      x = jnp.concatenate([x, 1 - x[..., -1:]], -1)
+    x = conv(self.channels, 3, 1, dtype=self.dtype, name='stem')(x)
     x = self.norm_relu('stem_norm', x, train)
     for i in range(self.blocks):
       block = Block(self.channels, statistics=self.statistics, dtype=self.dtype, name=f'block{i}')
@@ -64,7 +73,7 @@ class PolicyValue(nn.Module):
     if self.score:
       mean = x.mean((1, 2))
       aux['score'] = Dense(1, dtype=self.dtype, name='score')(mean)[:, 0].astype(jnp.float32)
-    return self.policy(x, train), self.value(x, train), aux
+    return self.policy(x, train), colour * self.value(x, train), aux
 
   def policy(self, x: Array, train: bool) -> Array:
     """Returns the policy head's logits `[B, A]`."""

@@ -4,7 +4,7 @@ Queries are `[B, T, H, d]`, keys and values `[B, S, K, d]`: K divides H, and que
 keys and values of head h // (H / K) (grouped queries, Ainslie et al. 2023, arXiv 2305.13245).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -224,21 +224,44 @@ def positions(length: int, segments: Array | None = None) -> Array:
   return index - lax.cummax(jnp.where(new, index, 0), axis=1)
 
 
-def rotate(x: Array, positions: Array) -> Array:
+def rotate(
+  x: Array, positions: Array, base: float = ROPE_BASE, scaling: Sequence[float] = ()
+) -> Array:
   """Turns queries or keys by their positions (RoPE: Su et al. 2021, arXiv 2104.09864, eq. 34).
 
-  The pair (i, i + d / 2) of a head turns by position * 10000^(-2 i / d).
+  The pair (i, i + d / 2) of a head turns by position * base^(-2 i / d).
 
   Args:
     x: `[B, T, H, d]`, d even.
     positions: int32 `[1 or B, T]`.
+    base: of the rates.
+    scaling: see `scaled_rates`.
   """
   # Pairs are (i, i + d / 2), not the paper's (2 i, 2 i + 1): two slices, no interleaving. As
   # projections are learned, it is the same up to the order of a head's units.
   half = x.shape[-1] // 2
-  rates = np.float32(ROPE_BASE) ** (-np.arange(half, dtype=np.float32) / half)
+  rates = np.float32(base) ** (-np.arange(half, dtype=np.float32) / half)
+  rates = scaled_rates(rates, scaling) if scaling else rates
   # In float32: bfloat16 has no integers but the even ones beyond 256.
   angles = positions[..., None].astype(jnp.float32) * rates[None, None]
   cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def scaled_rates(rates: np.ndarray, scaling: Sequence[float]) -> np.ndarray:
+  """Returns slower rates of rotation, for longer texts than a model was trained on at first.
+
+  Args:
+    rates: in radians a token, float32 `[d / 2]`.
+    scaling: (factor,) divides all rates (Chen et al. 2023, arXiv 2306.15595); (factor, low, high,
+      length) only those that turn less than `high` times in `length` tokens, and wholly those of
+      less than `low` turns (Llama 3.1, arXiv 2407.21783, as its authors' code has it).
+  """
+  factor, *more = scaling
+  kept = np.zeros_like(rates)
+  if more:
+    low, high, length = more
+    turns = length * rates / (2 * np.pi)
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+  return (rates * (kept + (1 - kept) / factor)).astype(np.float32)

@@ -68,32 +68,32 @@ def dense_each(x: Array, weights: Sequence[Any]) -> list[Array]:
 # -------- norms, GELU, dropout --------
 
 
-def layer_norm(x: Array, weights: Any) -> Array:
+def layer_norm(x: Array, weights: Any, epsilon: float = cpu_text.EPSILON) -> Array:
   """Normalises over the last axis by mean and variance; the `bias` may be missing.
 
   Ba et al. 2016 (arXiv 1607.06450). Computed in float32, returned in the dtype of x.
   """
-  y = _norm(x.astype(jnp.float32), weights['scale'], centred=True)
+  y = _norm(x.astype(jnp.float32), weights['scale'], epsilon, centred=True)
   if 'bias' in weights:
     y = y + lax.broadcast_to_rank(weights['bias'], y.ndim)
   return y.astype(x.dtype)
 
 
-def rms_norm(x: Array, weights: Any) -> Array:
+def rms_norm(x: Array, weights: Any, epsilon: float = cpu_text.EPSILON) -> Array:
   """Divides by the root of the mean square over the last axis (Zhang & Sennrich 2019, eq. 4)."""
-  return _norm(x.astype(jnp.float32), weights['scale'], centred=False).astype(x.dtype)
+  return _norm(x.astype(jnp.float32), weights['scale'], epsilon, centred=False).astype(x.dtype)
 
 
-def _norm(x: Array, scale: Array, *, centred: bool) -> Array:
+def _norm(x: Array, scale: Array, epsilon: float, *, centred: bool) -> Array:
   if forms.formulation() == 'cpu':
-    return cpu_text.norm(x, scale, centred=centred)
+    return cpu_text.norm(x, scale, epsilon, centred=centred)
   # In two passes, as E[x^2] - E[x]^2 would lose the small variance of a large mean.
   x = x - x.mean(-1, keepdims=True) if centred else x
-  x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + cpu_text.EPSILON)
+  x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + epsilon)
   return x * lax.broadcast_to_rank(scale, x.ndim)
 
 
-NORMS: dict[str, Callable[[Array, Any], Array]] = {'layer': layer_norm, 'rms': rms_norm}
+NORMS: dict[str, Callable[[Array, Any, float], Array]] = {'layer': layer_norm, 'rms': rms_norm}
 
 
 def gelu(x: Array) -> Array:

@@ -85,7 +85,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['sample', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
     (
       ['convert', '--workdir=x'],
-      'convert: give either --from=PATH, to read from, or --to_hf=DIR',
+      'convert: give one of --from=PATH, to read from, and --to_hf=DIR or --to_leelaz=FILE',
     ),
     (['convert', '--from_hf=nowhere'], '--workdir=: needs one folder, which will be made'),
     (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),

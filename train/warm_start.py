@@ -1,4 +1,4 @@
-"""Starts a run from another's weights (`train --init_from`): a run folder, or GPT-2's public ones.
+"""Starts a run from another's weights (`train --init_from`): a run, or public ones of language.
 
 Parameters are matched by name and shape. What belongs to classes or tokens of another meaning
 begins fresh even where the shape fits. The optimiser and the count of steps begin anew.
@@ -48,7 +48,7 @@ class Origin:
 
 
 def load(path: str) -> Origin:
-  """Returns the weights (averaged where kept) of a run folder, or of a GPT-2 folder.
+  """Returns the weights (averaged where kept) of a run folder, or of a folder of transformers'.
 
   Raises:
     UserError: neither is there, or it is damaged.
@@ -62,9 +62,8 @@ def load(path: str) -> Origin:
     with user_errors():
       model, variables = huggingface.from_hf(path)
     check_finite(variables, path)
-    return Origin(
-      path, variables, None, path, {'model.heads': model.heads, VOCABULARY: model.vocab_size}
-    )
+    settings = {f'model.{name}': getattr(model, name) for name in huggingface.FIELDS}
+    return Origin(path, variables, None, path, {**settings, VOCABULARY: model.vocab_size})
   weights, folder = load_weights(path), tokenizer_folder(path)
   name, classes = f'{path}, step {weights.step}', weights.meaning.get('classes')
   settings = config_lib.flat(complete_config(weights.config))
@@ -233,10 +232,10 @@ def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
 
 
 def _needs_conversion(path: str) -> bool:
-  """Returns whether weights are neither a run's nor GPT-2's in Hugging Face's layout."""
+  """Returns whether weights are neither a run's nor a language model's folder of transformers'."""
   if os.path.isfile(path):
     return True
-  return _is_hugging_face(path) and not huggingface.is_gpt2(path)
+  return _is_hugging_face(path) and not huggingface.is_language_model(path)
 
 
 def _is_hugging_face(path: str) -> bool:

@@ -18,8 +18,8 @@ def build(spec: str, train: Selection, evaluation: Selection) -> Tokenizer:
 
   Args:
     spec: 'characters' (those of both selections, for others could not be encoded), 'bytes',
-      'gpt2:FOLDER', 'gpt2' (see `gpt2_folder`), 'bpe:SIZE' (learnt from `train` alone) or
-      'numbers:SIZE'.
+      'gpt2:FOLDER', 'gpt2' (see `gpt2_folder`), 'huggingface:FOLDER' (of another model), 'bpe:SIZE'
+      (learnt from `train` alone) or 'numbers:SIZE'.
     train: the training split.
     evaluation: the evaluation split.
 
@@ -48,6 +48,8 @@ def without_text(spec: str) -> Tokenizer | None:
     return tokenizers.Numbers(int(argument))
   if kind == 'gpt2' and (folder := argument or gpt2_folder()):
     return tokenizers.gpt2(folder)
+  if kind == 'huggingface' and argument:
+    return tokenizers.load(argument)
   if spec == 'gpt2':
     raise ValueError(
       "data.tokenizer='gpt2': write 'gpt2:FOLDER', or set GPT2_BPE_DIR to a folder with GPT-2's "
@@ -57,8 +59,8 @@ def without_text(spec: str) -> Tokenizer | None:
   if spec == 'characters' or (kind == 'bpe' and argument.isdecimal() and int(argument) > 256):
     return None
   raise ValueError(
-    f'data.tokenizer={shown(spec)}: unknown; choices: characters, bytes, gpt2:FOLDER, bpe:SIZE (a'
-    ' SIZE of at least 257), numbers:SIZE'
+    f'data.tokenizer={shown(spec)}: unknown; choices: characters, bytes, gpt2:FOLDER,'
+    ' huggingface:FOLDER, bpe:SIZE (a SIZE of at least 257), numbers:SIZE'
   )
 
 

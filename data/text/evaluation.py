@@ -35,8 +35,8 @@ def batches(rows: Rows, sharding: NamedSharding, batch_size: int) -> Iterator[pi
 def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, int]]:
   """Returns the token ids of a file, [N], and the counts of `data.text.corpus.Tokens`.
 
-  If the tokenizer has an end-of-text token, the stream begins with one, from which the text's first
-  token is predicted.
+  If the tokenizer has a token that texts begin with, or an end-of-text token, the stream begins
+  with it, from which the text's first token is predicted.
 
   Raises:
     ValueError: for a file that is not there, not UTF-8 or empty, for a character that no token
@@ -46,7 +46,8 @@ def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, in
   if not text:
     raise ValueError(f'{path}: holds no text')
   [ids] = _encode_all(path, [text], tokenizer)
-  stream = ids if tokenizer.eot is None else np.concatenate([[tokenizer.eot], ids])
+  first = first_token(tokenizer)
+  stream = ids if first is None else np.concatenate([[first], ids])
   if len(stream) < 2:
     raise ValueError(
       f'{path}: has {len(ids)} tokens; must be at least 2, since the tokenizer {tokenizer.name} '
@@ -54,6 +55,11 @@ def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, in
     )
   sizes = {'characters': len(text), 'bytes': len(text.encode()), 'words': len(text.split())}
   return stream, {'documents': 1, **sizes, 'tokens': len(ids)}
+
+
+def first_token(tokenizer: Tokenizer) -> int | None:
+  """Returns the token from which a text's first one is predicted."""
+  return tokenizer.eot if tokenizer.bos is None else tokenizer.bos
 
 
 def _encode_all(where: str, texts: Sequence[str], tokenizer: Tokenizer) -> list[np.ndarray]:
@@ -149,7 +155,7 @@ def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) ->
   where BPE has it as part of the next word. Not scored are the tokens that the context and all its
   choices have in common at the beginning, so that the choices are compared given the same; what a
   choice changes at the end of the context is scored with it. Without a common token, the
-  end-of-text token is put in front.
+  end-of-text token is put in front; in any case the token that a model wants there.
 
   Raises:
     ValueError: if that is needed and the tokenizer has none, for a character that no token stands
@@ -158,13 +164,14 @@ def encode_choices(question: Question, tokenizer: Tokenizer, block_size: int) ->
   where, texts = question.where, [question.context + choice for choice in question.choices]
   context, *wholes = _encode_all(where, [question.context, *texts], tokenizer)
   num_context = min(_common_prefix(context, whole) for whole in wholes)
-  if num_context == 0:
-    if tokenizer.eot is None:
+  if num_context == 0 or tokenizer.bos is not None:
+    first = first_token(tokenizer)
+    if first is None:
       raise ValueError(
         f'{where}: no token of the context {shown(question.context)} stands before the choices, and'
         f' the tokenizer {tokenizer.name} has no end-of-text token to stand there'
       )
-    num_context, wholes = 1, [np.concatenate([[tokenizer.eot], whole]) for whole in wholes]
+    num_context, wholes = num_context + 1, [np.concatenate([[first], x]) for x in wholes]
   longest = max(map(len, wholes)) - num_context
   if longest > block_size:
     raise ValueError(

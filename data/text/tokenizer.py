@@ -16,7 +16,7 @@ class Tokenizer(Protocol):
 
   @property
   def name(self) -> str:
-    """One of characters, bytes, gpt2, bpe and numbers."""
+    """One of characters, bytes, gpt2, bpe, huggingface and numbers."""
     ...
 
   @property
@@ -27,6 +27,11 @@ class Tokenizer(Protocol):
   @property
   def eot(self) -> int | None:
     """The id of the end-of-text token, which separates documents, or None."""
+    ...
+
+  @property
+  def bos(self) -> int | None:
+    """The id that a model wants in front of every text, or None."""
     ...
 
   @property
@@ -64,6 +69,10 @@ class Tokenizer(Protocol):
 
 class Codec(abc.ABC):
   """The methods of a `Tokenizer` that the others make up."""
+
+  @property
+  def bos(self) -> int | None:
+    return None
 
   @abc.abstractmethod
   def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]: ...

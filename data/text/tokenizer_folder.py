@@ -112,7 +112,7 @@ def _checked_bpe(path: pathlib.Path, vocab: Any, merges: Any, added: Any, prefix
     raise ValueError(f'{path}: has no numbered vocabulary and merges, as a BPE has')
   tokens = _added_tokens(path, vocab, added)
   added_ids = [(token['content'], token['id']) for token in tokens]
-  ends = _ends(path.parent, {**vocab, **dict(added_ids)})
+  ends = ends_of(path.parent, {**vocab, **dict(added_ids)})
   try:
     pairs = tuple(_merge(pair) for pair in merges)
     _check_ids([*vocab.items(), *added_ids])
@@ -206,7 +206,7 @@ def _declared(folder: pathlib.Path, roles: Sequence[str] = (*ROLES, *LISTS)) -> 
         yield how['content'], how
 
 
-def _ends(folder: pathlib.Path, ids: Mapping[str, int]) -> tuple[int, ...]:
+def ends_of(folder: pathlib.Path, ids: Mapping[str, int]) -> tuple[int, ...]:
   """Returns the ids at which a text ends, the one that stands between documents first.
 
   They are the tokenizer's `eos_token` and the `eos_token_id` of the model, at which transformers

@@ -1,4 +1,4 @@
-"""The kinds of tokenizers: characters, bytes, GPT-2's BPE, and a BPE learnt from one's own text.
+"""The kinds of tokenizers: characters, bytes, GPT-2's BPE, others' BPE, and one of one's own text.
 
 Where no tokenizer is known, `Numbers` takes and gives the token ids themselves.
 """
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data.checks import shown
+from data.text import tokenizer_json
 from data.text.bpe import BPE, byte_bpe, save_characters, train_bpe
 from data.text.tokenizer import (
   KIND_FILE,
@@ -24,6 +25,7 @@ from data.text.tokenizer import (
   unknown_character,
 )
 from data.text.tokenizer_folder import FILES, OTHERS, gpt2
+from data.text.tokenizer_json import TokenizerJson
 
 __all__ = [
   'BPE',
@@ -32,6 +34,7 @@ __all__ = [
   'IncrementalDecoder',
   'Numbers',
   'Tokenizer',
+  'TokenizerJson',
   'UnknownTextError',
   'characters',
   'fingerprint',
@@ -48,13 +51,13 @@ def holds_tokenizer(folder: str | pathlib.Path) -> bool:
 
 
 def load(folder: str | pathlib.Path) -> Tokenizer:
-  """Loads the tokenizer that `save` wrote, or that of a GPT-2 folder.
+  """Loads the tokenizer that `save` wrote, or that of a folder of transformers'.
 
   Raises ValueError if there is none, or if it is damaged.
   """
   path = pathlib.Path(folder) / KIND_FILE
   if not path.exists():
-    return gpt2(folder)
+    return tokenizer_json.load(folder) if tokenizer_json.recognises(folder) else gpt2(folder)
   try:
     saved = json.loads(path.read_text('utf-8'))
     kinds: dict[str, Any] = {'characters': Characters, 'bytes': Bytes, 'numbers': Numbers}

@@ -26,24 +26,26 @@ def row_means(x: Array) -> Array:
 # -------- norms --------
 
 
-def norm(x: Array, scale: Array, *, centred: bool) -> Array:
+def norm(x: Array, scale: Array, epsilon: float = EPSILON, *, centred: bool) -> Array:
   """Returns LayerNorm without a bias, or RMSNorm if not `centred`: x `[..., C]`, scale `[C]`."""
-  return _norm(centred, *vary_alike(x, scale))
+  return _norm((centred, epsilon), *vary_alike(x, scale))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _norm(centred, x, scale):
-  return _norm_forward(centred, x, scale)[0]
+def _norm(kind, x, scale):
+  return _norm_forward(kind, x, scale)[0]
 
 
-def _norm_forward(centred, x, scale):
+def _norm_forward(kind, x, scale):
+  centred, epsilon = kind
   x = x - row_means(x) if centred else x
-  rate = lax.rsqrt(row_means(x * x) + EPSILON)
+  rate = lax.rsqrt(row_means(x * x) + epsilon)
   x = x * rate  # normalised: what the gradient needs, so x itself is not kept
   return x * lax.broadcast_to_rank(scale, x.ndim), (x, rate, scale)
 
 
-def _norm_backward(centred, saved, dy):
+def _norm_backward(kind, saved, dy):
+  centred, _ = kind
   x, rate, scale = saved
   # With g = dy scale and y the normalised x: dx = rate (g - mean(g) - y mean(g y)), the first mean
   # only where x was centred.

@@ -1,14 +1,16 @@
-"""The language model: GPT-2 and its modern variants, generation, and weights of Hugging Face.
+"""The language model: GPT-2 and its modern variants, generation, and public weights.
 
 Read in this order:
 
 1. `model.py`: the network, field by field; how it trains and how it decodes with a cache. It is
    made of `models/attention.py` and `models/transformer.py`, which diffusion's transformers share.
-2. `parameters.py`: the table of its parameters, and the counts that papers compare.
+2. `fields.py`, `parameters.py`: which values its fields may have; the table of its parameters, and
+   the counts that papers compare.
 3. `loss.py`: cross-entropy without ever holding all logits.
 4. `sampling.py`, `generation.py`: how a token is chosen; the compiled loop that writes texts.
 5. `language_model.py`: the contract that other language models meet, to be trained and sampled too.
-6. `huggingface.py`: GPT-2 weights in and out. Call `huggingface.from_hf` and `to_hf`.
+6. `huggingface.py`: public weights in and out. Call `huggingface.from_hf` and `to_hf`. `layout.py`
+   is the loop over a table of names; `gpt2.py` and `llama.py` are the tables.
 
 The room imports `models.{attention, transformer, axes, forms, ops}` and itself. It is imported by
 `train.tasks.language`, and by `models.diffusion.text_encoder`, whose network is a GPT that sees

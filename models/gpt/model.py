@@ -19,25 +19,12 @@ from models import attention as attention_lib
 from models import forms, transformer
 from models.axes import shard_batch
 from models.cpu import decode as cpu_decode
+from models.gpt import fields, vocabulary
 from models.gpt import loss as loss_lib
 from models.gpt import parameters as parameters_lib
-from models.gpt import vocabulary
 from models.transformer import RUNTIME_FIELDS as RUNTIME_FIELDS
 from models.transformer import dense
 
-CHOICES = {
-  'positions': ('learned', 'rope'),
-  'norm': tuple(transformer.NORMS),
-  'mlp': ('gelu', 'swiglu'),
-  'attention': attention_lib.FORMS,
-  'remat': transformer.REMAT,
-  'dtype': ('float32', 'bfloat16'),
-}
-
-POSITIVE: tuple[str, ...] = (
-  *('vocab_size', 'block_size', 'layers', 'heads', 'width', 'kv_heads', 'mlp_width'),
-  'vocab_multiple',
-)
 QKV = ('query', 'key', 'value')
 
 # The paper's table 2, whose widths are cut into heads of 64.
@@ -78,13 +65,18 @@ class GPT(nn.Module):
     vocab_size: number of tokens.
     block_size: the most tokens that a prediction is made from.
     layers: number of layers.
-    heads: number of heads of queries, each `width / heads` wide.
+    heads: number of heads of queries.
     width: of the residual stream.
     kv_heads: heads of keys and values, a divisor of `heads` (grouped queries); None: `heads`.
+    head_width: of each head; None: `width / heads`.
     positions: 'learned' embeddings, or 'rope' (`attention.rotate`).
     norm: 'layer', or 'rms' (Zhang & Sennrich 2019, arXiv 1910.07467).
     mlp: 'gelu' of 4 x width, or 'swiglu' (Shazeer 2020, arXiv 2002.05202) of about as many weights.
+    rope_base: of the rates of rotary positions.
+    rope_scaling: slower rates for longer texts, see `attention.scaled_rates`; () for none.
+    norm_epsilon: added to the variance or mean square that a norm divides by.
     bias: whether the products and LayerNorm have one.
+    qkv_bias: whether the products for queries, keys and values have one in any case (Qwen2).
     qk_norm: RMSNorm on queries and keys of each head (Henry et al. 2020, arXiv 2010.04245).
     softcap: logits are softcap * tanh(logits / softcap) (Gemma 2, arXiv 2408.00118); 0: no cap.
     tied: whether the output's weights are the token embedding's.
@@ -104,10 +96,15 @@ class GPT(nn.Module):
   heads: int = 12
   width: int = 768
   kv_heads: int | None = None
+  head_width: int | None = None
   positions: str = 'learned'
   norm: str = 'layer'
   mlp: str = 'gelu'
+  rope_base: float = attention_lib.ROPE_BASE
+  rope_scaling: tuple[float, ...] = ()
+  norm_epsilon: float = 1e-5
   bias: bool = True
+  qkv_bias: bool = False
   qk_norm: bool = False
   softcap: float = 0.0
   tied: bool = True
@@ -120,7 +117,7 @@ class GPT(nn.Module):
   vocab_multiple: int = 1
 
   def __post_init__(self):
-    check(self)
+    fields.check(self)
     super().__post_init__()
 
   def setup(self):
@@ -181,7 +178,7 @@ class GPT(nn.Module):
 
   def init_cache(self, batch: int, length: int, dtype: Any = None) -> Cache:
     """Returns an empty cache of `length` slots a sequence, of the model's dtype unless given."""
-    heads, d = parameters_lib.num_kv_heads(self), self.width // self.heads
+    heads, d = parameters_lib.num_kv_heads(self), parameters_lib.head_width(self)
     shape = (self.layers, batch, length, heads, d)  # keys once for each group of queries
     zeros = functools.partial(jnp.zeros, shape, dtype or self.dtype)
     return Cache(zeros(), zeros(), jnp.zeros(batch, jnp.int32), jnp.zeros((), jnp.int32))
@@ -257,18 +254,21 @@ class GPT(nn.Module):
     self, weights: Any, x: Array, positions: Array
   ) -> tuple[Array, Array, Array]:
     """Returns queries `[B, T, heads, d]`, keys and values `[B, T, kv_heads, d]` of `x`."""
-    x, d = transformer.NORMS[self.norm](x, weights['norm1']), self.width // self.heads
+    x, d = self.normalise(x, weights['norm1']), parameters_lib.head_width(self)
     if 'qkv' in weights:  # joined beforehand, by `decoding_variables`
       kv_width = parameters_lib.num_kv_heads(self) * d
-      products = lax.split(dense(x, weights['qkv']), (self.width, kv_width, kv_width), 2)
+      sizes = (self.heads * d, kv_width, kv_width)
+      products = lax.split(dense(x, weights['qkv']), sizes, 2)
     else:
       products = transformer.dense_each(x, [weights[name] for name in QKV])
     q, k, v = (y.reshape(*y.shape[:2], -1, d) for y in products)
     if self.qk_norm:
-      q = transformer.rms_norm(q, weights['query_norm'])  # before rotation, which keeps norms
-      k = transformer.rms_norm(k, weights['key_norm'])
+      # Before rotation, which keeps norms.
+      q = transformer.rms_norm(q, weights['query_norm'], self.norm_epsilon)
+      k = transformer.rms_norm(k, weights['key_norm'], self.norm_epsilon)
     if self.positions == 'rope':
-      q, k = attention_lib.rotate(q, positions), attention_lib.rotate(k, positions)
+      how = self.rope_base, self.rope_scaling
+      q, k = (attention_lib.rotate(y, positions, *how) for y in (q, k))
     return q, k, v
 
   def add_residuals(
@@ -282,10 +282,10 @@ class GPT(nn.Module):
       y: what attention gave, `[B, T, heads, d]`.
       drop: dropout of the two residuals.
     """
-    y = dense(y.reshape(x.shape), weights['out'])  # the heads side by side
+    y = dense(y.reshape(*x.shape[:2], -1), weights['out'])  # the heads side by side
     # Norms come before the parts and never after the sum, so x reaches the last layer unscaled.
     x = x + (drop(1, y) if drop else y)
-    y = transformer.NORMS[self.norm](x, weights['norm2'])
+    y = self.normalise(x, weights['norm2'])
     if self.mlp == 'swiglu':
       gate, y = transformer.dense_each(y, [weights['gate'], weights['up']])  # [B, T, F] each
       y = dense(nn.silu(gate) * y, weights['down'])
@@ -295,7 +295,11 @@ class GPT(nn.Module):
 
   def normalise_output(self, x: Array) -> Array:
     """Applies the last norm."""
-    return transformer.NORMS[self.norm](x, self.final_norm)
+    return self.normalise(x, self.final_norm)
+
+  def normalise(self, x: Array, weights: Any) -> Array:
+    """Applies a norm of the model's kind."""
+    return transformer.NORMS[self.norm](x, weights, self.norm_epsilon)
 
   @property
   def head_weight(self) -> Array:
@@ -321,24 +325,3 @@ class GPT(nn.Module):
     """Returns x after all layers, `layer(x, (weights, index, *each)) -> (x, out)`, and the outs."""
     stacked = (self.blocks, jnp.arange(self.layers), *each)  # numbers, for dropout's keys
     return transformer.apply_layers(layer, x, stacked, scan=self.scan, remat=self.remat)
-
-
-def check(model: GPT) -> None:
-  """Raises ValueError where a field has a value that cannot be."""
-  transformer.check_fields(model, CHOICES, POSITIVE)
-  kv_heads = parameters_lib.num_kv_heads(model)
-  if model.width % model.heads:
-    raise ValueError(f'model.heads={model.heads}: must divide model.width={model.width}')
-  if model.heads % kv_heads:
-    raise ValueError(f'model.kv_heads={kv_heads}: must divide model.heads={model.heads}')
-  head = model.width // model.heads
-  if model.positions == 'rope' and head % 2:
-    raise ValueError(f"model.positions='rope': heads are {head} wide; an even width is needed")
-  if not 0 <= model.dropout < 1:
-    raise ValueError(f'model.dropout={model.dropout}: from 0 to below 1')
-  if model.softcap < 0:
-    raise ValueError(f'model.softcap={model.softcap}: positive, or 0 for none')
-  if model.dropout and model.attention == 'fused':
-    raise ValueError(
-      f"model.dropout={model.dropout}: attention='fused' drops no weights; choose auto, explicit"
-    )

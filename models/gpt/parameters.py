@@ -21,10 +21,12 @@ class Sizes(Protocol):
   heads: int
   width: int
   kv_heads: int | None
+  head_width: int | None
   positions: str
   norm: str
   mlp: str
   bias: bool
+  qkv_bias: bool
   qk_norm: bool
   tied: bool
   mlp_width: int | None
@@ -34,6 +36,11 @@ class Sizes(Protocol):
 def num_kv_heads(model: Sizes) -> int:
   """Returns the number of heads of keys and values."""
   return model.heads if model.kv_heads is None else model.kv_heads
+
+
+def head_width(model: Sizes) -> int:
+  """Returns the width of a head."""
+  return model.width // model.heads if model.head_width is None else model.head_width
 
 
 def num_embeddings(model: Sizes) -> int:
@@ -70,16 +77,17 @@ def layer_specs(model: Sizes) -> dict[str, Specs]:
 
   Kernels that end a residual start smaller, by 1 / sqrt(2 layers): section 2.3 of the GPT-2 paper.
   """
-  width, hidden, head = model.width, mlp_width(model), model.width // model.heads
-  kv_width = num_kv_heads(model) * head
+  width, hidden, head = model.width, mlp_width(model), head_width(model)
+  q_width, kv_width = model.heads * head, num_kv_heads(model) * head
   residual = STD / math.sqrt(2 * model.layers)
   dense = functools.partial(_dense, bias=model.bias)
+  attend = functools.partial(_dense, bias=model.bias or model.qkv_bias)
   groups = {
     'norm1': _norm(model),
-    'query': dense(width, width, 'width', 'heads'),
-    'key': dense(width, kv_width, 'width', 'kv_heads'),
-    'value': dense(width, kv_width, 'width', 'kv_heads'),
-    'out': dense(width, width, 'heads', 'width', std=residual),
+    'query': attend(width, q_width, 'width', 'heads'),
+    'key': attend(width, kv_width, 'width', 'kv_heads'),
+    'value': attend(width, kv_width, 'width', 'kv_heads'),
+    'out': dense(q_width, width, 'heads', 'width', std=residual),
     'norm2': _norm(model),
     'up': dense(width, hidden, 'width', 'mlp'),
     'down': dense(hidden, width, 'mlp', 'width', std=residual),
@@ -125,11 +133,11 @@ def num_params(model: Sizes, embeddings: bool = True) -> int:
 def flops_per_token(model: Sizes, length: int) -> float:
   """Returns the FLOPs of a training step for each token of rows of `length`, as PaLM counts them.
 
-  6 for each weight in a product (kernels and head), and 12 x layers x width x length for attention,
-  as though every position saw all others; nothing for what remat computes again (Chowdhery et al.
-  2022, arXiv 2204.02311, appendix B).
+  6 for each weight in a product (kernels and head), and 12 x layers x heads x head width x length
+  for attention, as though every position saw all others; nothing for what remat computes again
+  (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
   """
   layer = jax.tree.leaves(layer_specs(model), is_leaf=is_spec)
   kernels = model.layers * sum(math.prod(shape) for shape, _, _ in layer if len(shape) == 2)
   weights = kernels + model.vocab_size * model.width
-  return 6.0 * weights + 12.0 * model.layers * model.width * length
+  return 6.0 * weights + 12.0 * model.layers * model.heads * head_width(model) * length

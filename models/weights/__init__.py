@@ -6,6 +6,7 @@
 4. `mapping.py`: their names, shapes and layouts, and ours; every tensor is checked.
 5. `resnet.py`, `alexnet.py`, `unet.py`, `dit.py`: the names of each network.
 
-GPT-2's names are in `models/gpt/huggingface.py`. Nothing here needs torch. The verb `convert`
-(`train/convert/`) makes run folders of what is read.
+Beside these, `leelaz.py` is Leela Zero's text format; the names of language models are in
+`models/gpt/gpt2.py` and `llama.py`. Nothing here needs torch. The verb `convert` (`train/convert/`)
+makes run folders of what is read.
 """

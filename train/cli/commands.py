@@ -172,11 +172,14 @@ def runs(overrides: Overrides) -> None:
 
 
 def convert(overrides: Overrides) -> None:
-  """Makes a workdir of public weights, or a folder for transformers of a workdir's."""
+  """Makes a workdir of public weights, or of a workdir files for transformers or leelaz."""
   refuse(overrides)
   source = FLAGS['from'].value or FLAGS.from_hf
-  if (source is None) == (FLAGS.to_hf is None):
-    raise UserError('convert: give either --from=PATH, to read from, or --to_hf=DIR, to write to')
+  if sum(path is not None for path in (source, FLAGS.to_hf, FLAGS.to_leelaz)) != 1:
+    raise UserError(
+      'convert: give one of --from=PATH, to read from, and --to_hf=DIR or --to_leelaz=FILE, to'
+      ' write to'
+    )
   step = arguments.checkpoint(FLAGS.step)
   start()
   from train import convert as convert_lib
@@ -185,6 +188,8 @@ def convert(overrides: Overrides) -> None:
     if source:
       workdir = arguments.new_folder(FLAGS.workdir)
       convert_lib.import_weights(os.path.expanduser(source), workdir, FLAGS.format)
+    elif FLAGS.to_leelaz:
+      convert_lib.export_leelaz(arguments.one_run(FLAGS.workdir), FLAGS.to_leelaz, step)
     else:
       convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
 

@@ -33,8 +33,8 @@ TRAIN = (
   Option(
     'init_from',
     'text',
-    "a run folder, or one of GPT-2's public weights, to begin with the weights of; what does not"
-    ' fit begins fresh',
+    "a run folder, or one of a language model's public weights, to begin with the weights of; what"
+    ' does not fit begins fresh',
   ),
   Option('dry_run', 'switch', 'print the completed config and exit', False),
   Option('summary', 'switch', "print the table of the model's layers and exit", False),
@@ -61,6 +61,7 @@ CONVERT = (
   Option('from_hf', 'text', 'an older name of --from'),
   Option('format', 'text', 'of these weights, where their content does not tell it'),
   Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
+  Option('to_leelaz', 'text', "a file to write the workdir's network of Go to, for leelaz"),
 )
 PREPARE = (
   Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),

@@ -4,13 +4,20 @@ from collections.abc import Mapping
 
 from models.weights import alexnet, dit, resnet, unet
 from models.weights.files import Files
-from train.convert import diffusion, language, vision
+from train.convert import diffusion, go, language, vision
 from train.convert.format import Format
 from train.errors import UserError, shown, unknown
 
 # The first that recognises the files is theirs.
 FORMATS: Mapping[str, Format] = {
-  'gpt2': Format("GPT-2 in Hugging Face's layout", language.is_gpt2, language.from_gpt2),
+  # First, since it is no file of tensors, which the others look for.
+  'leelaz': Format("a network in Leela Zero's text format", go.is_leelaz, go.from_leelaz),
+  'gpt2': Format("GPT-2 in Hugging Face's layout", language.is_gpt2, language.from_transformers),
+  'llama': Format(
+    "Llama, Mistral, Qwen2 or Qwen3 in Hugging Face's layout",
+    language.is_llama,
+    language.from_transformers,
+  ),
   'resnet_transformers': Format(
     "ResNet in Hugging Face's layout", resnet.is_transformers, vision.from_transformers
   ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.text import choose_tokenizer, tokenizer_folder, tokenizers
-from models.gpt import GPT, huggingface
+from models.gpt import GPT, huggingface, llama
 from models.gpt.parameters import num_embeddings
 from models.weights.files import Files
 from train import errors, verbs
@@ -15,6 +15,7 @@ from train.convert.format import Converted
 from train.errors import UserError
 
 GPT2_TOKENS = 50_257
+LONGEST_BLOCK = 1024  # of rows; scores of 131,072 tokens, Llama 3's most, would fill any memory
 
 # Whatever mesh the run had: every device here holds all of the weights.
 ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
@@ -45,8 +46,14 @@ def is_gpt2(files: Files) -> bool:
   return any(name.endswith('h.0.attn.c_attn.weight') for name in files.tensors)
 
 
-def from_gpt2(files: Files) -> Converted:
-  """Returns a GPT-2 that transformers wrote, with its tokenizer; prints what it lacks."""
+def is_llama(files: Files) -> bool:
+  """Returns whether the files are those of a Llama, or of a model that differs by a switch."""
+  named = files.config.get('model_type') in llama.KINDS
+  return named or 'model.layers.0.self_attn.q_proj.weight' in files.tensors
+
+
+def from_transformers(files: Files) -> Converted:
+  """Returns a language model that transformers wrote, and its tokenizer; prints what it lacks."""
   folder = files.folder
   model, variables = huggingface.from_hf(folder)
   spec, tokenizer = find_tokenizer(folder, model.vocab_size)
@@ -110,9 +117,9 @@ def fit_vocabulary(folder: str, model: GPT, tokenizer: tokenizers.Tokenizer | No
 
 def config_of(model: GPT, tokenizer: str) -> dict[str, Any]:
   """Returns a config of the model, with DEFAULTS for the rest."""
-  fields = ('layers', 'heads', 'width', 'block_size', 'mlp_width', 'tied', 'dropout')
-  section = {name: getattr(model, name) for name in (*fields, 'vocab_multiple')}
-  data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': model.block_size}
+  section = {name: getattr(model, name) for name in (*huggingface.FIELDS, 'vocab_multiple')}
+  block = min(model.block_size, LONGEST_BLOCK)
+  data = {**DEFAULTS['data'], 'tokenizer': tokenizer, 'block_size': block}
   paper = {'title': 'imported weights', 'metric': 'val/loss'}
   return {**DEFAULTS, 'model': {'name': 'gpt', **section}, 'data': data, 'paper': paper}
 
@@ -129,8 +136,8 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
     step: the checkpoint's, or 'latest', 'best'.
 
   Raises:
-    UserError: `folder` holds something, the run is no language model's, or GPT-2's files cannot
-      express its model.
+    UserError: `folder` holds something, the run is no language model's, or neither GPT-2's nor
+      Llama's files can express its model.
   """
   name = verbs.read_config(workdir)['task']['name']
   if name != 'language':
@@ -138,9 +145,11 @@ def export_hf(workdir: str, folder: str, step: int | str = 'latest') -> None:
   run = verbs.load_run(workdir, step, ANY_DEVICES)
   task: Any = run.task
   tokenizer = task.data.tokenizer
-  roles = ('bos_token_id', 'eos_token_id') if tokenizer.eot is not None else ()
+  first = tokenizer.eot if tokenizer.bos is None else tokenizer.bos
+  roles = {'bos_token_id': first, 'eos_token_id': tokenizer.eot}
+  roles = {} if tokenizer.eot is None else roles
   with errors.user_errors(), new_folder(folder, 'the folder of an export') as made:
-    huggingface.to_hf(task.model, run.variables, made, **dict.fromkeys(roles, tokenizer.eot))
+    huggingface.to_hf(task.model, run.variables, made, **roles)
     if not tokenizer.save_for_transformers(made):
       print(f'{folder}: transformers has no tokenizer like {tokenizer.name}; its weights are there')
   print(f'{folder}: step {run.step} of {workdir}, for transformers')

@@ -123,9 +123,6 @@ PAIR = keep('vocab.json', 'merges.txt')
     (both(PAIR, first_lines('merges.txt', 5)), r'merges.txt: no merge makes 10 of the 271 tokens'),
     (both(PAIR, first_lines('merges.txt', 5, '\nhel')), "merge 'hel': must be two tokens"),
     (setting('model.type', 'Unigram'), "model.type is 'Unigram'; GPT-2 has 'BPE'"),
-    (setting('pre_tokenizer.type', 'Metaspace'), "pre_tokenizer.type is 'Metaspace'"),
-    (setting('normalizer', {'type': 'NFC'}), 'normalizer is {'),
-    (setting('model.byte_fallback', True), 'model.byte_fallback is True'),
     (setting('model.vocab', []), 'has no numbered vocabulary and merges'),
     (setting('model.vocab', {'a': 'x'}), 'has no numbered vocabulary and merges'),
     (setting('model.merges', [['h', 'o']]), "makes 'ho', which is not in the vocabulary"),
@@ -139,6 +136,22 @@ def test_a_wrong_or_damaged_folder_is_one_clear_line(tiny, tmp_path, change, mes
   with pytest.raises(ValueError, match=message) as caught:
     tokenizers.load(tmp_path)
   assert str(tmp_path) in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (setting('pre_tokenizer.use_regex', False), 'pre_tokenizer.use_regex is False'),
+    (setting('normalizer', {'type': 'NFC'}), 'normalizer is {'),
+    (setting('model.byte_fallback', True), 'model.byte_fallback is True'),
+  ],
+)
+def test_another_models_tokenizer_is_not_gpt2s(tiny, tmp_path, change, message):
+  tokenizers.gpt2(tiny).save(tmp_path)
+  change(tmp_path)
+  assert tokenizers.load(tmp_path).name == 'huggingface'
+  with pytest.raises(ValueError, match=message):
+    tokenizers.gpt2(tmp_path)
 
 
 def test_a_vocabulary_without_some_bytes_loses_nothing_in_silence(tiny, tmp_path):

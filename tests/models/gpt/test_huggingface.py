@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from models.gpt import GPT, huggingface
+from models.gpt import GPT, gpt2, huggingface, layout
 from models.weights import safetensors_folder
 from models.weights.files import Files
 
@@ -191,7 +191,7 @@ def test_what_is_about_running_can_be_chosen_at_import(folder):
 @pytest.mark.parametrize(
   'settings, message',
   [
-    ({'model_type': 'llama'}, r"model_type='llama' is not supported, only 'gpt2'"),
+    ({'model_type': 'bert'}, r"model_type='bert' is not supported, only 'gpt2', 'llama'"),
     (
       {'activation_function': 'gelu'},
       r"activation_function='gelu' is not supported, only 'gelu_new'",
@@ -275,7 +275,7 @@ def test_files_of_something_else_are_refused(content, folder):
 @pytest.mark.parametrize(
   'kwargs, message',
   [
-    ({'positions': 'rope'}, r"model.positions='rope': GPT-2 files can only say 'learned'"),
+    ({'norm_epsilon': 1e-6}, r'model.norm_epsilon=1e-06: GPT-2 files can only say 1e-05'),
     ({'norm': 'rms'}, r"model.norm='rms': GPT-2 files"),
     ({'mlp': 'swiglu'}, r"model.mlp='swiglu': GPT-2 files"),
     ({'qk_norm': True}, r'model.qk_norm=True: GPT-2 files'),
@@ -331,7 +331,7 @@ def test_half_precision_is_converted_exactly(folder):
 def test_an_export_copies_little(folder, monkeypatch):
   """Every tensor but the joined queries, keys and values is a view of a parameter."""
   params = start(MODEL)['params']
-  tensors = huggingface.to_theirs(MODEL, params)
+  tensors = layout.to_theirs(gpt2.FAMILY, MODEL, params)
   leaves = jax.tree.leaves(params)
   copied = [n for n, x in tensors.items() if not any(np.shares_memory(x, p) for p in leaves)]
   assert all('c_attn' in name for name in copied) and len(copied) == 4

@@ -52,7 +52,7 @@ def test_other_names_of_sizes_mean_the_same(folder, names):
     ({'n_inner': 'x'}, "n_inner='x' should be a whole number"),
     ({'n_layer': True}, 'n_layer=True should be a whole number'),
     ({'n_layer': 0}, 'n_layer=0 should be a whole number of at least 1'),
-    ({'n_layer': 10**9}, 'holds 28 tensors, too few for n_layer=1000000000'),
+    ({'n_layer': 10**9}, 'holds 28 tensors, too few for 1000000000 layers'),
     ({'vocab_size': 2**63}, 'vocab_size=9223372036854775808 should be a whole number'),
     ({'resid_pdrop': 'x'}, "resid_pdrop='x', embd_pdrop=0.1, .* only equal ones"),
     ({'tie_word_embeddings': 'x'}, "tie_word_embeddings='x' is not supported, only True, False"),

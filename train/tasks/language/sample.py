@@ -85,8 +85,8 @@ class GrowingText:
 def first_tokens(tokenizer: Tokenizer, prompt: str, name: str = 'prompt') -> list[int]:
   """Returns a prompt's tokens, one at least.
 
-  For an empty prompt that is the end-of-text token, or where there is none a line break, or token
-  0.
+  The token that a model wants in front comes first. For an empty prompt without such a token it is
+  the end-of-text token, or where there is none a line break, or token 0.
 
   Args:
     tokenizer: of the model.
@@ -97,6 +97,8 @@ def first_tokens(tokenizer: Tokenizer, prompt: str, name: str = 'prompt') -> lis
     UserError: a character has no token.
   """
   try:
+    if tokenizer.bos is not None:
+      return [tokenizer.bos, *tokenizer.encode(prompt)]
     if prompt or tokenizer.eot is None:
       return tokenizer.encode(prompt or '\n')
     return [tokenizer.eot]
