@@ -79,7 +79,7 @@ def load_run(
   config = complete_config(config)
   check_overrides(saved, config, workdir)
   task = build_task(config, workdir, read=False)
-  mesh = mesh_lib.make_mesh(**config['mesh'])
+  mesh = _mesh_here(config['mesh'], workdir, is_own=config['mesh'] == saved['mesh'])
   checkpoints = open_checkpoints(workdir, config)
   model = abstract_model(task, mesh, ema=config['train']['ema_decay'] > 0)
   restored = checkpoints.restore(model, step=None if step == 'latest' else step)
@@ -90,6 +90,26 @@ def load_run(
   variables = {'params': model['ema'] or model['params'], **model['extra']}
   check_finite(variables, f'{workdir}, step {step}')
   return Run(config, task, mesh, step, variables)
+
+
+def _mesh_here(sizes: Mapping[str, int], workdir: str, *, is_own: bool) -> Mesh:
+  """Returns the mesh of these sizes; of a run's own, which the devices here may not make, one near.
+
+  Raises:
+    UserError: the devices make no such mesh, and it is not the run's own.
+  """
+  try:
+    return mesh_lib.make_mesh(**sizes)
+  except UserError as error:
+    if not is_own:
+      raise
+    # What was sharded may be too large for one device.
+    sharded = any(size != 1 for axis, size in sizes.items() if axis != 'data')
+    mesh = mesh_lib.make_mesh(**({'data': 1, 'fsdp': -1} if sharded else {}))
+    if mesh_lib.is_main():
+      taken = 'fsdp' if sharded else 'data'
+      print(f'{workdir}: {error}; taking {taken}={mesh.size}', file=sys.stderr)
+    return mesh
 
 
 # -------- the verbs --------
