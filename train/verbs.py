@@ -79,7 +79,7 @@ def load_run(
   config = complete_config(config)
   check_overrides(saved, config, workdir)
   task = build_task(config, workdir, read=False)
-  mesh = _mesh_here(config['mesh'], workdir, is_own=config['mesh'] == saved['mesh'])
+  mesh = mesh_of_run(config['mesh'], workdir, is_own=config['mesh'] == saved['mesh'])
   checkpoints = open_checkpoints(workdir, config)
   model = abstract_model(task, mesh, ema=config['train']['ema_decay'] > 0)
   restored = checkpoints.restore(model, step=None if step == 'latest' else step)
@@ -92,24 +92,25 @@ def load_run(
   return Run(config, task, mesh, step, variables)
 
 
-def _mesh_here(sizes: Mapping[str, int], workdir: str, *, is_own: bool) -> Mesh:
-  """Returns the mesh of these sizes; of a run's own, which the devices here may not make, one near.
+def mesh_of_run(sizes: Mapping[str, int], workdir: str, *, is_own: bool) -> Mesh:
+  """Returns the mesh of these sizes; of a run's own, that does not fit here, one that does.
 
   Raises:
-    UserError: the devices make no such mesh, and it is not the run's own.
+    UserError: the devices make no such mesh, and it was asked for.
   """
   try:
     return mesh_lib.make_mesh(**sizes)
-  except UserError as error:
+  except UserError:
     if not is_own:
       raise
-    # What was sharded may be too large for one device.
-    sharded = any(size != 1 for axis, size in sizes.items() if axis != 'data')
-    mesh = mesh_lib.make_mesh(**({'data': 1, 'fsdp': -1} if sharded else {}))
-    if mesh_lib.is_main():
-      taken = 'fsdp' if sharded else 'data'
-      print(f'{workdir}: {error}; taking {taken}={mesh.size}', file=sys.stderr)
-    return mesh
+  # What was sharded may be too large for one device.
+  sharded = any(size != 1 for axis, size in sizes.items() if axis != 'data')
+  mesh = mesh_lib.make_mesh(**({'data': 1, 'fsdp': -1} if sharded else {}))
+  if mesh_lib.is_main():
+    its = ' '.join(f'{axis}={size}' for axis, size in sizes.items())
+    here = f'{"fsdp" if sharded else "data"}={mesh.size}'
+    print(f'{workdir}: trained on mesh {its}; on the devices here: {here}', file=sys.stderr)
+  return mesh
 
 
 # -------- the verbs --------

@@ -17,7 +17,10 @@ def moved(saved: Mapping[str, Any], here: Mapping[str, Any]) -> str:
   """Returns a line for a run that goes on in another place than it was saved in, else ''."""
   if saved == here:
     return ''
-  old, new = (', '.join(f'{name} {value}' for name, value in x.items()) for x in (saved, here))
+  old, new = (
+    f'mesh {x["mesh"]}, processes {x["processes"]}, accumulate {x["accumulate"]}'
+    for x in (saved, here)
+  )
   recut = saved['accumulate'] != here['accumulate']
   note = '; BatchNorm and dropout see other microbatches' if recut else ''
   return f'saved with {old}; goes on whole with {new}{note}'

@@ -145,6 +145,21 @@ def test_a_ring_has_the_newest_rounds_and_each_device_its_part(games):
 
 
 @pytest.mark.long
+def test_a_ring_goes_on_on_other_devices_where_its_oldest_round_is(games):
+  carry = games.init(jax.random.key(3))
+  for step in range(0, 6, 2):
+    carry, _ = games.next(carry, step, {})
+  fewer = task_of(batch_size=512).source('train', mesh(2), 0).source
+  places = jax.tree.map(lambda x: x.sharding, fewer.init(jax.random.key(3)))
+  carry, _ = fewer.next(jax.device_put(carry, places), 6, {})
+  played, ring = int(carry['rounds']), np.asarray(carry['ring']['points'])
+  assert played > 6
+  for number in range(played - 6, played):
+    expected = np.asarray(games.play(carry['key'], number)['points'])
+    np.testing.assert_array_equal(ring[:, number % 6], expected)
+
+
+@pytest.mark.long
 def test_a_round_is_the_same_on_any_number_of_devices(games):
   alone = Rounds(task_of(), mesh())
   for number in range(2):
