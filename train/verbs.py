@@ -92,7 +92,7 @@ def load_run(
   return Run(config, task, mesh, step, variables)
 
 
-def mesh_of_run(sizes: Mapping[str, int], workdir: str, *, is_own: bool) -> Mesh:
+def mesh_of_run(sizes: Mapping[str, Any], workdir: str, *, is_own: bool) -> Mesh:
   """Returns the mesh of these sizes; of a run's own, that does not fit here, one that does.
 
   Raises:
@@ -105,7 +105,7 @@ def mesh_of_run(sizes: Mapping[str, int], workdir: str, *, is_own: bool) -> Mesh
       raise
   # What was sharded may be too large for one device.
   sharded = any(size != 1 for axis, size in sizes.items() if axis != 'data')
-  mesh = mesh_lib.make_mesh(**({'data': 1, 'fsdp': -1} if sharded else {}))
+  mesh = mesh_lib.make_mesh(1, -1) if sharded else mesh_lib.make_mesh()
   if mesh_lib.is_main():
     its = ' '.join(f'{axis}={size}' for axis, size in sizes.items())
     here = f'{"fsdp" if sharded else "data"}={mesh.size}'
