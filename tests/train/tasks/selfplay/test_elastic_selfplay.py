@@ -15,37 +15,35 @@ def exact(variables, planes):
   return logits.astype(jnp.float32), (place % 9 - 4).astype(jnp.float32) / 8
 
 
-def played(devices, **task):
-  """The carry after steps on so many devices, step by step, dealt out anew where they change."""
-  task, carry = task_of(**{**GO, **task}), None
-  task.apply = exact
+def played(begun, devices):
+  """The carry after a step on each of these numbers of devices; begun: number -> source and all."""
+  carry = begun[devices[0]][1]
   for step, count in enumerate(devices):
-    source, fresh, variables = begin(task, count)
+    source, fresh, variables = begun[count]
     places = jax.tree.map(lambda x: x.sharding, fresh)
-    carry = fresh if carry is None else jax.device_put(carry, places)
-    carry, batch = source.next(carry, step, variables)
-    assert (batch['mask'].sum() == 32) and (batch['mask'] > 0).all()
-  return jax.device_get(carry), batch
-
-
-SETTINGS = {
-  'unequal': {'replay': {'window': 640, 'min_size': 0}},
-  'trees': {'selection': 'puct(dirichlet_fraction=0.25)', 'search': {'reuse_tree': True}},
-}
+    # Copied, since the step donates it.
+    carry, batch = source.next(jax.device_put(jax.device_get(carry), places), step, variables)
+    assert batch['mask'].sum() == pytest.approx(32) and (batch['mask'] > 0).all()
+  return jax.device_get(carry)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('name', SETTINGS)
-def test_games_and_replay_go_on_on_any_number_of_devices(name):
-  """The first games end after a different number of moves on each device."""
-  moved, _ = played((8, 1, 4, 2), **SETTINGS[name])
-  stayed, _ = played((8, 8, 8, 8), **SETTINGS[name])
-  for ours, theirs in zip(*map(jax.tree.leaves, (moved.replay, stayed.replay)), strict=True):
-    np.testing.assert_array_equal(ours, theirs)
-  for ours, theirs in zip(*map(jax.tree.leaves, (moved.actors, stayed.actors)), strict=True):
-    if not jax.dtypes.issubdtype(ours.dtype, jax.dtypes.prng_key):
-      np.testing.assert_array_equal(ours, theirs)
+def test_games_trees_and_replay_go_on_on_any_number_of_devices():
+  """With no minimum, so that the first games end after another number of moves on each device."""
+  task = task_of(**{
+    **GO,
+    'selection': 'puct(dirichlet_fraction=0.25)',
+    'search': {'num_simulations': 3, 'reuse_tree': True},
+    'replay': {'window': 640, 'min_size': 0},
+  })  # fmt: skip
+  task.apply = exact
+  begun = {count: begin(task, count) for count in (8, 2)}
+  moved, stayed = played(begun, (8, 2, 8)), played(begun, (8, 8, 8))
+  for name in ('actors', 'replay'):
+    leaves = map(jax.tree.leaves, (getattr(moved, name), getattr(stayed, name)))
+    for ours, theirs in zip(*leaves, strict=True):
+      if jax.dtypes.issubdtype(ours.dtype, jax.dtypes.prng_key):
+        ours, theirs = jax.random.key_data(ours), jax.random.key_data(theirs)
+      np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3)
   # All have made as many moves, so that one place of all rings is written at a time.
   assert len(set(stayed.actors.plies.tolist())) == 1
-  kept = stayed.replay
-  assert (kept.end < kept.count[:, None]).all() and (kept.end >= 0).any(1).all()
