@@ -27,7 +27,7 @@ def played(begun, devices):
   return carry
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_games_trees_and_replay_go_on_on_any_number_of_devices():
   """With no minimum, so that the first games end after another number of moves on each device."""
   task = task_of(**{
