@@ -20,7 +20,7 @@ from train.workdir import free_path
 # What may differ when a run is resumed, beside what its task declares: where it runs and what it
 # leaves, not what it computes. Keys, or the sections that they are in.
 FREE = (
-  *('mesh', 'parallel', 'paper', 'wandb'),
+  *('mesh', 'parallel', 'train.accumulate', 'paper', 'wandb'),
   *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep'),
   *('train.best', 'train.best_mode'),
   *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from train import mesh as mesh_lib
 from train.checkpoint import Checkpointer
 from train.checkpoint.failures import NotSaved
+from train.checkpoint.place import moved, place
 from train.errors import Halted, UserError
 from train.logging import samples
 from train.logging.metrics import MetricLog, NonFinite
@@ -134,6 +135,7 @@ class _Session:
   ):
     self.settings, self.task, self.mesh, self.workdir = settings, task, mesh, workdir
     self.seed, self.check_workdir = seed, check_workdir
+    self.place, self.moved = place(mesh, settings.accumulate), ''
     self.state, self.shardings = init_state(task, tx, seed, mesh, ema=settings.ema_decay > 0)
     self.train_step = make_step(
       task,
@@ -174,6 +176,8 @@ class _Session:
   def run(self, trace: Profile, watchdog: Watchdog) -> bool:
     """Returns whether all steps are done."""
     settings, step = self.settings, self.step
+    if self.moved:
+      self.progress.note(self.moved)
     try:
       for step in self._steps(trace, watchdog):
         last = step == settings.steps
@@ -253,7 +257,7 @@ class _Session:
     self.check_workdir()
     # Lines that are still open go into the checkpoint, so that a resumed run writes the same ones.
     pending = self.log.state()  # stops here if a step was not finite
-    meta = {'metrics': dict(metrics or {}), 'log': pending}
+    meta = {'metrics': dict(metrics or {}), 'log': pending, 'place': self.place}
     self.checkpoints.save(step, *_items(self.state, self.carry), meta)
     self.saved = step
 
@@ -277,6 +281,7 @@ class _Session:
     )
     self.carry = train['carry']
     self.log.restore(meta['log'], step)
+    self.moved = moved(meta.get('place', self.place), self.place)
     return step
 
   def _begin_from(self, model: Mapping[str, Any]) -> int:

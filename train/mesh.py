@@ -64,7 +64,10 @@ def make_mesh(
     raise UserError(f'mesh.{free[0]}=-1 and mesh.{free[1]}=-1: only one axis can take what remains')
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
   if total % fixed or (not free and fixed != total):
-    raise UserError(f'mesh {_by(sizes)}: the product must be the number of devices, {total}')
+    raise UserError(
+      f'mesh {_by(sizes)}: the product must be the number of devices, {total}; -1 stands for all'
+      ' that remain, as in --config.mesh.data=-1'
+    )
   if free:
     sizes[free[0]] = total // fixed
   auto = (AxisType.Auto,) * len(sizes)

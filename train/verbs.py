@@ -79,7 +79,7 @@ def load_run(
   config = complete_config(config)
   check_overrides(saved, config, workdir)
   task = build_task(config, workdir, read=False)
-  mesh = mesh_lib.make_mesh(**config['mesh'])
+  mesh = mesh_of_run(config['mesh'], workdir, is_own=config['mesh'] == saved['mesh'])
   checkpoints = open_checkpoints(workdir, config)
   model = abstract_model(task, mesh, ema=config['train']['ema_decay'] > 0)
   restored = checkpoints.restore(model, step=None if step == 'latest' else step)
@@ -90,6 +90,27 @@ def load_run(
   variables = {'params': model['ema'] or model['params'], **model['extra']}
   check_finite(variables, f'{workdir}, step {step}')
   return Run(config, task, mesh, step, variables)
+
+
+def mesh_of_run(sizes: Mapping[str, Any], workdir: str, *, is_own: bool) -> Mesh:
+  """Returns the mesh of these sizes; of a run's own, that does not fit here, one that does.
+
+  Raises:
+    UserError: the devices make no such mesh, and it was asked for.
+  """
+  try:
+    return mesh_lib.make_mesh(**sizes)
+  except UserError:
+    if not is_own:
+      raise
+  # What was sharded may be too large for one device.
+  sharded = any(size != 1 for axis, size in sizes.items() if axis != 'data')
+  mesh = mesh_lib.make_mesh(1, -1) if sharded else mesh_lib.make_mesh()
+  if mesh_lib.is_main():
+    its = ' '.join(f'{axis}={size}' for axis, size in sizes.items())
+    here = f'{"fsdp" if sharded else "data"}={mesh.size}'
+    print(f'{workdir}: trained on mesh {its}; on the devices here: {here}', file=sys.stderr)
+  return mesh
 
 
 # -------- the verbs --------

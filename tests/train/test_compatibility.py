@@ -46,6 +46,7 @@ FREE = {
   'task__view': 'ten_crop(size=24)',
   'mesh__fsdp': '2',
   'parallel': 'pmap',
+  'train__accumulate': '2',
   'paper__note': 'another',
 }
 

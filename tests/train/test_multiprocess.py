@@ -82,3 +82,24 @@ def test_two_processes_give_the_numbers_of_one_through_a_preemption(alone, tmp_p
   # Process 0 alone writes: one file of events a start, and not a word from the other.
   assert len(list(tmp_path.glob('events*'))) == 2
   assert 'step' not in first[1][1] + second[1][1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+  ('before', 'after'),
+  [
+    ((2, (2, 1, 2)), (1, (1, 4, 1))),
+    pytest.param((1, (1, 2, 2)), (2, (4, 1, 1)), marks=pytest.mark.slow),
+  ],
+  ids=['two to one', 'one to two'],
+)
+def test_a_run_goes_on_in_another_number_of_processes_on_another_mesh(
+  alone, tmp_path, before, after
+):
+  stopped = {'signal': (4, signal.SIGTERM), 'only': 0, 'pause': 0.25}
+  for (count, layout), task in ((before, stopped), (after, {})):
+    ended = start(tmp_path, count, layout=layout, task=task)
+    assert [status for status, _ in ended] == [0] * count, ended
+  assert f'processes {before[0]}, accumulate 1; goes on whole with' in ended[0][1]
+  close(metrics(tmp_path), metrics(alone))
+  same(params(tmp_path)[1], params(alone)[1], 1e-5)

@@ -96,11 +96,12 @@ class Match:
       first: makes the player that is rated.
       second: makes its opponent; its variables may be () if it needs none.
       mesh: over whose batch axes the pairs are spread.
-      games: at least so many, rounded up to pairs and devices.
+      games: so many, rounded up to pairs.
       opening: random moves that both games of a pair begin with.
     """
     shards, rows = mesh_lib.batch_shards(mesh), PartitionSpec(mesh_lib.BATCH_AXES)
-    self.pairs = -(-games // (2 * shards)) * shards
+    self.pairs = -(-games // 2)
+    self.padded = -(-self.pairs // shards) * shards  # to as many on each device
     whole = PartitionSpec()
 
     def play(keys, ours, theirs):
@@ -109,7 +110,10 @@ class Match:
     on_devices = jax.shard_map(
       play, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
     )
-    self._play = jax.jit(on_devices, out_shardings=mesh_lib.replicated(mesh))
+    # A pair is the same on any number of devices; without the padding so is the result.
+    self._play = jax.jit(
+      lambda *x: on_devices(*x)[: self.pairs], out_shardings=mesh_lib.replicated(mesh)
+    )
 
   def __call__(self, ours: Variables, theirs: Any = ()) -> np.ndarray:
     """Returns `[P, 2]`: 1, 0 or -1 for the first player, moving first and moving second.
@@ -128,7 +132,7 @@ class Match:
   def play(self, ours: Variables, theirs: Any, seed: int = 0) -> Array:
     """Returns the same as an array on the devices, without waiting for them."""
     key = jax.random.key(seed)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.pairs))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.padded))
     return self._play(keys, ours, theirs)
 
 

@@ -189,14 +189,16 @@ class Rounds:
 class WindowSource:
   """The source of records: a ring buffer of the newest games, from which batches are drawn.
 
-  The carry is {'key', 'ring', 'rounds'}: the ring's records have a leading axis of `window`,
-  sharded over devices, and a mask of 0 where there is no game yet or a game has no position;
-  `rounds` counts the rounds played, of which round r lies in slot r % (window / per_round).
+  The carry is {'key', 'ring', 'rounds'}: the ring's records are `[per_round, slots, ...]`, sharded
+  over the games of a round, so that any number of devices can go on with it; their mask is 0 where
+  there is no game yet or a game has no position; `rounds` counts the rounds played, of which round
+  r lies in slot r % slots, with slots = window / per_round.
   """
 
   def __init__(self, task: GoValueSelfPlay, mesh: Mesh):
     self.task, self.games, self.mesh, self.play = task, task.games, mesh, task.rounds(mesh)
     self.shards = mesh_lib.batch_shards(mesh)
+    self.slots = self.games.window // self.games.per_round
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     spread = functools.partial(jax.shard_map, mesh=mesh, out_specs=rows, check_vma=False)
     self._put = jax.jit(spread(self._write, in_specs=(rows, rows, whole)), donate_argnums=0)
@@ -215,7 +217,7 @@ class WindowSource:
 
   def _empty(self) -> Batch:
     shapes = jax.eval_shape(lambda: self.play.play(jax.random.key(0), 0, self.play.variables))
-    return jax.tree.map(lambda x: jnp.zeros((self.games.window, *x.shape[1:]), x.dtype), shapes)
+    return jax.tree.map(lambda x: jnp.zeros((len(x), self.slots, *x.shape[1:]), x.dtype), shapes)
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
     """Returns the carry, with a round more when it is time, and a batch of records."""
@@ -237,9 +239,8 @@ class WindowSource:
   def _play_round(self, carry: dict[str, Any]) -> dict[str, Any]:
     """Plays a round; at first many, until each device has something to draw."""
     key, ring, rounds = carry['key'], carry['ring'], int(carry['rounds'])
-    slots = self.games.window // self.games.per_round
     while True:
-      ring = self._put(ring, self.play(key, rounds), rounds % slots)
+      ring = self._put(ring, self.play(key, rounds), rounds % self.slots)
       rounds += 1
       if rounds * self.games.per_round >= self.games.min_games and self._enough(ring['mask']):
         whole = mesh_lib.replicated(self.mesh)
@@ -251,7 +252,7 @@ class WindowSource:
     """Returns the ring with a round's records in a slot."""
 
     def put(x: Array, new: Array) -> Array:
-      return lax.dynamic_update_slice_in_dim(x, new, slot * len(new), 0)
+      return lax.dynamic_update_slice_in_dim(x, new[:, None], slot, 1)
 
     return jax.tree.map(put, ring, records)
 
@@ -259,6 +260,7 @@ class WindowSource:
     """Returns positions drawn uniformly with replacement, each under a random symmetry."""
     key = jax.random.fold_in(key, lax.axis_index(mesh_lib.BATCH_AXES))
     count, size = self.task.batch_size // self.shards, self.task.network.size
+    ring = {name: x.reshape(-1, *x.shape[2:]) for name, x in ring.items()}
     until = jnp.cumsum(ring['mask'] > 0, dtype=jnp.int32)
     chosen = jax.random.randint(key, (count,), 0, until[-1])
     rows = jnp.searchsorted(until, chosen, side='right')

@@ -3,6 +3,9 @@
 Each device plays environments of its own with the variables that training has come to, keeps their
 positions, and samples its part of the batch from these (`_on_device`). Devices communicate only in
 the metrics and the calibration of resignation, after all have played.
+
+Nothing in the carry depends on the number of devices: an environment has its games, its ring and
+its key, and all environments have made as many moves. So any number that divides theirs goes on.
 """
 
 import dataclasses
@@ -260,20 +263,26 @@ class PlaySource:
       apply, *others = networks
       return actor.play(self.game, self.settings, apply, actors, key, threshold, *others)
 
-    def going(carry):
-      actors, replay, _ = carry
-      # Once a first position is valid, one always is: a ring is longer than a game.
-      return (actors.plies[0] < goal) | ~replay_lib.valid(replay, self._window(replay)).any()
-
     def move(carry):
       actors, replay, sums = carry
       actors, transition, new = play(actors)
       return actors, replay_lib.write(replay, transition), jax.tree.map(jnp.add, sums, new)
 
+    def to_goal(carry):
+      *played, goal, _ = carry
+      actors, replay, sums = lax.while_loop(lambda x: x[0].plies[0] < goal, move, tuple(played))
+      # Once a first position is valid, one always is: a ring is longer than a game. All devices
+      # play on until each has one, so that all environments have made as many moves.
+      ready = replay_lib.valid(replay, self._window(replay)).any()
+      ready = lax.pmin(ready.astype(jnp.int32), mesh_lib.BATCH_AXES)
+      return actors, replay, sums, goal + 1, ready
+
     sums = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: play(actors)[2])
     )
-    actors, replay, (metrics, tallies) = lax.while_loop(going, move, (actors, replay, sums))
+    start = (actors, replay, sums, goal, jnp.int32(0))
+    played = lax.while_loop(lambda carry: carry[-1] == 0, to_goal, start)
+    actors, replay, (metrics, tallies) = played[:3]
     sample_key = jax.random.fold_in(jax.random.fold_in(actors.key[0], 0), actors.plies[0])
     window, count = self._window(replay), sizes.batch_size // self.shards
     batch = replay_lib.sample(self.game, replay, sample_key, count, window)

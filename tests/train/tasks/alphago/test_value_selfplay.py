@@ -137,9 +137,25 @@ def test_a_ring_has_the_newest_rounds_and_each_device_its_part(games):
       assert int(carry['rounds']) - before == (step % 2 == 0)
   played = int(carry['rounds'])
   assert played >= 8
-  ring = np.asarray(carry['ring']['points']).reshape(8, 6, 2, -1)
+  ring = np.asarray(carry['ring']['points'])
+  assert ring.shape[:2] == (16, 6)
   for number in range(played - 6, played):
-    expected = np.asarray(games.play(carry['key'], number)['points']).reshape(8, 2, -1)
+    expected = np.asarray(games.play(carry['key'], number)['points'])
+    np.testing.assert_array_equal(ring[:, number % 6], expected)
+
+
+@pytest.mark.long
+def test_a_ring_goes_on_on_other_devices_where_its_oldest_round_is(games):
+  carry, key = games.init(jax.random.key(3)), jax.random.key(3)
+  for step in range(0, 6, 2):
+    carry, _ = games.next(carry, step, {})
+  played = int(carry['rounds'])
+  assert played >= 6
+  fewer = task_of(batch_size=512).source('train', mesh(2), 0).source
+  new = jax.device_put((carry['ring'], games.play(key, played)), mesh_lib.batch_sharding(mesh(2)))
+  ring = np.asarray(fewer._put(*new, played % 6)['points'])
+  for number in range(played - 5, played + 1):
+    expected = np.asarray(games.play(key, number)['points'])
     np.testing.assert_array_equal(ring[:, number % 6], expected)
 
 
@@ -156,6 +172,7 @@ def test_a_round_is_the_same_on_any_number_of_devices(games):
 def test_what_is_drawn_are_positions_of_the_ring_turned_in_all_ways(games):
   carry, batch = games.next(games.init(jax.random.key(3)), 0, {})
   ring, batch = jax.device_get((carry['ring'], batch))
+  ring = {name: x.reshape(-1, *x.shape[2:]) for name, x in ring.items()}
   board = np.arange(SIZE**2).reshape(SIZE, SIZE)
   turns = [np.asarray(symmetry.board(board, k)).ravel() for k in range(8)]
   records = {}
