@@ -17,7 +17,7 @@ from jax import Array, lax
 
 from models import attention as attention_lib
 from models import forms, transformer
-from models.axes import shard_batch
+from models.axes import shard_tokens
 from models.cpu import decode as cpu_decode
 from models.gpt import loss as loss_lib
 from models.gpt import parameters as parameters_lib
@@ -155,10 +155,10 @@ class GPT(nn.Module):
       weights_drop = functools.partial(drop, 0) if drop else None
       q, k, v = self.queries_keys_values(weights, x, positions)
       y = attention_lib.causal(q, k, v, segments, form=self.attention, dropout=weights_drop)
-      return shard_batch(self.add_residuals(weights, x, y, drop)), None
+      return shard_tokens(self.add_residuals(weights, x, y, drop)), None
 
     x = self.embed(tokens, positions)
-    x = shard_batch(dropout(self.layers, 0, x) if dropout else x)  # numbered behind the layers
+    x = shard_tokens(dropout(self.layers, 0, x) if dropout else x)  # numbered behind the layers
     return self.normalise_output(self.apply_layers(layer, x)[0])
 
   def logits(self, hidden: Array) -> Array:
