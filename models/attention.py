@@ -1,8 +1,5 @@
 """Softmax attention of several heads: causal, over everything, against a cache; rotary positions.
 
-Where devices of the mesh axis `context` share the tokens of a text, each gets some heads of all
-tokens for causal attention, and its own tokens back.
-
 Queries are `[B, T, H, d]`, keys and values `[B, S, K, d]`: K divides H, and query head h reads the
 keys and values of head h // (H / K) (grouped queries, Ainslie et al. 2023, arXiv 2305.13245).
 """
@@ -16,20 +13,12 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from models import forms
-from models.axes import (
-  BATCH_AXES,
-  CONTEXT_AXIS,
-  mesh_size,
-  over_devices,
-  shard_tokens,
-  split_axes,
-)
+from models.axes import BATCH_AXES, CONTEXT_AXIS, over_devices, split_axes
 from models.cpu import text as cpu_text
 
 FORMS = ('auto', 'explicit', 'fused')
 MASKED = -1e30  # the score of what must not be seen; finite, since inf - inf is not a number
 ROPE_BASE = 10_000.0
-BLOCK, SPANS = 128, 8  # queries at a time, and in how many lengths of the keys that they see
 
 Dropout = Callable[[Array], Array]
 Slots = tuple[Array, Array]
@@ -53,12 +42,9 @@ def causal(
     v: values `[B, T, K, d]`.
     segments: int32 `[B, T]`; positions of different numbers do not see each other.
     form: 'fused' is `jax.nn.dot_product_attention`, cuDNN's flash kernel where that can be called;
-      'explicit' holds the scores `[B, H, T, T]`; 'auto' is fused where cuDNN can be called. Where
-      devices share the tokens, 'blockwise' stands for what holds `[T, T]` without need.
+      'explicit' holds the scores `[B, H, T, T]`; 'auto' is fused where cuDNN can be called.
     dropout: applied to the attention weights, which only the explicit form has.
   """
-  if split_axes(q.shape[1], CONTEXT_AXIS):
-    return _by_heads(q, k, v, segments, form, dropout)
   if dropout is None and (form == 'fused' or (form == 'auto' and cudnn_accepts(q, segments))):
     return fused(q, k, v, segments)
   mask = causal_mask(q.shape[1], segments)
@@ -167,88 +153,6 @@ def cudnn_accepts(q: Array, segments: Array | None = None) -> bool:
   half = q.dtype in (jnp.bfloat16, jnp.float16)
   even = segments is None or q.shape[1] % 2 == 0  # with a mask, in training
   return half and even and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and forms.has_cudnn()
-
-
-# -------- of tokens that devices share --------
-
-
-def _by_heads(
-  q: Array, k: Array, v: Array, segments: Array | None, form: str, dropout: Dropout | None
-) -> Array:
-  """Returns `causal` of arrays whose T is split over `context`: each device attends with some heads.
-
-  Two all-to-all, as DeepSpeed-Ulysses has it (Jacobs et al. 2023, arXiv 2309.14509). Any kernel for
-  one device will do, and all devices have as many scores to compute, which for pieces of a causal
-  ring they would not.
-  """
-  y_shape, tensor = q.shape, split_axes(q.shape[2], 'tensor')
-  parts = mesh_size(*tensor)  # that have heads of their own before
-  k, v = (jnp.repeat(x, _copies(q, k, parts), axis=2) for x in (k, v))
-  q, k, v = (_spread_heads(x, parts, tensor) for x in (q, k, v))
-  if dropout is not None or form == 'explicit':
-    y = explicit(q, k, v, causal_mask(q.shape[1], segments), dropout)
-  elif segments is None and cudnn_accepts(q):  # its kernel takes segments as a mask [T, T]
-    y = fused(q, k, v)
-  else:
-    y = blockwise(q, k, v, segments)
-  y = y.reshape(*y_shape[:2], parts, -1, y_shape[3])[:, :, :, : y_shape[2] // parts]
-  return shard_tokens(y.reshape(y_shape))
-
-
-def _copies(q: Array, k: Array, parts: int) -> int:
-  """Returns how often to repeat keys so that each device has whole groups, at most once a query."""
-  heads, groups = k.shape[2], q.shape[2] // k.shape[2]
-  devices = parts * mesh_size(CONTEXT_AXIS)
-  fits = (n for n in range(1, groups) if groups % n == 0 and heads * n % devices == 0)
-  return next(fits, groups)
-
-
-def _spread_heads(x: Array, parts: int, tensor: tuple[str, ...]) -> Array:
-  """Returns `[B, T, H', d]` split by heads alone; heads of zeros fill up each of `parts`."""
-  B, T, _, d = x.shape
-  x = x.reshape(B, T, parts, -1, d)
-  fill = -x.shape[3] % mesh_size(CONTEXT_AXIS)
-  x = jnp.pad(x, [(0, 0)] * 3 + [(0, fill), (0, 0)]).reshape(B, T, -1, d)
-  rows = split_axes(B, *BATCH_AXES) or None
-  return lax.with_sharding_constraint(x, PartitionSpec(rows, None, (*tensor, CONTEXT_AXIS)))
-
-
-def blockwise(q: Array, k: Array, v: Array, segments: Array | None = None) -> Array:
-  """Returns causal attention, as `causal` has it, with scores `[B, H, BLOCK, T]` at a time.
-
-  They are computed anew in the backward pass (Rabe & Staats 2021, arXiv 2112.05682). Blocks of a
-  span see keys up to its end, so that 9/16 of all scores are computed and not all.
-  """
-  length = q.shape[1]
-  size = min(BLOCK, length)
-  segments = jnp.zeros((1, length), jnp.int32) if segments is None else segments
-  # Their gradients are sums over blocks, in float32.
-  k32, v32 = k.astype(jnp.float32), v.astype(jnp.float32)
-  blocks = *(_in_blocks(x, size) for x in (q, segments)), jnp.arange(0, length, size)
-
-  def of_span(blocks: tuple[Array, ...], end: int) -> Array:
-    @jax.checkpoint
-    def of_block(block: tuple[Array, ...]) -> Array:
-      q, own, begin = block
-      keys, values = (x[:, :end].astype(q.dtype) for x in (k32, v32))
-      before = begin + jnp.arange(size)[:, None] >= jnp.arange(end)
-      return explicit(q, keys, values, before & (own[:, :, None] == segments[:, None, :end]))
-
-    return lax.map(of_block, blocks)
-
-  spans = np.array_split(np.arange(len(blocks[0])), min(SPANS, len(blocks[0])))
-  outs = [
-    of_span(tuple(x[span[0] : span[-1] + 1] for x in blocks), min((span[-1] + 1) * size, length))
-    for span in spans
-  ]
-  y = jnp.moveaxis(jnp.concatenate(outs), 0, 1)  # [B, blocks, size, H, d]
-  return y.reshape(len(q), -1, *q.shape[2:])[:, :length]
-
-
-def _in_blocks(x: Array, size: int) -> Array:
-  """Returns `[B, T, ...]` as `[T / size, B, size, ...]`, padded with zeros."""
-  x = jnp.pad(x, [(0, 0), (0, -x.shape[1] % size)] + [(0, 0)] * (x.ndim - 2))
-  return jnp.moveaxis(x.reshape(len(x), -1, size, *x.shape[2:]), 1, 0)
 
 
 # -------- against a cache --------

@@ -25,7 +25,7 @@ from train.workdir import write_json
 GPT2_TOKENS = 50_257
 
 # Whatever mesh the run had: every device here holds all of the weights.
-ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
+ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1', 'mesh.context': '1'}
 
 # The config of an imported workdir, but for its model: 500 steps of fine-tuning.
 DEFAULTS: Mapping[str, Any] = {

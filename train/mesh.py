@@ -147,6 +147,25 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     )
 
 
+def check_context(length: int, mesh: Mesh) -> None:
+  """Raises UserError unless the devices of `context` can share texts of so many tokens.
+
+  Args:
+    length: tokens of a text; 0 for a task that has none.
+    mesh: of the run.
+  """
+  devices = mesh.shape['context']
+  if devices == 1 or (length and length % devices == 0):
+    return
+  if not length:
+    raise UserError(f'mesh.context={devices}: is for texts, of which this task has none; must be 1')
+  fits = (n for n in range(1, mesh.size + 1) if mesh.size % n == 0 and length % n == 0)
+  raise UserError(
+    f'mesh.context={devices}: must divide data.block_size={length}; of {mesh.size} devices choose'
+    f' {", ".join(map(str, fits))}'
+  )
+
+
 @contextlib.contextmanager
 def activate(mesh: Mesh) -> Iterator[None]:
   """Makes `nn.with_logical_constraint` act: outside of this it silently does nothing."""

@@ -6,9 +6,10 @@ Read in this order:
    made of `models/attention.py` and `models/transformer.py`, which diffusion's transformers share.
 2. `parameters.py`: the table of its parameters, and the counts that papers compare.
 3. `loss.py`: cross-entropy without ever holding all logits.
-4. `sampling.py`, `generation.py`: how a token is chosen; the compiled loop that writes texts.
-5. `language_model.py`: the contract that other language models meet, to be trained and sampled too.
-6. `huggingface.py`: GPT-2 weights in and out. Call `huggingface.from_hf` and `to_hf`.
+4. `context.py`: attention where devices share the tokens of long texts.
+5. `sampling.py`, `generation.py`: how a token is chosen; the compiled loop that writes texts.
+6. `language_model.py`: the contract that other language models meet, to be trained and sampled too.
+7. `huggingface.py`: GPT-2 weights in and out. Call `huggingface.from_hf` and `to_hf`.
 
 The room imports `models.{attention, transformer, axes, forms, ops}` and itself. It is imported by
 `train.tasks.language`, and by `models.diffusion.text_encoder`, whose network is a GPT that sees

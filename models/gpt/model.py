@@ -19,6 +19,7 @@ from models import attention as attention_lib
 from models import forms, transformer
 from models.axes import shard_tokens
 from models.cpu import decode as cpu_decode
+from models.gpt import context
 from models.gpt import loss as loss_lib
 from models.gpt import parameters as parameters_lib
 from models.gpt import vocabulary
@@ -154,7 +155,7 @@ class GPT(nn.Module):
       drop = functools.partial(dropout, index) if dropout else None
       weights_drop = functools.partial(drop, 0) if drop else None
       q, k, v = self.queries_keys_values(weights, x, positions)
-      y = attention_lib.causal(q, k, v, segments, form=self.attention, dropout=weights_drop)
+      y = context.causal(q, k, v, segments, form=self.attention, dropout=weights_drop)
       return shard_tokens(self.add_residuals(weights, x, y, drop)), None
 
     x = self.embed(tokens, positions)
