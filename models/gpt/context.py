@@ -22,11 +22,12 @@ from models.axes import (
   CONTEXT_AXIS,
   mesh_size,
   over_devices,
-  shard_tokens,
   split_axes,
 )
 
 HEAD_AXES = ('tensor', CONTEXT_AXIS)
+BY_TOKENS: tuple[tuple[str, ...], ...] = ((CONTEXT_AXIS,), ('tensor',))
+BY_HEADS: tuple[tuple[str, ...], ...] = ((), HEAD_AXES)
 BLOCK, SPANS = 128, 4  # queries at a time, and in how many lengths of the keys that they see
 LANES = 128  # of a TPU
 
@@ -59,8 +60,8 @@ def causal(
     y = splash(q, k, v, segments)
   else:
     y = blockwise(q, k, v, segments)
-  y = y.reshape(*shape[:2], parts, -1, shape[3])[:, :, :, : shape[2] // parts]
-  return shard_tokens(y.reshape(shape))
+  y = _shard(y, *BY_HEADS).reshape(*shape[:2], parts, -1, shape[3])[:, :, :, : shape[2] // parts]
+  return _shard(y.reshape(shape), *BY_TOKENS)
 
 
 def _copies(q: Array, k: Array) -> int:
@@ -77,11 +78,20 @@ def _by_heads(x: Array, copies: int, parts: int) -> Array:
   Heads of zeros fill up each of the `parts` that devices of `tensor` have already.
   """
   B, T, _, d = x.shape
-  x = jnp.repeat(x, copies, axis=2).reshape(B, T, parts, -1, d)
+  x = jnp.repeat(_shard(x, *BY_TOKENS), copies, axis=2).reshape(B, T, parts, -1, d)
   fill = -x.shape[3] % (mesh_size(*HEAD_AXES) // parts)
-  x = jnp.pad(x, [(0, 0)] * 3 + [(0, fill), (0, 0)]).reshape(B, T, -1, d)
-  rows, heads = split_axes(B, *BATCH_AXES), split_axes(x.shape[2], *HEAD_AXES)
-  return lax.with_sharding_constraint(x, PartitionSpec(rows or None, None, heads))
+  x = jnp.pad(x, [(0, 0)] * 3 + [(0, fill), (0, 0)])
+  return _shard(x.reshape(B, T, -1, d), *BY_HEADS)
+
+
+def _shard(x: Array, tokens: tuple[str, ...], heads: tuple[str, ...]) -> Array:
+  """Constrains `[B, T, H, d]` to be split by rows, and over these axes by tokens and by heads.
+
+  Both before and after an exchange, so that this is what is exchanged, and only here.
+  """
+  sizes = (len(x), BATCH_AXES), (x.shape[1], tokens), (x.shape[2], heads)
+  axes = (split_axes(size, *names) or None for size, names in sizes)
+  return lax.with_sharding_constraint(x, PartitionSpec(*axes))
 
 
 def splash(
@@ -118,6 +128,8 @@ def splash(
     return jax.vmap(attend)(q, k, v, ids).swapaxes(1, 2)
 
   rows, heads = split_axes(len(q), *BATCH_AXES), split_axes(k.shape[2], *HEAD_AXES)
+  if not rows and not heads:
+    return own(q, k, v, segments)
   here = PartitionSpec(rows or None, None, heads or None)
   return over_devices(own, (here, here, here, PartitionSpec(rows or None)), here)(q, k, v, segments)
 

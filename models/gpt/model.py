@@ -19,10 +19,9 @@ from models import attention as attention_lib
 from models import forms, transformer
 from models.axes import shard_tokens
 from models.cpu import decode as cpu_decode
-from models.gpt import context
+from models.gpt import context, vocabulary
 from models.gpt import loss as loss_lib
 from models.gpt import parameters as parameters_lib
-from models.gpt import vocabulary
 from models.transformer import RUNTIME_FIELDS as RUNTIME_FIELDS
 from models.transformer import dense
 

@@ -13,6 +13,7 @@ from models.gpt import context
 from tests.models.gpt.small_gpt import VARIANTS, draw, normals, small, start
 from train import mesh as mesh_lib
 
+interpreted = functools.partial(context.splash, interpret=True)
 MESHES = [(2, 1, 1, 4), (1, 2, 2, 2), (1, 1, 1, 8), (8, 1, 1, 1)]
 ONE = (1, 1, 1, 1)
 
@@ -29,7 +30,7 @@ def lowered(model, sizes, tokens, segments=None, chunk=3, rngs=None):
     return nats / weight
 
   with mesh_lib.activate(mesh):
-    boxed = jax.eval_shape(model.init, jax.random.key(0), tokens)
+    boxed = jax.eval_shape(model.init, jax.random.key(0), tokens[:, :-1])
     variables = jax.device_put(variables, mesh_lib.shardings(boxed, mesh))
     arrays = jax.device_put((tokens, segments), mesh_lib.batch_sharding(mesh))
     return jax.jit(jax.value_and_grad(loss)).lower(variables, *arrays), (variables, *arrays)
@@ -83,28 +84,30 @@ def test_a_length_that_cannot_be_shared_is_computed_whole():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('sizes', [(1, 1, 1, 4), (2, 1, 1, 4)], ids=str)
+@pytest.mark.parametrize('sizes', [(1, 1, 1, 4), (1, 1, 2, 4)], ids=str)
 def test_no_device_holds_all_tokens_but_of_its_heads(sizes):
-  """Of 256 tokens a device of 4 has 64; of 8 heads it has 2, of all tokens."""
-  model = small(block_size=256, heads=8, width=48, dtype='bfloat16', vocab_size=37)
+  """Of 256 tokens a device of 4 has 64; of all tokens it has some heads."""
+  model = small(
+    block_size=256, positions='rope', heads=8, width=48, dtype='bfloat16', vocab_size=37
+  )
   program, _ = lowered(model, sizes, draw(sizes[0], 257), chunk=32)
   text = program.compile().as_text()
   shapes = {tuple(map(int, found.split(','))) for found in re.findall(r'\w\[([\d,]+)\]', text)}
-  assert any(shape[-2:] == (64, 48) for shape in shapes)  # activations
-  assert any(256 in shape and 2 in shape for shape in shapes)  # heads
-  # No activations, scores or logits of all tokens but the keys' 256 x 2 x 6 and a block's scores.
-  others = {'width': 48, 'hidden': 192, 'vocabulary': 37}
-  assert not {name for name, n in others.items() if any({256, n} <= {*s} for s in shapes)} - {
-    'width'  # the learned positions are a table [256, 48]
-  }
-  assert not any(256 in shape and 48 in shape and len(shape) > 2 for shape in shapes)
-  assert not any(shape.count(256) > 1 for shape in shapes)
+  assert any({64, 48} <= {*shape} for shape in shapes)  # activations
+  whole = [shape for shape in shapes if 256 in shape]
+  assert any({256, 6} <= {*shape} for shape in whole)  # keys
+  # No activations, hidden units or logits of all tokens, and no scores but a block's.
+  assert not [shape for shape in whole if {48, 192, 37} & {*shape} or shape.count(256) > 1]
   assert 'all-to-all' in text and 'all-gather' not in text
 
 
-@pytest.mark.parametrize('length', [1, 5, 300])
+@pytest.mark.long
+@pytest.mark.parametrize(
+  'form, length',
+  [*((context.blockwise, n) for n in (1, 5, 300)), (interpreted, 256)],
+)
 @pytest.mark.parametrize('kv_heads', [1, 4])
-def test_attention_by_blocks_is_attention(length, kv_heads):
+def test_attention_without_all_scores_is_attention(form, length, kv_heads):
   q, k, v = (normals(2, length, h, 8, seed=h) for h in (4, kv_heads, kv_heads))
   segments = np.sort(draw(2, length, high=3), axis=1)
   for packed in (None, segments):
@@ -113,8 +116,8 @@ def test_attention_by_blocks_is_attention(length, kv_heads):
     def whole(q, k, v, mask=mask):
       return jnp.square(attention.explicit(q, k, v, mask)).sum()
 
-    def by_blocks(q, k, v, packed=packed):
-      return jnp.square(context.blockwise(q, k, v, packed)).sum()
+    def in_parts(q, k, v, packed=packed):
+      return jnp.square(form(q, k, v, packed)).sum()
 
-    one, other = (jax.jit(jax.value_and_grad(f, (0, 1, 2)))(q, k, v) for f in (whole, by_blocks))
+    one, other = (jax.jit(jax.value_and_grad(f, (0, 1, 2)))(q, k, v) for f in (whole, in_parts))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), one, other)
