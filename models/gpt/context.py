@@ -8,8 +8,6 @@ scores to compute. A ring of keys sends n / 2 times as much, its causal pieces h
 evenly, and it sums parts by their logsumexp, whose gradient JAX's call of cuDNN drops.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,11 +111,12 @@ def splash(
   T, d = q.shape[1], q.shape[3]
   size = next(n for n in (512, 256, LANES) if T % n == 0)
   sizes = kernel.BlockSizes(
-    **{
-      field.name: size
-      for field in dataclasses.fields(kernel.BlockSizes)
-      if field.name.startswith('block_')
-    }
+    block_q=size,
+    block_kv=size,
+    block_q_dkv=size,
+    block_kv_dkv=size,
+    block_q_dq=size,
+    block_kv_dq=size,
   )
 
   def own(q: Array, k: Array, v: Array, segments: Array | None) -> Array:

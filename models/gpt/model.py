@@ -250,7 +250,7 @@ class GPT(nn.Module):
     if self.positions == 'learned':
       # Clipped, since a position beyond the block has no embedding: `extend` makes that row NaN.
       at = jnp.take(self.position_embed['embedding'], positions, axis=0, mode='clip')
-      x = x.astype(jnp.float32) + at
+      x = x.astype(jnp.float32) + shard_tokens(at)
     return x.astype(self.dtype)
 
   def queries_keys_values(
