@@ -8,6 +8,8 @@ scores to compute. A ring of keys sends n / 2 times as much, its causal pieces h
 evenly, and it sums parts by their logsumexp, whose gradient JAX's call of cuDNN drops.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,17 +17,12 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from models import attention, forms
-from models.axes import (
-  BATCH_AXES,
-  CONTEXT_AXIS,
-  mesh_size,
-  over_devices,
-  split_axes,
-)
+from models.axes import BATCH_AXES, CONTEXT_AXIS, mesh_size, over_devices, split_axes
 
 HEAD_AXES = ('tensor', CONTEXT_AXIS)
-BY_TOKENS: tuple[tuple[str, ...], ...] = ((CONTEXT_AXIS,), ('tensor',))
-BY_HEADS: tuple[tuple[str, ...], ...] = ((), HEAD_AXES)
+# Over which axes `[B, T, H, d]` is split, outside of attention and in it.
+BY_TOKENS = BATCH_AXES, (CONTEXT_AXIS,), ('tensor',)
+BY_HEADS = BATCH_AXES, (), HEAD_AXES
 BLOCK, SPANS = 128, 4  # queries at a time, and in how many lengths of the keys that they see
 LANES = 128  # of a TPU
 
@@ -48,18 +45,27 @@ def causal(
     return attention.causal(q, k, v, segments, form=form, dropout=dropout)
   shape, parts = q.shape, mesh_size(*split_axes(q.shape[2], 'tensor'))
   copies = _copies(q, k)
-  q, k, v = (_by_heads(x, n, parts) for x, n in ((q, 1), (k, copies), (v, copies)))
+  q, k, v = (_exchange(x, n, parts) for x, n in ((q, 1), (k, copies), (v, copies)))
+  y = _shard(_attend(q, k, v, segments, form, dropout), BY_HEADS)
+  y = y.reshape(*shape[:2], parts, -1, shape[3])[:, :, :, : shape[2] // parts]
+  return _shard(y.reshape(shape), BY_TOKENS)
+
+
+def _attend(
+  q: Array,
+  k: Array,
+  v: Array,
+  segments: Array | None,
+  form: str,
+  dropout: attention.Dropout | None,
+) -> Array:
   if dropout is not None or form == 'explicit':
-    mask = attention.causal_mask(q.shape[1], segments)
-    y = attention.explicit(q, k, v, mask, dropout)
-  elif segments is None and attention.cudnn_accepts(q):  # segments would be a mask [T, T]
-    y = attention.fused(q, k, v)
-  elif forms.platform() == 'tpu' and q.shape[1] % LANES == 0:
-    y = splash(q, k, v, segments)
-  else:
-    y = blockwise(q, k, v, segments)
-  y = _shard(y, *BY_HEADS).reshape(*shape[:2], parts, -1, shape[3])[:, :, :, : shape[2] // parts]
-  return _shard(y.reshape(shape), *BY_TOKENS)
+    return attention.explicit(q, k, v, attention.causal_mask(q.shape[1], segments), dropout)
+  if segments is None and attention.cudnn_accepts(q):  # segments would be a mask [T, T]
+    return attention.fused(q, k, v)
+  if forms.platform() == 'tpu' and q.shape[1] % LANES == 0:
+    return splash(q, k, v, segments)
+  return blockwise(q, k, v, segments)
 
 
 def _copies(q: Array, k: Array) -> int:
@@ -70,26 +76,27 @@ def _copies(q: Array, k: Array) -> int:
   return next(fits, group)
 
 
-def _by_heads(x: Array, copies: int, parts: int) -> Array:
-  """Returns `[B, T, H', d]`, repeated, and split by heads alone.
+def _exchange(x: Array, copies: int, parts: int) -> Array:
+  """Returns `[B, T, H', d]`, each head so many times, split by heads and no more by tokens.
 
   Heads of zeros fill up each of the `parts` that devices of `tensor` have already.
   """
   B, T, _, d = x.shape
-  x = jnp.repeat(_shard(x, *BY_TOKENS), copies, axis=2).reshape(B, T, parts, -1, d)
+  # Said here too, else the products before are split as what becomes of them.
+  x = jnp.repeat(_shard(x, BY_TOKENS), copies, axis=2).reshape(B, T, parts, -1, d)
   fill = -x.shape[3] % (mesh_size(*HEAD_AXES) // parts)
   x = jnp.pad(x, [(0, 0)] * 3 + [(0, fill), (0, 0)])
-  return _shard(x.reshape(B, T, -1, d), *BY_HEADS)
+  return _shard(x.reshape(B, T, -1, d), BY_HEADS)
 
 
-def _shard(x: Array, tokens: tuple[str, ...], heads: tuple[str, ...]) -> Array:
-  """Constrains `[B, T, H, d]` to be split by rows, and over these axes by tokens and by heads.
+def _shard(x: Array, by: Sequence[tuple[str, ...]]) -> Array:
+  return lax.with_sharding_constraint(x, _spec(x, by))
 
-  Both before and after an exchange, so that this is what is exchanged, and only here.
-  """
-  sizes = (len(x), BATCH_AXES), (x.shape[1], tokens), (x.shape[2], heads)
-  axes = (split_axes(size, *names) or None for size, names in sizes)
-  return lax.with_sharding_constraint(x, PartitionSpec(*axes))
+
+def _spec(x: Array, by: Sequence[tuple[str, ...]]) -> PartitionSpec:
+  """Returns how `[B, T, H, d]` is split by B, T and H: over axes that divide them."""
+  sizes = zip(x.shape[:3], by, strict=True)
+  return PartitionSpec(*(split_axes(size, *axes) or None for size, axes in sizes))
 
 
 def splash(
@@ -126,11 +133,10 @@ def splash(
     q, k, v = (x.swapaxes(1, 2) for x in (q * d**-0.5, k, v))
     return jax.vmap(attend)(q, k, v, ids).swapaxes(1, 2)
 
-  rows, heads = split_axes(len(q), *BATCH_AXES), split_axes(k.shape[2], *HEAD_AXES)
-  if not rows and not heads:
+  here = _spec(k, BY_HEADS)  # of heads of queries there is a multiple
+  if not any(here):
     return own(q, k, v, segments)
-  here = PartitionSpec(rows or None, None, heads or None)
-  return over_devices(own, (here, here, here, PartitionSpec(rows or None)), here)(q, k, v, segments)
+  return over_devices(own, (here, here, here, PartitionSpec(here[0])), here)(q, k, v, segments)
 
 
 # -------- without a kernel --------
