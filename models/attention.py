@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from models import forms
-from models.axes import BATCH_AXES, over_devices, split_axes
+from models.axes import BATCH_AXES, CONTEXT_AXIS, over_devices, split_axes
 from models.cpu import text as cpu_text
 
 FORMS = ('auto', 'explicit', 'fused')
@@ -134,7 +134,7 @@ def _dot_product(
     )
 
   rows = split_axes(len(q), *BATCH_AXES)
-  heads = split_axes(k.shape[2], 'tensor')  # of queries there is a multiple
+  heads = split_axes(k.shape[2], 'tensor', CONTEXT_AXIS)  # of queries there is a multiple
   if not rows and not heads:
     return own(q, k, v, segments)
   # Examples and heads need nothing of one another: each device calls the kernel with its own. XLA

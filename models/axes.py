@@ -11,10 +11,11 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
-# What a batch is split over, and what holds AlexNet's columns. Under pmap, whose programs see one
-# device, 'data' is a named axis instead.
+# What a batch is split over, what holds AlexNet's columns, and what shares the tokens of each text.
+# Under pmap, whose programs see one device, 'data' is a named axis instead.
 BATCH_AXES = ('data', 'fsdp')
 COLUMN_AXIS = 'tensor'
+CONTEXT_AXIS = 'context'
 
 
 def mesh_size(*axes: str) -> int:
@@ -61,11 +62,20 @@ def shard_batch(x: Array) -> Array:
   Without it XLA may split their width over `fsdp`, as the parameters' is, and gather activations
   where it should gather parameters. Returns x as it is where the devices do not divide B.
   """
-  devices = mesh_size(*BATCH_AXES)
-  if devices == 1 or x.shape[0] % devices:
+  return _constrain(x, split_axes(len(x), *BATCH_AXES))
+
+
+def shard_tokens(x: Array) -> Array:
+  """Constrains activations of texts `[B, T, ...]` as `shard_batch`, and T to `context`."""
+  return _constrain(x, split_axes(len(x), *BATCH_AXES), split_axes(x.shape[1], CONTEXT_AXIS))
+
+
+def _constrain(x: Array, *axes: tuple[str, ...]) -> Array:
+  """Constrains the first dimensions of x to mesh axes; () of an axis is none."""
+  if not any(axes):
     return x
-  axes = tuple(axis for axis in BATCH_AXES if mesh_size(axis) > 1)
-  return lax.with_sharding_constraint(x, PartitionSpec(axes, *[None] * (x.ndim - 1)))
+  rest = [None] * (x.ndim - len(axes))
+  return lax.with_sharding_constraint(x, PartitionSpec(*(each or None for each in axes), *rest))
 
 
 def vary_alike(*arrays: Array) -> list[Array]:

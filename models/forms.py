@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import jax
 
+from models.axes import CONTEXT_AXIS, mesh_size
+
 FORMULATIONS = ('cpu', 'plain')
 
 # Part of the key of `jax.jit`: what was traced in one form is traced anew in the other.
@@ -25,8 +27,13 @@ def platform() -> str:
 
 
 def formulation() -> str:
-  """Returns which form is traced here and now, 'cpu' or 'plain'."""
-  return _forced.value or ('cpu' if platform() == 'cpu' else 'plain')
+  """Returns which form is traced here and now, 'cpu' or 'plain'.
+
+  Where devices share the tokens of a text it is the plain one: the CPU's makes matrices of rows
+  times tokens, for which these would be gathered.
+  """
+  alone = mesh_size(CONTEXT_AXIS) == 1
+  return _forced.value or ('cpu' if platform() == 'cpu' and alone else 'plain')
 
 
 def has_cudnn() -> bool:

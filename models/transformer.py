@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from models import forms, ops
-from models.axes import mesh_size
+from models.axes import CONTEXT_AXIS, mesh_size
 from models.cpu import text as cpu_text
 
 FUSED_ROWS = 64  # from how many rows on one product for several kernels pays their joining
@@ -37,15 +37,16 @@ def dense(x: Array, weights: Any) -> Array:
     weights: `kernel` `[C, F]`, or its transpose as `transposed` `[F, C]`; `bias` `[F]` may be
       missing.
   """
-  # As a matrix, since `ops` chooses the form of a product by its number of rows.
-  rows = x.reshape(-1, x.shape[-1])
+  # As a matrix, since `ops` chooses the form of a product by its number of rows; but rows of which
+  # devices share the tokens would be gathered for that.
+  rows = x if mesh_size(CONTEXT_AXIS) > 1 else x.reshape(-1, x.shape[-1])
   if 'transposed' in weights:
     # Only `GPT.decoding_variables` makes these.
     y = ops.dense_transposed(rows, weights['transposed'].astype(x.dtype))
   else:
     y = ops.dense(rows, weights['kernel'].astype(x.dtype))
   if 'bias' in weights:
-    y = y + lax.broadcast_to_rank(weights['bias'].astype(x.dtype), 2)
+    y = y + lax.broadcast_to_rank(weights['bias'].astype(x.dtype), y.ndim)
   return y.reshape(*x.shape[:-1], -1)
 
 

@@ -32,7 +32,7 @@ LAUNCHER = (
 ARROWS = {
   'models': ('models',),
   'models.axes': (),
-  'models.forms': (),
+  'models.forms': ('models.axes',),
   'models.cpu': ('models.axes', 'models.forms'),
   **dict.fromkeys(
     ('models.layers', 'models.ops', 'models.attention', 'models.transformer'),

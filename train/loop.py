@@ -112,6 +112,7 @@ class Loop:
       KeyboardInterrupt: Ctrl-C, after the checkpoint.
     """
     mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
+    mesh_lib.check_context(task.text_length, mesh)
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()
     with scope, lock(workdir) as check_workdir:

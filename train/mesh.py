@@ -35,9 +35,14 @@ RULES: Mapping[str, tuple[str, ...]] = {
 
 
 def make_mesh(
-  data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[jax.Device] | None = None
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  context: int = 1,
+  *,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """Returns a mesh of `data` x `fsdp` x `tensor` devices; one may be -1: all that remain.
+  """Returns a mesh of `data` x `fsdp` x `tensor` x `context`; one may be -1: all that remain.
 
   Axes are Auto: linen's Dropout and logical rules raise under the Explicit axes that
   `jax.make_mesh` would choose.
@@ -46,13 +51,15 @@ def make_mesh(
     data: devices that share the batch, each with a replica of the parameters.
     fsdp: devices that share the batch and hold a part of each parameter (fully sharded).
     tensor: devices that share each layer: its heads, its hidden units, its vocabulary.
+    context: devices that share each text of a language model: of T tokens each has T / context,
+      and in attention some heads of all T.
     devices: all devices unless given.
 
   Raises:
     UserError: the product of the sizes is not the number of devices, or they cannot be laid out
       so.
   """
-  sizes = {'data': data, 'fsdp': fsdp, 'tensor': tensor}
+  sizes = {'data': data, 'fsdp': fsdp, 'tensor': tensor, 'context': context}
   devices = jax.devices() if devices is None else devices
   total = len(devices)
   free = [name for name, size in sizes.items() if size == -1]
@@ -84,7 +91,8 @@ def _arrange(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndar
   Several slices of TPUs are joined by a slow network, over which only `data` goes: gradients once a
   step. Within a slice an axis may take a part of a torus' dimension.
   """
-  shape = tuple(sizes.values())
+  # `tensor` talks most, and so has the nearest devices.
+  shape = tuple(sizes[axis] for axis in ('data', 'fsdp', 'context', 'tensor'))
   slices = len({getattr(device, 'slice_index', 0) for device in devices})
   data = sizes['data']
   if data % slices:
@@ -94,15 +102,17 @@ def _arrange(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndar
   try:
     if slices > 1:
       own = (data // slices, *shape[1:])
-      return mesh_utils.create_hybrid_device_mesh(
-        own, (slices, 1, 1), devices, allow_split_physical_axes=True
+      found = mesh_utils.create_hybrid_device_mesh(
+        own, (slices, 1, 1, 1), devices, allow_split_physical_axes=True
       )
-    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+      found = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
   except (AssertionError, NotImplementedError, ValueError) as error:
     kind = devices[0].device_kind
     raise UserError(
       f'mesh {_by(sizes)}: cannot be laid out on {kind}; powers of two can: {error}'
     ) from error
+  return found.swapaxes(2, 3)
 
 
 def share_of(count: jax.Array) -> jax.Array:
@@ -138,6 +148,25 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
       f'data.batch_size={batch_size}: must be a positive multiple of {shards * accumulate}'
       f' ({shards} devices on the batch axes x train.accumulate={accumulate})'
     )
+
+
+def check_context(length: int, mesh: Mesh) -> None:
+  """Raises UserError unless the devices of `context` can share texts of so many tokens.
+
+  Args:
+    length: tokens of a text; 0 for a task that has none.
+    mesh: of the run.
+  """
+  devices = mesh.shape['context']
+  if devices == 1 or (length and length % devices == 0):
+    return
+  if not length:
+    raise UserError(f'mesh.context={devices}: is for texts, of which this task has none; must be 1')
+  fits = (n for n in range(1, mesh.size + 1) if mesh.size % n == 0 and length % n == 0)
+  raise UserError(
+    f'mesh.context={devices}: must divide data.block_size={length}; of {mesh.size} devices choose'
+    f' {", ".join(map(str, fits))}'
+  )
 
 
 @contextlib.contextmanager

@@ -129,8 +129,8 @@ def _pmap(step: Callable, mesh: Mesh) -> '_Replicas':
   devices = mesh.shape['data']
   if devices != mesh.size:
     raise UserError(
-      "parallel='pmap': replicates parameters, so mesh.fsdp and mesh.tensor must be 1,"
-      f' got {mesh.shape["fsdp"]} and {mesh.shape["tensor"]}'
+      "parallel='pmap': replicates parameters, so mesh.fsdp and mesh.tensor must be 1, and so must"
+      f' mesh.context; got {mesh.shape["fsdp"]}, {mesh.shape["tensor"]}, {mesh.shape["context"]}'
     )
   # [B, ...] to [devices, B / devices, ...], which stays where it is: axis 0 is split over `data`.
   split = jax.jit(

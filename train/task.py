@@ -83,9 +83,11 @@ class Task(Protocol):
 
   Attributes:
     data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
+    text_length: tokens of an example, which the devices of `mesh.context` share; 0: it has none.
   """
 
   data: Any = None
+  text_length: int = 0
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""

@@ -80,6 +80,7 @@ def load_run(
   check_overrides(saved, config, workdir)
   task = build_task(config, workdir, read=False)
   mesh = mesh_of_run(config['mesh'], workdir, is_own=config['mesh'] == saved['mesh'])
+  mesh_lib.check_context(task.text_length, mesh)
   checkpoints = open_checkpoints(workdir, config)
   model = abstract_model(task, mesh, ema=config['train']['ema_decay'] > 0)
   restored = checkpoints.restore(model, step=None if step == 'latest' else step)

@@ -7,9 +7,10 @@ Read in this order:
 2. `fields.py`, `parameters.py`: which values its fields may have; the table of its parameters, and
    the counts that papers compare.
 3. `loss.py`: cross-entropy without ever holding all logits.
-4. `sampling.py`, `generation.py`: how a token is chosen; the compiled loop that writes texts.
-5. `language_model.py`: the contract that other language models meet, to be trained and sampled too.
-6. `huggingface.py`: public weights in and out. Call `huggingface.from_hf` and `to_hf`. `layout.py`
+4. `context.py`: attention where devices share the tokens of long texts.
+5. `sampling.py`, `generation.py`: how a token is chosen; the compiled loop that writes texts.
+6. `language_model.py`: the contract that other language models meet, to be trained and sampled too.
+7. `huggingface.py`: public weights in and out. Call `huggingface.from_hf` and `to_hf`. `layout.py`
    is the loop over a table of names; `gpt2.py` and `llama.py` are the tables.
 
 The room imports `models.{attention, transformer, axes, forms, ops}` and itself. It is imported by

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from models import ops
-from models.axes import over_devices, vary_alike
+from models.axes import mesh_size, over_devices, vary_alike
 from models.gpt import vocabulary
 
 
@@ -53,8 +53,8 @@ def chunked_cross_entropy(
     head: `[V, D]`.
     targets: int32 `[B, T]`.
     weights: `[B, T]`, which get no gradient.
-    chunk: at how many positions of each row logits exist at once, `[B, chunk, V]`; 0: at all. A
-      chunk has all rows, so that a batch stays on the devices that hold it.
+    chunk: at how many positions of each row logits exist at once on a device, `[B, chunk, V]`; 0:
+      at all. A chunk has all rows, so that a batch stays on the devices that hold it.
     softcap: see `logits`.
     vocab: how many of the head's V rows are tokens; None: all. The others get no probability.
 
@@ -65,9 +65,10 @@ def chunked_cross_entropy(
   length = targets.shape[1]
   if chunk < 0:
     raise ValueError(f'chunk={chunk}: a number of positions, or 0 for all')
-  over = vocabulary.split(head, len(targets))
+  over = vocabulary.split(head, targets)
   vocab = None if vocab == head.shape[0] else vocab
-  scoring = Scoring(min(chunk, length) or length, softcap, vocab, over)
+  own = length // mesh_size(*over.length)  # positions of a device
+  scoring = Scoring(min(chunk, own) or own, softcap, vocab, over)
   head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
   return _cross_entropy(scoring, head, hidden, targets, weights), weights.sum()
 
@@ -121,9 +122,8 @@ def _cross_entropy_forward(scoring, head, *rows):
     return _summed(scoring, nats), dhead, dhidden
 
   over = scoring.over
-  nats, *saved = _on_devices(scoring, own, (PartitionSpec(), over.table, over.examples))(
-    head, *rows
-  )
+  out_specs = PartitionSpec(), over.table, over.tokens
+  nats, *saved = _on_devices(scoring, own, out_specs)(head, *rows)
   return nats, (*saved, rows[2])
 
 
@@ -140,11 +140,11 @@ def _on_devices(scoring, function, out_specs):
   over = scoring.over
   if over == vocabulary.WHOLE:
     return function
-  return over_devices(function, (over.table, *[over.examples] * 3), out_specs)
+  return over_devices(function, (over.table, *[over.tokens] * 3), out_specs)
 
 
 def _summed(scoring, nats):
-  return lax.psum(nats, scoring.over.batch + scoring.over.rows)
+  return lax.psum(nats, scoring.over.batch + scoring.over.length + scoring.over.rows)
 
 
 def _over_chunks(function, chunks):

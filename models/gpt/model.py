@@ -17,9 +17,9 @@ from jax import Array, lax
 
 from models import attention as attention_lib
 from models import forms, transformer
-from models.axes import shard_batch
+from models.axes import shard_tokens
 from models.cpu import decode as cpu_decode
-from models.gpt import fields, vocabulary
+from models.gpt import context, fields, vocabulary
 from models.gpt import loss as loss_lib
 from models.gpt import parameters as parameters_lib
 from models.transformer import RUNTIME_FIELDS as RUNTIME_FIELDS
@@ -151,11 +151,11 @@ class GPT(nn.Module):
       drop = functools.partial(dropout, index) if dropout else None
       weights_drop = functools.partial(drop, 0) if drop else None
       q, k, v = self.queries_keys_values(weights, x, positions)
-      y = attention_lib.causal(q, k, v, segments, form=self.attention, dropout=weights_drop)
-      return shard_batch(self.add_residuals(weights, x, y, drop)), None
+      y = context.causal(q, k, v, segments, form=self.attention, dropout=weights_drop)
+      return shard_tokens(self.add_residuals(weights, x, y, drop)), None
 
     x = self.embed(tokens, positions)
-    x = shard_batch(dropout(self.layers, 0, x) if dropout else x)  # numbered behind the layers
+    x = shard_tokens(dropout(self.layers, 0, x) if dropout else x)  # numbered behind the layers
     return self.normalise_output(self.apply_layers(layer, x)[0])
 
   def logits(self, hidden: Array) -> Array:
@@ -247,7 +247,7 @@ class GPT(nn.Module):
     if self.positions == 'learned':
       # Clipped, since a position beyond the block has no embedding: `extend` makes that row NaN.
       at = jnp.take(self.position_embed['embedding'], positions, axis=0, mode='clip')
-      x = x.astype(jnp.float32) + at
+      x = x.astype(jnp.float32) + shard_tokens(at)
     return x.astype(self.dtype)
 
   def queries_keys_values(

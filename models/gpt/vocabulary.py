@@ -17,17 +17,18 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from models.axes import BATCH_AXES, mesh_size, over_devices, split_axes
+from models.axes import BATCH_AXES, CONTEXT_AXIS, mesh_size, over_devices, split_axes
 
 ROW_AXIS, WIDTH_AXIS = 'tensor', 'fsdp'
 
 
 class TableSplit(NamedTuple):
-  """Which mesh axes split a table `[V, D]` and a batch `[B, ...]`; () where none does."""
+  """Which mesh axes split a table `[V, D]` and texts `[B, T, ...]`; () where none does."""
 
   rows: tuple[str, ...] = ()
   width: tuple[str, ...] = ()
   batch: tuple[str, ...] = ()
+  length: tuple[str, ...] = ()
 
   @property
   def table(self) -> PartitionSpec:
@@ -35,21 +36,21 @@ class TableSplit(NamedTuple):
     return PartitionSpec(self.rows or None, self.width or None)
 
   @property
-  def examples(self) -> PartitionSpec:
-    """Of arrays whose axis 0 is the batch."""
-    return PartitionSpec(self.batch or None)
+  def tokens(self) -> PartitionSpec:
+    """Of arrays `[B, T, ...]`."""
+    return PartitionSpec(self.batch or None, self.length or None)
 
 
 WHOLE = TableSplit()
 
 
-def split(table: Array, batch: int) -> TableSplit:
-  """Returns how the active mesh splits a table and a batch; WHOLE where it does not."""
-  rows, width = table.shape
-  of_batch = split_axes(batch, *BATCH_AXES)
+def split(table: Array, tokens: Array) -> TableSplit:
+  """Returns how the active mesh splits a table and texts `[B, T]`; WHOLE where it does not."""
+  of_table = split_axes(len(table), ROW_AXIS), split_axes(table.shape[1], WIDTH_AXIS)
+  of_batch = split_axes(len(tokens), *BATCH_AXES)
   if not of_batch and mesh_size(*BATCH_AXES) > 1:
     return WHOLE  # every device has the batch: nothing is gained
-  return TableSplit(split_axes(rows, ROW_AXIS), split_axes(width, WIDTH_AXIS), of_batch)
+  return TableSplit(*of_table, of_batch, split_axes(tokens.shape[1], CONTEXT_AXIS))
 
 
 # -------- on one device --------
@@ -61,10 +62,11 @@ def gather_width(over: TableSplit, table: Array) -> Array:
 
 
 def sum_gradients(over: TableSplit, gradient: Array) -> Array:
-  """Returns the sum over the batch's devices of `[V', D]`, of which each keeps its `[V', D']`."""
+  """Returns the sum over the texts' devices of `[V', D]`, of which each keeps its `[V', D']`."""
   if over.width:
     gradient = lax.psum_scatter(gradient, over.width, scatter_dimension=1, tiled=True)
-  return lax.psum(gradient, tuple(axis for axis in over.batch if axis not in over.width))
+  rest = (axis for axis in over.batch + over.length if axis not in over.width)
+  return lax.psum(gradient, tuple(rest))
 
 
 def own_rows(over: TableSplit, numbers: Array, count: int) -> Array:
@@ -78,7 +80,7 @@ def own_rows(over: TableSplit, numbers: Array, count: int) -> Array:
 
 def look_up(table: Array, tokens: Array, dtype: DTypeLike) -> Array:
   """Returns the rows of a table `[V, D]` at tokens int32 `[B, T]`: `[B, T, D]` of a dtype."""
-  over = split(table, tokens.shape[0])
+  over = split(table, tokens)
   if over == WHOLE:
     return jnp.take(table, tokens, axis=0).astype(dtype)
   return _look_up(over, jnp.dtype(dtype), table, tokens)
@@ -92,7 +94,7 @@ def _look_up(over: TableSplit, dtype: Any, table: Array, tokens: Array) -> Array
     x = jnp.take(rows, own_rows(over, tokens, len(rows)), axis=0, mode='fill', fill_value=0)
     return lax.psum(x, over.rows)
 
-  return over_devices(own, (over.table, over.examples), over.examples)(table, tokens)
+  return over_devices(own, (over.table, over.tokens), over.tokens)(table, tokens)
 
 
 def _look_up_forward(over, dtype, table, tokens):
@@ -109,7 +111,7 @@ def _look_up_backward(over, dtype, saved, dx):
     gradient = gradient.at[rows].add(dx.reshape(-1, width).astype(table.dtype), mode='drop')
     return sum_gradients(over, gradient)
 
-  specs = over.table, over.examples, over.examples
+  specs = over.table, over.tokens, over.tokens
   return over_devices(own, specs, over.table)(table, tokens, dx), None
 
 

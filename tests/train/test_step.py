@@ -198,6 +198,7 @@ def test_the_state_is_donated_whole():
     ({'data': 3}, 'product must be the number of devices, 8'),
     ({'data': -1, 'fsdp': -1}, 'only one axis'),
     ({'tensor': 0}, 'mesh.tensor=0'),
+    ({'data': 1, 'context': 3}, 'context=3: the product must be the number of devices, 8'),
   ],
 )
 def test_impossible_meshes_say_why(sizes, message):
@@ -209,6 +210,15 @@ def test_impossible_meshes_say_why(sizes, message):
 def test_a_batch_that_does_not_divide_says_by_what_it_must(batch, accumulate):
   with pytest.raises(UserError, match=f'data.batch_size={batch}: must be a positive multiple of'):
     mesh_lib.check_batch(batch, mesh_lib.make_mesh(), accumulate)
+
+
+def test_devices_that_cannot_share_a_text_say_how_many_can():
+  mesh = mesh_lib.make_mesh(2, context=4)
+  mesh_lib.check_context(16, mesh)
+  with pytest.raises(UserError, match=r'mesh\.context=4: must divide data\.block_size=18; of 8'):
+    mesh_lib.check_context(18, mesh)
+  with pytest.raises(UserError, match=r'mesh\.context=4: is for texts'):
+    mesh_lib.check_context(0, mesh)
 
 
 class Counting:

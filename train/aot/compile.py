@@ -25,6 +25,7 @@ from train.workdir import write_json
 ROOT = str(pathlib.Path(__file__).parents[2])
 TICK = 20  # seconds between two lines that say that a compiler is still at work
 USED = re.compile(r'Used ([\d.]+)([KMG]) of')  # of libtpu, which refuses what does not fit
+LONG = 8192  # tokens of a text that is worth sharing among devices
 UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30}
 
 
@@ -170,6 +171,9 @@ def knobs(config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     yield {'task.chunk': '128'}
   for factor in (2, 4):
     yield {'train.accumulate': str(accumulate * factor)}
+  if config['data'].get('block_size', 0) >= LONG and config['mesh']['context'] == 1:
+    each_text = {'train.accumulate': str(config['data']['batch_size'])}
+    yield {'mesh.data': '1', 'mesh.fsdp': '1', 'mesh.context': '-1', **each_text}
 
 
 def try_knobs(config: Mapping[str, Any], target: Topology) -> list[dict[str, Any]]:

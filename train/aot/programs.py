@@ -45,6 +45,7 @@ def train(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
   """
   loop = Loop(**config['train'])
   mesh_lib.check_batch(task.batch_size, mesh, loop.accumulate)
+  mesh_lib.check_context(task.text_length, mesh)
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
   state, shardings = abstract_state(task, tx, mesh, ema=loop.ema_decay > 0)
   programs, batch = task.source('train', mesh, config['seed']).lower(state.eval_variables)

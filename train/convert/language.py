@@ -18,7 +18,7 @@ GPT2_TOKENS = 50_257
 LONGEST_BLOCK = 1024  # of rows; scores of 131,072 tokens, Llama 3's most, would fill any memory
 
 # Whatever mesh the run had: every device here holds all of the weights.
-ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1'}
+ANY_DEVICES = {'mesh.data': '-1', 'mesh.fsdp': '1', 'mesh.tensor': '1', 'mesh.context': '1'}
 
 # The config of an imported workdir, but for its model: 500 steps of fine-tuning.
 DEFAULTS: Mapping[str, Any] = {

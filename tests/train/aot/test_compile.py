@@ -66,7 +66,7 @@ def test_topologies_are_chips_slices_and_shapes():
 def test_a_step_is_compiled_and_described(tmp_path, capsys):
   assert compile_lib.compile_config(load('lenet_digits'), 'cpu:8', str(tmp_path))
   printed = capsys.readouterr()
-  assert '8 x cpu, mesh data=8 fsdp=1 tensor=1' in printed.out
+  assert '8 x cpu, mesh data=8 fsdp=1 tensor=1 context=1' in printed.out
   assert 'fits' in printed.out
   assert 'all-reduce' in printed.out
   assert 'compiling step for cpu:8: done' in printed.err
@@ -181,9 +181,10 @@ def test_lenet_for_hardware_that_is_not_here(tmp_path, hardware, module, kernel)
 
 
 @pytest.mark.slow
-def test_attention_on_an_h100_is_the_flash_kernel(tmp_path):
+@pytest.mark.parametrize('axis', ['fsdp', 'context'])
+def test_attention_on_an_h100_is_the_flash_kernel(tmp_path, axis):
   if importlib.util.find_spec('jax_cuda13_plugin') is None:
     pytest.skip('the CUDA plugin is not installed: make venv EXTRAS=cpu,test,cuda')
-  small = ['model.layers=2', 'data.batch_size=80', 'mesh.fsdp=2', 'train.accumulate=2']
+  small = ['model.layers=2', 'data.batch_size=80', f'mesh.{axis}=2', 'train.accumulate=2']
   record = compiled(tmp_path, 'gpt2_124m', 'h100:8', *(f'--config.{x}' for x in small))
   assert record['kernels']['__cudnn$fmhaSoftmax'] > 0

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from data.text.tokenizer import IncrementalDecoder, Tokenizer
+from models.axes import CONTEXT_AXIS, mesh_size
 from models.gpt import LanguageModel
 from models.gpt.generation import DEFAULT_SAMPLING, NotFiniteError, generate
 from models.gpt.sampling import Sampling
@@ -250,6 +251,8 @@ def sample(
   sizes = {len(first_tokens(tokenizer, prompt)) for prompt in request.prompts}
   if max(sizes) > model.block_size:
     _note(f'prompt of {max(sizes):,} tokens: the network reads the last {model.block_size:,}')
+  if (devices := mesh_size(CONTEXT_AXIS)) > 1:
+    _note(f'mesh.context={devices}: is for training and evaluation; one device writes')
   texts = request.texts(tokenizer)
   screen, clock = Screen(texts), Pacer(texts)
 

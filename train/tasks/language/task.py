@@ -32,8 +32,8 @@ class Language(Task):
   Args:
     model: the config's section; any network that meets `models.gpt.LanguageModel`.
     data: the text, encoded, with its tokenizer.
-    chunk: at how many positions of a row logits are computed at a time, 0 for all at once; with a
-      vocabulary of 50,000 the whole of them may take more memory than the network.
+    chunk: at how many positions of a row logits are computed at a time on a device, 0 for all at
+      once; with a vocabulary of 50,000 the whole of them may take more memory than the network.
     sample_tokens: how many tokens are written at each evaluation in training; 0: none.
     prompt: what that text goes on from.
 
@@ -57,7 +57,7 @@ class Language(Task):
       raise UserError(f'task.sample_tokens={sample_tokens}: must be a number of tokens, or 0')
     if isinstance(data, TextData):  # or its metadata, which has no tokenizer
       sample_lib.first_tokens(data.tokenizer, prompt, 'task.prompt')
-    self.data, self.chunk = data, chunk
+    self.data, self.chunk, self.text_length = data, chunk, data.block_size
     self.sample_tokens, self.prompt = sample_tokens, prompt
     with user_errors():
       built = models.build(**{**model, 'vocab_size': data.vocab_size})

@@ -40,12 +40,12 @@ def task(tmp_path):
     each.close()
 
 
-def run(task, layout=(1, 1, 1), steps=3, tx=SGD):
+def run(task, layout=(1, 1, 1), steps=3, tx=SGD, **options):
   """The parameters and each step's loss."""
   mesh = mesh_lib.make_mesh(*layout, devices=jax.devices()[: math.prod(layout)])
   with mesh_lib.activate(mesh):
     state, shardings = init_state(task, tx, 0, mesh)
-    step, source = make_step(task, tx, shardings), task.source('train', mesh, 0)
+    step, source = make_step(task, tx, shardings, **options), task.source('train', mesh, 0)
     losses = []
     for i in range(steps):
       state, metrics = step(state, source.next((), i, None)[1])
@@ -76,6 +76,23 @@ def test_every_mesh_trains_to_the_same_numbers(task, layout):
   assert again == pytest.approx(losses, abs=1e-5)
   for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.long
+def test_devices_that_share_texts_train_and_evaluate_to_the_same_numbers(task):
+  """In two microbatches, on two replicas of four devices."""
+  params, losses = run(task())
+  language, layout = task(), (2, 1, 1, 4)
+  other, again = run(language, layout, accumulate=2)
+  assert again == pytest.approx(losses, abs=1e-5)
+  for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+  found = []
+  for sizes in ((1, 1, 1), layout):
+    mesh = mesh_lib.make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
+    with mesh_lib.activate(mesh):
+      found.append(language.evals(mesh)['val']({'params': params}))
+  assert found[1]['loss'] == pytest.approx(found[0]['loss'], abs=1e-6)
 
 
 @pytest.mark.long

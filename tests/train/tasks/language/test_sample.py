@@ -236,6 +236,14 @@ def test_a_long_prompt_is_continued_from_its_end(write):
   assert long['text'] == prompt[:-16] + end['text']
 
 
+@pytest.mark.long
+def test_devices_that_share_texts_leave_the_writing_to_one(write):
+  alone, _, _ = write(prompt=['to be'], tokens=5)
+  with mesh_lib.activate(mesh_lib.make_mesh(2, context=4)):
+    out, err, _ = write(prompt=['to be'], tokens=5)
+  assert out == alone and err.startswith('mesh.context=4: is for training and evaluation;')
+
+
 def test_what_the_terminal_lacks_does_not_stop_a_text():
   out = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
   text = GrowingText(BYTES, 'né')
