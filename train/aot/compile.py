@@ -25,6 +25,9 @@ from train.workdir import write_json
 ROOT = str(pathlib.Path(__file__).parents[2])
 TICK = 20  # seconds between two lines that say that a compiler is still at work
 USED = re.compile(r'Used ([\d.]+)([KMG]) of')  # of libtpu, which refuses what does not fit
+# Without the card nothing is tuned: Triton's products would get their first tiles, which need not
+# suit a shape (an internal error of XLA's), so they are cuBLAS's.
+OPTIONS = {'gpu': {'xla_gpu_enable_triton_gemm': False}}
 UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30}
 
 
@@ -107,7 +110,7 @@ def attempt(config: Mapping[str, Any], target: Topology, verb: str = 'train') ->
 
 def _compile(name: str, program: Any, target: Topology) -> Any:
   with _ticking(f'compiling {name} for {target.text}'):
-    return program.compile()
+    return program.compile(OPTIONS.get(target.chip.platform))
 
 
 @contextlib.contextmanager
