@@ -68,6 +68,21 @@ def shard_batch(x: Array) -> Array:
   return lax.with_sharding_constraint(x, PartitionSpec(axes, *[None] * (x.ndim - 1)))
 
 
+def over_batch(function: Callable, x: Array, weights: Array) -> Array:
+  """Returns `function(x, weights)`, each device's part of x `[B, ...]` by itself.
+
+  Where the partitioner would gather the batch and have every device compute all of it. Gradients of
+  the weights are summed over the devices. Where these do not divide B, nothing is cut.
+  """
+  axes = split_axes(x.shape[0], *BATCH_AXES)
+  if not axes:
+    return function(x, weights)
+  batch = PartitionSpec(axes)
+  return jax.shard_map(
+    function, in_specs=(batch, PartitionSpec()), out_specs=batch, axis_names=set(axes)
+  )(x, weights)
+
+
 def vary_alike(*arrays: Array) -> list[Array]:
   """Returns the arrays, all marked as varying over the same axes of a `shard_map`.
 
