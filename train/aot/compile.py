@@ -40,7 +40,8 @@ class Attempt:
     memory: the same in parts; None where the compiler refused the program for its size.
     collectives: of all programs.
     kernels: name -> number, of all programs.
-    flops: of the model, a step; None where it has no such count.
+    flops: of the model, a step.
+    devices: of the target that the programs are for.
     mesh: axis -> size.
   """
 
@@ -48,7 +49,8 @@ class Attempt:
   memory: report.Memory | None
   collectives: list[hlo.Collective]
   kernels: dict[str, int]
-  flops: float | None
+  flops: float
+  devices: list[Any]
   mesh: dict[str, int]
 
 
@@ -85,17 +87,16 @@ def attempt(config: Mapping[str, Any], target: Topology, verb: str = 'train') ->
   """Compiles the programs of a verb for the target."""
   mesh = mesh_lib.make_mesh(**config['mesh'], devices=target.devices)
   task = build_abstract_task(config)
-  with mesh_lib.activate(mesh):
-    lowered = programs.VERBS[verb](config, task, mesh)
-    flops = lowered.flops
-    try:
-      compiled = [_compile(name, each, target) for name, each in lowered.programs.items()]
-    except jax.errors.JaxRuntimeError as error:
-      used = USED.search(str(error))
-      if used is None:
-        raise
-      needs = int(float(used[1]) * UNITS[used[2]])
-      return Attempt(needs, None, [], {}, flops, dict(mesh.shape))
+  lowered = programs.VERBS[verb](config, task, mesh)
+  flops = lowered.flops
+  try:
+    compiled = [_compile(name, each, target) for name, each in lowered.programs.items()]
+  except jax.errors.JaxRuntimeError as error:
+    used = USED.search(str(error))
+    if used is None:
+      raise
+    needs = int(float(used[1]) * UNITS[used[2]])
+    return Attempt(needs, None, [], {}, flops, [], dict(mesh.shape))
   texts = [program.as_text() for program in compiled]
   hosts = [target.host_of(device) for device in mesh.devices.flat]
   found = [hlo.Program(text, mesh.shape, hosts, ROOT) for text in texts]
@@ -105,7 +106,8 @@ def attempt(config: Mapping[str, Any], target: Topology, verb: str = 'train') ->
       kernels[name] = kernels.get(name, 0) + count
   needed = report.memory(lowered, compiled, target.chip)
   collectives = [one for each in found for one in each.collectives()]
-  return Attempt(needed.total, needed, collectives, kernels, flops, dict(mesh.shape))
+  devices = list(jax.tree.leaves(compiled[0].input_shardings)[0].device_set)  # texts: one
+  return Attempt(needed.total, needed, collectives, kernels, flops, devices, dict(mesh.shape))
 
 
 def _compile(name: str, program: Any, target: Topology) -> Any:
@@ -143,11 +145,11 @@ def describe(found: Attempt, target: Topology) -> tuple[list[str], dict[str, Any
   if found.memory is None:
     gib = found.needs / 2**30, target.chip.memory / 2**30
     return [*lines, f'DOES NOT FIT: needs {gib[0]:.1f} of {gib[1]:.2f} GiB'], record
-  time_ = report.estimate(found.memory, found.collectives, found.flops, target.devices, target.chip)
+  time_ = report.estimate(found.memory, found.collectives, found.flops, found.devices, target.chip)
   lines += report.memory_text(found.memory)
   lines += report.collectives_text(found.collectives)
   lines += report.kernels_text(found.kernels)
-  lines += report.estimate_text(time_, found.flops, count)
+  lines += report.estimate_text(time_, found.flops, len(found.devices))
   record |= {
     'memory': dataclasses.asdict(found.memory),
     'collectives': [{**dataclasses.asdict(one), 'sent': one.sent} for one in found.collectives],
