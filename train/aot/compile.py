@@ -78,7 +78,8 @@ def compile_config(
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, 'compile.json')
   about = {'topology': topology, 'verb': verb, 'config': config}
-  write_json(path, {**about, **record, **provenance()})
+  # Last, since provenance has a device as well: the one that compiled.
+  write_json(path, {**provenance(), **about, **record})
   print(f'more in {path}')
   return fits
 
