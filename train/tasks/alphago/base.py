@@ -163,7 +163,7 @@ class InputSource:
     """Returns the program that makes the inputs, and the abstract batch."""
     programs, records = self.source.trace(variables)
     traced = self.convert.trace(records)
-    batch = mesh_lib.abstract(traced.out_info, records['move'].sharding)
+    batch = mesh_lib.abstract(traced.out_info, jax.tree.leaves(records)[0].sharding)
     return {**programs, 'inputs': traced}, batch
 
 

@@ -164,7 +164,9 @@ class Rounds:
     self.mesh, self.game, self.num_games = mesh, task.game, games
     self.max_turn = int(MAX_RANDOM_TURN * task.network.size**2)
     self.task, self.networks = task, task.policies
-    self.abstract = [mesh_lib.unbox(jax.eval_shape(x.init, jax.random.key(0))) for x in self.networks]
+    self.abstract = [
+      mesh_lib.unbox(jax.eval_shape(x.init, jax.random.key(0))) for x in self.networks
+    ]
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     self.spread = jax.shard_map(
       self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
