@@ -174,9 +174,8 @@ def estimate_text(found: StepEstimate, flops: float, devices: int) -> list[str]:
   """Returns the estimate, and what it is made of."""
   compute = 'unknown' if found.compute is None else f'{found.compute * 1e3:,.2f}'
   parts = f'compute {compute}, memory {found.memory * 1e3:,.2f}, network {found.network * 1e3:,.2f}'
-  return [
-    f'a step, ms: {found.least * 1e3:,.2f} to {found.most * 1e3:,.2f} ({parts}); {flops:.3g} FLOPs on {devices} devices',
-  ]
+  span = f'a step, ms: {found.least * 1e3:,.2f} to {found.most * 1e3:,.2f}'
+  return [f'{span} ({parts}); {flops:.3g} FLOPs on {devices} devices']
 
 
 def _mib(value: float) -> str:

@@ -178,13 +178,15 @@ def test_flops_of_self_play_are_those_of_its_search():
   assert flops.of_programs(playing) == num_envs * (num_simulations + 1) * forward
 
 
+@pytest.mark.long
 def test_runs_that_training_begins_from_need_not_be_there(tmp_path):
   mesh = mesh_lib.make_mesh()
-  for name, key, text in (
-    ('consistency_digits', 'teacher', 'it is the one to distil'),
-    ('alphago_reinforce', 'sl_policy', 'training begins from it'),
+  board = {'task__size': '5', 'model__layers': '2', 'model__filters': '8'}
+  for name, key, text, small in (
+    ('consistency_digits', 'teacher', 'it is the one to distil', {'model__num_res_blocks': '1'}),
+    ('alphago_reinforce', 'sl_policy', 'training begins from it', board),
   ):
-    config = load(name, **{f'task__{key}': str(tmp_path), 'model__dtype': 'float32'})
+    config = load(name, **{f'task__{key}': str(tmp_path)}, **small)
     source = build_abstract_task(config).source('train', mesh, 0)
     with pytest.raises(UserError, match=text):
       source.init(jax.random.key(0))
@@ -193,6 +195,7 @@ def test_runs_that_training_begins_from_need_not_be_there(tmp_path):
       source.trace({'params': variables['params'], **variables['extra']})
 
 
+@pytest.mark.long
 def test_the_values_policies_are_known_by_their_configs(tmp_path):
   policy = load('alphago_policy', model__layers='3', model__filters='8')
   (tmp_path / 'config.json').write_text(json.dumps(policy))

@@ -106,8 +106,8 @@ class GoValueSelfPlay(ValueTask):
     for name, workdir in self.policy_runs.items():
       if not workdir:
         raise UserError(
-          f"task.{name}='': give the workdir of a run, whose policy plays; configs/alphago_policy.py"
-          ' and alphago_reinforce.py make one'
+          f"task.{name}='': give the workdir of a run, whose policy plays; one of"
+          ' --config=alphago_policy or alphago_reinforce'
         )
     return [
       policy_of(workdir, f'task.{name}', self.network.size, 'planes')
@@ -164,9 +164,8 @@ class Rounds:
     self.mesh, self.game, self.num_games = mesh, task.game, games
     self.max_turn = int(MAX_RANDOM_TURN * task.network.size**2)
     self.task, self.networks = task, task.policies
-    self.abstract = [
-      mesh_lib.unbox(jax.eval_shape(x.init, jax.random.key(0))) for x in self.networks
-    ]
+    fresh = [jax.eval_shape(x.init, jax.random.key(0)) for x in self.networks]
+    self.abstract = mesh_lib.unbox(fresh)
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     self.spread = jax.shard_map(
       self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
