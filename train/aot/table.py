@@ -34,7 +34,8 @@ def condense(record: Mapping[str, Any]) -> dict[str, Any]:
     axes = '+'.join(one['axes'])
     sent[axes] = sent.get(axes, 0.0) + one['sent']
   kept = {name: record[name] for name in KEPT if name in record}
-  return {**kept, 'sent': sent, 'least': least(record)}
+  words = [x for x in shlex.split(record['command']) if not x.startswith('--workdir=')]
+  return {**kept, 'command': shlex.join(words), 'sent': sent, 'least': least(record)}
 
 
 def least(record: Mapping[str, Any]) -> float | None:
