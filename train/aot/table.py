@@ -7,6 +7,7 @@ lists; without a folder the table is rewritten alone.
 """
 
 import json
+import math
 import re
 import shlex
 import sys
@@ -39,15 +40,15 @@ def condense(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def least(record: Mapping[str, Any]) -> float | None:
-  """Returns the bytes that a device must send in a step; None where `tensor` cuts layers.
+  """Returns the bytes that a device must send in a step; None where another axis cuts layers.
 
   All gradients in float32 cross `data` once, by a ring; with `fsdp` each microbatch gathers all
   weights forward and backward, and scatters their gradients, in the network's dtype.
   """
   mesh, config = record['mesh'], record['config']
-  if mesh['tensor'] > 1 or 'memory' not in record:
-    return None
   data, fsdp = mesh['data'], mesh['fsdp']
+  if 'memory' not in record or math.prod(mesh.values()) > data * fsdp:
+    return None
   held = record['memory']['parameters']
   half = config['model'].get('dtype') == 'bfloat16'
   parts = 3 * config['train']['accumulate'] * (fsdp - 1) * held / (2 if half else 1)
@@ -136,7 +137,7 @@ def main() -> int:
   try:
     keep(sys.argv[1:], Path('.'))
     print(PAGE, 'changed' if update() else 'is up to date')
-  except (UserError, OSError, KeyError) as error:
+  except (UserError, OSError) as error:
     print(f'table: {error}', file=sys.stderr)
     return 2
   return 0
