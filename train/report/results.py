@@ -1,6 +1,7 @@
 """Records the number of an experiment in docs/results, and puts README's table of all together.
 
-`python -m train.report.results` rewrites the table in README.md from docs/results/*.json.
+`python -m train.report.results` rewrites the table in README.md from docs/results/*.json, and says
+which of them were measured with other code or by commands that are refused by now.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from train import workdir as workdir_lib
 from train.errors import UserError
-from train.report import numbers
+from train.report import numbers, standing
 from train.report.folder import NUMBER, Folder, members, read, read_object
 from train.report.numbers import shown
 
@@ -121,7 +122,7 @@ def table(root: str | Path, folder: str = RESULTS) -> str:
   Raises:
     UserError: a file is damaged or not a result.
   """
-  records = [_record(path) for path in sorted((Path(root) / folder).glob('*.json'))]
+  records = read_records(root, folder)
   if not records:
     return 'No results are recorded yet.'
   head = 'Experiment', 'Paper', 'Its number', 'Ours', 'Seeds', 'Device', 'Command'
@@ -129,6 +130,11 @@ def table(root: str | Path, folder: str = RESULTS) -> str:
   lines = ['| ' + ' | '.join(map(_cell, row)) + ' |' for row in rows]
   notes = [f'- {record["name"]}: {record["note"]}' for record in records if record['note']]
   return '\n'.join(lines + [''] * bool(notes) + notes)
+
+
+def read_records(root: str | Path, folder: str = RESULTS) -> list[dict]:
+  """Returns the records in `root`/`folder` by name; UserError if a file is not one."""
+  return [_record(path) for path in sorted((Path(root) / folder).glob('*.json'))]
 
 
 def _record(path: Path) -> dict:
@@ -175,6 +181,7 @@ def main() -> int:
   """Runs the command; returns the exit status."""
   try:
     print('README.md', 'changed' if update() else 'is up to date')
+    print(*standing.remarks(read_records('.'), Path('.')), sep='\n')
   except (UserError, OSError) as error:
     print(f'results: {error}', file=sys.stderr)
     return 2

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.train.report.folders import PAPER, evaluate, run_folder, write
 from train.errors import UserError
-from train.report import numbers, results
+from train.report import numbers, results, standing
 from train.report.folder import read
 
 ROOT = Path(__file__).parents[3]
@@ -236,3 +237,41 @@ def test_a_bar_or_a_line_break_in_a_name_does_not_break_the_table(tmp_path):
   results.write([run], str(tmp_path / results.RESULTS / 'x.json'))
   table = results.table(tmp_path)
   assert 'a \\| b c' in table and len(table.splitlines()) == 3
+
+
+# -------- what still stands --------
+
+
+def test_a_command_that_is_refused_by_now_is_told():
+  accepted = 'python launch.py train --config=lenet_digits'
+  assert standing.refusal(accepted, ROOT) == ''
+  refused = standing.refusal(f'{accepted} --config.optimizer.learning=0.1', ROOT)
+  assert refused.startswith('its command is refused now: ') and 'learning' in refused
+  assert 'no such file' in standing.refusal('python launch.py train --config=gone', ROOT)
+
+
+def test_the_age_of_a_number_is_that_of_the_code(tmp_path):
+  def git(*words):
+    settings = ['-c', 'user.name=x', '-c', 'user.email=x']
+    command = ['git', '-C', str(tmp_path), *settings, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+  def commit(path):
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text('')
+    git('add', '.')
+    git('commit', '--message', path)
+    return git('rev-parse', '--short=12', 'HEAD')
+
+  git('init', '--quiet')
+  first = commit('models/lenet.py')
+  commit('docs/lenet.md')
+  assert standing.age(first, tmp_path) == ''
+  commit('train/step.py')
+  assert (
+    standing.age(f'{first} + changes', tmp_path) == f'measured at {first}, 1 change to the code ago'
+  )
+  assert (
+    standing.age('0123456789ab', tmp_path) == 'measured at 0123456789ab, which is no commit here'
+  )
+  assert standing.age('', tmp_path) == 'no commit is recorded with it'
