@@ -164,8 +164,7 @@ class Rounds:
     self.mesh, self.game, self.num_games = mesh, task.game, games
     self.max_turn = int(MAX_RANDOM_TURN * task.network.size**2)
     self.task, self.networks = task, task.policies
-    fresh = [jax.eval_shape(x.init, jax.random.key(0)) for x in self.networks]
-    self.abstract = mesh_lib.unbox(fresh)
+    self.abstract = mesh_lib.unbox(jax.eval_shape(self._fresh))
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     self.spread = jax.shard_map(
       self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
@@ -180,6 +179,9 @@ class Rounds:
       rule = 'task.sl_policy or task.rl_policy: gives NaN or infinity, which is no move'
       raise UserError(f'{rule}: in round {number} of the games')
     return records
+
+  def _fresh(self) -> list[Variables]:
+    return [network.init(jax.random.key(0)) for network in self.networks]
 
   def _play(self, key: Array, number: Array, variables: tuple[Variables, ...]) -> Batch:
     key = jax.random.fold_in(key, number)
