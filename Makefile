@@ -70,6 +70,7 @@ check: venv
 
 results: venv
 	$(BIN)/python -m train.report.results
+	$(BIN)/python -m train.aot.table
 
 bench: venv
 	$(BIN)/python -m benchmarks

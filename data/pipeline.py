@@ -98,7 +98,7 @@ class AbstractSource:
   def __init__(self, fields: Fields, batch_size: int, sharding: NamedSharding):
     self._fields, self._batch_size, self._sharding = fields, batch_size, sharding
 
-  def lower(self, variables: Any) -> tuple[dict[str, Any], Batch]:
+  def trace(self, variables: Any) -> tuple[dict[str, Any], Batch]:
     """Returns no program, since reading is the host's work, and the abstract batch."""
     del variables
 

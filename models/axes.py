@@ -78,6 +78,27 @@ def _constrain(x: Array, *axes: tuple[str, ...]) -> Array:
   return lax.with_sharding_constraint(x, PartitionSpec(*(each or None for each in axes), *rest))
 
 
+def over_batch(function: Callable, x: Array, weights: Array) -> Array:
+  """Returns `function(x, weights)`, each device's part of x `[B, ...]` by itself.
+
+  Where the partitioner would gather the batch and have every device compute all of it. Gradients of
+  the weights are summed over the devices, in float32: XLA for a CPU aborts at a sum of bfloat16
+  here. Where these do not divide B, nothing is cut.
+  """
+  axes = split_axes(x.shape[0], *BATCH_AXES)
+  if not axes:
+    return function(x, weights)
+
+  def own(x: Array, wide: Array) -> Array:
+    x, wide = vary_alike(x, wide)
+    return function(x, wide.astype(weights.dtype))
+
+  batch = PartitionSpec(axes)
+  return jax.shard_map(
+    own, in_specs=(batch, PartitionSpec()), out_specs=batch, axis_names=set(axes)
+  )(x, weights.astype(np.float32))
+
+
 def vary_alike(*arrays: Array) -> list[Array]:
   """Returns the arrays, all marked as varying over the same axes of a `shard_map`.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from models.axes import over_batch
 from models.cpu import decode, images, onednn
 from models.cpu.onednn import Pads, Pair
 from models.forms import FORMULATIONS as FORMULATIONS
@@ -46,8 +47,13 @@ def conv(
   """
   pads = _pads(x, kernel.shape[:2], strides, padding)
   # Decided while tracing, by shapes: the compiled program holds one of the two.
-  by_onednn = formulation() == 'cpu' and onednn.takes(x, kernel, strides, pads, groups)
-  return (onednn.conv if by_onednn else onednn.plain_conv)(x, kernel, strides, pads, groups)
+  settings = strides, pads, groups
+  if formulation() == 'cpu' and onednn.takes(x, kernel, *settings):
+    return onednn.conv(x, kernel, *settings)
+  if groups == 1:
+    return onednn.plain_conv(x, kernel, *settings)
+  # XLA's partitioner would gather the batch for a grouped one (openxla/xla, issue 47945).
+  return over_batch(lambda x, kernel: onednn.plain_conv(x, kernel, *settings), x, kernel)
 
 
 def dense(x: Array, kernel: Array) -> Array:

@@ -25,7 +25,7 @@ Carry = Any
 """What a source must remember between steps: () for a dataset, actors and replay for self-play."""
 
 Programs = Mapping[str, Any]
-"""name -> lowered program (`jax.stages.Lowered`), to be compiled and read but not run."""
+"""name -> traced program (`jax.stages.Traced`), to be compiled and read but not run."""
 
 Metrics = dict[str, tuple[Array, Array]]
 """name -> (sum, weight), float32 scalars: ragged batches and microbatches average right."""
@@ -45,7 +45,7 @@ class Source(Protocol):
   def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
     """Returns the batch of `step`; must not wait for the device."""
 
-  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
     """Returns what is compiled to make a batch, of abstract variables, and the abstract batch.
 
     Nothing is read and nothing runs, so that the mesh may be of devices that are not there.
@@ -79,7 +79,7 @@ class Task(Protocol):
   """What is trained: a model, its loss, its data and its evaluations.
 
   A task inherits from this class and gets what it need not have from here: `close`, `draw`,
-  `flops`, `join`, `meaning`, `metrics`, `fingerprints` and `lower_sample`.
+  `flops`, `join`, `meaning`, `metrics`, `fingerprints` and `trace_sample`.
 
   Attributes:
     data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
@@ -155,8 +155,8 @@ class Task(Protocol):
     """
     return {}
 
-  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
-    """Lowers what the verb sample runs, from abstract variables, for a mesh that need not be there.
+  def trace_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+    """Traces what the verb sample runs, from abstract variables, for a mesh that need not be there.
 
     Raises:
       UserError: the task has nothing to sample.

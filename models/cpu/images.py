@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models.axes import vary_alike
+from models.axes import BATCH_AXES, split_axes, vary_alike
 from models.cpu.onednn import Pads, Pair
 from models.cpu.order import apart
 
@@ -33,7 +33,9 @@ def _dense_backward(saved, dy):
   x, kernel = saved
   # Of two matrices that share their last axis XLA:CPU transposes one in memory: not the larger.
   dx = apart(kernel @ dy.T).T if x.shape[0] < x.shape[1] else dy @ kernel.T
-  if x.shape[0] <= FEW_ROWS and x.dtype == jnp.float32:
+  # Rows that are split over devices are not taken one by one: each would travel to all of them.
+  few = x.shape[0] <= FEW_ROWS and not split_axes(x.shape[0], *BATCH_AXES)
+  if few and x.dtype == jnp.float32:
     dx, x, dy = apart((dx, x, dy))  # dx first, from the old kernel
     # [C, F], as B outer products.
     return dx, sum(x[i][:, None] * dy[i][None] for i in range(x.shape[0]))

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import PartitionSpec
 
-from models.axes import BATCH_AXES, mesh_size, vary_alike
+from models.axes import over_batch, vary_alike
 from models.cpu import build
 
 FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT = range(3)
@@ -60,16 +59,7 @@ def conv(x: Array, kernel: Array, *settings) -> Array:
   A jitted program over a mesh is cut here: XLA cannot look into a call, so it would gather the
   batch and have every device compute all of it. Has no second derivatives and no forward ones.
   """
-  axes = tuple(axis for axis in BATCH_AXES if mesh_size(axis) > 1)
-  if not axes or x.shape[0] % mesh_size(*axes):
-    return _on_one_device(x, kernel, *settings)
-  batch = PartitionSpec(axes)
-  return jax.shard_map(
-    lambda x, kernel: _on_one_device(x, kernel, *settings),
-    in_specs=(batch, PartitionSpec()),
-    out_specs=batch,
-    axis_names=set(axes),
-  )(x, kernel)
+  return over_batch(lambda x, kernel: _on_one_device(x, kernel, *settings), x, kernel)
 
 
 def _on_one_device(x, kernel, *settings):

@@ -40,16 +40,27 @@ def classifier_free(
   """
 
   def guided(x, t):
-    pairs = (x, t, cond), (x, t, null_cond)
-    # One call on 2 B rows: two would trace and compile the network twice.
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pairs)
+    # One call on 2 B rows: two would trace and compile the network twice. An example's two are
+    # neighbours, so that they stay on the example's device.
+    both = jax.tree.map(_interleave, (x, t, cond), (x, t, null_cond))
     value, v = split_output(predict(*both))
-    given, uncond = jnp.split(value, 2)
+    given, uncond = _apart(value)
     # At given x_t all predictions are affine in each other: guiding one of them guides the score.
     value = uncond + expand_like(_scale_at(process, scale, interval, t), x) * (given - uncond)
-    return value if v is None else (value, v[: len(x)])  # the first half is conditional
+    return value if v is None else (value, _apart(v)[0])
 
   return NetworkDenoiser(process, guided, prediction)
+
+
+def _interleave(a: Array, b: Array) -> Array:
+  """Returns `[2 B, ...]`: a[0], b[0], a[1], b[1], ..."""
+  return jnp.stack([a, b], 1).reshape(-1, *a.shape[1:])
+
+
+def _apart(rows: Array) -> tuple[Array, Array]:
+  """Returns the a and the b of `_interleave`."""
+  pairs = rows.reshape(-1, 2, *rows.shape[1:])
+  return pairs[:, 0], pairs[:, 1]
 
 
 def _scale_at(process, scale, interval, t):

@@ -159,10 +159,10 @@ def generate(
   return _stream(model, variables, prompts, key, max_tokens, sampling, stops, chunk)
 
 
-def lower(
+def trace(
   model: LanguageModel, variables: Any, batch: int, *, sampling: Sampling = DEFAULT_SAMPLING
 ) -> dict[str, Any]:
-  """Lowers what writes `batch` texts in a full window, from abstract variables; nothing runs.
+  """Traces what writes `batch` texts in a full window, from abstract variables; nothing runs.
 
   Returns:
     'prefill', which reads half a block, and 'write', which makes 16 tokens of each text.
@@ -184,7 +184,7 @@ def lower(
     seen if filters.repetition_penalty else None,
   )
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
-  write = _run.lower(
+  write = _run.trace(
     model,
     jax.eval_shape(model.decoding_variables, variables),
     jax.eval_shape(prefill, variables, *read),
@@ -196,8 +196,8 @@ def lower(
     filters=filters,
     chunk=16,
   )
-  lowered = _prefill.lower(model, variables, *read, slots=slots, form=form)
-  return {'prefill': lowered, 'write': write}
+  first = _prefill.trace(model, variables, *read, slots=slots, form=form)
+  return {'prefill': first, 'write': write}
 
 
 def _stream(model, variables, prompts, keys, max_tokens, sampling, stops, chunk):

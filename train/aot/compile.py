@@ -26,6 +26,9 @@ ROOT = str(pathlib.Path(__file__).parents[2])
 TICK = 20  # seconds between two lines that say that a compiler is still at work
 USED = re.compile(r'Used ([\d.]+)([KMG]) of')  # of libtpu, which refuses what does not fit
 LONG = 8192  # tokens of a text that is worth sharing among devices
+# Without the card nothing is tuned: Triton's products would get their first tiles, which need not
+# suit a shape (an internal error of XLA's), so they are cuBLAS's.
+OPTIONS = {'gpu': {'xla_gpu_enable_triton_gemm': False}}
 UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30}
 
 
@@ -38,7 +41,8 @@ class Attempt:
     memory: the same in parts; None where the compiler refused the program for its size.
     collectives: of all programs.
     kernels: name -> number, of all programs.
-    flops: of the model, a step; None where it has no such count.
+    flops: of the model, a step.
+    devices: of the target that the programs are for.
     mesh: axis -> size.
   """
 
@@ -46,7 +50,8 @@ class Attempt:
   memory: report.Memory | None
   collectives: list[hlo.Collective]
   kernels: dict[str, int]
-  flops: float | None
+  flops: float
+  devices: list[Any]
   mesh: dict[str, int]
 
 
@@ -74,7 +79,8 @@ def compile_config(
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, 'compile.json')
   about = {'topology': topology, 'verb': verb, 'config': config}
-  write_json(path, {**about, **record, **provenance()})
+  # Last, since provenance has a device as well: the one that compiled.
+  write_json(path, {**provenance(), **about, **record})
   print(f'more in {path}')
   return fits
 
@@ -83,17 +89,16 @@ def attempt(config: Mapping[str, Any], target: Topology, verb: str = 'train') ->
   """Compiles the programs of a verb for the target."""
   mesh = mesh_lib.make_mesh(**config['mesh'], devices=target.devices)
   task = build_abstract_task(config)
-  with mesh_lib.activate(mesh):
-    lowered = programs.VERBS[verb](config, task, mesh)
-    flops = lowered.flops
-    try:
-      compiled = [_compile(name, each, target) for name, each in lowered.programs.items()]
-    except jax.errors.JaxRuntimeError as error:
-      used = USED.search(str(error))
-      if used is None:
-        raise
-      needs = int(float(used[1]) * UNITS[used[2]])
-      return Attempt(needs, None, [], {}, flops, dict(mesh.shape))
+  lowered = programs.VERBS[verb](config, task, mesh)
+  flops = lowered.flops
+  try:
+    compiled = [_compile(name, each, target) for name, each in lowered.programs.items()]
+  except jax.errors.JaxRuntimeError as error:
+    used = USED.search(str(error))
+    if used is None:
+      raise
+    needs = int(float(used[1]) * UNITS[used[2]])
+    return Attempt(needs, None, [], {}, flops, [], dict(mesh.shape))
   texts = [program.as_text() for program in compiled]
   hosts = [target.host_of(device) for device in mesh.devices.flat]
   found = [hlo.Program(text, mesh.shape, hosts, ROOT) for text in texts]
@@ -103,12 +108,13 @@ def attempt(config: Mapping[str, Any], target: Topology, verb: str = 'train') ->
       kernels[name] = kernels.get(name, 0) + count
   needed = report.memory(lowered, compiled, target.chip)
   collectives = [one for each in found for one in each.collectives()]
-  return Attempt(needed.total, needed, collectives, kernels, flops, dict(mesh.shape))
+  devices = list(jax.tree.leaves(compiled[0].input_shardings)[0].device_set)  # texts: one
+  return Attempt(needed.total, needed, collectives, kernels, flops, devices, dict(mesh.shape))
 
 
 def _compile(name: str, program: Any, target: Topology) -> Any:
   with _ticking(f'compiling {name} for {target.text}'):
-    return program.compile()
+    return program.compile(OPTIONS.get(target.chip.platform))
 
 
 @contextlib.contextmanager
@@ -141,11 +147,11 @@ def describe(found: Attempt, target: Topology) -> tuple[list[str], dict[str, Any
   if found.memory is None:
     gib = found.needs / 2**30, target.chip.memory / 2**30
     return [*lines, f'DOES NOT FIT: needs {gib[0]:.1f} of {gib[1]:.2f} GiB'], record
-  time_ = report.estimate(found.memory, found.collectives, found.flops, target.devices, target.chip)
+  time_ = report.estimate(found.memory, found.collectives, found.flops, found.devices, target.chip)
   lines += report.memory_text(found.memory)
   lines += report.collectives_text(found.collectives)
   lines += report.kernels_text(found.kernels)
-  lines += report.estimate_text(time_, found.flops, count)
+  lines += report.estimate_text(time_, found.flops, len(found.devices))
   record |= {
     'memory': dataclasses.asdict(found.memory),
     'collectives': [{**dataclasses.asdict(one), 'sent': one.sent} for one in found.collectives],

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from models import forms
-from train.task import Batch, Task, Variables
+from train.task import Batch, Programs, Task, Variables
 
 BACKWARD = 2  # products in the gradient for each of the forward pass: of inputs, of weights
 
@@ -25,6 +25,11 @@ def of_step(task: Task, variables: Variables, batch: Batch) -> float:
     batch: abstract.
   """
   return count(task, variables, batch) if task.flops is None else task.flops
+
+
+def of_programs(programs: Programs) -> float:
+  """Returns the operations of traced programs, each run once."""
+  return sum(_of_jaxpr(traced.jaxpr.jaxpr) for traced in programs.values())
 
 
 def count(task: Task, variables: Variables, batch: Batch) -> float:
@@ -54,8 +59,22 @@ def _of_equation(equation: Any) -> float:
     return 2.0 * equation.outvars[0].aval.size * kernel.size / outputs
   if name == 'cond':
     return max(map(_of_jaxpr, inner))
-  turns = equation.params['length'] if name == 'scan' else 1
-  return turns * sum(map(_of_jaxpr, inner))
+  return _times(name, equation.params) * sum(map(_of_jaxpr, inner))
+
+
+def _times(name: str, params: Any) -> int:
+  """Returns how often an equation's jaxprs are run, on all devices together."""
+  if name == 'scan':
+    return params['length']
+  if name == 'shard_map':  # of one device's part; axes that split nothing repeat the work
+    axes = {axis for spec in params['in_specs'] for axis in _axes(spec)}
+    return math.prod(params['mesh'].shape[axis] for axis in axes)
+  return 1
+
+
+def _axes(spec: Any) -> Iterator[str]:
+  for part in spec:
+    yield from (part,) if isinstance(part, str) else part or ()
 
 
 def _inner(params: Any) -> Iterator[Any]:

@@ -21,7 +21,7 @@ _CALLED = re.compile(r'(?:calls|to_apply|body|condition|branch_computations)=(%[
 _COLLECTIVE = re.compile(rf'= (.*?) ({"|".join(KINDS)})(-start)?\(')
 _ARRAY = re.compile(r'\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]')
 _CHAIN = re.compile(r'channel_id=(\d+).*chain_id="(\d+)"')
-_LIMIT = re.compile(r' s32\[\].* constant\((\d+)\)')
+_LIMIT = re.compile(r' [su]32\[\].* constant\((\d+)\)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 

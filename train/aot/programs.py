@@ -17,18 +17,19 @@ class Lowered(NamedTuple):
   """Programs that are to be compiled, and what they take.
 
   Attributes:
-    programs: name -> `jax.stages.Lowered`.
+    programs: name -> `jax.stages.Lowered`, the training step last.
     params: abstract, with shardings, of the network.
     opt_state: likewise, of the optimiser; () where nothing is trained.
     batch: likewise; {} where there is none.
-    flops: of the model in a training step; None where nothing is trained.
+    flops: of the model, in all programs once. Of a loop whose turns only data will tell, such as
+      games played to their ends, one turn.
   """
 
-  programs: Programs
+  programs: Mapping[str, Any]
   params: Any
   opt_state: Any = ()
   batch: Batch = ()
-  flops: float | None = None
+  flops: float = 0.0
 
 
 def train(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
@@ -48,18 +49,19 @@ def train(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
   mesh_lib.check_context(task.text_length, mesh)
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
   state, shardings = abstract_state(task, tx, mesh, ema=loop.ema_decay > 0)
-  programs, batch = task.source('train', mesh, config['seed']).lower(state.eval_variables)
-  step = make_step(
-    task,
-    tx,
-    shardings,
-    parallel=config['parallel'],
-    accumulate=loop.accumulate,
-    ema_decay=loop.ema_decay,
-    schedule=schedule,
-  )
-  flops = flops_lib.of_step(task, state.variables, batch)
-  programs = {**programs, 'step': step.lower(state, batch)}
+  with mesh_lib.activate(mesh):
+    traced, batch = task.source('train', mesh, config['seed']).trace(state.eval_variables)
+    step = make_step(
+      task,
+      tx,
+      shardings,
+      parallel=config['parallel'],
+      accumulate=loop.accumulate,
+      ema_decay=loop.ema_decay,
+      schedule=schedule,
+    )
+    flops = flops_lib.of_programs(traced) + flops_lib.of_step(task, state.variables, batch)
+    programs = {**_lower(traced), 'step': step.lower(state, batch)}
   return Lowered(programs, state.params, state.opt_state, batch, flops)
 
 
@@ -67,7 +69,14 @@ def sample(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
   """Lowers what the verb sample runs."""
   model = abstract_model(task, mesh)
   variables = {'params': model['params'], **model['extra']}
-  return Lowered(task.lower_sample(variables, mesh), model['params'])
+  with mesh_lib.activate(mesh):
+    traced = task.trace_sample(variables, mesh)
+  # Outside: what was traced may have a mesh of its own.
+  return Lowered(_lower(traced), model['params'], flops=flops_lib.of_programs(traced))
+
+
+def _lower(programs: Programs) -> dict[str, Any]:
+  return {name: traced.lower() for name, traced in programs.items()}
 
 
 VERBS = {'train': train, 'sample': sample}

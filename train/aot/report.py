@@ -25,7 +25,8 @@ class Memory:
   Attributes:
     parameters: of the network.
     optimizer: its state.
-    other: averaged weights, statistics, and what a source keeps, such as games and replay.
+    other: averaged weights, statistics, and what a TPU fills arrays up with.
+    carry: what the other programs keep, such as games and their replay.
     batch: of one step.
     temporaries: of the program that needs most of them.
     limit: what a program can have there.
@@ -34,6 +35,7 @@ class Memory:
   parameters: int
   optimizer: int
   other: int
+  carry: int
   batch: int
   temporaries: int
   limit: int
@@ -41,8 +43,12 @@ class Memory:
   @property
   def total(self) -> int:
     """All of it."""
-    parts = self.parameters, self.optimizer, self.other, self.batch, self.temporaries
-    return sum(parts)
+    return self.carry + self.touched
+
+  @property
+  def touched(self) -> int:
+    """What each step reads and writes: all but the carry, of which it takes a few examples."""
+    return self.parameters + self.optimizer + self.other + self.batch + self.temporaries
 
   @property
   def fits(self) -> bool:
@@ -64,14 +70,15 @@ def memory(lowered: Lowered, compiled: Sequence[Any], chip: Chip) -> Memory:
     'batch': held(lowered.batch),
   }
   analyses = [program.memory_analysis() for program in compiled]
-  taken = sum(each.argument_size_in_bytes for each in analyses)
-  shared = (len(analyses) - 1) * parts['parameters']  # each program takes them
+  *before, last = (each.argument_size_in_bytes for each in analyses)
+  # Each program takes the parameters.
+  carry = max(0, sum(before) - len(before) * parts['parameters'])
   temporaries = max(
     each.temp_size_in_bytes + each.output_size_in_bytes - each.alias_size_in_bytes
     for each in analyses
   )
-  other = max(0, taken - shared - sum(parts.values()))
-  return Memory(**parts, other=other, temporaries=temporaries, limit=int(chip.memory))
+  other = max(0, last - sum(parts.values()))
+  return Memory(**parts, other=other, carry=carry, temporaries=temporaries, limit=int(chip.memory))
 
 
 def held(tree: Any) -> int:
@@ -90,8 +97,9 @@ class StepEstimate:
 
   Attributes:
     compute: the model's FLOPs at the devices' peak; None where that is unknown.
-    memory: what is held read and written once, temporaries written and read once, at the memory's
-      bandwidth. A lower bound: weights are read in each microbatch, and temporaries share places.
+    memory: what is held, but for the carry, read and written once, temporaries written and read
+      once, at the memory's bandwidth. A lower bound: weights are read in each microbatch, and
+      temporaries share places.
     network: what a device sends, at the bandwidth of the links or of the network between hosts.
   """
 
@@ -113,13 +121,13 @@ class StepEstimate:
 def estimate(
   needed: Memory,
   collectives: Iterable[Collective],
-  flops: float | None,
+  flops: float,
   devices: Sequence[Any],
   chip: Chip,
 ) -> StepEstimate:
   """Returns how long a step will take about, by what it needs and what the chip has."""
   network = sum(one.sent / (chip.network if one.far else chip.links) for one in collectives)
-  return StepEstimate(peaks.seconds(flops, devices), 2 * needed.total / chip.bandwidth, network)
+  return StepEstimate(peaks.seconds(flops, devices), 2 * needed.touched / chip.bandwidth, network)
 
 
 # -------- as text --------
@@ -127,7 +135,7 @@ def estimate(
 
 def memory_text(needed: Memory) -> list[str]:
   """Returns the table of a device's memory."""
-  names = ('parameters', 'optimizer', 'other', 'batch', 'temporaries')
+  names = ('parameters', 'optimizer', 'other', 'carry', 'batch', 'temporaries')
   rows = [(name, getattr(needed, name)) for name in names if getattr(needed, name)]
   lines = [f'  {name:12}{_mib(value)}' for name, value in rows]
   verdict = 'fits' if needed.fits else 'DOES NOT FIT'
@@ -162,14 +170,12 @@ def kernels_text(kernels: Mapping[str, int]) -> list[str]:
   return [f'kernels: {", ".join(shown) or "none of a library"}']
 
 
-def estimate_text(found: StepEstimate, flops: float | None, devices: int) -> list[str]:
+def estimate_text(found: StepEstimate, flops: float, devices: int) -> list[str]:
   """Returns the estimate, and what it is made of."""
   compute = 'unknown' if found.compute is None else f'{found.compute * 1e3:,.2f}'
   parts = f'compute {compute}, memory {found.memory * 1e3:,.2f}, network {found.network * 1e3:,.2f}'
-  counted = '' if flops is None else f'; {flops:.3g} FLOPs on {devices} devices'
-  return [
-    f'a step, ms: {found.least * 1e3:,.2f} to {found.most * 1e3:,.2f} ({parts}){counted}',
-  ]
+  span = f'a step, ms: {found.least * 1e3:,.2f} to {found.most * 1e3:,.2f}'
+  return [f'{span} ({parts}); {flops:.3g} FLOPs on {devices} devices']
 
 
 def _mib(value: float) -> str:

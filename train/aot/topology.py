@@ -96,6 +96,8 @@ def prepare(text: str) -> None:
   chip, _, shape = parse(text)
   os.environ.update(LIBTPU)
   os.environ['JAX_PLATFORMS'] = 'cpu'
+  # A compiler without its device cannot read what it has written there, and JAX would warn of it.
+  os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
   if CHIPS[chip].platform == 'cpu':
     os.environ['JAX_NUM_CPU_DEVICES'] = str(shape[0])
 

@@ -16,7 +16,10 @@ FLAGS = flags.FLAGS
 
 def load_config(overrides: Mapping[str, str]) -> dict[str, Any]:
   """Returns the config that --config names, or else the workdir's own, with the overrides."""
-  config = config_lib.load(find_config())
+  path = find_config()
+  config = config_lib.load(path)
+  if 'task' not in config:
+    raise UserError(f'{path}: no config of a run, since it has no section task; `match` takes such')
   if FLAGS.init_from is not None:
     overrides = {**overrides, 'init_from': FLAGS.init_from}
   for key, text in overrides.items():

@@ -78,7 +78,6 @@ def compile_(overrides: Overrides) -> None:
   if not FLAGS.topology:
     raise UserError(f'compile: give --topology=HARDWARE, as in {topology.EXAMPLES}')
   topology.prepare(FLAGS.topology)
-  host.use_compilation_cache()
   from train import verbs
   from train.aot import compile as compile_lib
 

@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from train import mesh as mesh_lib
-from train.errors import user_errors
+from train.errors import UserError, user_errors
 from train.task import Batch, Batches, Programs, Source, Variables
 
 
@@ -68,8 +68,25 @@ class UsersSource:
     with user_errors():
       return self.source.next(carry, step, variables)
 
-  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
-    return self.source.lower(variables)
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
+    return self.source.trace(variables)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lacking:
+  """A source whose run to begin from is not there: it can be compiled, and says so if it begins."""
+
+  source: Source
+  error: UserError
+
+  def init(self, key: Array) -> Any:
+    raise self.error
+
+  def next(self, carry: Any, step: int, variables: Variables) -> tuple[Any, Batch]:
+    raise self.error
+
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
+    return self.source.trace(variables)
 
 
 @dataclasses.dataclass(frozen=True)

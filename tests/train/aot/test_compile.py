@@ -1,5 +1,6 @@
 """The verb `compile` for this machine's devices, and, where their compilers are, for others'."""
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -7,11 +8,14 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from data.images.source import ImageMetadata
-from models import summary
+from models import forms, ops, summary
+from tests.train.tasks.selfplay import small_selfplay
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train import verbs
@@ -19,6 +23,7 @@ from train.aot import compile as compile_lib
 from train.aot import flops, programs, topology
 from train.errors import UserError
 from train.sections import build_abstract_task, build_task
+from train.step import abstract_state
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -152,6 +157,54 @@ def test_flops_of_lenet_are_three_times_its_multiply_adds_twice():
     lowered = programs.train(config, task, mesh)
   total = sum(layer.multiply_adds for layer in summary.layers(task.model, task.input_shape))
   assert lowered.flops == 6 * total * config['data']['batch_size']
+
+
+def test_flops_of_what_devices_share_are_those_of_the_whole():
+  x, kernel = jnp.ones((16, 6, 6, 8)), jnp.ones((3, 3, 4, 8))
+  program = jax.jit(functools.partial(ops.conv, groups=2))
+  with mesh_lib.activate(mesh_lib.make_mesh()), forms.use('plain'):
+    counted = flops.of_programs({'conv': program.trace(x, kernel)})
+  assert counted == 2 * (16 * 6 * 6 * 8) * (3 * 3 * 4)
+
+
+def test_flops_of_self_play_are_those_of_its_search():
+  config = small_selfplay.config_of(moves_per_step=1)
+  task, mesh = build_abstract_task(config), mesh_lib.make_mesh()
+  with mesh_lib.activate(mesh), forms.use('plain'):
+    variables = abstract_state(task, optax.sgd(0.1), mesh)[0].variables
+    playing, batch = task.source('train', mesh, 0).trace(variables)
+    forward = flops.of_step(task, variables, batch) / 3 / config['data']['batch_size']
+  num_envs, num_simulations = 16, 6
+  assert flops.of_programs(playing) == num_envs * (num_simulations + 1) * forward
+
+
+@pytest.mark.long
+def test_runs_that_training_begins_from_need_not_be_there(tmp_path):
+  mesh = mesh_lib.make_mesh()
+  board = {'task__size': '5', 'model__layers': '2', 'model__filters': '8'}
+  for name, key, text, small in (
+    ('consistency_digits', 'teacher', 'it is the one to distil', {'model__num_res_blocks': '1'}),
+    ('alphago_reinforce', 'sl_policy', 'training begins from it', board),
+  ):
+    config = load(name, **{f'task__{key}': str(tmp_path)}, **small)
+    source = build_abstract_task(config).source('train', mesh, 0)
+    with pytest.raises(UserError, match=text):
+      source.init(jax.random.key(0))
+    with mesh_lib.activate(mesh):
+      variables = programs.abstract_model(build_abstract_task(config), mesh)
+      source.trace({'params': variables['params'], **variables['extra']})
+
+
+@pytest.mark.long
+def test_the_values_policies_are_known_by_their_configs(tmp_path):
+  policy = load('alphago_policy', model__layers='3', model__filters='8')
+  (tmp_path / 'config.json').write_text(json.dumps(policy))
+  runs = {'task__sl_policy': str(tmp_path), 'task__rl_policy': str(tmp_path)}
+  task = build_abstract_task(load('alphago_value', **runs))
+  mesh = mesh_lib.make_mesh()
+  with mesh_lib.activate(mesh):
+    traced, _ = task.source('train', mesh, 0).trace({})
+  assert set(traced) == {'play', 'draw', 'inputs'}
 
 
 # -------- compilers of devices that are not here --------

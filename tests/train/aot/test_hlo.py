@@ -73,6 +73,12 @@ def test_a_collective_counts_as_often_as_its_loops_turn():
   assert found['all-reduce', 4].times == 1
 
 
+def test_a_windowed_products_loop_counts_without_a_sign():
+  text = TEXT.replace('%constant.1 = s32[]', '%constant.1 = u32[]')
+  assert text != TEXT
+  assert Program(text, MESH).collectives() == Program(TEXT, MESH).collectives()
+
+
 def test_axes_are_those_along_which_devices_differ():
   found = collectives()
   assert found['all-gather', (8 + 12) * 4].axes == ('data', 'fsdp')

@@ -159,13 +159,12 @@ class InputSource:
     carry, batch = self.source.next(carry, step, variables)
     return carry, self.convert(batch)
 
-  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
     """Returns the program that makes the inputs, and the abstract batch."""
-    programs, records = self.source.lower(variables)
-    lowered = self.convert.lower(records)
-    return {**programs, 'inputs': lowered}, mesh_lib.abstract(
-      lowered.out_info, records['move'].sharding
-    )
+    programs, records = self.source.trace(variables)
+    traced = self.convert.trace(records)
+    batch = mesh_lib.abstract(traced.out_info, jax.tree.leaves(records)[0].sharding)
+    return {**programs, 'inputs': traced}, batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mcts.go import Go, State
 from mcts.search.evaluators import Evaluate
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
-from train.run import load_weights
+from train.run import load_weights, read_config
 from train.task import Variables
 
 # Logits of a pass, and of moves that are illegal or fill an own eye: a player passes only if all
@@ -155,12 +155,17 @@ def load_policy(workdir: str, key: str, size: int, input_kind: str) -> tuple[GoN
   Raises:
     UserError: if the run is of another kind, input or board.
   """
-  weights = load_weights(workdir)
-  config, task = weights.config, weights.config['task']['name']
+  return policy_of(workdir, key, size, input_kind), load_weights(workdir).variables
+
+
+def policy_of(workdir: str, key: str, size: int, input_kind: str) -> GoNetwork:
+  """Returns the policy network of another run by its config alone; see `load_policy`."""
+  config = read_config(workdir)
+  task = config['task']['name']
   if task in POLICY_TASKS:
     network = GoNetwork(config['model'], config[POLICY_TASKS[task]]['size'], POLICY_INPUTS)
     if (network.input_kind, network.size) == (input_kind, size):
-      return network, weights.variables
+      return network
   raise UserError(
     f'{key}={workdir!r}: a run of task {task} and model {config["model"]["name"]}; must be of'
     f' {" or ".join(POLICY_TASKS)} with a model that sees {input_kind} of a board of size {size}'

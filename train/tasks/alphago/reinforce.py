@@ -22,7 +22,7 @@ from mcts.go import playouts, recorded
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Batch, Evaluation, Metrics, Programs, Source, Variables, evaluate
-from train.tasks import matches
+from train.tasks import matches, reading
 from train.tasks.alphago.base import GoTask, check_at_least, mean_loss, metric_sums
 from train.tasks.alphago.network import (
   EXCLUDED_LOGIT,
@@ -130,10 +130,12 @@ class GoReinforce(GoTask):
     """Returns batches of the learner's moves; see `OpponentPoolSource`."""
     if split != 'train':
       raise ValueError(f'split {split!r}: only train is a stream; evals plays matches')
-    if self.sl_policy and self.sl_params is None:
-      raise UserError(f'task.sl_policy={self.sl_policy!r}: no run there; training begins from it')
     self._check_divisible(mesh, 'games', self.games)
-    return OpponentPoolSource(self, mesh)
+    source = OpponentPoolSource(self, mesh)
+    if not self.sl_policy or self.sl_params is not None:
+      return source
+    rule = 'no run there; training begins from it'
+    return reading.Lacking(source, UserError(f'task.sl_policy={self.sl_policy!r}: {rule}'))
 
   def _check_divisible(self, mesh: Mesh, name: str, games: int) -> None:
     shards = 2 * mesh_lib.batch_shards(mesh)
@@ -219,13 +221,13 @@ class OpponentPoolSource:
     batch = self._play(pool, dict(variables), carry['key'], step, num_opponents)
     return {**carry, 'pool': pool}, batch
 
-  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
     """Returns the program that plays, and the abstract batch."""
     fresh = jax.eval_shape(lambda: self._empty(jax.random.key(0)))
     carry = mesh_lib.abstract(fresh, mesh_lib.replicated(self.mesh))
-    lowered = self._play.lower(carry['pool'], dict(variables), carry['key'], 0, 1)
-    batch = mesh_lib.abstract(lowered.out_info, mesh_lib.batch_sharding(self.mesh))
-    return {'play': lowered}, batch
+    traced = self._play.trace(carry['pool'], dict(variables), carry['key'], 0, 1)
+    batch = mesh_lib.abstract(traced.out_info, mesh_lib.batch_sharding(self.mesh))
+    return {'play': traced}, batch
 
   # -------- compiled --------
 

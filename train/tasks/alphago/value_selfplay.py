@@ -19,10 +19,11 @@ from mcts import symmetry
 from mcts.alphago import episodes
 from train import mesh as mesh_lib
 from train.errors import UserError
+from train.run import load_weights
 from train.step import make_eval
 from train.task import Batch, Batches, Evaluation, Programs, Source, Variables
 from train.tasks.alphago.base import InputBatches, InputSource, check_at_least, to_inputs
-from train.tasks.alphago.network import VALUE_INPUTS, GoNetwork, load_policy
+from train.tasks.alphago.network import VALUE_INPUTS, GoNetwork, policy_of
 from train.tasks.alphago.value import DEFAULT_ENGINE, EngineSettings, ValueTask
 
 MAX_RANDOM_TURN = 1.25  # times N^2: the largest U, 450 of 361 in the paper
@@ -100,15 +101,23 @@ class GoValueSelfPlay(ValueTask):
     self._rounds: Rounds | None = None
 
   @functools.cached_property
-  def policies(self) -> list[tuple[GoNetwork, Variables]]:
-    """Returns the SL policy and the RL policy with their variables."""
+  def policies(self) -> list[GoNetwork]:
+    """Returns the networks of the SL policy and of the RL policy, by the configs of their runs."""
     for name, workdir in self.policy_runs.items():
       if not workdir:
-        raise UserError(f"task.{name}='': give the workdir of a run, whose policy plays")
+        raise UserError(
+          f"task.{name}='': give the workdir of a run, whose policy plays; one of"
+          ' --config=alphago_policy or alphago_reinforce'
+        )
     return [
-      load_policy(workdir, f'task.{name}', self.network.size, 'planes')
+      policy_of(workdir, f'task.{name}', self.network.size, 'planes')
       for name, workdir in self.policy_runs.items()
     ]
+
+  @functools.cached_property
+  def policy_variables(self) -> tuple[Variables, ...]:
+    """Returns the variables of `policies`, as their runs left them."""
+    return tuple(load_weights(workdir).variables for workdir in self.policy_runs.values())
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Returns batches of the positions of games in the window: {'inputs', 'result', 'mask'}."""
@@ -154,7 +163,8 @@ class Rounds:
       raise UserError(f'task.games.per_round={games}: must be a multiple of {shards}, the devices')
     self.mesh, self.game, self.num_games = mesh, task.game, games
     self.max_turn = int(MAX_RANDOM_TURN * task.network.size**2)
-    self.networks, self.variables = zip(*task.policies, strict=True)
+    self.task, self.networks = task, task.policies
+    self.abstract = mesh_lib.unbox(jax.eval_shape(self._fresh))
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     self.spread = jax.shard_map(
       self._on_device, mesh=mesh, in_specs=(rows, whole, whole), out_specs=rows, check_vma=False
@@ -163,12 +173,15 @@ class Rounds:
 
   def __call__(self, key: Array, number: int) -> Batch:
     """Returns a round's records; raises UserError where a policy's answer was not finite."""
-    records = self.play(key, number, self.variables)
+    records = self.play(key, number, self.task.policy_variables)
     # Waits for the device, as whoever asks for a round has to: it is played once in many steps.
     if not bool(jnp.isfinite(records['result']).all()):
       rule = 'task.sl_policy or task.rl_policy: gives NaN or infinity, which is no move'
       raise UserError(f'{rule}: in round {number} of the games')
     return records
+
+  def _fresh(self) -> list[Variables]:
+    return [network.init(jax.random.key(0)) for network in self.networks]
 
   def _play(self, key: Array, number: Array, variables: tuple[Variables, ...]) -> Batch:
     key = jax.random.fold_in(key, number)
@@ -216,7 +229,7 @@ class WindowSource:
     return {'key': key, 'ring': empty(), 'rounds': rounds}
 
   def _empty(self) -> Batch:
-    shapes = jax.eval_shape(lambda: self.play.play(jax.random.key(0), 0, self.play.variables))
+    shapes = jax.eval_shape(lambda: self.play.play(jax.random.key(0), 0, self.play.abstract))
     return jax.tree.map(lambda x: jnp.zeros((len(x), self.slots, *x.shape[1:]), x.dtype), shapes)
 
   def next(self, carry: dict[str, Any], step: int, variables: Variables):
@@ -226,14 +239,14 @@ class WindowSource:
       carry = self._play_round(carry)
     return carry, self._draw(carry['ring'], jax.random.fold_in(carry['key'], step))
 
-  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
     """Returns the programs that play a round and draw a batch, and the abstract batch."""
     del variables
     rows, whole = mesh_lib.batch_sharding(self.mesh), mesh_lib.replicated(self.mesh)
     key: Any = mesh_lib.abstract(jax.eval_shape(lambda: jax.random.key(0)), whole)
-    players: Any = mesh_lib.abstract(self.play.variables, whole)
-    draw = self._draw.lower(mesh_lib.abstract(jax.eval_shape(self._empty), rows), key)
-    programs = {'play': self.play.play.lower(key, 0, players), 'draw': draw}
+    players: Any = mesh_lib.abstract(self.play.abstract, whole)
+    draw = self._draw.trace(mesh_lib.abstract(jax.eval_shape(self._empty), rows), key)
+    programs = {'play': self.play.play.trace(key, 0, players), 'draw': draw}
     return programs, mesh_lib.abstract(draw.out_info, rows)
 
   def _play_round(self, carry: dict[str, Any]) -> dict[str, Any]:

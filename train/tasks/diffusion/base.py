@@ -250,14 +250,14 @@ class ImageGeneration(Task):
     self._compiled_samplers[name] = sample
     return sample
 
-  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+  def trace_sample(self, variables: Variables, mesh: Mesh) -> Programs:
     """Returns the program that draws a batch of images."""
     shards = mesh_lib.batch_shards(mesh)
     size = -(-self.sample_batch_size // shards) * shards
     keys = jax.eval_shape(lambda: jax.random.key_data(jax.random.split(jax.random.key(0), size)))
     labels = jax.ShapeDtypeStruct((size,), jnp.int32)
     sampler = self._compiled_sampler(mesh, False, None, None)
-    return {'sample': sampler.lower(variables, keys, labels)}
+    return {'sample': sampler.trace(variables, keys, labels)}
 
   def _frames(self, states: Array) -> Array:
     """Returns `[B, FRAMES, H, W, C]` of a sampler's states `[N + 1, B, H, W, C]`."""

@@ -17,6 +17,7 @@ from models.diffusion.denoiser import NetworkDenoiser
 from train.errors import UserError, user_errors
 from train.run import load_weights
 from train.task import Batch, Metrics, Source, Variables
+from train.tasks import reading
 from train.tasks.diffusion import evaluate
 from train.tasks.diffusion.base import ImageGeneration, draw_noise, lattice, record_keys
 from train.tasks.diffusion.options import (
@@ -92,10 +93,12 @@ class Consistency(ImageGeneration):
     return {**variables, TEACHER: jax.tree.map(jnp.copy, variables['params'])}
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
-    """Returns the training batches; UserError if there is no teacher to distil."""
-    if self._initial_params is None:
-      raise UserError(f'task.teacher={self.teacher!r}: no run there; it is the one to distil')
-    return super().source(split, mesh, seed)
+    """Returns the training batches, which begin with a UserError if there is no teacher."""
+    source = super().source(split, mesh, seed)
+    if self._initial_params is not None:
+      return source
+    error = UserError(f'task.teacher={self.teacher!r}: no run there; it is the one to distil')
+    return reading.Lacking(source, error)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool

@@ -114,12 +114,12 @@ class Language(Task):
     """Returns the network's initial variables."""
     return self.model.init(key, jnp.zeros((1, 2), jnp.int32))
 
-  def lower_sample(self, variables: Variables, mesh: Mesh) -> Programs:
+  def trace_sample(self, variables: Variables, mesh: Mesh) -> Programs:
     """Returns the programs that write 8 texts, on one device as `sample` does."""
     alone = mesh_lib.make_mesh(1, 1, 1, devices=[mesh.devices.flat[0]])
     with mesh_lib.activate(alone):
       here = mesh_lib.abstract(variables, mesh_lib.replicated(alone))
-      return generation.lower(self.model, here, 8)
+      return generation.trace(self.model, here, 8)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool

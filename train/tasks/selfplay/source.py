@@ -196,15 +196,15 @@ class PlaySource:
     new_carry = Carry(actors, replay, calibration, carry.key, snapshot, snapshot_step, best, pool)
     return new_carry, batch
 
-  def lower(self, variables: Variables) -> tuple[Programs, Batch]:
+  def trace(self, variables: Variables) -> tuple[Programs, Batch]:
     """Returns the program that plays, and the abstract batch."""
     fresh = jax.eval_shape(lambda: self._init(jax.random.key(0)))
     carry: Any = mesh_lib.abstract(fresh, self._places())
-    lowered = self._step.lower(
+    traced = self._step.trace(
       carry.actors, carry.replay, carry.calibration, carry.key, variables, carry.pool, 0
     )
-    batch = mesh_lib.abstract(lowered.out_info[-1], mesh_lib.batch_sharding(self.mesh))
-    return {'play': lowered}, batch
+    batch = mesh_lib.abstract(traced.out_info[-1], mesh_lib.batch_sharding(self.mesh))
+    return {'play': traced}, batch
 
   def _best(self, best: Any, step: int, variables: Variables) -> Any:
     """Returns the variables that play from `step` on, where there is a gate."""

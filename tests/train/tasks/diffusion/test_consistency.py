@@ -236,7 +236,7 @@ def test_mismatch_with_the_teacher_is_reported(teacher, monkeypatch, tmp_path):
   gone = distil(str(tmp_path / 'gone'))
   jax.eval_shape(gone.init, jax.random.key(0))  # what a run that is there is restored by
   with pytest.raises(UserError, match='no run there; it is the one to distil'):
-    gone.source('train', mesh_lib.make_mesh(), 0)
+    gone.source('train', mesh_lib.make_mesh(), 0).init(jax.random.key(0))
   config = {**run.config, 'task': {'name': 'classify'}}
   other = dataclasses.replace(run, config=config)
   monkeypatch.setattr(consistency_task, 'load_weights', lambda workdir: other)
