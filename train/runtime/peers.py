@@ -162,23 +162,15 @@ def failed(error: Exception) -> int:
 
 
 def end(status: int) -> int:
-  """Returns the status where alone; else leaves with it.
+  """Returns the status; leaves with it at once if others wait in vain for this process.
 
-  Others that wait in vain for this process are told. After the last step or a preemption all meet
-  in JAX's shutdown, an exit function. What Python does after those is left out: a thread that is
-  within JAX then, as the listener's, ends in a segmentation fault.
+  JAX's way out waits for all to be there, as they are after the last step or a preemption.
   """
-  if _peers is None:
+  if _peers is None or status in (Status.FINISHED, Status.PREEMPTED):
     return status
-  together = status in (Status.FINISHED, Status.PREEMPTED)
-  if together:
-    atexit._run_exitfuncs()
-  else:
-    tell(status, 'it was interrupted' if status == Status.INTERRUPTED else f'status {status}')
+  tell(status, 'it was interrupted' if status == Status.INTERRUPTED else f'status {status}')
   with contextlib.suppress(OSError):
     sys.stdout.flush()
-  if together:
-    os._exit(status)
   _exit(status)
 
 
