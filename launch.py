@@ -49,7 +49,7 @@ def run(argv: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Returns the exit status (`Status`); `train` may leave with one of its own."""
+  """Returns the exit status, one of `Status`."""
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):  # not one that is closed
       stream.reconfigure(errors='backslashreplace')  # names that the terminal's encoding lacks
@@ -57,6 +57,8 @@ def main(argv: list[str]) -> int:
     run(argv)
   except UserError as error:
     return told(error, Status.USER_ERROR, argv)
+  except SystemExit as error:  # of a verb with a status of its own
+    return int(error.code or Status.FINISHED)
   except KeyboardInterrupt:
     return Status.INTERRUPTED
   except BrokenPipeError:  # the reader has enough, as in `sample | head`

@@ -48,18 +48,32 @@ class Peers:
     self.heartbeat_timeout = heartbeat_timeout
     self.heard: tuple[int, str] | None = None  # status and line, once another one stopped
     self.ends = False  # by itself
-    threading.Thread(target=self._listen, daemon=True).start()
+    self._thread = threading.Thread(target=self._listen, daemon=True)
+    self._thread.start()
 
   def tell(self, status: int, reason: str) -> None:
     """Leaves the reason for the others; the first that is left counts."""
     self.ends = True
+    for other in range(self.count):
+      self._leave(other, status, reason)
+
+  def close(self) -> None:
+    """Lets go of JAX's client, which must be gone before Python is."""
+    self.ends = True
+    self._leave(self.index, Status.FINISHED, '')  # wakes the thread
+    self._thread.join(GRACE)
+    self.client = None
+
+  def _leave(self, other: int, status: int, reason: str) -> None:
     with contextlib.suppress(Exception):  # it is there already, or process 0 is gone
-      self.client.key_value_set(KEY, json.dumps([self.index, status, reason]))
+      self.client.key_value_set(f'{KEY}/{other}', json.dumps([self.index, status, reason]))
 
   def _listen(self) -> None:
     """Waits for another process to stop, and follows it."""
     with contextlib.suppress(Exception):  # process 0 is gone: JAX will call abort()
-      index, status, reason = json.loads(self._wait())
+      index, status, reason = json.loads(self._wait(self.client))
+      if self.ends:
+        return
       stuck = status == Status.STUCK
       line = f'process {index} of {self.count} stopped: {reason}'
       self.heard = (Status.STUCK if stuck else Status.PEER), line
@@ -69,10 +83,10 @@ class Peers:
       if not self.ends:
         leave(self.heard[0], line)
 
-  def _wait(self) -> str:
+  def _wait(self, client: Any) -> str:
     while True:
       try:
-        return self.client.blocking_key_value_get(KEY, DAY)
+        return client.blocking_key_value_get(f'{KEY}/{self.index}', DAY)
       except Exception as error:
         if 'DEADLINE_EXCEEDED' not in str(error):
           raise
@@ -166,7 +180,10 @@ def end(status: int) -> int:
 
   JAX's way out waits for all to be there, as they are after the last step or a preemption.
   """
-  if _peers is None or status in (Status.FINISHED, Status.PREEMPTED):
+  if _peers is None:
+    return status
+  if status in (Status.FINISHED, Status.PREEMPTED):
+    _peers.close()
     return status
   tell(status, 'it was interrupted' if status == Status.INTERRUPTED else f'status {status}')
   with contextlib.suppress(OSError):
