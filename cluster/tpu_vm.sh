@@ -9,7 +9,8 @@ tpu() { gcloud compute tpus tpu-vm "$1" "$slice" --zone="$zone" --quiet "${@:2}"
 state() { tpu describe --format='value(state)' 2>/dev/null || echo ABSENT; }
 ready() {
   case $(state) in
-    ABSENT) until tpu create --accelerator-type="$type" --version="$version" --spot; do sleep 60; done ;; # no room yet
+    ABSENT) # there may be no room yet
+      until tpu create --accelerator-type="$type" --version="$version" --spot || [ "$(state)" != ABSENT ]; do sleep 60; done ;;
     PREEMPTED | TERMINATED) tpu delete && ready ;;
   esac
 }
@@ -27,6 +28,8 @@ while ready; do
   case $status in
     0) tpu delete && exit ;;
     75 | 255) ;; # preempted; the connection was lost
-    *) [ "$(state)" != READY ] || exit "$status" ;; # a slice that is taken away ends in any status
+    *) # a slice that is taken away ends in any status
+      [ "$(state)" != READY ] || exit "$status"
+      sleep 60 ;;
   esac
 done

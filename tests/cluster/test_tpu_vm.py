@@ -12,7 +12,7 @@ GCLOUD = r"""#!/usr/bin/env bash
 echo "gcloud $4 $5 $6" >> calls
 case $4 in
   describe) [ -e state ] && cat state ;;
-  create) echo READY > state ;;
+  create) [ -e room ] && echo READY > state || { touch room; exit 1; } ;;
   delete) rm state ;;
   ssh) [[ $(cat state) == READY ]] && bash -c "${!##--command=}" ;;
 esac
@@ -22,11 +22,13 @@ printf '%s|' "$@" >> calls; echo >> calls
 [[ "$1 $2" == 'docker run' ]] || exit 0
 read -r status state < ends; sed -i 1d ends; echo "$state" > state; exit "$status"
 """
+SLEEP = '#!/bin/sh\necho sleep >> calls\n'
 
 
 @pytest.fixture
 def launch(tmp_path):
-  for name, text in {'gcloud': GCLOUD, 'sudo': SUDO}.items():
+  (tmp_path / 'room').touch()
+  for name, text in {'gcloud': GCLOUD, 'sudo': SUDO, 'sleep': SLEEP}.items():
     (tmp_path / name).write_text(text)
     (tmp_path / name).chmod(0o755)
 
@@ -90,3 +92,11 @@ def test_words_reach_the_workers_as_they_were_given(launch):
   words = ("--config.task.baselines=('random',)", '--workdir=/runs/two words', '--config.x=$HOME')
   _, calls = launch('0 READY', words=words)
   assert runs(calls)[0].split('|')[-4:-1] == list(words)
+
+
+def test_a_slice_for_which_there_is_no_room_is_asked_for_again(launch, tmp_path):
+  (tmp_path / 'room').unlink()
+  status, calls = launch('0 READY')
+  assert status == 0
+  assert verbs(calls)[:4] == ['describe', 'create', 'describe', 'create']
+  assert calls.count('sleep') == 1
