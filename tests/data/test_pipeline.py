@@ -1,7 +1,6 @@
 """Batches as pure functions of (seed, step), on any number of devices, in memory or streamed."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -15,6 +14,8 @@ from data import pipeline
 from data.images import datasets, records
 from data.images.loaders import StreamingLoader
 from data.images.source import ImageData
+from data.images.workers import Job, Threads
+from data.remarks import Remarks
 from tests.data.processes import HalfOf
 
 RNG = np.random.default_rng(0)
@@ -192,11 +193,12 @@ def test_only_the_rows_of_this_process_are_read():
     seen.extend(rows)
     return source.read(rows)
 
-  with ThreadPoolExecutor(2) as pool:
-    spy = records.Records('spy', source.classes, 3, source.size, read)
-    half = HalfOf(sharding(8), jax.devices()[4:])
-    loader = StreamingLoader(spy, 2, (), (6, 5, 3), half, pool, prefetch=0)
-    loader.start(np.arange(16), (0, 0))
+  spy = records.Records('spy', source.classes, 3, source.size, read)
+  half = HalfOf(sharding(8), jax.devices()[4:])
+  threads = Threads({'train': spy}, 2)
+  loader = StreamingLoader(threads, Job('train', (), (6, 5, 3)), 2, half, 0, Remarks('spy'))
+  loader.start(np.arange(16), (0, 0))
+  threads.close()
   assert sorted(seen) == list(range(10, 18))
 
 
