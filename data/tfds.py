@@ -3,8 +3,10 @@
 They must be stored as ArrayRecord, which `tfds.data_source` reads at random without TensorFlow.
 """
 
+import bisect
 import contextlib
 import dataclasses
+import itertools
 import logging as python_logging
 import os
 import pathlib
@@ -25,13 +27,21 @@ class Split:
   name: for messages, such as 'cifar10 3.0.2 train'.
   size: the number of examples.
   files: where they are stored.
+  lengths: how many are in each file.
   read: rows -> their examples, {feature: value}.
   """
 
   name: str
   size: int
   files: tuple[str, ...]
+  lengths: tuple[int, ...]
   read: Callable[[Sequence[int]], Sequence[dict[str, Any]]]
+
+  def path(self, row: int) -> str:
+    """Returns where an example is stored, as FILE[NUMBER]."""
+    ends = list(itertools.accumulate(self.lengths))
+    file = bisect.bisect_right(ends, row)
+    return f'{self.files[file]}[{row - ends[file] + self.lengths[file]}]'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +97,7 @@ class PreparedSet:
       name=f'{self.dataset} {self.builder.info.version} {name}',
       size=info.num_examples,
       files=tuple(str(path) for path in info.filepaths),
+      lengths=tuple(info.shard_lengths),
       read=SplitReader(self.dataset, self.folder, name),
     )
 

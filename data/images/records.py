@@ -34,7 +34,7 @@ class Records:
   size: the number of records.
   read: rows -> (image, label) of each; it is called from several threads at once.
   files: the sources; pixels are cached for as long as these stay as they are. () is no cache.
-  path: row -> its own file, where rows have one, for messages.
+  path: row -> where it is stored, if in files, for messages.
   labels: integers [N], where they are known without reading.
   """
 

@@ -53,11 +53,11 @@ def prepare(source: str, root: pathlib.Path, name: str = '', say: Say = print) -
     raise ValueError(f'{place}: is there already; remove it, or give another name')
   found = folder(source)
   found = {key: found[key] for key in found if key == 'val' or found[key] is not found.get('val')}
-  with cache.atomic_folder(place) as unfinished:
-    try:
+  try:
+    with cache.atomic_folder(place) as unfinished:
       _write(unfinished, name, found, say)
-    except (OSError, RuntimeError) as error:  # ArrayRecord has no other for a full disk
-      raise ValueError(f'{place}: cannot be written: {reason(error)}') from error
+  except (OSError, RuntimeError) as error:  # ArrayRecord has the latter for a full disk
+    raise ValueError(f'{place}: cannot be written: {reason(error)}') from error
   return place
 
 
@@ -91,7 +91,7 @@ def _write_split(
   left_out = Remarks(f'{records.name}: left out')
   sizes = [len(item) for item, _ in records.read(fingerprint.spread(records.size, SAMPLE))]
   count = -(-records.size * sum(sizes) // len(sizes) // SHARD_BYTES)
-  say(f'{split}: {records.size:,} images, {count} shards')
+  say(f'{split}: {records.size:,} images, shards: {count}')
   lengths, num_bytes = [0] * count, 0
   for shard in range(count):
     writer = ArrayRecordWriter(

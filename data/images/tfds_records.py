@@ -32,7 +32,9 @@ def load(
 
   def records(split: tfds.Split) -> Records:
     read = functools.partial(_read, split, image, label, len(classes))
-    return Records(split.name, classes, feature.shape[-1], split.size, read, split.files)
+    return Records(
+      split.name, classes, feature.shape[-1], split.size, read, split.files, split.path
+    )
 
   return {name: records(split) for name, split in found.splits().items()}
 

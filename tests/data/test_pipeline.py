@@ -263,7 +263,7 @@ def test_closing_ends_the_threads():
   data.train_source(0, sharding()).next((), 0)
   assert [t for t in threading.enumerate() if t.name.startswith('decode')]
   data.close()
-  assert not [t for t in data._pool._threads if t.is_alive()]
+  assert not [t for t in data._threads.pool._threads if t.is_alive()]
 
 
 # --- photographs
