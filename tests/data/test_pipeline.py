@@ -1,6 +1,8 @@
 """Batches as pure functions of (seed, step), on any number of devices, in memory or streamed."""
 
+import itertools
 import threading
+import tracemalloc
 
 import jax
 import numpy as np
@@ -75,6 +77,34 @@ def test_epochs_and_seeds_differ():
     pipeline.EpochOrder(seed, 100).rows(step, 100).tolist() for seed in (0, 1) for step in (0, 1)
   ]
   assert len({tuple(row) for row in rows}) == 4
+
+
+@settings(max_examples=100)
+@given(size=st.integers(1, 3000), seed=st.integers(0, 2**31), epoch=st.integers(0, 100))
+def test_a_computed_permutation_visits_every_record_once(size, seed, epoch):
+  rows = pipeline.permuted(np.arange(size), size, (seed, epoch))
+  assert sorted(rows) == list(range(size))
+
+
+def test_a_computed_permutation_is_random():
+  """Every order of three is as frequent, and neighbours do not stay together."""
+  orders = [tuple(pipeline.permuted(np.arange(3), 3, (0, epoch))) for epoch in range(600)]
+  assert all(60 < orders.count(order) < 140 for order in itertools.permutations(range(3)))
+  rows = pipeline.permuted(np.arange(10_000), 10**9, (5, 0))
+  assert abs(np.corrcoef(rows[:-1], rows[1:])[0, 1]) < 0.05
+  assert 900 < np.histogram(rows, 10, (0, 10**9))[0].min()
+
+
+def test_the_order_of_a_large_set_takes_no_memory():
+  """Four gigabytes, were it kept; and it is one order however it is asked for."""
+  tracemalloc.start()
+  order = pipeline.EpochOrder(0, 10**9)
+  rows = order.rows(10**9 // 64 - 1, 128)  # reaches into the next epoch
+  assert tracemalloc.get_traced_memory()[1] < 1 << 20
+  tracemalloc.stop()
+  assert len(set(rows.tolist())) == 128
+  halves = [pipeline.EpochOrder(0, 10**9).rows(2 * (10**9 // 64 - 1) + i, 64) for i in (0, 1)]
+  np.testing.assert_array_equal(np.concatenate(halves), rows)
 
 
 @settings(max_examples=30)
