@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from absl import flags
 from PIL import Image
 
 from data import pipeline
@@ -39,6 +40,7 @@ def photograph(seed: int) -> Image.Image:
     small = Image.fromarray(grey.astype(np.float32))
     pixels += 120 / waves**0.5 * np.asarray(small.resize((width, height)))[..., None]
     pixels += 8 * rng.normal(size=3)
+  pixels += 6 * rng.normal(size=(height, width, 1))  # what a sensor adds, and most of a file's size
   return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
@@ -106,6 +108,7 @@ def grain_images(root: pathlib.Path, workers: int, processes: int = 0) -> Batche
   if not processes:
     # It reads ahead in records or batches: here batches, in as many threads as we have.
     return iter(batches.to_iter_dataset(grain.ReadOptions(workers, 2 * workers)))
+  flags.FLAGS.mark_as_parsed()  # those that Grain has
   options = grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=1)
   return iter(batches.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options))
 
