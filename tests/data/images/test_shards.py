@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 
 import jax
 import numpy as np
@@ -90,7 +91,43 @@ def test_what_is_interrupted_leaves_nothing(photos, tmp_path, monkeypatch):
   assert not list(tmp_path.glob('*/*'))
 
 
+@pytest.mark.long
+def test_the_verb_prints_how_the_set_is_read(photos, tmp_path):
+  command = [sys.executable, 'launch.py', 'prepare', str(photos), f'--data_dir={tmp_path}']
+  done = subprocess.run([*command, '--name=mine'], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines() == [
+    'train: 60 images, shards: 1',
+    'val: 12 images, shards: 1',
+    f'in {tmp_path}/mine/1.0.0: --config.data.dataset=mine --config.data.data_dir={tmp_path}',
+  ]
+  assert 'damaged images: 2 (' in done.stderr
+  again = subprocess.run([*command, '--name=mine'], capture_output=True, text=True)
+  assert again.returncode == 2 and 'is there already' in again.stderr
+
+
 # -------- batches of several shards --------
+
+
+def test_a_set_is_read_without_holding_it(root):
+  """40 epochs' worth of batches of 64 x 64 pixels, of which three are in memory at a time."""
+  data = ImageData(
+    'photos',
+    str(root),
+    eval_split='val',
+    batch_size=16,
+    decode_train='inception_crop(64)',
+    decode_eval='resize(64)',
+  )
+  source = data.train_source(0, sharding())
+  source.next((), 0)
+  tracemalloc.start()
+  for step in range(1, 145):
+    source.next((), step)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  data.close()
+  assert peak < 20 * 16 * 64 * 64 * 3  # of 144 batches
 
 
 def test_an_epoch_reads_every_record_of_every_shard_once(root):
