@@ -11,6 +11,5 @@
 
 Read `turns.py` first: engines are processes of their own that take turns. `steps.py` compiles our
 training step, `nets.py`, `jax_nets.py` and `torch_*.py` have the networks, `input_engines.py` the
-pipelines. Nothing imports
-`benchmarks` but its tests.
+pipelines. Nothing imports `benchmarks` but its tests.
 """

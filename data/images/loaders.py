@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data import pipeline
-from data.images.workers import Job, Processes, Threads
+from data.images.workers import Decoding, Processes, Threads
 from data.remarks import Remarks
 
 
@@ -56,23 +56,23 @@ class StreamingLoader:
   def __init__(
     self,
     decoder: Threads | Processes,
-    job: Job,
+    what: Decoding,
     offset: int,
     sharding: NamedSharding,
     prefetch: int,
     remarks: Remarks,
   ):
     """Takes what decodes and what is decoded, and the record of the split that is row 0."""
-    self._decoder, self._job, self._offset = decoder, job, offset
+    self._decoder, self._what, self._offset = decoder, what, offset
     self._sharding, self.prefetch, self._remarks = sharding, prefetch, remarks
-    self.fields = fields(job.shape)
+    self.fields = fields(what.shape)
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     mine = pipeline.local_positions(self._sharding, len(rows))
     real = mine[rows[mine] >= 0]  # padding comes last
     these = (rows[real] + self._offset).tolist()
     seeds = [(*seed, i) for i in real.tolist()]
-    decoding = self._decoder.start(self._job, these, seeds, len(mine), self._remarks)
+    decoding = self._decoder.start(self._what, these, seeds, len(mine), self._remarks)
 
     def wait() -> pipeline.Batch:
       images, labels = decoding()

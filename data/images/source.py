@@ -12,7 +12,7 @@ from data import checks, pipeline, splits
 from data.images import datasets, decode, records
 from data.images.decode import Op
 from data.images.loaders import InMemoryLoader, StreamingLoader, fields
-from data.images.workers import Job, Processes, Threads
+from data.images.workers import Decoding, Processes, Threads
 from data.remarks import Remarks
 
 IN_MEMORY_BYTES = 1 << 30  # decoded; the largest split that in_memory='auto' holds on the devices
@@ -221,9 +221,9 @@ class ImageData:
     shape = records.shape_of(source, ops)
     small = source.size * int(np.prod(shape)) <= IN_MEMORY_BYTES and not decode.is_random(ops)
     if self._in_memory == 'no' or not (small or self._in_memory == 'yes'):
-      decoder, job = self._processes or self._threads, Job(name, ops, shape)
+      decoder, what = self._processes or self._threads, Decoding(name, ops, shape)
       return StreamingLoader(
-        decoder, job, rows.start, sharding, self.prefetch, Remarks(source.name)
+        decoder, what, rows.start, sharding, self.prefetch, Remarks(source.name)
       )
     if (name, str(ops)) not in self._decoded:
       self._decoded[name, str(ops)] = records.decoded(source, ops, shape, self._threads.pool)

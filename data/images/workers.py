@@ -27,7 +27,7 @@ RECORDS_PER_TASK = 8  # decoded by one thread or process in one go
 Seed = tuple[int, ...]
 
 
-class Job(NamedTuple):
+class Decoding(NamedTuple):
   """What is decoded: a split by its name, the operations, the shape [H, W, C] that they lead to."""
 
   split: str
@@ -43,19 +43,19 @@ class Threads:
     self.pool = ThreadPoolExecutor(count, 'decode')
 
   def start(
-    self, job: Job, rows: Sequence[int], seeds: Sequence[Seed], size: int, remarks: Remarks
+    self, what: Decoding, rows: Sequence[int], seeds: Sequence[Seed], size: int, remarks: Remarks
   ) -> Callable[[], Pixels]:
     """Begins to decode `rows`, each with what is drawn from its seed.
 
     Returns a function that waits for the pixels: images [size, H, W, C] and labels [size], 0 behind
     those of the rows.
     """
-    images, labels = np.zeros((size, *job.shape), np.uint8), np.zeros(size, np.int32)
+    images, labels = np.zeros((size, *what.shape), np.uint8), np.zeros(size, np.int32)
 
     def decode(part: slice) -> None:
       rngs = [np.random.default_rng(seed) for seed in seeds[part]]
       into = images[part], labels[part]
-      decode_rows(self._splits[job.split], rows[part], job.ops, rngs, *into, remarks)
+      decode_rows(self._splits[what.split], rows[part], what.ops, rngs, *into, remarks)
 
     tasks = [self.pool.submit(decode, part) for part in _parts(len(rows))]
 
@@ -83,17 +83,17 @@ class Processes:
     self._pool = ProcessPoolExecutor(count, spawn, _begin, (dict(splits),))
 
   def start(
-    self, job: Job, rows: Sequence[int], seeds: Sequence[Seed], size: int, remarks: Remarks
+    self, what: Decoding, rows: Sequence[int], seeds: Sequence[Seed], size: int, remarks: Remarks
   ) -> Callable[[], Pixels]:
-    """As `Threads.start`."""
+    """Begins to decode rows, as `Threads.start`."""
     # Gone with the last process that has it open, and not bounded as /dev/shm is in containers.
     file = open(os.memfd_create('images'), 'r+b')  # noqa: SIM115
-    file.truncate(max(1, size * int(np.prod(job.shape))))
-    images, labels = _shared(file, (size, *job.shape)), np.zeros(size, np.int32)
+    file.truncate(max(1, size * int(np.prod(what.shape))))
+    images, labels = _shared(file, (size, *what.shape)), np.zeros(size, np.int32)
 
     def submit(part: slice) -> Future:
       place = f'/proc/{os.getpid()}/fd/{file.fileno()}'
-      task = self._pool.submit(_decode, job, rows[part], seeds[part], place, size, part.start)
+      task = self._pool.submit(_decode, what, rows[part], seeds[part], place, size, part.start)
       # Open until the last task is done, so that the number stands for no other file.
       task.add_done_callback(lambda _: file)
       return task
@@ -156,12 +156,12 @@ def _end_with_parent() -> None:
 
 
 def _decode(
-  job: Job, rows: Sequence[int], seeds: Sequence[Seed], place: str, size: int, first: int
+  what: Decoding, rows: Sequence[int], seeds: Sequence[Seed], place: str, size: int, first: int
 ) -> tuple[np.ndarray, dict]:
   """Decodes rows into the shared images at `first`; returns labels and what `Remarks` found."""
   with open(place, 'r+b') as file:
-    images = _shared(file, (size, *job.shape))[first : first + len(rows)]
+    images = _shared(file, (size, *what.shape))[first : first + len(rows)]
   labels, remarks = np.zeros(len(rows), np.int32), Remarks('')
   rngs = [np.random.default_rng(seed) for seed in seeds]
-  decode_rows(_splits[job.split], rows, job.ops, rngs, images, labels, remarks)
+  decode_rows(_splits[what.split], rows, what.ops, rngs, images, labels, remarks)
   return labels, remarks.found

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_sample_images
 
-from data import pipeline
+from data import permutation, pipeline
 from data.images import datasets, records
 from data.images.loaders import StreamingLoader
 from data.images.source import ImageData
-from data.images.workers import Job, Threads
+from data.images.workers import Decoding, Threads
 from data.remarks import Remarks
 from tests.data.processes import HalfOf
 
@@ -82,15 +82,15 @@ def test_epochs_and_seeds_differ():
 @settings(max_examples=100)
 @given(size=st.integers(1, 3000), seed=st.integers(0, 2**31), epoch=st.integers(0, 100))
 def test_a_computed_permutation_visits_every_record_once(size, seed, epoch):
-  rows = pipeline.permuted(np.arange(size), size, (seed, epoch))
+  rows = permutation.permuted(np.arange(size), size, (seed, epoch))
   assert sorted(rows) == list(range(size))
 
 
 def test_a_computed_permutation_is_random():
   """Every order of three is as frequent, and neighbours do not stay together."""
-  orders = [tuple(pipeline.permuted(np.arange(3), 3, (0, epoch))) for epoch in range(600)]
+  orders = [tuple(permutation.permuted(np.arange(3), 3, (0, epoch))) for epoch in range(600)]
   assert all(60 < orders.count(order) < 140 for order in itertools.permutations(range(3)))
-  rows = pipeline.permuted(np.arange(10_000), 10**9, (5, 0))
+  rows = permutation.permuted(np.arange(10_000), 10**9, (5, 0))
   assert abs(np.corrcoef(rows[:-1], rows[1:])[0, 1]) < 0.05
   assert np.histogram(rows, 10, (0, 10**9))[0].min() > 900
 
@@ -227,7 +227,7 @@ def test_only_the_rows_of_this_process_are_read():
   spy = records.Records('spy', source.classes, 3, source.size, read)
   half = HalfOf(sharding(8), jax.devices()[4:])
   threads = Threads({'train': spy}, 2)
-  loader = StreamingLoader(threads, Job('train', (), (6, 5, 3)), 2, half, 0, Remarks('spy'))
+  loader = StreamingLoader(threads, Decoding('train', (), (6, 5, 3)), 2, half, 0, Remarks('spy'))
   loader.start(np.arange(16), (0, 0))
   threads.close()
   assert sorted(seen) == list(range(10, 18))

@@ -110,7 +110,7 @@ def test_the_verb_prints_how_the_set_is_read(photos, tmp_path):
 
 
 def test_a_set_is_read_without_holding_it(root):
-  """40 epochs' worth of batches of 64 x 64 pixels, of which three are in memory at a time."""
+  """60 batches, of which three are in memory at a time."""
   data = ImageData(
     'photos',
     str(root),
@@ -122,12 +122,12 @@ def test_a_set_is_read_without_holding_it(root):
   source = data.train_source(0, sharding())
   source.next((), 0)
   tracemalloc.start()
-  for step in range(1, 145):
+  for step in range(1, 61):
     source.next((), step)
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   data.close()
-  assert peak < 20 * 16 * 64 * 64 * 3  # of 144 batches
+  assert peak < 12 * 16 * 64 * 64 * 3
 
 
 def test_an_epoch_reads_every_record_of_every_shard_once(root):
@@ -185,18 +185,22 @@ def test_a_process_that_is_killed_is_told_in_a_line(root):
 
 
 @pytest.mark.long
-def test_processes_end_with_the_one_that_started_them(root):
-  program = f"""
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+  path = tmp_path / 'program.py'
+  path.write_text("""
 import os, signal
-from tests.data.images.test_shards import photo_data, sharding
+import numpy as np
+from data.images import records, workers
+from data.remarks import Remarks
+
 if __name__ == '__main__':
-  data = photo_data({str(root)!r}, processes=1)
-  data.train_source(0, sharding()).next((), 0)
-  print(*data._processes._pool._processes, flush=True)
+  train = records.from_arrays('train', np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, int), 'a')
+  processes = workers.Processes({'train': train}, 1)
+  what = workers.Decoding('train', (), (8, 8, 3))
+  processes.start(what, [0, 1], [(0,), (1,)], 2, Remarks('train'))()
+  print(*processes._pool._processes, flush=True)
   os.kill(os.getpid(), signal.SIGKILL)
-"""
-  path = pathlib.Path(root) / 'program.py'
-  path.write_text(program)
+""")
   environment = {**os.environ, 'PYTHONPATH': '.'}
   done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True)
   pid = int(done.stdout)
@@ -213,11 +217,11 @@ def test_what_is_wrong_in_a_process_is_told_as_in_a_thread(photos, monkeypatch):
   train = data._splits['train']
   bad = next(row for row in range(train.size) if train.path(row).endswith('05.jpg'))
   monkeypatch.setattr(workers, '_splits', {'train': pickle.loads(pickle.dumps(train))})
-  job = workers.Job('train', data._ops_train, (8, 8, 3))
+  what = workers.Decoding('train', data._ops_train, (8, 8, 3))
   with tempfile.NamedTemporaryFile() as file:
     file.truncate(8 * 8 * 3)
     with pytest.raises(ValueError, match=rf'^folder .*, record {bad} \(.*05\.jpg\): '):
-      workers._decode(job, [bad], [(0,)], file.name, 1, 0)
+      workers._decode(what, [bad], [(0,)], file.name, 1, 0)
 
 
 # -------- what goes wrong --------
