@@ -18,7 +18,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -86,12 +86,14 @@ def engines(case: str) -> list[str]:
   return [name for name in names if turns.installed(needs.get(name.partition('-')[0], 'numpy'))]
 
 
-def measure(case: str, root: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
+def measure(
+  case: str, root: str, rounds: int, seconds: float, names: Sequence[str]
+) -> list[dict[str, Any]]:
   """Returns rows of the table; ratios are of ours to each engine's rate."""
   quiet = {'TF_CPP_MIN_LOG_LEVEL': '3'}
   workers = [
     turns.Worker(name, 'benchmarks.input', ('--worker', case, name, root), **quiet)
-    for name in engines(case)
+    for name in names
   ]
   times, rows = turns.measure(workers, rounds, seconds), []
   for engine, t in times.items():
@@ -115,15 +117,18 @@ def main() -> None:
   parser.add_argument(
     '--images', type=turns.at_least(made.BATCH), default=512, help='made at first'
   )
+  parser.add_argument('--engines', default=','.join(IMAGES), help='some of %(default)s')
   options = parser.parse_args()
   if options.worker:
     return work(*options.worker)
   chosen, results = turns.words(parser, '--cases', options.cases, CASES), {}
+  wanted = turns.words(parser, '--engines', options.engines, IMAGES, needs='ours')
   with tempfile.TemporaryDirectory() as root:
     made.write_images(pathlib.Path(root), options.images if 'images' in chosen else 1)
     made.write_tokens(pathlib.Path(root))
     for case in chosen:
-      results[case] = measure(case, root, options.rounds, options.seconds)
+      names = [name for name in engines(case) if name in wanted]
+      results[case] = measure(case, root, options.rounds, options.seconds, names)
       show(case, results[case])
       turns.save(options.json, rounds=options.rounds, load=os.getloadavg(), cases=results)
 

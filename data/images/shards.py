@@ -15,7 +15,6 @@ from typing import Any
 from data import cache, fingerprint
 from data.checks import reason, shown
 from data.images import decode
-from data.images.decode import Item
 from data.images.folder import folder
 from data.images.records import Records
 from data.remarks import Remarks
@@ -107,11 +106,12 @@ def _write_split(
   return lengths, num_bytes
 
 
-def _whole(records: Records, rows: range, left_out: Remarks) -> Iterator[tuple[Item, int]]:
+def _whole(records: Records, rows: range, left_out: Remarks) -> Iterator[tuple[bytes, int]]:
   """Yields the images that can be decoded, with their labels, in order."""
 
-  def check(row: int) -> list[tuple[Item, int]]:
+  def check(row: int) -> list[tuple[bytes, int]]:
     [(item, label)] = records.read([row])
+    assert isinstance(item, bytes) and records.path is not None  # files
     try:
       decode.decode(item, [], records.channels)
     except Exception as error:  # PIL raises nearly everything on damaged files

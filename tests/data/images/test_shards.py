@@ -52,7 +52,8 @@ def root(photos, tmp_path_factory):
 
 
 def photo_data(root, **options) -> ImageData:
-  return ImageData('photos', str(root), eval_split='val', batch_size=16, **RANDOM, **options)
+  options |= dict(batch_size=16, eval_split='val', **RANDOM)
+  return ImageData('photos', str(root), **options)
 
 
 # -------- what is written --------
