@@ -116,8 +116,8 @@ class Processes:
       yield
     except BrokenProcessPool as error:
       raise ValueError(
-        f'data.processes={self._count}: one of the processes that decode images has ended; was it '
-        "killed for want of memory, or has your script no `if __name__ == '__main__'`?"
+        f'data.processes={self._count}: one of the processes that decode images has ended; perhaps '
+        'it was killed for want of memory, of which fewer need less'
       ) from error
 
   def close(self) -> None:
