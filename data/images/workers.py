@@ -24,6 +24,9 @@ from data.remarks import Remarks
 
 RECORDS_PER_TASK = 8  # decoded by one thread or process in one go
 
+# What asks a run to save and stop goes to all of its processes, and it wants batches till then.
+SIGNALS = ('SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU')
+
 Seed = tuple[int, ...]
 
 
@@ -143,8 +146,8 @@ _splits: dict[str, Records] = {}
 def _begin(splits: dict[str, Records]) -> None:
   """Begins a worker: it ends with its parent, and leaves signals to it."""
   _splits.update(splits)
-  for number in (signal.SIGINT, signal.SIGTERM):  # the parent saves, and may want batches till then
-    signal.signal(number, signal.SIG_IGN)
+  for name in SIGNALS:
+    signal.signal(getattr(signal, name), signal.SIG_IGN)
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

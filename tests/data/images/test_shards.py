@@ -174,8 +174,9 @@ def test_a_process_that_is_killed_is_told_in_a_line(root):
   data = photo_data(root, processes=1)
   source = data.train_source(0, sharding())
   source.next((), 0)
-  for pid in data._processes._pool._processes:
-    os.kill(pid, signal.SIGINT)  # goes to all processes of a terminal, and is the trainer's alone
+  for name in workers.SIGNALS:  # they go to all processes of a job, and are the trainer's alone
+    for pid in data._processes._pool._processes:
+      os.kill(pid, getattr(signal, name))
   source.next((), 1)
   for pid in data._processes._pool._processes:
     os.kill(pid, signal.SIGKILL)
