@@ -79,3 +79,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.gpt
 	$(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.selfplay --parts
+	$(BIN)/python -m benchmarks.input

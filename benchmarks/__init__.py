@@ -5,10 +5,11 @@
   python -m benchmarks.gpt        GPT's training and generation, beside nanoGPT and transformers
   python -m benchmarks.diffusion  the U-Net's training and sampling, beside diffusers
   python -m benchmarks.go, .search, .selfplay   rules, tree search, self-play, beside pgx and mctx
+  python -m benchmarks.input      batches of images and texts, beside grain and tf.data
   python -m benchmarks.solvers    errors of diffusion samplers by evaluations of the network
   python -m benchmarks.loop, .memory, .peak     overhead of the loop, memory of a step, products
 
 Read `turns.py` first: engines are processes of their own that take turns. `steps.py` compiles our
-training step, `nets.py`, `jax_nets.py` and `torch_*.py` have the networks. Nothing imports
-`benchmarks` but its tests.
+training step, `nets.py`, `jax_nets.py` and `torch_*.py` have the networks, `input_engines.py` the
+pipelines. Nothing imports `benchmarks` but its tests.
 """

@@ -7,7 +7,7 @@ python launch.py eval --workdir=runs/resnet50 --config.task.view='ten_crop(size=
 For 8 accelerators: --config.data.batch_size=1024 --config.optimizer.learning_rate=0.4 (the linear
 rule of Goyal et al. 2017), with train.steps and optimizer.warmup_steps divided by 4. A folder of
 images in the place of TFDS's imagenet2012: --config.data.dataset=folder --config.data.data_dir=DIR
-(DIR/train/CLASS/*, DIR/val/CLASS/*) --config.data.eval_split=val.
+(DIR/train/CLASS/*, DIR/val/CLASS/*) --config.data.eval_split=val; `prepare DIR` makes shards of it.
 
 Paper: He, Zhang, Ren, Sun, Deep residual learning for image recognition, 2015, table 3, ten crops:
 ResNet-34 25.03 %, 50 22.85 %, 101 21.75 %, 152 21.43 % top-1 error.

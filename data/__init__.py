@@ -4,6 +4,7 @@ Read in this order:
   pipeline.py     the contract: a batch is a pure function of (seed, step)
   images/, text/, go/   one kind of data each; `source.py` holds the class of its config section
   selfplay.py     the section of tasks that make their own data
+  permutation.py   the order of a large set
   cache.py splits.py tfds.py checks.py spec.py remarks.py   what the three kinds share
   published.py prepare.py   the verb `prepare`: public data
 

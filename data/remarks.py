@@ -21,11 +21,11 @@ class Remarks:
     self._said: set[str] = set()
     self._lock = threading.Lock()  # records are decoded in several threads
 
-  def add(self, kind: str, where: str) -> None:
-    """Counts one more of a kind, such as 'empty files', found at `where`."""
+  def add(self, kind: str, *where: str, count: int = 1) -> None:
+    """Counts `count` more of a kind, such as 'empty files'; `where` are examples."""
     with self._lock:
-      count, examples = self.found.get(kind, (0, []))
-      self.found[kind] = count + 1, [*examples, where][:EXAMPLES]
+      before, examples = self.found.get(kind, (0, []))
+      self.found[kind] = before + count, [*examples, *where][:EXAMPLES]
 
   def say(self, so_far: bool = False) -> None:
     """Logs the kinds that were not said before, in one line; their counts may go up if `so_far`."""

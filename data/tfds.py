@@ -3,12 +3,15 @@
 They must be stored as ArrayRecord, which `tfds.data_source` reads at random without TensorFlow.
 """
 
+import bisect
+import contextlib
 import dataclasses
-import functools
+import itertools
 import logging as python_logging
 import os
 import pathlib
 import re
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,13 +27,21 @@ class Split:
   name: for messages, such as 'cifar10 3.0.2 train'.
   size: the number of examples.
   files: where they are stored.
+  lengths: how many are in each file.
   read: rows -> their examples, {feature: value}.
   """
 
   name: str
   size: int
   files: tuple[str, ...]
+  lengths: tuple[int, ...]
   read: Callable[[Sequence[int]], Sequence[dict[str, Any]]]
+
+  def path(self, row: int) -> str:
+    """Returns where an example is stored, as FILE[NUMBER]."""
+    ends = list(itertools.accumulate(self.lengths))
+    file = bisect.bisect_right(ends, row)
+    return f'{self.files[file]}[{row - ends[file] + self.lengths[file]}]'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,24 +92,44 @@ class PreparedSet:
       _check_shards(info)
 
   def _split(self, name: str) -> Split:
-    import tensorflow_datasets as tfds
-
-    image, skip = tfds.features.Image, tfds.decode.SkipDecoding()
-    decoders = {key: skip for key, value in self.features.items() if isinstance(value, image)}
-
     info = self.builder.info.splits[name]
-
-    @functools.cache
-    def source() -> Any:  # opens files: not before the first record is wanted
-      _check_shards(info)
-      return self.builder.as_data_source(name, decoders=decoders)
-
     return Split(
       name=f'{self.dataset} {self.builder.info.version} {name}',
       size=info.num_examples,
       files=tuple(str(path) for path in info.filepaths),
-      read=lambda rows: source().__getitems__(list(rows)),
+      lengths=tuple(info.shard_lengths),
+      read=SplitReader(self.dataset, self.folder, name),
     )
+
+
+class SplitReader:
+  """Reads examples of a split; another process that it is sent to opens the files anew."""
+
+  def __init__(self, dataset: str, folder: pathlib.Path, split: str):
+    self._place = dataset, folder, split
+    self._source: Any = None
+
+  def __reduce__(self) -> tuple:
+    return SplitReader, self._place
+
+  def __call__(self, rows: Sequence[int]) -> Sequence[dict[str, Any]]:
+    if self._source is None:  # opens files: not before the first record is wanted
+      self._source = self._open()
+    return self._source.__getitems__(list(rows))
+
+  def _open(self) -> Any:
+    import tensorflow_datasets as tfds
+
+    dataset, folder, split = self._place
+    found = open_folder(dataset, folder)
+    image, skip = tfds.features.Image, tfds.decode.SkipDecoding()
+    decoders = {key: skip for key, value in found.features.items() if isinstance(value, image)}
+    # ImageNet has 1,024 shards, which stay open: as many files as most systems allow at first.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS has no limit there, and does not take it
+      resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _check_shards(found.builder.info.splits[split])
+    return found.builder.as_data_source(split, decoders=decoders)
 
 
 def _check_shards(info: Any) -> None:

@@ -91,6 +91,8 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),
     (['prepare'], 'prepare: give --dataset=NAME; choose from mnist, '),
     (['prepare', 'minst'], 'minst: no such data set (did you mean mnist?); choose from mnist, '),
+    (['prepare', 'no/folder'], 'no/folder: no such folder; choose from mnist, '),
+    (['prepare', 'mnist', '--name=x'], "--name=x: is for a folder of images, and 'mnist' is none"),
     (['prepare', 'mnist', 'cifar10'], 'cifar10: one verb at a time'),
     (['runs', '--folder=nowhere'], '--folder=nowhere: no such folder'),
     (

@@ -23,7 +23,7 @@ FREE = (
   *('mesh', 'parallel', 'train.accumulate', 'paper', 'wandb'),
   *('train.log_every', 'train.eval_every', 'train.checkpoint_every', 'train.keep'),
   *('train.best', 'train.best_mode'),
-  *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
+  *('data.data_dir', 'data.workers', 'data.processes', 'data.prefetch', 'data.in_memory'),
   *('data.eval_batch_size', 'data.eval_split', 'data.eval_positions', 'data.decode_eval'),
   *('model.attention', 'model.scan', 'model.remat'),
 )

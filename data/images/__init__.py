@@ -6,7 +6,9 @@ Read in this order:
   modes.py     files of any depth, alpha or orientation as 8 bits a channel
   decode.py    operations on the host, before batching
   loaders.py   batches from memory or streamed
+  workers.py   threads or processes that decode
   source.py    the config section
+  shards.py    a folder of images as ArrayRecord shards
   augment.py   operations inside the compiled step, which tasks apply
 
 `train.tasks` imports it; it imports the modules of `data` itself and nothing else of ours.

@@ -1,6 +1,7 @@
 """A folder of images as a data set: which files are taken, in which order, and what is left out."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import stat
@@ -180,13 +181,14 @@ def _records(name: str, classes: Classes, names: tuple[str, ...], channels: int)
   labels = np.repeat(np.array(numbers, np.int32), [len(each) for each in classes.values()])
   order = splits.even_order(labels)
   files, labels = tuple(paths[row] for row in order), labels[order]
-
-  def read(rows: Sequence[int]) -> list[tuple[bytes, int]]:
-    return [(pathlib.Path(files[row]).read_bytes(), int(labels[row])) for row in rows]
-
+  read = functools.partial(_read, files, labels)
   return Records(
     f'folder {name}', names, channels, len(files), read, files, files.__getitem__, labels
   )
+
+
+def _read(files: Sequence[str], labels: np.ndarray, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+  return [(pathlib.Path(files[row]).read_bytes(), int(labels[row])) for row in rows]
 
 
 def _also(left_out: Remarks) -> str:

@@ -1,7 +1,4 @@
-"""Loaders of image batches: from pixels on the devices, or read and decoded ahead in threads."""
-
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+"""Loaders of image batches: from pixels on the devices, or read and decoded ahead."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +6,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data import pipeline
-from data.images.decode import Op
-from data.images.records import Records, decode_rows
+from data.images.workers import Decoding, Processes, Threads
 from data.remarks import Remarks
-
-RECORDS_PER_TASK = 8  # decoded by one thread in one go
 
 
 def fields(shape: tuple[int, ...]) -> pipeline.Fields:
@@ -54,48 +48,34 @@ def _gather(images: jax.Array, labels: jax.Array, index: jax.Array) -> pipeline.
 
 
 class StreamingLoader:
-  """Reads and decodes records in threads, `prefetch` batches ahead.
+  """Reads and decodes records in threads or processes, `prefetch` batches ahead.
 
-  Record i of a batch is decoded with a generator of (*seed, i), whichever process does it.
+  Record i of a batch is decoded with a generator of (*seed, i), whoever does it.
   """
 
   def __init__(
     self,
-    records: Records,
+    decoder: Threads | Processes,
+    what: Decoding,
     offset: int,
-    ops: Sequence[Op],
-    shape: tuple[int, int, int],
     sharding: NamedSharding,
-    pool: ThreadPoolExecutor,
     prefetch: int,
+    remarks: Remarks,
   ):
-    """Takes the record that is row 0, `offset`, and an image's shape [H, W, C] after `ops`."""
-    self._records, self._offset, self._ops, self._shape = records, offset, ops, shape
-    self._sharding, self._pool, self.prefetch = sharding, pool, prefetch
-    self.fields = fields(shape)
-    self._remarks = Remarks(records.name)
+    """Takes what decodes and what is decoded, and the record of the split that is row 0."""
+    self._decoder, self._what, self._offset = decoder, what, offset
+    self._sharding, self.prefetch, self._remarks = sharding, prefetch, remarks
+    self.fields = fields(what.shape)
 
   def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
     mine = pipeline.local_positions(self._sharding, len(rows))
-    images = np.zeros((len(mine), *self._shape), np.uint8)
-    labels = np.zeros(len(mine), np.int32)
-    real = np.flatnonzero(rows[mine] >= 0)  # padding comes last, so these are 0, 1, ...
-
-    def decode(here: np.ndarray) -> None:
-      rngs = [np.random.default_rng((*seed, int(i))) for i in mine[here]]
-      these = [int(row) + self._offset for row in rows[mine[here]]]
-      part = slice(here[0], here[-1] + 1)
-      into = images[part], labels[part]
-      decode_rows(self._records, these, self._ops, rngs, *into, self._remarks)
-
-    tasks = [
-      self._pool.submit(decode, real[i : i + RECORDS_PER_TASK])
-      for i in range(0, len(real), RECORDS_PER_TASK)
-    ]
+    real = mine[rows[mine] >= 0]  # padding comes last
+    these = (rows[real] + self._offset).tolist()
+    seeds = [(*seed, i) for i in real.tolist()]
+    decoding = self._decoder.start(self._what, these, seeds, len(mine), self._remarks)
 
     def wait() -> pipeline.Batch:
-      for task in tasks:
-        task.result()
+      images, labels = decoding()
       self._remarks.say(so_far=True)
       index = rows[mine].astype(np.int32)
       mask = (index >= 0).astype(np.float32)

@@ -1,6 +1,7 @@
 """One split of encoded images (`Records`), and how it becomes pixels."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from data.remarks import Remarks
 CACHE_FORMAT = 2  # raise it when the same records and operations come out as other pixels
 CHUNK = 256  # records that are decoded in one go
 
+Items = Sequence[tuple[Item, int]]  # images with their labels
+Read = Callable[[Sequence[int]], Items]
 Pixels = tuple[np.ndarray, np.ndarray]  # images, uint8 [N, H, W, C], and labels, int32 [N]
 
 
@@ -23,13 +26,15 @@ Pixels = tuple[np.ndarray, np.ndarray]  # images, uint8 [N, H, W, C], and labels
 class Records:
   """One split of a set of labelled images, not yet decoded.
 
+  It can be pickled, and then read in another process.
+
   name: for messages, such as 'cifar10 3.0.2 train'.
   classes: their names; a label is a number in them.
   channels: C, to which every image is converted: 1, 3 or 4.
   size: the number of records.
   read: rows -> (image, label) of each; it is called from several threads at once.
   files: the sources; pixels are cached for as long as these stay as they are. () is no cache.
-  path: row -> its own file, where rows have one, for messages.
+  path: row -> where it is stored, if in files, for messages.
   labels: integers [N], where they are known without reading.
   """
 
@@ -37,7 +42,7 @@ class Records:
   classes: tuple[str, ...]
   channels: int
   size: int
-  read: Callable[[Sequence[int]], Sequence[tuple[Item, int]]]
+  read: Read
   files: tuple[str, ...] = ()
   path: Callable[[int], str] | None = None
   labels: np.ndarray | None = None
@@ -51,11 +56,15 @@ def part(records: Records, name: str, rows: range) -> Records:
     records,
     name=f'{records.name} {name}',
     size=len(rows),
-    read=lambda some: records.read([rows[row] for row in some]),
+    read=functools.partial(_read_shifted, records.read, rows.start),
     files=files,
     path=files.__getitem__,
     labels=records.labels[rows.start : rows.stop],
   )
+
+
+def _read_shifted(read: Read, first: int, rows: Sequence[int]) -> Items:
+  return read([first + row for row in rows])
 
 
 def from_arrays(
@@ -78,10 +87,12 @@ def from_arrays(
   _check_images(name, images)
   _check_labels(name, labels, len(images), len(classes))
 
-  def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
-    return [(images[row], int(labels[row])) for row in rows]
-
+  read = functools.partial(_read_arrays, images, labels)
   return Records(name, tuple(classes), images.shape[-1], len(images), read, labels=labels)
+
+
+def _read_arrays(images: np.ndarray, labels: np.ndarray, rows: Sequence[int]) -> Items:
+  return [(images[row], int(labels[row])) for row in rows]
 
 
 def _check_images(name: str, images: np.ndarray) -> None:
@@ -129,11 +140,13 @@ def with_classes(records: Records, classes: Sequence[str]) -> Records:
     )
   numbers = [classes.index(name) for name in records.classes]
 
-  def read(rows: Sequence[int]) -> list[tuple[Item, int]]:
-    return [(item, numbers[label]) for item, label in records.read(rows)]
-
+  read = functools.partial(_read_renumbered, records.read, numbers)
   known = None if records.labels is None else np.array(numbers)[records.labels]
   return dataclasses.replace(records, classes=tuple(classes), read=read, labels=known)
+
+
+def _read_renumbered(read: Read, numbers: Sequence[int], rows: Sequence[int]) -> Items:
+  return [(item, numbers[label]) for item, label in read(rows)]
 
 
 def decode_rows(
@@ -267,7 +280,7 @@ def _decode(
     raise ValueError(f'{_describe(records, row)}: {checks.reason(error)}') from error
 
 
-def _read(records: Records, rows: Sequence[int]) -> Sequence[tuple[Item, int]]:
+def _read(records: Records, rows: Sequence[int]) -> Items:
   """Reads all rows at once; if that fails, one by one, to name the one that is to blame."""
   try:
     found = records.read(rows)

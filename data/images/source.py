@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from absl import logging
@@ -13,6 +12,8 @@ from data import checks, pipeline, splits
 from data.images import datasets, decode, records
 from data.images.decode import Op
 from data.images.loaders import InMemoryLoader, StreamingLoader, fields
+from data.images.workers import Decoding, Processes, Threads
+from data.remarks import Remarks
 
 IN_MEMORY_BYTES = 1 << 30  # decoded; the largest split that in_memory='auto' holds on the devices
 
@@ -48,6 +49,8 @@ class ImageData:
     in_memory: 'yes' decodes once and keeps the pixels on the devices, which a random
       `decode_train` rules out; 'no' decodes for each batch; 'auto' chooses by size.
     workers: threads that decode; 0 is one for each core.
+    processes: processes that decode in their place, which more than about ten cores are worth; 0 is
+      none. Batches are the same.
     prefetch: batches that are decoded ahead.
     classes: the names in the order of the scores of a network that was trained before; labels
       become their numbers in it. () for the data's own names and order.
@@ -70,6 +73,7 @@ class ImageData:
     decode_eval: str = '',
     in_memory: str = 'auto',
     workers: int = 0,
+    processes: int = 0,
     prefetch: int = 2,
     *,
     classes: Sequence[str] = (),
@@ -77,7 +81,8 @@ class ImageData:
   ):
     checks.choice(('auto', 'yes', 'no'), in_memory=in_memory)
     checks.at_least(1, batch_size=batch_size)
-    checks.at_least(0, eval_batch_size=eval_batch_size, workers=workers, prefetch=prefetch)
+    checks.at_least(0, eval_batch_size=eval_batch_size, workers=workers)
+    checks.at_least(0, processes=processes, prefetch=prefetch)
     self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
     self.train_split, self.eval_split, self.prefetch = train_split, eval_split, prefetch
     self._in_memory = in_memory
@@ -88,24 +93,27 @@ class ImageData:
     if decode.is_random(self._ops_eval):
       raise ValueError(f'data.decode_eval={decode_eval!r}: must not be random')
     self._name = dataset if dataset != 'folder' else str(data_dir)
-    self._pool = ThreadPoolExecutor(workers or _num_cores(), 'decode')
     self._decoded: dict[tuple, records.Pixels] = {}  # slices of one split share its pixels
     self._loaders: dict[tuple, pipeline.Loader] = {}
     self._classes = tuple(classes)
     self._missing: ValueError | None = None
+    found: Mapping[str, records.Records] = {}
     try:
       found = datasets.load(dataset, data_dir)
     except ValueError as error:
       if not image_shape:
         raise
       self._missing = error
-      self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
-      return
     self._own_classes = {name: split.classes for name, split in found.items()}
     self._found = {
       name: records.with_classes(split, classes) if classes else split
       for name, split in found.items()
     }
+    self._threads = Threads(self._found, workers or _num_cores())
+    self._processes = Processes(self._found, processes) if processes and found else None
+    if self._missing:
+      self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+      return
     if image_shape and train_split == 'train' and train_split not in found:
       self.train_split = eval_split  # a trained network is evaluated without the other
     else:
@@ -179,8 +187,10 @@ class ImageData:
     return pipeline.EvalBatches(loader, self.num_examples(split), self.eval_batch_size, rows)
 
   def close(self) -> None:
-    """Stops the threads, and drops what was decoded ahead; batches handed out stay valid."""
-    self._pool.shutdown(wait=True, cancel_futures=True)
+    """Ends threads and processes, and drops what was decoded ahead; batches handed out stay."""
+    self._threads.close()
+    if self._processes:
+      self._processes.close()
 
   @property
   def _splits(self) -> Mapping[str, records.Records]:
@@ -235,10 +245,12 @@ class ImageData:
     shape = records.shape_of(source, ops)
     small = source.size * int(np.prod(shape)) <= IN_MEMORY_BYTES and not decode.is_random(ops)
     if self._in_memory == 'no' or not (small or self._in_memory == 'yes'):
-      first = rows.start
-      return StreamingLoader(source, first, ops, shape, sharding, self._pool, self.prefetch)
+      decoder, what = self._processes or self._threads, Decoding(name, ops, shape)
+      return StreamingLoader(
+        decoder, what, rows.start, sharding, self.prefetch, Remarks(source.name)
+      )
     if (name, str(ops)) not in self._decoded:
-      self._decoded[name, str(ops)] = records.decoded(source, ops, shape, self._pool)
+      self._decoded[name, str(ops)] = records.decoded(source, ops, shape, self._threads.pool)
     images, labels = self._decoded[name, str(ops)]
     if source.labels is None:  # until now
       self._warn_of_missing_classes(split, labels)

@@ -4,7 +4,9 @@ Images stay encoded until `data.images.decode`, which has a JPEG shrunk by its d
 what a crop leaves out.
 """
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,17 +31,23 @@ def load(
     )
 
   def records(split: tfds.Split) -> Records:
-    def read(rows: Sequence[int]) -> list[tuple[bytes, int]]:
-      return [_item(example[image], example[label], classes) for example in split.read(rows)]
-
-    return Records(split.name, classes, feature.shape[-1], split.size, read, split.files)
+    read = functools.partial(_read, split, image, label, len(classes))
+    return Records(
+      split.name, classes, feature.shape[-1], split.size, read, split.files, split.path
+    )
 
   return {name: records(split) for name, split in found.splits().items()}
 
 
-def _item(image: bytes, label: int, classes: tuple[str, ...]) -> tuple[bytes, int]:
-  if not 0 <= label < len(classes):
-    raise ValueError(f'label {label} is no class; must be from 0 to {len(classes) - 1}')
+def _read(
+  split: tfds.Split, image: str, label: str, num_classes: int, rows: Sequence[int]
+) -> list[tuple[bytes, int]]:
+  return [_item(example[image], example[label], num_classes) for example in split.read(rows)]
+
+
+def _item(image: bytes, label: Any, num_classes: int) -> tuple[bytes, int]:
+  if not 0 <= label < num_classes:
+    raise ValueError(f'label {label} is no class; must be from 0 to {num_classes - 1}')
   return image, int(label)
 
 

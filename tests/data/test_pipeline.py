@@ -1,7 +1,8 @@
 """Batches as pure functions of (seed, step), on any number of devices, in memory or streamed."""
 
+import itertools
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import tracemalloc
 
 import jax
 import numpy as np
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_sample_images
 
-from data import pipeline
+from data import permutation, pipeline
 from data.images import datasets, records
 from data.images.loaders import StreamingLoader
 from data.images.source import ImageData
+from data.images.workers import Decoding, Threads
+from data.remarks import Remarks
 from tests.data.processes import HalfOf
 
 RNG = np.random.default_rng(0)
@@ -74,6 +77,35 @@ def test_epochs_and_seeds_differ():
     pipeline.EpochOrder(seed, 100).rows(step, 100).tolist() for seed in (0, 1) for step in (0, 1)
   ]
   assert len({tuple(row) for row in rows}) == 4
+
+
+@settings(max_examples=100)
+@given(size=st.integers(1, 3000), seed=st.integers(0, 2**31), epoch=st.integers(0, 100))
+def test_a_computed_permutation_visits_every_record_once(size, seed, epoch):
+  rows = permutation.permuted(np.arange(size), size, (seed, epoch))
+  assert sorted(rows) == list(range(size))
+
+
+def test_a_computed_permutation_is_random():
+  """Every order of three is as frequent, and neighbours do not stay together."""
+  orders = [tuple(permutation.permuted(np.arange(3), 3, (0, epoch))) for epoch in range(600)]
+  assert all(60 < orders.count(order) < 140 for order in itertools.permutations(range(3)))
+  rows = permutation.permuted(np.arange(10_000), 10**9, (5, 0))
+  assert abs(np.corrcoef(rows[:-1], rows[1:])[0, 1]) < 0.05
+  assert np.histogram(rows, 10, (0, 10**9))[0].min() > 900
+
+
+def test_the_order_of_a_large_set_takes_no_memory():
+  """Four gigabytes, were it kept; and it is one order however it is asked for."""
+  tracemalloc.start()
+  order = pipeline.EpochOrder(0, 10**9)
+  step = 10**9 // 96
+  rows = order.rows(step, 96)  # reaches into the next epoch
+  assert tracemalloc.get_traced_memory()[1] < 1 << 20
+  tracemalloc.stop()
+  assert len(set(rows.tolist())) > 64
+  halves = [pipeline.EpochOrder(0, 10**9).rows(2 * step + i, 48) for i in (0, 1)]
+  np.testing.assert_array_equal(np.concatenate(halves), rows)
 
 
 @settings(max_examples=30)
@@ -192,11 +224,12 @@ def test_only_the_rows_of_this_process_are_read():
     seen.extend(rows)
     return source.read(rows)
 
-  with ThreadPoolExecutor(2) as pool:
-    spy = records.Records('spy', source.classes, 3, source.size, read)
-    half = HalfOf(sharding(8), jax.devices()[4:])
-    loader = StreamingLoader(spy, 2, (), (6, 5, 3), half, pool, prefetch=0)
-    loader.start(np.arange(16), (0, 0))
+  spy = records.Records('spy', source.classes, 3, source.size, read)
+  half = HalfOf(sharding(8), jax.devices()[4:])
+  threads = Threads({'train': spy}, 2)
+  loader = StreamingLoader(threads, Decoding('train', (), (6, 5, 3)), 2, half, 0, Remarks('spy'))
+  loader.start(np.arange(16), (0, 0))
+  threads.close()
   assert sorted(seen) == list(range(10, 18))
 
 
@@ -261,7 +294,7 @@ def test_closing_ends_the_threads():
   data.train_source(0, sharding()).next((), 0)
   assert [t for t in threading.enumerate() if t.name.startswith('decode')]
   data.close()
-  assert not [t for t in data._pool._threads if t.is_alive()]
+  assert not [t for t in data._threads.pool._threads if t.is_alive()]
 
 
 # --- photographs

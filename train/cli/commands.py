@@ -148,16 +148,31 @@ def sample(overrides: Overrides) -> None:
 
 
 def prepare(overrides: Overrides) -> None:
-  """Fetches a public data set, checks it, and writes it where the configs look."""
+  """Fetches a public data set, or writes a folder of images as shards, where the configs look."""
   refuse(overrides)
   from data import prepare as prepare_lib
 
+  chosen, sets = FLAGS.dataset, prepare_lib.SETS
   with errors.user_errors():
-    if not FLAGS.dataset:
-      raise UserError(f'prepare: give --dataset=NAME; choose from {", ".join(prepare_lib.SETS)}')
-    if FLAGS.dataset not in prepare_lib.SETS:
-      raise unknown(FLAGS.dataset, FLAGS.dataset, 'no such data set', prepare_lib.SETS)
-    print(f'in {prepare_lib.prepare(FLAGS.dataset, FLAGS.data_dir)}')
+    if not chosen:
+      raise UserError(f'prepare: give --dataset=NAME; choose from {", ".join(sets)}')
+    if chosen not in sets and os.path.isdir(os.path.expanduser(chosen)):
+      return _prepare_folder(chosen)
+    if FLAGS.name:
+      raise UserError(f'--name={FLAGS.name}: is for a folder of images, and {chosen!r} is none')
+    if chosen not in sets:
+      what = 'no such folder' if os.sep in chosen else 'no such data set'
+      raise unknown(chosen, chosen, what, sets)
+    print(f'in {prepare_lib.prepare(chosen, FLAGS.data_dir)}')
+
+
+def _prepare_folder(folder: str) -> None:
+  from data import published
+  from data.images import shards
+
+  place = shards.prepare(folder, published.root(FLAGS.data_dir), FLAGS.name or '')
+  name, root = place.parent.name, place.parent.parent
+  print(f'in {place}: --config.data.dataset={name} --config.data.data_dir={root}')
 
 
 def runs(overrides: Overrides) -> None:

@@ -64,8 +64,13 @@ CONVERT = (
   Option('to_leelaz', 'text', "a file to write the workdir's network of Go to, for leelaz"),
 )
 PREPARE = (
-  Option('dataset', 'text', 'its name; `prepare NAME` says it shorter'),
-  Option('data_dir', 'text', 'the folder [$TFDS_DATA_DIR, else ~/tensorflow_datasets]'),
+  Option(
+    'dataset',
+    'text',
+    'its name, or a folder of images to write as shards; `prepare NAME` says it shorter',
+  ),
+  Option('data_dir', 'text', 'where sets lie [$TFDS_DATA_DIR, else ~/tensorflow_datasets]'),
+  Option('name', 'text', "of the set that a folder becomes [the folder's]"),
 )
 LISTING = (
   Option('folder', 'text', 'where the run folders are; `runs FOLDER` says it shorter', 'runs'),

@@ -23,7 +23,7 @@ FRACTIONS = 'error', 'accuracy', 'share', 'optimal', 'mfu'
 SHARES = 'as_first', 'as_second', 'agreement', 'winner', 'won', 'play_draws', 'play_resigned'
 # Where a run lies and what it keeps, not what it computes: runs may differ in these as in the seed.
 PLACE = (
-  *('data.data_dir', 'data.workers', 'data.prefetch', 'data.in_memory'),
+  *('data.data_dir', 'data.workers', 'data.processes', 'data.prefetch', 'data.in_memory'),
   *('train.checkpoint_every', 'train.keep'),
 )
 

@@ -163,7 +163,11 @@ def test_alien_names_are_shown_in_one_line(root):
   assert data._splits['train'].classes[1].encode('utf-8', 'surrogateescape') == b'caf\xe9\nbar'
   [row] = [i for i in range(9) if 'caf' in data._splits['train'].path(i)]
   with pytest.raises(ValueError, match='cannot identify') as error:
-    list(ImageData('folder', str(root), in_memory='no')._pool.map(lambda i: read(data, i), [row]))
+    list(
+      ImageData('folder', str(root), in_memory='no')._threads.pool.map(
+        lambda i: read(data, i), [row]
+      )
+    )
   assert str(error.value).isprintable() and r'caf\udce9\nbar/0.png' in str(error.value)
 
 
