@@ -41,7 +41,7 @@ class Preemption:
   processes JAX listens for SIGTERM and has all of them agree on one step; a handler of our own
   would silence that, so the other signals are sent on as SIGTERM.
 
-  `by_hand`: whether it was Ctrl-C here, after which no cluster is to start the run again.
+  `by_hand`: whether it was Ctrl-C, in a single process: no cluster is to start it again.
   """
 
   def __init__(self) -> None:
@@ -75,6 +75,5 @@ class Preemption:
       os.write(2, b'\nasked to stop: saving after this step; once more to stop at once\n')
 
   def _send_on(self, number: int, frame) -> None:
-    self.by_hand = number == signal.SIGINT
     self.close()
     os.kill(os.getpid(), signal.SIGTERM)
