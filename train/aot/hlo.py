@@ -196,7 +196,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _stride(condition: Sequence[str], body: Sequence[str]) -> int:
-  """Returns by how much a loop's counter grows in a turn: a TPU's windowed products are unrolled."""
+  """Returns how far a loop counts in a turn: 2 where a TPU has unrolled a windowed product."""
   place = re.search(r'get-tuple-element\(.*index=(\d+)', '\n'.join(condition))
   root = next((x for x in body if 'ROOT' in x and ' tuple(' in x), '')
   parts = re.findall(r'%([\w.\-]+)', root.partition(' tuple(')[2])
