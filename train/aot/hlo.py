@@ -94,12 +94,18 @@ class Program:
       return 1
     if known := _TRIPS.search(line):
       return int(known[1])
-    condition = re.search(r'condition=%([\w.\-]+)', line)
-    lines = self.computations[condition[1]] if condition else []
+    condition = self._of(line, 'condition')
     # A loop that counts up from 0: `index < constant`.
-    limits = [found[1] for found in map(_LIMIT.search, lines) if found]
-    counts = any('direction=LT' in line for line in lines)
-    return int(limits[0]) if counts and len(limits) == 1 else 1
+    limits = [found[1] for found in map(_LIMIT.search, condition) if found]
+    counts = any('direction=LT' in line for line in condition)
+    if not counts or len(limits) != 1:
+      return 1
+    return max(1, int(limits[0]) // _stride(condition, self._of(line, 'body')))
+
+  def _of(self, line: str, part: str) -> list[str]:
+    """Returns the instructions of the computation that is a part of a line's loop."""
+    found = re.search(rf'{part}=%([\w.\-]+)', line)
+    return self.computations.get(found[1], []) if found else []
 
   def collectives(self) -> list[Collective]:
     """Returns what is communicated, most first; equal ones are one."""
@@ -187,6 +193,21 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     elif name:
       found[name].append(line)
   return found, entry
+
+
+def _stride(condition: Sequence[str], body: Sequence[str]) -> int:
+  """Returns how far a loop counts in a turn: 2 where a TPU has unrolled a windowed product."""
+  place = re.search(r'get-tuple-element\(.*index=(\d+)', '\n'.join(condition))
+  root = next((x for x in body if 'ROOT' in x and ' tuple(' in x), '')
+  parts = re.findall(r'%([\w.\-]+)', root.partition(' tuple(')[2])
+  if place is None or int(place[1]) >= len(parts):
+    return 1
+  made = {x.strip().removeprefix('ROOT ').partition(' = ')[0].lstrip('%'): x for x in body}
+  added = re.search(r' add\(%([\w.\-]+), %([\w.\-]+)\)', made.get(parts[int(place[1])], ''))
+  steps = (
+    [re.search(r' constant\((\d+)\)', made.get(x, '')) for x in added.groups()] if added else []
+  )
+  return next((int(x[1]) for x in steps if x), 1)
 
 
 def _called(line: str) -> Iterator[str]:

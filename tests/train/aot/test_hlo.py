@@ -79,6 +79,28 @@ def test_a_windowed_products_loop_counts_without_a_sign():
   assert Program(text, MESH).collectives() == Program(TEXT, MESH).collectives()
 
 
+def test_a_loop_that_is_unrolled_turns_less_often():
+  text = """%counted (p: (u32[], f32[8])) -> pred[] {
+  %limit = u32[] constant(32)
+  %index = u32[] get-tuple-element(%p), index=1
+  ROOT %lt = pred[] compare(%index, %limit), direction=LT
+}
+
+%body (p: (f32[8], u32[])) -> (f32[8], u32[]) {
+  %permute.1 = f32[8] collective-permute(%x), source_target_pairs={{0,1},{1,0}}
+  %two = u32[] constant(2)
+  %next = u32[] add(%index, %two)
+  ROOT %tuple = (f32[8], u32[]) tuple(%permute.1, %next)
+}
+
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %while = (f32[8], u32[]) while(%t), condition=%counted, body=%body
+}
+"""
+  (one,) = Program(text, {'data': 2}).collectives()
+  assert one.times == 16
+
+
 def test_axes_are_those_along_which_devices_differ():
   found = collectives()
   assert found['all-gather', (8 + 12) * 4].axes == ('data', 'fsdp')
