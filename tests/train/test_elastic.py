@@ -133,7 +133,7 @@ def test_a_run_is_opened_on_the_devices_that_there_are(sizes, shape, capsys):
   mesh = verbs.mesh_of_run(sizes, 'runs/a', is_own=True)
   assert mesh.devices.shape == shape
   fits, said = math.prod(sizes.values()) == 8, capsys.readouterr().err
-  assert said == '' if fits else said.startswith('runs/a: trained on mesh data=')
+  assert said == '' if fits else said.startswith('runs/a: trained on mesh ')
 
 
 def test_a_mesh_that_is_asked_for_is_not_replaced():
