@@ -109,6 +109,7 @@ def build_task(
 
 def _image_shape(meaning: Mapping[str, Any]) -> tuple[int, ...]:
   """Returns the shape [H, W, C] of the images that a run was trained with; () if it had none."""
-  shape = meaning.get('image_shape')
-  whole = isinstance(shape, list) and len(shape) == 3 and all(type(x) is int for x in shape)
-  return tuple(shape) if whole and min(shape) > 0 else ()
+  match meaning.get('image_shape'):
+    case [int(height), int(width), int(channels)] if min(height, width, channels) > 0:
+      return height, width, channels
+  return ()
