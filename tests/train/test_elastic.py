@@ -123,10 +123,10 @@ def test_only_what_is_new_about_a_place_is_said():
 @pytest.mark.parametrize(
   ('sizes', 'shape'),
   [
-    ({'data': 16}, (8, 1, 1)),
-    ({'data': 4, 'tensor': 4}, (1, 8, 1)),
-    ({'fsdp': 16, 'data': 1}, (1, 8, 1)),
-    ({'data': 4, 'tensor': 2}, (4, 1, 2)),
+    ({'data': 16}, (8, 1, 1, 1)),
+    ({'data': 4, 'tensor': 4}, (1, 8, 1, 1)),
+    ({'fsdp': 16, 'data': 1}, (1, 8, 1, 1)),
+    ({'data': 4, 'tensor': 2}, (4, 1, 2, 1)),
   ],
 )
 def test_a_run_is_opened_on_the_devices_that_there_are(sizes, shape, capsys):

@@ -292,7 +292,12 @@ class ImageGeneration(Task):
     label: Sequence[str] = (),
     prompt: Sequence[str] = (),
     path: bool = False,
-    **method: Any,
+    interpolate: bool = False,
+    inpaint: str | None = None,
+    mask: str | None = None,
+    colourise: str | None = None,
+    classifier: str | None = None,
+    latents: bool = False,
   ) -> None:
     """Draws images for the verb `sample`: PNG files in the folder, whose names go to stdout.
 
@@ -306,11 +311,11 @@ class ImageGeneration(Task):
       label: names or numbers of classes.
       prompt: captions.
       path: whether to draw the trajectories from noise, too.
-      **method: at most one of `SampleWriter.write`.
+      interpolate, inpaint, mask, colourise, classifier, latents: see `SampleWriter.write`.
     """
     request = grids.ImageRequest(samples, seed, tuple(label), tuple(prompt), path)
     writer = sample_lib.SampleWriter(self, variables, folder, request)
-    writer.write(**method)
+    writer.write(interpolate, inpaint, mask, colourise, classifier, latents)
 
 
 # -------- keys and fixed random numbers --------

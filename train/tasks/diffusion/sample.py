@@ -83,7 +83,6 @@ class SampleWriter:
 
   def write(
     self,
-    *,
     interpolate: bool = False,
     inpaint: str | None = None,
     mask: str | None = None,

@@ -179,7 +179,10 @@ def test_sampling_options_may_change_after_training(workdir, capsys):
     ({'label': ['1'], 'prompt': ['one']}, '--label and --prompt: one of them at a time'),
     ({'samples': 0}, 'samples=0: must be at least 1'),
     ({'seed': -1}, 'seed=-1: must be at least 0'),
-    ({'tokens': 3}, '--tokens=3: no option of task diffusion; choose from samples, label, prompt'),
+    (
+      {'columns': 3},
+      '--columns=3: no option of task diffusion; choose from samples, label, prompt',
+    ),
   ],
   ids=str,
 )
