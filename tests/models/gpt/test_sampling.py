@@ -47,6 +47,10 @@ def test_top_k_keeps_the_k_largest_and_of_equal_ones_the_lowest_ids(logits, k):
     assert sorted(ranks(row)[:k]) == np.flatnonzero(mask).tolist()
 
 
+def test_a_negative_zero_is_a_zero():
+  assert kept(np.float32([[-0.0, 0.0]]), top_k=1).tolist() == [[True, False]]
+
+
 @pytest.mark.long
 @quick
 @hypothesis.given(logit_rows, st.floats(1 / 64, 63 / 64, width=32))

@@ -85,6 +85,7 @@ def test_what_is_read_is_written_again(tmp_path, name):
     np.testing.assert_allclose(ours.ravel(), theirs, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('history', [1, 8])
 def test_a_network_of_ours_is_the_same_when_it_comes_back(tmp_path, history):
   """With scales of both signs, which the format does not have, and fewer boards than 8."""

@@ -65,6 +65,7 @@ def test_ddpm_predicts_what_diffusers_predicts(pipeline, tmp_path, capsys):
     verbs.evaluate([workdir])
 
 
+@pytest.mark.long
 def test_the_process_is_the_schedulers(pipeline, tmp_path):
   """The products of 1 - beta, step by step."""
   folder, _, scheduler = pipeline

@@ -289,6 +289,7 @@ def test_only_what_gpt2_files_can_say_is_exported(text, tmp_path):
 # -------- there and back, against transformers itself --------
 
 
+@pytest.mark.long
 def test_there_and_back_by_transformers(text, tmp_path):
   """A model of theirs: imported, evaluated, fine-tuned, exported, and loaded by them."""
   transformers = pytest.importorskip('transformers')

@@ -242,6 +242,7 @@ def test_a_bar_or_a_line_break_in_a_name_does_not_break_the_table(tmp_path):
 # -------- what still stands --------
 
 
+@pytest.mark.long
 def test_a_command_that_is_refused_by_now_is_told():
   accepted = 'python launch.py train --config=lenet_digits'
   assert standing.refusal(accepted, ROOT) == ''

@@ -226,10 +226,7 @@ class ImageGeneration(Task):
     return pixels
 
   def _compiled_sampler(self, mesh, trajectory, constraint, guide, latents=False) -> Any:
-    """Returns the compiled function of (variables, key data, labels), compiled once.
-
-    It returns bytes, or floats for `latents`, and which samples diverged.
-    """
+    """Returns (variables, key data, labels) -> bytes, or floats, and which samples diverged."""
     name = mesh, trajectory, constraint, guide, latents
     if name in self._compiled_samplers:
       return self._compiled_samplers[name]
@@ -311,7 +308,12 @@ class ImageGeneration(Task):
       label: names or numbers of classes.
       prompt: captions.
       path: whether to draw the trajectories from noise, too.
-      interpolate, inpaint, mask, colourise, classifier, latents: see `SampleWriter.write`.
+      interpolate: whether to; of this and what follows at most one, see `SampleWriter.write`.
+      inpaint: an image file.
+      mask: an image file.
+      colourise: an image file.
+      classifier: a workdir.
+      latents: whether to write arrays.
     """
     request = grids.ImageRequest(samples, seed, tuple(label), tuple(prompt), path)
     writer = sample_lib.SampleWriter(self, variables, folder, request)

@@ -180,8 +180,8 @@ def test_sampling_options_may_change_after_training(workdir, capsys):
     ({'samples': 0}, 'samples=0: must be at least 1'),
     ({'seed': -1}, 'seed=-1: must be at least 0'),
     (
-      {'columns': 3},
-      '--columns=3: no option of task diffusion; choose from samples, label, prompt',
+      {'beams': 3},
+      '--beams=3: no option of task diffusion; choose from samples, label, prompt',
     ),
   ],
   ids=str,
