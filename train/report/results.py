@@ -11,13 +11,18 @@ from pathlib import Path
 
 from train import workdir as workdir_lib
 from train.errors import UserError
-from train.report import numbers, standing
+from train.report import experiments, numbers, standing
 from train.report.folder import NUMBER, Folder, members, read, read_object
 from train.report.numbers import shown
 
 RESULTS = 'docs/results'  # beside README.md
 MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 STEPS = {'latest': 'last step', 'best': 'best step'}  # what was evaluated, in words
+UNTRAINED = """\
+No number is recorded yet of the other configs. What training one takes is the estimate of `compile`
+on the hardware that it was compiled for ([docs/scaling.md](docs/scaling.md)): expect up to twice as
+much, and in self-play more. A step counts as a millisecond at least, for the host has to start it.
+The configs' files say what was measured of them so far."""
 RECORD = {  # what the table shows of a file of RESULTS
   **dict.fromkeys(('name', 'checkpoint', 'device', 'command', 'note'), str),
   'paper': {'title': str, 'metric': str, 'value': NUMBER},
@@ -117,7 +122,9 @@ def write(workdirs: list[str], path: str, note: str = '') -> str:
 
 
 def table(root: str | Path, folder: str = RESULTS) -> str:
-  """Returns the Markdown table of every result in `root`/`folder`, one row a JSON file, by name.
+  """Returns the Markdown of every result in `root`/`folder`, one row a JSON file, by name.
+
+  A second table has the configs in `root` that have none.
 
   Raises:
     UserError: a file is damaged or not a result.
@@ -126,10 +133,17 @@ def table(root: str | Path, folder: str = RESULTS) -> str:
   if not records:
     return 'No results are recorded yet.'
   head = 'Experiment', 'Paper', 'Its number', 'Ours', 'Seeds', 'Device', 'Command'
-  rows = [head, ('---',) * len(head), *(_row(record, folder) for record in records)]
-  lines = ['| ' + ' | '.join(map(_cell, row)) + ' |' for row in rows]
+  lines = _lines(head, [_row(record, folder) for record in records])
   notes = [f'- {record["name"]}: {record["note"]}' for record in records if record['note']]
-  return '\n'.join(lines + [''] * bool(notes) + notes)
+  lines += [''] * bool(notes) + notes
+  if rest := experiments.rows(Path(root), records):
+    lines += ['', UNTRAINED, '', *_lines(experiments.HEAD, rest)]
+  return '\n'.join(lines)
+
+
+def _lines(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+  cells = [head, ('---',) * len(head), *rows]
+  return ['| ' + ' | '.join(map(_cell, row)) + ' |' for row in cells]
 
 
 def read_records(root: str | Path, folder: str = RESULTS) -> list[dict]:
