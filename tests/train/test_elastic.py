@@ -43,8 +43,8 @@ def test_a_run_goes_from_mesh_to_mesh_and_ends_as_one_that_stayed(tmp_path, monk
   for step, layout in enumerate([*LAYOUTS, *FEWER[:2]]):
     kind = {'parallel': 'pmap'} if layout == (2, 1, 1) else {}
     hop(tmp_path / 'moved', layout, monkeypatch, stop=step + 1, **kind)
-  before = 'saved with mesh data=1 fsdp=1 tensor=8, processes 1, accumulate 1; goes on whole with '
-  assert before + 'mesh data=1 fsdp=2 tensor=4, ' in capsys.readouterr().err
+  before = 'saved with mesh data=1 fsdp=1 tensor=8 context=1, processes 1, accumulate 1; goes on'
+  assert before + ' whole with mesh data=1 fsdp=2 tensor=4 context=1, ' in capsys.readouterr().err
   for ours, theirs in zip(metrics(tmp_path / 'moved'), metrics(tmp_path / 'stayed'), strict=True):
     assert ours == pytest.approx(theirs, abs=1e-6)  # the last is of the averaged weights
 

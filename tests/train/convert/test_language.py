@@ -279,7 +279,7 @@ def test_ones_own_model_with_its_tokenizer(tokenizer, text, tmp_path):
 @pytest.mark.long
 def test_only_what_gpt2_files_can_say_is_exported(text, tmp_path):
   workdir = trained(tmp_path, text, 'bytes', positions='rope')
-  with pytest.raises(UserError, match=r"model.positions='rope': GPT-2 files can only say"):
+  with pytest.raises(UserError, match=r"model.norm='layer': Llama files can only say 'rms'"):
     convert.export_hf(workdir, str(tmp_path / 'out'))
   with pytest.raises(UserError, match=r'no config.json there'):
     convert.export_hf(str(tmp_path / 'nowhere'), str(tmp_path / 'out'))

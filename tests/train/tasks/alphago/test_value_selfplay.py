@@ -90,7 +90,8 @@ def task_of(batch_size=16, **options):
   games = GameSettings(**{**GAMES, **options})
   task = GoValueSelfPlay(VALUE, SelfPlayData(batch_size), size=SIZE, games=games)
   network = GoNetwork(POLICY, SIZE, ('planes',))
-  task.policies = [(network, mesh_lib.unbox(network.init(jax.random.key(i)))) for i in range(2)]
+  task.policies = [network] * 2
+  task.policy_variables = tuple(mesh_lib.unbox(network.init(jax.random.key(i))) for i in range(2))
   return task
 
 
