@@ -118,8 +118,8 @@ def test_leelaz_says_the_same_on_100_positions(tmp_path, version):
   empty = np.pad(~np.asarray(planes[..., 0] | planes[..., 1]).reshape(100, 361), ((0, 0), (0, 1)))
   empty[:, -1] = True
   assert policy.max() > 0.05  # not flat, where any order of points would do
-  # It shows thousandths, rounded down, and 0 where a stone is.
-  np.testing.assert_allclose(policy * empty, heatmaps / 1000, atol=1e-3)
+  # It shows thousandths, rounded down, of sums that end in other digits; 0 where a stone is.
+  np.testing.assert_allclose(policy * empty, heatmaps / 1000, atol=1e-3 + 1e-5)
   np.testing.assert_allclose((1 + values) / 2, winrates, atol=1e-4)
 
 
