@@ -7,6 +7,7 @@
   python -m benchmarks.go, .search, .selfplay   rules, tree search, self-play, beside pgx and mctx
   python -m benchmarks.input      batches of images and texts, beside grain and tf.data
   python -m benchmarks.solvers    errors of diffusion samplers by evaluations of the network
+  python -m benchmarks.weak_scaling   more devices with more work, simulated
   python -m benchmarks.loop, .memory, .peak     overhead of the loop, memory of a step, products
 
 Read `turns.py` first: engines are processes of their own that take turns. `steps.py` compiles our

@@ -102,6 +102,23 @@ def ours_or_free(path: str, mark: str) -> str:
     return free_path(path)
 
 
+def write_between(path: str, markers: tuple[str, str], text: str) -> bool:
+  """Replaces the lines between two markers of a page; returns whether that changed it.
+
+  Raises:
+    UserError: the page lacks one of them.
+  """
+  with open(path, encoding='utf-8') as file:
+    page = file.read()
+  before, opening, rest = page.partition(markers[0])
+  _, closing, after = rest.partition(markers[1])
+  if not closing:
+    raise UserError(f'{path}: has no {" ... ".join(markers)} to write between')
+  new = f'{before}{opening}\n{text}\n{closing}{after}'
+  write_text(path, new)
+  return new != page
+
+
 def write_text(path: str, text: str) -> None:
   """Replaces the file by a text, as `write_bytes`."""
   write_bytes(path, text.encode())

@@ -121,15 +121,7 @@ def _number(value: float) -> str:
 
 def update(root: Path = Path('.')) -> bool:
   """Puts the table into the page; returns whether that changed it."""
-  page = root / PAGE
-  text = page.read_text(encoding='utf-8')
-  before, opening, rest = text.partition(MARKERS[0])
-  _, closing, after = rest.partition(MARKERS[1])
-  if not closing:
-    raise UserError(f'{page}: has no {" ... ".join(MARKERS)} to put the table between')
-  new = f'{before}{opening}\n\n{table(root)}\n\n{closing}{after}'
-  workdir_lib.write_text(str(page), new)
-  return new != text
+  return workdir_lib.write_between(str(root / PAGE), MARKERS, f'\n{table(root)}\n')
 
 
 def main() -> int:

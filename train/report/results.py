@@ -181,15 +181,7 @@ def _row(record: dict, folder: str) -> tuple[str, ...]:
 
 def update(readme: str | Path = 'README.md') -> bool:
   """Puts the table of the results beside it into README; returns whether that changed the file."""
-  path = Path(readme)
-  text = path.read_text(encoding='utf-8')
-  before, opening, rest = text.partition(MARKERS[0])
-  _, closing, after = rest.partition(MARKERS[1])
-  if not closing:
-    raise UserError(f'{readme}: has no {" ... ".join(MARKERS)} to put the results between')
-  new = f'{before}{opening}\n{table(path.parent)}\n{closing}{after}'
-  workdir_lib.write_text(str(path), new)
-  return new != text
+  return workdir_lib.write_between(str(readme), MARKERS, table(Path(readme).parent))
 
 
 def main() -> int:
