@@ -65,7 +65,12 @@ PILLARS = {
     {'data.batch_size': 8},
     {'data.eval_split': 'validation[:2%]', 'task.prompt': ''},
   ),
-  'diffusion': Pillar('diffusion_digits', 20, {'data.batch_size': 32}),
+  'diffusion': Pillar(
+    'diffusion_digits',
+    20,
+    {'data.batch_size': 32},
+    {'data.eval_batch_size': 176, 'optimizer.warmup_steps': 10},
+  ),
   'go': Pillar(
     'go_5x5',
     10,
@@ -191,7 +196,7 @@ def main() -> None:
   for name in names:
     found[name] = measure(name, options.rounds, options.core)
     print(f'{name:15} on {devices} {sent_line(found[name]["program"], devices)}', flush=True)
-  turns.save(options.json, figures=found)
+    turns.save(options.json, figures=found)
 
 
 if __name__ == '__main__':
