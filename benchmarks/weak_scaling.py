@@ -75,7 +75,13 @@ PILLARS = {
     'go_5x5',
     10,
     {'task.num_envs': 16, 'data.batch_size': 32},
-    {'task.replay.min_size': 256, 'task.evaluation.num_games': 8},
+    {
+      'task.replay.min_size': 256,
+      'task.evaluation.num_games': 8,
+      'task.evaluation.baselines': "('random',)",
+      'task.evaluation.timings': False,
+      'train.best': 'random/share',
+    },
   ),
 }
 LAYOUTS = ((1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 4))  # devices in all, processes
