@@ -134,11 +134,11 @@ def _start(verb: str, arguments: Sequence[str], devices: int, core: int) -> subp
 # -------- what is sent --------
 
 
-def sent(pillar: Pillar, devices: int) -> dict[str, Any]:
+def sent(pillar: Pillar, devices: int, core: int) -> dict[str, Any]:
   """Returns what a device sends in a step: 'parameters' held, and kind of collective -> bytes."""
   with tempfile.TemporaryDirectory() as folder:
     arguments = [f'--config={pillar.config}', f'--topology=cpu:{devices}', f'--workdir={folder}']
-    process = _start('compile', arguments + pillar.overrides(devices), devices, 0)
+    process = _start('compile', arguments + pillar.overrides(devices), devices, core)
     _, error = process.communicate()
     if process.returncode:
       raise RuntimeError(error[-2_000:])
@@ -164,7 +164,7 @@ def measure(name: str, rounds: int, core: int) -> dict[str, Any]:
   for _ in range(rounds):
     for layout in LAYOUTS:
       times[layout].append(seconds(pillar, *layout, core))
-  found: dict[str, Any] = {'program': sent(pillar, max(devices for devices, _ in LAYOUTS))}
+  found: dict[str, Any] = {'program': sent(pillar, max(devices for devices, _ in LAYOUTS), core)}
   # A round's own step on one device: neighbours in time are compared.
   alone = [statistics.median(each) for each in times[1, 1]]
   for (devices, processes), each in times.items():

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.gpt import layout
-from models.gpt.layout import Family, Path, Settings
+from models.gpt.layout import LEAF_NAMES, Family, Path
 from models.gpt.model import GPT, QKV
+from models.weights.checks import Settings, check_settings, shown
 
 # Ours -> theirs in each layer; `attn.c_attn` is apart.
 LAYER_NAMES = {
@@ -20,7 +21,6 @@ LAYER_NAMES = {
   'up': 'mlp.c_fc',
   'down': 'mlp.c_proj',
 }
-LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 SETTINGS: Settings = {
   'activation_function': ('gelu_new', 'gelu_pytorch_tanh', 'gelu_fast'),
@@ -50,7 +50,7 @@ WANTED = {
 
 def check(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting that the model does not honour."""
-  layout.check_settings(path, config, SETTINGS)
+  check_settings(path, config, SETTINGS)
 
 
 def fields(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def fields(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
   rates = {name: config.get(name, 0.1) for name in DROPOUTS}
   rate = rates['resid_pdrop']
   if any(type(x) not in (int, float) or x != rate for x in rates.values()):
-    said = ', '.join(f'{name}={layout.shown(rate)}' for name, rate in rates.items())
+    said = ', '.join(f'{name}={shown(rate)}' for name, rate in rates.items())
     raise ValueError(f'{path}: {said} are not supported, only equal ones')
   inner = layout.size(path, config, 'n_inner')
   return {**found, 'dropout': rate, 'mlp_width': None if inner == 4 * found['width'] else inner}

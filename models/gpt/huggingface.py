@@ -18,6 +18,7 @@ from models.gpt import gpt2, layout, llama
 from models.gpt.layout import Family
 from models.gpt.model import GPT, RUNTIME_FIELDS
 from models.transformer import unboxed
+from models.weights.checks import shown
 from models.weights.files import Files, Tensor, without_prefix
 from models.weights.safetensors_folder import check_floats, read_json
 
@@ -69,7 +70,7 @@ def family_of(path: pathlib.Path, config: Mapping[str, Any]) -> Family:
     if kind in family.kinds:
       return family
   choices = ', '.join(map(repr, KINDS))
-  raise ValueError(f'{path}: model_type={layout.shown(kind)} is not supported, only {choices}')
+  raise ValueError(f'{path}: model_type={shown(kind)} is not supported, only {choices}')
 
 
 def tensors_of(family: Family, folder: pathlib.Path) -> dict[str, Tensor]:

@@ -11,15 +11,15 @@ import numpy as np
 
 from models.gpt.model import GPT
 from models.gpt.parameters import specs
+from models.weights.checks import check_tensors, shown
 from models.weights.files import Tensor
 
 Path = tuple[str, ...]
 Table = Mapping[str, list[Path]]
 """Their name (`{}` for a layer's number) -> our paths, whose arrays lie side by side in it."""
 
-Settings = Mapping[str, tuple[Any, ...]]
-"""A setting of config.json that changes what is computed -> the values that are honoured; the first
-is what a file without it means."""
+# Ours -> theirs.
+LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +61,6 @@ class Family:
 # -------- config.json --------
 
 
-def check_settings(path: pathlib.Path, config: Mapping[str, Any], settings: Settings) -> None:
-  """Raises ValueError for a setting that the model does not honour."""
-  for name, honoured in settings.items():
-    if (value := config.get(name, honoured[0])) not in honoured:
-      choices = ', '.join(repr(choice) for choice in honoured)
-      raise ValueError(f'{path}: {name}={shown(value)} is not supported, only {choices}')
-
-
 def size(path: pathlib.Path, config: Mapping[str, Any], *names: str) -> int | None:
   """Returns the number that has one of the names, of which the first wins; None: the file has none.
 
@@ -83,11 +75,6 @@ def size(path: pathlib.Path, config: Mapping[str, Any], *names: str) -> int | No
     said = ', '.join(f'{name}={value}' for name, value in found.items())
     raise ValueError(f'{path}: {said} contradict each other')
   return next(iter(found.values()), None)
-
-
-def shown(value: Any) -> str:
-  """Returns the beginning of a value's repr."""
-  return text if len(text := repr(value)) <= 60 else f'{text[:60]}...'
 
 
 def check_fields(model: GPT, what: str, wanted: Mapping[str, Any]) -> None:
@@ -150,7 +137,7 @@ def to_ours(
   if model.tied:
     tensors = {name: x for name, x in tensors.items() if name != 'lm_head.weight'}
   known = shapes(family, model)
-  check_tensors(family, folder, tensors, model.layers, known)
+  check_names(family, folder, tensors, model.layers, known)
   params: dict[str, Any] = {}
   for name, (paths, shape) in known.items():
     if '{}' in name:
@@ -173,7 +160,7 @@ def stacked(
   return whole
 
 
-def check_tensors(
+def check_names(
   family: Family, folder: pathlib.Path, tensors: Mapping[str, Tensor], layers: int, known: Any
 ) -> None:
   """Raises ValueError for the first tensor that is missing, unknown, or not of its shape."""
@@ -184,20 +171,7 @@ def check_tensors(
     for name, (_, shape) in known.items()
     for i in (range(layers) if '{}' in name else (0,))
   }
-  if missing := [name for name in shapes if name not in tensors]:
-    raise ValueError(f'{folder}: lacks {some(missing)}')
-  if unknown := [name for name in tensors if name not in shapes]:
-    said = f'which a {family.what} of its config.json has not'
-    raise ValueError(f'{folder}: holds {some(unknown)}, {said}')
-  for name, shape in shapes.items():
-    if (found := tensors[name].shape) != shape:
-      raise ValueError(f'{folder}: {name} is of shape {found}, by config.json it should be {shape}')
-
-
-def some(names: Sequence[str]) -> str:
-  """Returns the first three names, and how many more there are."""
-  more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-  return ', '.join(names[:3]) + more
+  check_tensors(folder, f'a {family.what} of its config.json', tensors, shapes)
 
 
 def to_theirs(family: Family, model: GPT, params: Any) -> dict[str, np.ndarray]:

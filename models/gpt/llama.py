@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.gpt import layout
-from models.gpt.layout import Family, Path, Settings
+from models.gpt.layout import LEAF_NAMES, Family, Path
 from models.gpt.model import GPT
 from models.gpt.parameters import head_width, layer_specs, mlp_width, num_kv_heads
+from models.weights.checks import Settings, check_settings, shown
 
 # Ours -> theirs in each layer.
 LAYER_NAMES = {
@@ -29,7 +30,6 @@ LAYER_NAMES = {
   'up': 'mlp.up_proj',
   'down': 'mlp.down_proj',
 }
-LEAF_NAMES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 SETTINGS: Settings = {
   'hidden_act': ('silu', 'swish'),
@@ -83,18 +83,18 @@ WANTED = {'positions': 'rope', 'norm': 'rms', 'mlp': 'swiglu', 'softcap': 0}
 
 def check(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting that the model does not honour, or that is not known here."""
-  layout.check_settings(path, config, SETTINGS)
+  check_settings(path, config, SETTINGS)
   known = {*INERT.split(), *HONOURED.split(), *SETTINGS, *(name for name, *_ in SIZES.values())}
   for name, value in config.items():
     if name not in known and not name.startswith('_') and value not in (None, False, [], {}):
       raise ValueError(
-        f'{path}: {name}={layout.shown(value)} is not supported; if it changes nothing of what is'
+        f'{path}: {name}={shown(value)} is not supported; if it changes nothing of what is'
         ' computed, remove it from the file'
       )
   kinds = config.get('layer_types') or []
   if not isinstance(kinds, list) or any(kind != 'full_attention' for kind in kinds):
     only = "a list of 'full_attention'"
-    raise ValueError(f'{path}: layer_types={layout.shown(kinds)} is not supported, only {only}')
+    raise ValueError(f'{path}: layer_types={shown(kinds)} is not supported, only {only}')
   if config['model_type'] == 'llama' and bias_of(config) != bool(config.get('mlp_bias')):
     raise ValueError(
       f'{path}: attention_bias={bias_of(config)} and mlp_bias={not bias_of(config)} are not'
@@ -145,18 +145,18 @@ def rotation(path: pathlib.Path, config: Mapping[str, Any]) -> tuple[float, tupl
   name = next((n for n in ('rope_scaling', 'rope_parameters') if config.get(n)), 'rope_scaling')
   said = config.get(name) or {}
   if not isinstance(said, dict):
-    raise ValueError(f'{path}: {name}={layout.shown(said)} should be an object')
+    raise ValueError(f'{path}: {name}={shown(said)} should be an object')
   base = number(path, {**config, **said}, 'rope_theta', 10_000.0)
   kind = said.get('rope_type', said.get('type', 'default'))
   if not isinstance(kind, str) or kind not in SCALINGS:
     choices = ', '.join(SCALINGS)
-    raise ValueError(f'{path}: rope_type={layout.shown(kind)} is not supported, only {choices}')
+    raise ValueError(f'{path}: rope_type={shown(kind)} is not supported, only {choices}')
   # The original length has an effect on Llama's way alone.
   known = (*SCALINGS[kind], *('rope_type', 'type', 'rope_theta'), SCALINGS['llama3'][-1])
   for key, value in said.items():
     whole = key == 'partial_rotary_factor' and value == 1
     if key not in known and value is not None and not whole:
-      raise ValueError(f'{path}: {name} has {key}={layout.shown(value)}, which is not supported')
+      raise ValueError(f'{path}: {name} has {key}={shown(value)}, which is not supported')
   numbers = tuple(number(path, {**config, **said}, key) for key in SCALINGS[kind])
   if kind == 'llama3' and not numbers[1] < numbers[2]:
     raise ValueError(f'{path}: low_freq_factor={numbers[1]} should be below high_freq_factor')
@@ -169,7 +169,7 @@ def number(
   """Returns a positive number; raises ValueError for what is none, or missing without a default."""
   value = config.get(name, default)
   if type(value) not in (int, float) or not 0 < value < math.inf:
-    raise ValueError(f'{path}: {name}={layout.shown(value)} should be a positive number')
+    raise ValueError(f'{path}: {name}={shown(value)} should be a positive number')
   return float(value)
 
 

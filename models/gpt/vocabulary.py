@@ -32,12 +32,12 @@ class TableSplit(NamedTuple):
 
   @property
   def table(self) -> PartitionSpec:
-    """Of the table."""
+    """How the table is split."""
     return PartitionSpec(self.rows or None, self.width or None)
 
   @property
   def tokens(self) -> PartitionSpec:
-    """Of arrays `[B, T, ...]`."""
+    """How arrays `[B, T, ...]` are split."""
     return PartitionSpec(self.batch or None, self.length or None)
 
 

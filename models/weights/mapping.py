@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from models.weights.checks import check_tensors
 from models.weights.files import Files, Tensor
 from models.weights.safetensors_folder import check_floats
 
@@ -112,7 +113,9 @@ def take(
     ValueError: a tensor is missing, unknown, or not of its shape or type.
   """
   tensors = {name: x for name, x in tensors.items() if not UNUSED.fullmatch(name)}
-  _check(where, what, tensors, sources)
+  shapes = {name: each.shape for each in sources.values() for name in each.names}
+  check_tensors(where, what, tensors, shapes)
+  check_floats(where, tensors)
   variables: dict[str, Any] = {}
   for path, each in sources.items():
     arrays = [each.convert(np.asarray(tensors[name], np.float32)) for name in each.names]
@@ -122,39 +125,3 @@ def take(
       tree = tree.setdefault(name, {})
     tree[leaf] = np.stack(arrays) if each.stacked else np.ascontiguousarray(arrays[0])
   return variables
-
-
-def _check(where: Any, what: str, tensors: Mapping[str, Tensor], sources: Any) -> None:
-  shapes = {name: each.shape for each in sources.values() for name in each.names}
-  if missing := [name for name in shapes if name not in tensors]:
-    raise ValueError(f'{where}: lacks {some(missing)} of {what}')
-  if unknown := [name for name in tensors if name not in shapes]:
-    raise ValueError(f'{where}: holds {some(unknown)}, which {what} has not')
-  for name, shape in shapes.items():
-    if (found := tensors[name].shape) != shape:
-      raise ValueError(f'{where}: {name} is of shape {found}, of {what} it should be {shape}')
-  check_floats(where, tensors)
-
-
-def check_settings(file: Any, config: Mapping[str, Any], honoured: Mapping[str, Any]) -> None:
-  """Raises ValueError for a setting whose value the network does not honour.
-
-  file: the file of the settings.
-  honoured: setting -> the values that are; the first is what a file means that leaves it out.
-  """
-  for name, values in honoured.items():
-    if (value := config.get(name, values[0])) not in values:
-      raise ValueError(
-        f'{file}: {name}={shown(value)} is not supported, only {", ".join(map(repr, values))}'
-      )
-
-
-def shown(value: Any) -> str:
-  """Returns the beginning of a value's repr."""
-  return text if len(text := repr(value)) <= 60 else f'{text[:60]}...'
-
-
-def some(names: Sequence[str]) -> str:
-  """Returns the first three names, and how many more there are."""
-  more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-  return ', '.join(names[:3]) + more

@@ -12,8 +12,9 @@ from typing import Any
 import models
 from models.resnet import IMAGENET_STAGES
 from models.weights import mapping
+from models.weights.checks import check_settings, shown
 from models.weights.files import Files
-from models.weights.mapping import LEAVES, Network, Path, shown
+from models.weights.mapping import LEAVES, Network, Path
 
 NAMES = [f'resnet{depth}' for depth in IMAGENET_STAGES]
 
@@ -60,7 +61,7 @@ def from_torchvision(files: Files) -> Network:
 
 def from_transformers(files: Files) -> Network:
   """Reads a ResNet of transformers; errors as in `from_torchvision`."""
-  mapping.check_settings(files.folder / 'config.json', files.config, SETTINGS)
+  check_settings(files.folder / 'config.json', files.config, SETTINGS)
   pattern = r'resnet\.encoder\.stages\.(\d+)\.layers\.(\d+)\.layer\.(\d)\.convolution\.weight'
   section = {'name': _name(files, pattern)}
   if files.config.get('downsample_in_bottleneck'):

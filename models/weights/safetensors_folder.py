@@ -23,7 +23,7 @@ class SafeTensor:
 
   @property
   def dtype(self) -> str:
-    """As safetensors names it, such as 'F32'."""
+    """The name of the numbers' type in safetensors, such as 'F32'."""
     return self.file.get_slice(self.name).get_dtype()
 
   @property

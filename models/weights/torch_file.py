@@ -38,7 +38,7 @@ class TorchTensor:
 
   @property
   def dtype(self) -> str:
-    """As safetensors names it, such as 'F32'."""
+    """The name of the numbers' type in safetensors, such as 'F32'."""
     return self.view.storage.dtype
 
   @property

@@ -7,8 +7,9 @@ import numpy as np
 
 import models
 from models.weights import mapping
+from models.weights.checks import check_settings, shown
 from models.weights.files import Files, Tensor
-from models.weights.mapping import LEAVES, Network, Path, shown
+from models.weights.mapping import LEAVES, Network, Path
 
 CLASS = 'UNet2DModel'
 # Settings of config.json that change what is computed -> the values that are honoured.
@@ -83,7 +84,7 @@ def read(files: Files) -> tuple[Network, int]:
 def _fields(files: Files) -> tuple[dict[str, Any], int, int]:
   """Returns the U-Net's fields, and the height and channels of its images."""
   config, where = files.config, f'{files.path}/config.json'
-  mapping.check_settings(where, config, SETTINGS)
+  check_settings(where, config, SETTINGS)
   numbers = {name: config.get(name, default) for name, default in NUMBERS.items()}
   widths = config.get('block_out_channels', (224, 448, 672, 896))
   head, classes = config.get('attention_head_dim', 8), config.get('num_class_embeds')

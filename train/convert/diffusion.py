@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.diffusion.processes import PROCESSES
-from models.weights import dit, mapping, safetensors_folder, unet
+from models.weights import dit, safetensors_folder, unet
+from models.weights.checks import check_settings
 from models.weights.files import Files
 from models.weights.mapping import Network
 from train.convert.format import Converted
@@ -96,7 +97,7 @@ def scheduler_of(files: Files) -> dict[str, Any]:
   for path in (place / SCHEDULER for place in places):
     if path.is_file():
       config = safetensors_folder.read_json(path)
-      mapping.check_settings(path, config, SETTINGS)
+      check_settings(path, config, SETTINGS)
       return config
   print(f"{files.path}: holds no {SCHEDULER}; DDPM's 1,000 steps of betas 0.0001 to 0.02 are taken")
   return {'variance_type': 'fixed_large'}

@@ -8,8 +8,9 @@ from typing import Any
 
 from models.weights import alexnet, resnet, safetensors_folder
 from models.weights.files import Files
-from models.weights.mapping import Network, shown
+from models.weights.mapping import Network
 from train.convert.format import Converted
+from train.errors import shown
 
 IMAGENET = 1000  # classes
 # What torchvision's weights were trained and published with.

@@ -20,9 +20,9 @@ MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 STEPS = {'latest': 'last step', 'best': 'best step'}  # what was evaluated, in words
 UNTRAINED = """\
 No number is recorded yet of the other configs. What training one takes is the estimate of `compile`
-on the hardware that it was compiled for ([docs/scaling.md](docs/scaling.md)), at the chips' peak:
-expect twice as much of the best kernels, and in self-play or with an input that is not fast enough
-several times. A step counts as a millisecond at least, for the host has to start it.
+on the hardware that it was compiled for ([docs/scaling.md](docs/scaling.md)): a lower bound, at the
+chips' peak, without the input and without a search's gathers; no accelerator has confirmed it yet.
+A step counts as a millisecond at least, for the host has to start it.
 The configs' files say what was measured of them so far."""
 RECORD = {  # what the table shows of a file of RESULTS
   **dict.fromkeys(('name', 'checkpoint', 'device', 'command', 'note'), str),

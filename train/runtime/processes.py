@@ -236,9 +236,7 @@ def visible_gpus(environment: Mapping[str, str]) -> int:
   """Returns how many GPUs this process sees, told from files, without importing JAX."""
   visible = environment.get('CUDA_VISIBLE_DEVICES')
   if visible is not None:
-    return len(
-      [name for name in visible.split(',') if name.strip() not in ('', '-1', 'NoDevFiles')]
-    )
+    return len([name for name in visible.split(',') if name.strip() not in NO_GPU])
   return len(glob.glob('/dev/nvidia[0-9]*'))
 
 

@@ -208,7 +208,7 @@ def test_what_is_about_running_can_be_chosen_at_import(folder):
     ({'n_layer': 1}, r'holds h.1.*, which a GPT-2 of its config.json has not'),
     (
       {'n_positions': 9},
-      r'wpe.weight is of shape \(16, 12\), by config.json it should be \(9, 12\)',
+      r'wpe.weight is of shape \(16, 12\), of a GPT-2 of its config.json it should be \(9, 12\)',
     ),
     ({'tie_word_embeddings': False}, r'lacks lm_head.weight'),
   ],
@@ -223,11 +223,14 @@ def test_settings_that_are_not_honoured_are_refused(settings, message, folder):
 @pytest.mark.parametrize(
   'edit, message',
   [
-    (lambda t: t.pop('transformer.h.0.attn.c_attn.bias'), r'lacks h.0.attn.c_attn.bias$'),
+    (
+      lambda t: t.pop('transformer.h.0.attn.c_attn.bias'),
+      r'lacks h.0.attn.c_attn.bias of a GPT-2 of its config.json$',
+    ),
     (lambda t: t.update({'score.weight': np.ones(3)}), r'holds score.weight, which a GPT-2'),
     (
       lambda t: t.update({'transformer.ln_f.bias': np.ones(3)}),
-      r'ln_f.bias is of shape \(3,\), by config.json it should be \(12,\)',
+      r'ln_f.bias is of shape \(3,\), of a GPT-2 of its config.json it should be \(12,\)',
     ),
   ],
 )

@@ -200,7 +200,10 @@ def test_what_a_config_says_is_honoured(settings, fields, folder):
     ({'attention_dropout': 0.1}, r'attention_dropout=0.1 is not supported, only 0'),
     ({'model_type': 'gemma2'}, r"model_type='gemma2' is not supported, only 'gpt2', 'llama', 'mis"),
     ({'num_attention_heads': 5, 'head_dim': None}, r'model.heads=5: must divide model.width=12'),
-    ({'num_key_value_heads': 2}, r'k_proj.weight is of shape \(6, 12\), by config.json it should'),
+    (
+      {'num_key_value_heads': 2},
+      r'k_proj.weight is of shape \(6, 12\), of a Llama of its config.json it should',
+    ),
     ({'model_type': 'qwen2'}, r'lacks layers.0.self_attn.q_proj.bias'),
     ({'model_type': 'qwen3'}, r'lacks layers.0.self_attn.q_norm.weight'),
   ],

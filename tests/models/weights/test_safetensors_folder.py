@@ -213,4 +213,7 @@ def test_the_length_of_a_header_that_lies_is_refused(folder, size):
 
 def test_an_empty_tensor_does_not_fit(folder):
   rewrite(folder, lambda tensors: tensors.update({WTE: np.zeros((0, 12), 'f4')}))
-  refused(folder, r'wte.weight is of shape \(0, 12\), by config.json it should be \(37, 12\)')
+  refused(
+    folder,
+    r'wte.weight is of shape \(0, 12\), of a GPT-2 of its config.json it should be \(37, 12\)',
+  )
