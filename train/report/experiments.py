@@ -52,11 +52,7 @@ def _estimates(root: Path) -> dict[str, dict[str, Any]]:
 
 def _row(name: str, config: Mapping[str, Any], compiled: Mapping[str, Any] | None) -> tuple:
   paper = config.get('paper') or {}
-  told = (
-    f'[{name}](configs/{name}.py)',
-    paper.get('title') or '–',
-    shown(numbers.headline(dict(config)), paper.get('value')) if 'task' in config else '–',
-  )
+  told = f'[{name}](configs/{name}.py)', paper.get('title') or '–', _number(config)
   if compiled is None:
     return *told, '–', '–', '–'
   step = max(LAUNCH, compiled['estimate']['most'])
@@ -64,8 +60,17 @@ def _row(name: str, config: Mapping[str, Any], compiled: Mapping[str, Any] | Non
   return *told, hardware, _time(step), _time(step * config['train']['steps'])
 
 
+def _number(config: Mapping[str, Any]) -> str:
+  """Returns the paper's number and what it is of."""
+  value = (config.get('paper') or {}).get('value')
+  if value is None:
+    return '–'
+  metric = numbers.headline(dict(config))
+  return f'{shown(metric, value)} {metric.replace("/", " ")}'
+
+
 def _time(seconds: float) -> str:
   """Returns a time with two digits, in the unit that suits it."""
   units = (('days', 86_400), ('hours', 3_600), ('minutes', 60), ('s', 1), ('ms', 1e-3))
-  name, size = next((unit for unit in units if seconds >= 1.5 * unit[1]), units[-1])
+  name, size = next((unit for unit in units if seconds >= unit[1]), units[-1])
   return f'{float(f"{seconds / size:.2g}"):,g} {name}'

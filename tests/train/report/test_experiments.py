@@ -43,7 +43,7 @@ def test_a_config_without_a_number_says_what_it_would_take(tmp_path):
   compiled(tmp_path, 'resnet', 'h100', 0.01, verb='sample')
   records = [{'command': 'python launch.py train --config=configs/lenet.py --config.seed=1'}]
   alexnet, resnet, vgg = experiments.rows(tmp_path, records)
-  paper = 'He et al. 2015', '8.75 %'
+  paper = 'He et al. 2015', '8.75 % test error'
   # Whatever the devices do, a host has to start each step.
   assert alexnet == ('[alexnet](configs/alexnet.py)', *paper, '8 x chip of h100', '1 ms', '10 ms')
   times = '120 ms', '2 hours'
