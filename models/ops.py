@@ -52,7 +52,7 @@ def conv(
     return onednn.conv(x, kernel, *settings)
   if groups == 1:
     return onednn.plain_conv(x, kernel, *settings)
-  # XLA's partitioner would gather the batch for a grouped one (openxla/xla, issue 47945).
+  # XLA's partitioner would gather the batch for a grouped one.
   return over_batch(lambda x, kernel: onednn.plain_conv(x, kernel, *settings), x, kernel)
 
 
