@@ -222,26 +222,47 @@ def pca(images: np.ndarray) -> tuple[tuple, tuple]:
   return tuple(values[::-1].tolist()), tuple(map(tuple, vectors[:, ::-1].tolist()))
 
 
-def center_crop(images: Array, size: int) -> Array:
-  """Cuts out the centre: [B, H, W, C] -> [B, size, size, C]."""
+# -------- test-time views: [B, H, W, C] -> [B, views, h, w, C] --------
+
+
+def center_crop(images: Array, *, size: int) -> Array:
+  """Cuts out the centre, one view."""
   _check_window(images, size)
   top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
-  return images[:, top : top + size, left : left + size]
+  return images[:, None, top : top + size, left : left + size]
 
 
-def ten_crop(images: Array, size: int) -> Array:
-  """Cuts out corners, centre and their mirror images: [B, H, W, C] -> [B, 10, size, size, C].
-
-  Predictions are averaged over the second axis (Krizhevsky et al. 2012, 4.1).
-  """
+def ten_crop(images: Array, *, size: int) -> Array:
+  """Cuts out corners, centre and their mirror images (Krizhevsky et al. 2012, 4.1)."""
   _check_window(images, size)
   # The last row and the last column at which a crop begins.
   low, left = images.shape[1] - size, images.shape[2] - size
   corners = [
     images[:, y : y + size, x : x + size] for y, x in ((0, 0), (0, left), (low, 0), (low, left))
   ]
-  crops = jnp.stack([*corners, center_crop(images, size)], axis=1)
-  return jnp.concatenate([crops, crops[:, :, :, ::-1]], axis=1)
+  return _and_mirrored(jnp.stack([*corners, center_crop(images, size=size)[:, 0]], axis=1))
+
+
+def mirrored_shifts(images: Array, *, shift: int = 1) -> Array:
+  """Shifts twice along the diagonal, and mirrors: 6 views. An open edge is filled by its neighbour.
+
+  Jordan 2024 (arXiv 2404.00498, section 3.5), where what is not shifted weighs twice as much.
+  """
+  pad = (shift, shift)
+  padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)), mode='edge')
+  height, width = images.shape[1:3]
+  places = (shift, 0, 2 * shift)  # in the padded image; the first is where the image was
+  return _and_mirrored(
+    jnp.stack([padded[:, i : i + height, i : i + width] for i in places], axis=1)
+  )
+
+
+VIEWS = {view.__name__: view for view in (center_crop, mirrored_shifts, ten_crop)}
+
+
+def _and_mirrored(views: Array) -> Array:
+  """Appends the mirror images of the views."""
+  return jnp.concatenate([views, views[:, :, :, ::-1]], axis=1)
 
 
 def _per_image(x: Array) -> Array:

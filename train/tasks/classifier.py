@@ -25,19 +25,6 @@ from train.task import Variables
 TOP5_FROM = 20  # classes; with fewer, the top-5 error says little
 
 
-def center_crop(images: Array, *, size: int) -> Array:
-  """Returns the centre of images `[B, H, W, C]` as one view, `[B, 1, size, size, C]`."""
-  return augment_lib.center_crop(images, size)[:, None]
-
-
-def ten_crop(images: Array, *, size: int) -> Array:
-  """Returns corners, centre and their mirror images: `[B, H, W, C]` to `[B, 10, size, size, C]`."""
-  return augment_lib.ten_crop(images, size)
-
-
-VIEWS: Mapping[str, Callable[..., Array]] = {'center_crop': center_crop, 'ten_crop': ten_crop}
-
-
 @dataclasses.dataclass
 class Classifier:
   """A network for images, and what it sees of them.
@@ -112,7 +99,7 @@ def build(
     channels: C of the images.
     mean: of the images in [0, 1], one number or one for each channel.
     std: likewise.
-    view: '' for the whole image, or a function of VIEWS.
+    view: '' for the whole image, or a function of `data.images.augment.VIEWS`.
 
   Raises:
     UserError: a value is unknown or does not fit the images.
@@ -190,7 +177,7 @@ def to_unit(images: Array) -> Array:
 
 def parse_view(text: str) -> Callable[[Array], Array]:
   """Returns a map of `[B, H, W, C]` to `[B, crops, h, w, C]`, for text as 'ten_crop(size=224)'."""
-  views = spec.parse(text, VIEWS, 'task.view')
+  views = spec.parse(text, augment_lib.VIEWS, 'task.view')
   if len(views) > 1:
     raise UserError(f'task.view={text!r}: one view at most')
   return views[0] if views else lambda images: images[:, None]

@@ -65,7 +65,7 @@ class Classify(Task):
     augment: functions of `data.images.augment` that run inside the compiled step, such as
       'random_crop(padding=4)|flip()'.
     view: what the network sees of a test image: '' (all of it), or a function of
-      `train.tasks.classifier.VIEWS`, such as 'ten_crop(size=224)', over whose crops probabilities
+      `data.images.augment.VIEWS`, such as 'ten_crop(size=224)', over whose crops probabilities
       are averaged.
 
   Raises:

@@ -145,12 +145,21 @@ def test_pca_of_images_finds_the_axes_of_their_colors():
 
 def test_ten_crop_is_corners_and_centre_and_mirrors():
   images = np.arange(2 * 6 * 8 * 1, dtype=np.float32).reshape(2, 6, 8, 1)
-  crops = np.asarray(augment.ten_crop(images, 4))
+  crops = np.asarray(augment.ten_crop(images, size=4))
   assert crops.shape == (2, 10, 4, 4, 1)
   for n, (y, x) in enumerate([(0, 0), (0, 4), (2, 0), (2, 4), (1, 2)]):
     np.testing.assert_array_equal(crops[:, n], images[:, y : y + 4, x : x + 4])
     np.testing.assert_array_equal(crops[:, 5 + n], images[:, y : y + 4, x : x + 4][:, :, ::-1])
-  np.testing.assert_array_equal(augment.center_crop(images, 4), crops[:, 4])
+  np.testing.assert_array_equal(augment.center_crop(images, size=4)[:, 0], crops[:, 4])
+
+
+def test_mirrored_shifts_are_the_image_and_its_neighbours_and_mirrors():
+  image = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
+  views = np.asarray(augment.mirrored_shifts(image))[0, ..., 0]
+  np.testing.assert_array_equal(views[0], image[0, ..., 0])
+  np.testing.assert_array_equal(views[1], [[0, 0, 1], [0, 0, 1], [3, 3, 4]])
+  np.testing.assert_array_equal(views[2], [[4, 5, 5], [7, 8, 8], [7, 8, 8]])
+  np.testing.assert_array_equal(views[3:], views[:3, :, ::-1])
 
 
 @pytest.mark.long
