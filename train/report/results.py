@@ -27,10 +27,10 @@ MEASURED = """\
 **Trained in small**: the paper's number is not reached, or no paper has this experiment:"""
 UNTRAINED = """\
 **Complete, but not trained to an end**: no number is recorded yet. What training one takes is the
-estimate of `compile` on the hardware that it was compiled for ([docs/scaling.md](docs/scaling.md)): a lower bound, at the
-chips' peak, without the input and without a search's gathers; no accelerator has confirmed it yet.
-A step counts as a millisecond at least, for the host has to start it.
-The configs' files say what was measured of them so far."""
+estimate of `compile` on the hardware that it was compiled for
+([docs/scaling.md](docs/scaling.md)): a lower bound, at the chips' peak, without the input and
+without a search's gathers; no accelerator has confirmed it yet. A step counts as a millisecond at
+least, for the host has to start it. The configs' files say what was measured of them so far."""
 RECORD = {  # what the table shows of a file of RESULTS
   **dict.fromkeys(('name', 'checkpoint', 'device', 'command', 'note'), str),
   'paper': {'title': str, 'metric': str, 'value': NUMBER},
