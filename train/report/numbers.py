@@ -20,6 +20,17 @@ from train.tasks import DECLARATIONS
 
 # Shares of 1, which read best in percent: words in their names, and whole names.
 FRACTIONS = 'error', 'accuracy', 'share', 'optimal', 'mfu'
+GREATER = (
+  'accuracy',
+  'share',
+  'optimal',
+  'agreement',
+  'winner',
+  'won',
+  'bleu',
+  'return',
+  'likelihood',
+)
 SHARES = 'as_first', 'as_second', 'agreement', 'winner', 'won', 'play_draws', 'play_resigned'
 # Where a run lies and what it keeps, not what it computes: runs may differ in these as in the seed.
 PLACE = (
@@ -295,6 +306,12 @@ def shown(metric: str, value: float | None, std: float | None = None) -> str:
     digits = int(value < 1e6 and not float(value).is_integer())
   spread = f' ± {scale * std:,.{digits}f}' if std is not None else ''
   return f'{scale * value:,.{digits}f}{spread}{unit}'
+
+
+def reaches(metric: str, ours: float, theirs: float) -> bool:
+  """Returns whether our number is at least as good as theirs."""
+  more = any(word in metric.lower() for word in GREATER)
+  return ours >= theirs if more else ours <= theirs
 
 
 def is_fraction(metric: str) -> bool:

@@ -7,7 +7,9 @@ which of them were measured with other code or by commands that are refused by n
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from train import workdir as workdir_lib
 from train.errors import UserError
@@ -16,14 +18,19 @@ from train.report.folder import NUMBER, Folder, members, read, read_object
 from train.report.numbers import shown
 
 RESULTS = 'docs/results'  # beside README.md
+HEAD = 'Experiment', 'Paper', 'Its number', 'Ours', 'Seeds', 'Device', 'Command'
 MARKERS = '<!-- results -->', '<!-- /results -->'  # in README.md
 STEPS = {'latest': 'last step', 'best': 'best step'}  # what was evaluated, in words
+REACHED = """\
+**Trained to the paper's number**, or beyond:"""
+MEASURED = """\
+**Trained in small**: the paper's number is not reached, or no paper has this experiment:"""
 UNTRAINED = """\
-No number is recorded yet of the other configs. What training one takes is the estimate of `compile`
-on the hardware that it was compiled for ([docs/scaling.md](docs/scaling.md)): a lower bound, at the
-chips' peak, without the input and without a search's gathers; no accelerator has confirmed it yet.
-A step counts as a millisecond at least, for the host has to start it.
-The configs' files say what was measured of them so far."""
+**Complete, but not trained to an end**: no number is recorded yet. What training one takes is the
+estimate of `compile` on the hardware that it was compiled for
+([docs/scaling.md](docs/scaling.md)): a lower bound, at the chips' peak, without the input and
+without a search's gathers; no accelerator has confirmed it yet. A step counts as a millisecond at
+least, for the host has to start it. The configs' files say what was measured of them so far."""
 RECORD = {  # what the table shows of a file of RESULTS
   **dict.fromkeys(('name', 'checkpoint', 'device', 'command', 'note'), str),
   'paper': {'title': str, 'metric': str, 'value': NUMBER},
@@ -125,7 +132,7 @@ def write(workdirs: list[str], path: str, note: str = '') -> str:
 def table(root: str | Path, folder: str = RESULTS) -> str:
   """Returns the Markdown of every result in `root`/`folder`, one row a JSON file, by name.
 
-  A second table has the configs in `root` that have none.
+  Those that reach the paper's number come first; the last table has the configs without a result.
 
   Raises:
     UserError: a file is damaged or not a result.
@@ -133,13 +140,28 @@ def table(root: str | Path, folder: str = RESULTS) -> str:
   records = read_records(root, folder)
   if not records:
     return 'No results are recorded yet.'
-  head = 'Experiment', 'Paper', 'Its number', 'Ours', 'Seeds', 'Device', 'Command'
-  lines = _lines(head, [_row(record, folder) for record in records])
-  notes = [f'- {record["name"]}: {record["note"]}' for record in records if record['note']]
-  lines += [''] * bool(notes) + notes
+  groups: dict[bool, list[dict]] = {True: [], False: []}
+  for record in records:
+    groups[_reached(record)].append(record)
+  parts = [
+    [title, '', *_lines(HEAD, [_row(record, folder) for record in groups[reached]])]
+    for title, reached in ((REACHED, True), (MEASURED, False))
+    if groups[reached]
+  ]
+  parts += (
+    [notes] if (notes := [f'- {r["name"]}: {r["note"]}' for r in records if r['note']]) else []
+  )
   if rest := experiments.rows(Path(root), records):
-    lines += ['', UNTRAINED, '', *_lines(experiments.HEAD, rest)]
-  return '\n'.join(lines)
+    parts.append([UNTRAINED, '', *_lines(experiments.HEAD, rest)])
+  return '\n\n'.join('\n'.join(part) for part in parts)
+
+
+def _reached(record: Mapping[str, Any]) -> bool:
+  """Returns whether the paper has a number, and ours is at least as good."""
+  paper, ours = record['paper'], record['ours'].get('mean')
+  if paper.get('value') is None or ours is None:
+    return False
+  return numbers.reaches(paper.get('metric', ''), ours, paper['value'])
 
 
 def _lines(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

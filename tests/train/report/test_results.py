@@ -55,12 +55,35 @@ def test_the_table_stands_between_the_readmes_markers(tmp_path):
   assert results.update(readme)
   assert not results.update(readme)  # the second time changes nothing
   text = readme.read_text()
-  assert text.startswith(f'before\n{opening}\n| Experiment')
+  assert text.startswith(f'before\n{opening}\n{results.MEASURED}\n\n| Experiment')
   assert text.endswith(f'{closing}\nafter\n') and 'old' not in text
   assert '[lenet](docs/results/lenet.json) | LeCun et al. 1998 | 0.95 % | **1.00 %**' in text
   readme.write_text('no markers')
   with pytest.raises(UserError, match='has no <!-- results -->'):
     results.update(readme)
+
+
+def test_numbers_as_good_as_the_papers_come_first(tmp_path):
+  for name, error in (('worse', 0.01), ('as_good', 0.0095)):
+    run = run_folder(tmp_path / name, error=error)
+    results.write([run], str(tmp_path / results.RESULTS / f'{name}.json'))
+  reached, measured = results.table(tmp_path).split(results.MEASURED)
+  assert '[as_good]' in reached and '[worse]' not in reached
+  assert '[worse]' in measured and '[as_good]' not in measured
+
+
+@pytest.mark.parametrize(
+  ('metric', 'ours', 'theirs', 'reached'),
+  [
+    ('test/error', 0.08, 0.09, True),
+    ('test/accuracy', 0.41, 0.57, False),
+    ('val/loss', 1.47, 1.47, True),
+    ('solved/optimal', 0.94, 1.0, False),
+    ('test/BLEU', 42.0, 41.0, True),
+  ],
+)
+def test_a_number_reaches_the_papers_if_it_is_at_least_as_good(metric, ours, theirs, reached):
+  assert numbers.reaches(metric, ours, theirs) == reached
 
 
 def test_the_readmes_table_is_what_the_command_makes():
@@ -236,7 +259,8 @@ def test_a_bar_or_a_line_break_in_a_name_does_not_break_the_table(tmp_path):
   run = run_folder(tmp_path / 'a', paper=PAPER | {'title': 'a | b\nc'})
   results.write([run], str(tmp_path / results.RESULTS / 'x.json'))
   table = results.table(tmp_path)
-  assert 'a \\| b c' in table and len(table.splitlines()) == 3
+  rows = [line for line in table.splitlines() if line.startswith('|')]
+  assert 'a \\| b c' in table and len(rows) == 3
 
 
 # -------- what still stands --------
