@@ -6,6 +6,7 @@ speed on photographs. `data.images.modes` has what becomes of depth, alpha and o
 """
 
 import functools
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -128,8 +129,18 @@ def inception_crop(
   return _resize(image, (size, size), tuple(a * shrunk[i % 2] for i, a in enumerate(box)))
 
 
+def jpeg(image: Image.Image, rng: Rng, *, quality: int) -> Image.Image:
+  """Encodes as JPEG and decodes again, chroma at half resolution: what a re-encoding costs."""
+  if not 1 <= quality <= 95:
+    raise ValueError(f'jpeg(quality={quality}): from 1 to 95')
+  data = io.BytesIO()
+  image.convert('L' if image.mode == 'L' else 'RGB').save(data, 'JPEG', quality=quality)
+  return Image.open(data)
+
+
 FIXED: dict[str, Callable[..., Any]] = {
   'center_crop': center_crop,
+  'jpeg': jpeg,
   'resize': resize,
   'resize_shorter': resize_shorter,
 }

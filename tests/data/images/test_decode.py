@@ -126,3 +126,15 @@ def test_resize_shorter_bilinear_or_bicubic(photo):
     wanted = Image.fromarray(photo).resize((96, 64), Image.Resampling[resample])
     found = run(photo, f'resize_shorter(64, bicubic={bicubic})')
     np.testing.assert_array_equal(found, np.asarray(wanted))
+
+
+def test_jpeg_costs_detail_and_less_of_it_at_a_higher_quality(photo):
+  def loss(quality):
+    return np.abs(run(photo, f'jpeg(quality={quality})').astype(int) - photo).mean()
+
+  assert loss(10) > loss(75) > 0
+
+
+def test_jpeg_of_an_impossible_quality_is_refused(photo):
+  with pytest.raises(ValueError, match=r'jpeg\(quality=100\): from 1 to 95'):
+    run(photo, 'jpeg(quality=100)')
