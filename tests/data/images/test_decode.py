@@ -106,7 +106,10 @@ def test_which_specs_are_random():
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    ('crop(3)', "unknown operation 'crop'; choices: center_crop, inception_crop, random_crop"),
+    (
+      'crop(3)',
+      "unknown operation 'crop'; choices: center_crop, inception_crop, jpeg, random_crop",
+    ),
     ('center_crop()', r'center_crop\(\) needs size'),
     ('center_crop(0)', r'size=0\): must be at least 1'),
   ],
