@@ -93,6 +93,7 @@ MODELS = Constructors(
     **{f'resnet{n}': Entry('models.resnet:resnet_imagenet', (n,)) for n in (18, 34, 50, 101, 152)},
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
+    'dbn': Entry('models.dbn:dbn'),
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),
