@@ -9,8 +9,8 @@ An RBM is a dict of arrays, for v visible and h hidden units and K labels:
 
   kernel [v, h], bias [v], hidden_bias [h], and, of the top one, labels [K, h], label_bias [K].
 
-Visible and hidden units are `[B, v]` and `[B, h]`, labels one-hot `[B, K]` or None. Keys are one for
-each example, `[B]`, so that a draw does not depend on how the batch is split.
+Visible and hidden units are `[B, v]` and `[B, h]`, labels one-hot `[B, K]` or None. Keys are one
+for each example, `[B]`, so that a draw does not depend on how the batch is split.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class DirectedLayer(nn.Module):
     bias = parameter(self, 'recognition_bias', zeros, sizes[1:], axes[1:])
     parameter(self, 'generation', small, sizes[::-1], axes[::-1])
     parameter(self, 'generation_bias', zeros, sizes[:1], axes[:1])
-    return jax.nn.sigmoid(x @ kernel + bias)
+    return jax.nn.sigmoid(x @ kernel + bias[None])
 
 
 class LabelledRBM(nn.Module):
@@ -120,18 +120,18 @@ def num_layers(params: Params) -> int:
 
 def hidden_logits(rbm: RBM, v: Array, y: Array | None = None) -> Array:
   """Returns the log-odds of the hidden units, `[B, h]`."""
-  logits = v @ rbm['kernel'] + rbm['hidden_bias']
+  logits = v @ rbm['kernel'] + rbm['hidden_bias'][None]
   return logits if y is None else logits + y @ rbm['labels']
 
 
 def visible_logits(rbm: RBM, h: Array) -> Array:
   """Returns the log-odds of the visible units, `[B, v]`."""
-  return h @ rbm['kernel'].T + rbm['bias']
+  return h @ rbm['kernel'].T + rbm['bias'][None]
 
 
 def label_logits(rbm: RBM, h: Array) -> Array:
   """Returns the labels' logits, a softmax group of which one is on, `[B, K]`."""
-  return h @ rbm['labels'].T + rbm['label_bias']
+  return h @ rbm['labels'].T + rbm['label_bias'][None]
 
 
 def free_energy(rbm: RBM, v: Array, y: Array | None = None) -> Array:
@@ -142,11 +142,11 @@ def free_energy(rbm: RBM, v: Array, y: Array | None = None) -> Array:
 
 def label_scores(rbm: RBM, v: Array) -> Array:
   """Returns minus the free energy with each label, less what all labels share, `[B, K]`."""
-  shared = v @ rbm['kernel'] + rbm['hidden_bias']
+  shared = v @ rbm['kernel'] + rbm['hidden_bias'][None]
 
   def of_label(label: tuple[Array, Array]) -> Array:
     weights, bias = label
-    return bias + jax.nn.softplus(shared + weights).sum(-1)
+    return bias + jax.nn.softplus(shared + weights[None]).sum(-1)
 
   # One label at a time: all at once would need K times the memory.
   return lax.map(of_label, (rbm['labels'], rbm['label_bias'])).T
@@ -253,13 +253,13 @@ def with_rbm(params: Params, layer: int, rbm: RBM) -> Params:
 def recognise(params: Params, layer: int, below: Array) -> Array:
   """Returns the log-odds of a directed layer's units, inferred from the layer below."""
   own = params[f'layer{layer}']
-  return below @ own['recognition'] + own['recognition_bias']
+  return below @ own['recognition'] + own['recognition_bias'][None]
 
 
 def generate(params: Params, layer: int, above: Array) -> Array:
   """Returns the log-odds of the units below a directed layer, made from its own."""
   own = params[f'layer{layer}']
-  return above @ own['generation'] + own['generation_bias']
+  return above @ own['generation'] + own['generation_bias'][None]
 
 
 def infer(params: Params, v: Array, layers: int) -> Array:
@@ -323,7 +323,7 @@ def sample(params: Params, keys: Array, labels: Array, gibbs_steps: int) -> Arra
   The top RBM's chain begins from its visible units' biases and runs for `gibbs_steps`.
   """
   top = params['top']
-  v = jnp.broadcast_to(top['bias'], (len(labels), len(top['bias'])))
+  v = jnp.broadcast_to(top['bias'][None], (len(labels), len(top['bias'])))
   v = bernoulli(fold(keys, 0), v)
   v, _ = gibbs(top, fold(keys, 1), v, labels, gibbs_steps, sample_visible=True, clamp_labels=True)
   return generated(params, fold(keys, 2), v)[0]

@@ -192,7 +192,7 @@ class Belief(Task):
     """Returns the net after a step of CD-1 on one RBM, momenta, and the loss's sum."""
     has_labels = layer == self.num_rbms - 1
     # Probabilities, not samples, are what the next RBM is trained on (section 6.1).
-    seen = dbn.infer(params, images, layer)
+    seen = jax.vmap(lambda v: dbn.infer(params, v, layer))(images)
 
     def update(carry: tuple, batch: tuple) -> tuple[tuple, Array]:
       rbm, velocity = carry
