@@ -9,9 +9,9 @@ Paper: Hinton, Osindero, Teh, A fast learning algorithm for deep belief nets, Ne
 
 from ml_collections import ConfigDict
 
-MINI_BATCHES = 20  # a step
-EPOCH = 44_000 // (100 * MINI_BATCHES)  # steps
-FULL_EPOCH = 60_000 // (100 * MINI_BATCHES)
+MINI_BATCHES = 110  # a step
+EPOCH = 4  # steps: 44,000 images in mini-batches of 100
+FULL_EPOCHS = 59 * 600 // MINI_BATCHES  # steps on all 60,000 images
 
 
 def get_config() -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
         updown=dict(
           steps=(100 * EPOCH, 100 * EPOCH, 100 * EPOCH),
           gibbs_steps=(3, 6, 10),
-          full_steps=59 * FULL_EPOCH,
+          full_steps=FULL_EPOCHS,
         ),
       ),
       model=dict(name='dbn'),
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
       # Adds what the mini-batches of a step came to; their rates are the task's.
       optimizer=dict(name='sgd', learning_rate=1.0, momentum=0.0),
       train=dict(
-        steps=390 * EPOCH + 59 * FULL_EPOCH,
+        steps=390 * EPOCH + FULL_EPOCHS,
         log_every=EPOCH,
         eval_every=10 * EPOCH,
         best='val/error',

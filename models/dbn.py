@@ -118,6 +118,16 @@ def num_layers(params: Params) -> int:
 # -------- a restricted Boltzmann machine --------
 
 
+@jax.custom_jvp
+def softplus(x: Array) -> Array:
+  """Returns log(1 + exp(x)), whose derivative is the sigmoid that sampling has computed already."""
+  return jax.nn.softplus(x)
+
+
+# jax.nn's own derivative is exp(x - softplus(x)): the value again, of which learning needs nothing.
+softplus.defjvps(lambda tangent, _, x: jax.nn.sigmoid(x) * tangent)
+
+
 def hidden_logits(rbm: RBM, v: Array, y: Array | None = None) -> Array:
   """Returns the log-odds of the hidden units, `[B, h]`."""
   logits = v @ rbm['kernel'] + rbm['hidden_bias'][None]
@@ -136,7 +146,7 @@ def label_logits(rbm: RBM, h: Array) -> Array:
 
 def free_energy(rbm: RBM, v: Array, y: Array | None = None) -> Array:
   """Returns F `[B]`, of which exp(-F) is in proportion to p(v, y): the hidden units summed out."""
-  energy = -v @ rbm['bias'] - jax.nn.softplus(hidden_logits(rbm, v, y)).sum(-1)
+  energy = -v @ rbm['bias'] - softplus(hidden_logits(rbm, v, y)).sum(-1)
   return energy if y is None else energy - y @ rbm['label_bias']
 
 
@@ -146,7 +156,7 @@ def label_scores(rbm: RBM, v: Array) -> Array:
 
   def of_label(label: tuple[Array, Array]) -> Array:
     weights, bias = label
-    return bias + jax.nn.softplus(shared + weights[None]).sum(-1)
+    return bias + softplus(shared + weights[None]).sum(-1)
 
   # One label at a time: all at once would need K times the memory.
   return lax.map(of_label, (rbm['labels'], rbm['label_bias'])).T
@@ -219,7 +229,7 @@ def contrast(
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
   """Returns the sum over examples and units of -log p(targets), in nats, for targets in [0, 1]."""
-  return jnp.sum(jax.nn.softplus(logits) - targets * logits)
+  return jnp.sum(softplus(logits) - targets * logits)
 
 
 # -------- the net --------

@@ -111,7 +111,7 @@ def test_contrast_has_the_statistics_of_contrastive_divergence():
 
 
 def test_gibbs_sampling_ends_in_the_machines_distribution():
-  rbm, (v, y) = machine(), everything()
+  rbm, (v, _) = machine(), everything()
   count = 20_000
   keys = jax.random.split(jax.random.key(0), count)
   start = jnp.zeros((count, VISIBLE)), jax.nn.one_hot(jnp.zeros(count, int), LABELS)

@@ -88,7 +88,7 @@ def read_labels(data: ImageData, mesh: Mesh) -> np.ndarray:
   return np.concatenate([label[mask > 0] for label, mask in parts])
 
 
-class Source:
+class StagedSource:
   """Training batches of each stage, `step` int32 `[B]` beside what images' batches hold."""
 
   def __init__(

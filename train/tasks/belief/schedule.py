@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -92,6 +93,10 @@ class Now(NamedTuple):
   learning_rate: Array
   momentum: Array
   weight_decay: Array
+
+  def begin(self, velocity: Any) -> Any:
+    """Returns momenta, of a stage's first step zeros."""
+    return jax.tree.map(lambda v: jnp.where(self.is_first, 0, v), velocity)
 
 
 @dataclasses.dataclass(frozen=True)

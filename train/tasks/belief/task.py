@@ -149,11 +149,18 @@ class Belief(Task):
       )
     params = lax.stop_gradient(variables['params'])
     now = self.schedule.now(batch['step'][0])
-    velocity = jax.tree.map(lambda v: jnp.where(now.is_first, 0, v), variables[MOVED])
     images, labels, index = self._in_mini_batches(batch)
     branches = [functools.partial(self._train_rbm, i) for i in range(self.num_rbms)]
     new, velocity, loss = lax.switch(
-      now.layer, [*branches, self._train_net], now, params, velocity, images, labels, index, key
+      now.layer,
+      [*branches, self._train_net],
+      now,
+      params,
+      variables[MOVED],
+      images,
+      labels,
+      index,
+      key,
     )
     weight = jnp.float32(len(batch['label']))
     # The step divides the sum by the weight, and so must get the gradient times the weight.
@@ -169,14 +176,13 @@ class Belief(Task):
     return total / weight, ({MOVED: velocity}, metrics)
 
   def _in_mini_batches(self, batch: Batch) -> tuple[Array, Array, Array]:
-    """Returns images `[M, b, v]` in [0, 1], labels one-hot `[M, b, K]`, record numbers `[M, b]`."""
+    """Returns bytes of images `[M, b, v]`, labels and record numbers `[M, b]`."""
 
     def cut(x: Array) -> Array:
       return x.reshape(-1, self.mini_batches, *x.shape[1:]).swapaxes(0, 1)
 
-    images = cut(classifier_lib.to_unit(batch['image']).reshape(len(batch['label']), -1))
-    labels = jax.nn.one_hot(batch['label'], len(self.data.classes))
-    return images, cut(labels), cut(batch['index'])
+    images = batch['image'].reshape(len(batch['label']), -1)
+    return cut(images), cut(batch['label']), cut(batch['index'])
 
   def _train_rbm(
     self,
@@ -191,20 +197,19 @@ class Belief(Task):
   ) -> tuple[dbn.Params, dbn.Params, Array]:
     """Returns the net after a step of CD-1 on one RBM, momenta, and the loss's sum."""
     has_labels = layer == self.num_rbms - 1
-    # Probabilities, not samples, are what the next RBM is trained on (section 6.1).
-    seen = jax.vmap(lambda v: dbn.infer(params, v, layer))(images)
 
     def update(carry: tuple, batch: tuple) -> tuple[tuple, Array]:
       rbm, velocity = carry
       v, y, keys = self._of_mini_batch(key, *batch)
+      v = dbn.infer(params, v, layer)  # probabilities, not samples (section 6.1)
       data = v, y if has_labels else None
       model = dbn.gibbs(rbm, keys, *data, 1, sample_visible=False)
       grads = jax.grad(dbn.contrast)(rbm, data, model)
       loss = jnp.sum((v - model[0]) ** 2)
       return self._descend(now, rbm, velocity, grads), loss
 
-    start = dbn.rbm_of(params, layer), dbn.rbm_of(velocity, layer)
-    (rbm, moved), losses = lax.scan(update, start, (seen, labels, index, self._numbers()))
+    start = dbn.rbm_of(params, layer), now.begin(dbn.rbm_of(velocity, layer))
+    (rbm, moved), losses = lax.scan(update, start, (images, labels, index, self._numbers()))
     return (
       dbn.with_rbm(params, layer, rbm),
       dbn.with_rbm(velocity, layer, moved),
@@ -232,7 +237,7 @@ class Belief(Task):
       return self._descend(now, params, velocity, grads), loss
 
     (params, velocity), losses = lax.scan(
-      update, (params, velocity), (images, labels, index, self._numbers())
+      update, (params, now.begin(velocity)), (images, labels, index, self._numbers())
     )
     return params, velocity, losses.sum()
 
@@ -242,9 +247,10 @@ class Belief(Task):
   def _of_mini_batch(
     self, key: Array, v: Array, y: Array, index: Array, number: Array
   ) -> tuple[Array, Array, Array]:
-    """Returns units, labels, and a key for each image by its record number."""
+    """Returns pixels in [0, 1], labels one-hot, and a key for each image by its record number."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, number), index)
-    return shard_batch(v), shard_batch(y), keys
+    pixels, labels = classifier_lib.to_unit(v), jax.nn.one_hot(y, len(self.data.classes))
+    return shard_batch(pixels), shard_batch(labels), keys
 
   def _descend(self, now: Now, weights: Any, velocity: Any, grads: Any) -> tuple[Any, Any]:
     """Returns weights and momenta after one update; grads: sums over this device's images."""
@@ -263,7 +269,7 @@ class Belief(Task):
     if split != 'train':
       raise ValueError(f'split {split!r}: only train is a stream')
     choose = functools.partial(self.choice, mesh)
-    return batches_lib.Source(
+    return batches_lib.StagedSource(
       self.data, mesh, seed, self.schedule, choose, self.check_begun, self.batch_size
     )
 
