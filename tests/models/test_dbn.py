@@ -2,6 +2,7 @@
 
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from sklearn.neural_network import BernoulliRBM
 
 import models
-from models import dbn
+from models import boltzmann, dbn
 
 VISIBLE, HIDDEN, LABELS = 4, 3, 2
 
@@ -58,14 +59,14 @@ def exact(rbm):
 def test_the_free_energy_sums_hidden_units_out():
   rbm, (v, y) = machine(), everything()
   summed = -np.log(np.exp(-energies(rbm, v, y, states(HIDDEN))).sum(1))
-  np.testing.assert_allclose(dbn.free_energy(rbm, v, y), summed, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(boltzmann.free_energy(rbm, v, y), summed, rtol=1e-5, atol=1e-5)
 
 
 def test_label_scores_are_the_exact_posterior():
   rbm, v = machine(), states(VISIBLE)
   p = exact(rbm).reshape(len(v), LABELS)
   posterior = p / p.sum(1, keepdims=True)
-  np.testing.assert_allclose(jax.nn.softmax(dbn.label_scores(rbm, v)), posterior, atol=1e-5)
+  np.testing.assert_allclose(jax.nn.softmax(boltzmann.label_scores(rbm, v)), posterior, atol=1e-5)
 
 
 def test_contrast_has_the_gradient_of_the_likelihood_where_the_model_is_exact():
@@ -74,13 +75,13 @@ def test_contrast_has_the_gradient_of_the_likelihood_where_the_model_is_exact():
   data = v[[3, 9, 20]], y[[3, 9, 20]]
 
   def minus_log_likelihood(rbm):
-    log_z = jax.nn.logsumexp(-dbn.free_energy(rbm, v, y))
-    return jnp.mean(dbn.free_energy(rbm, *data)) + log_z
+    log_z = jax.nn.logsumexp(-boltzmann.free_energy(rbm, v, y))
+    return jnp.mean(boltzmann.free_energy(rbm, *data)) + log_z
 
   def contrast(rbm):
     p = exact(machine())  # held fixed
-    model = jnp.sum(p * dbn.free_energy(rbm, v, y))
-    return jnp.mean(dbn.free_energy(rbm, *data)) - model
+    model = jnp.sum(p * boltzmann.free_energy(rbm, v, y))
+    return jnp.mean(boltzmann.free_energy(rbm, *data)) - model
 
   likelihood = jax.jit(jax.grad(minus_log_likelihood))(rbm)
   contrastive = jax.jit(jax.grad(contrast))(rbm)
@@ -93,7 +94,7 @@ def test_contrast_has_the_statistics_of_contrastive_divergence():
   rng = np.random.default_rng(1)
   data, model = (rng.random((6, VISIBLE), np.float32) for _ in range(2))
   y, z = np.eye(LABELS, dtype=np.float32)[rng.integers(LABELS, size=(2, 6))]
-  grads = jax.grad(dbn.contrast)(rbm, (data, y), (model, z))
+  grads = jax.grad(boltzmann.contrast)(rbm, (data, y), (model, z))
 
   def hidden(v, y):
     return sigmoid(v @ rbm['kernel'] + y @ rbm['labels'] + rbm['hidden_bias'])
@@ -115,7 +116,7 @@ def test_gibbs_sampling_ends_in_the_machines_distribution():
   count = 20_000
   keys = jax.random.split(jax.random.key(0), count)
   start = jnp.zeros((count, VISIBLE)), jax.nn.one_hot(jnp.zeros(count, int), LABELS)
-  run = jax.jit(lambda: dbn.gibbs(rbm, keys, *start, 100, sample_visible=True))
+  run = jax.jit(lambda: boltzmann.gibbs(rbm, keys, *start, 100, sample_visible=True))
   found_v, found_y = run()
   number = np.asarray(found_v) @ 2 ** np.arange(VISIBLE)[::-1] * LABELS + found_y.argmax(-1)
   found = np.bincount(number.astype(int), minlength=len(v)) / count
@@ -127,7 +128,7 @@ def test_gibbs_sampling_keeps_clamped_labels_and_reconstructs_by_probabilities()
   rbm = machine()
   keys = jax.random.split(jax.random.key(0), 5)
   y = jax.nn.one_hot(jnp.array([0, 1, 1, 0, 1]), LABELS)
-  v, found = dbn.gibbs(
+  v, found = boltzmann.gibbs(
     rbm, keys, jnp.ones((5, VISIBLE)), y, 3, sample_visible=False, clamp_labels=True
   )
   assert (np.asarray(found) == np.asarray(y)).all()
@@ -140,9 +141,9 @@ def test_a_machine_without_labels_is_scikit_learns():
   theirs.components_ = rbm['kernel'].T
   theirs.intercept_hidden_, theirs.intercept_visible_ = rbm['hidden_bias'], rbm['bias']
   np.testing.assert_allclose(
-    jax.nn.sigmoid(dbn.hidden_logits(rbm, v)), theirs.transform(v), rtol=1e-5
+    jax.nn.sigmoid(boltzmann.hidden_logits(rbm, v)), theirs.transform(v), rtol=1e-5
   )
-  np.testing.assert_allclose(dbn.free_energy(rbm, v), theirs._free_energy(v), rtol=1e-5)
+  np.testing.assert_allclose(boltzmann.free_energy(rbm, v), theirs._free_energy(v), rtol=1e-5)
 
 
 # -------- the net --------
@@ -153,7 +154,7 @@ def test_the_papers_net_has_its_1_7_million_weights():
   shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))['params']
   sizes = {
     (layer, name): leaf.size
-    for layer, own in dbn.nn.unbox(shapes).items()
+    for layer, own in nn.unbox(shapes).items()
     for name, leaf in own.items()
   }
   top = sizes['top', 'kernel'] + sizes['top', 'labels']
@@ -167,7 +168,7 @@ def test_the_papers_net_has_its_1_7_million_weights():
 @pytest.fixture(scope='module')
 def net():
   module = models.build('dbn', num_classes=LABELS, hidden=(5, 4), top=3)
-  params = dbn.nn.unbox(module.init(jax.random.key(0), jnp.zeros((1, 6)))['params'])
+  params = nn.unbox(module.init(jax.random.key(0), jnp.zeros((1, 6)))['params'])
   rng = np.random.default_rng(2)
   return jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 1, x.shape), jnp.float32), params)
 
@@ -189,7 +190,7 @@ def test_up_down_moves_generation_by_wake_and_recognition_by_sleep(net):
     np.testing.assert_allclose(
       found['recognition'], sleep[i].T @ (guessed - sleep[i + 1]), atol=1e-4
     )
-  top = jax.jit(jax.grad(dbn.contrast))(net['top'], (wake[2], y), fantasy)
+  top = jax.jit(jax.grad(boltzmann.contrast))(net['top'], (wake[2], y), fantasy)
   for name, value in top.items():
     np.testing.assert_allclose(grads['top'][name], value, atol=1e-5)
 

@@ -1,7 +1,6 @@
 """The stages of a run: RBM after RBM, then the whole net by the up-down algorithm."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -107,17 +106,19 @@ class Schedule:
 
   def at(self, step: int) -> Stage:
     """Returns the stage of a step."""
-    return self.stages[int(np.searchsorted([s.start for s in self.stages], step, 'right')) - 1]
+    return [stage for stage in self.stages if stage.start <= step][-1]
 
   def now(self, step: Array) -> Now:
     """Returns a traced step's stage."""
     stages = self.stages
-    number = jnp.searchsorted(np.array([stage.start for stage in stages]), step, side='right') - 1
+    number = jnp.sum(step >= np.array([stage.start for stage in stages])) - 1
 
     def column(values: Sequence[float]) -> Array:
-      return jnp.asarray(np.asarray(values))[number]
+      return jnp.asarray(np.array(values))[number]
 
-    of_rate = functools.partial(self._rates, column)
+    def of_rate(name: str) -> Array:
+      return column([float(getattr(stage.rates, name)) for stage in stages])
+
     early = step < column([stage.start + stage.rates.initial_steps for stage in stages])
     return Now(
       number,
@@ -128,9 +129,6 @@ class Schedule:
       jnp.where(early, of_rate('initial_momentum'), of_rate('momentum')),
       of_rate('weight_decay'),
     )
-
-  def _rates(self, column, name: str) -> Array:
-    return column(np.array([getattr(stage.rates, name) for stage in self.stages], np.float32))
 
 
 def make_schedule(greedy: Greedy, updown: UpDown, num_rbms: int) -> Schedule:

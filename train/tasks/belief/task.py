@@ -17,7 +17,7 @@ import models
 import models.summary
 from data.images.source import ImageData
 from models import dbn
-from models.axes import bound_size, shard_batch
+from models.axes import bound_size
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
@@ -26,7 +26,8 @@ from train.tasks import classifier as classifier_lib
 from train.tasks import reading
 from train.tasks.belief import batches as batches_lib
 from train.tasks.belief import pictures
-from train.tasks.belief.schedule import Greedy, Now, Stage, UpDown, make_schedule
+from train.tasks.belief.schedule import Greedy, Stage, UpDown, make_schedule
+from train.tasks.belief.updates import Updates
 from train.workdir import write_bytes
 
 PREVIEW = 10  # images of each class, drawn at each evaluation
@@ -83,8 +84,10 @@ class Belief(Task):
     self.data, self.mini_batches = data, mini_batches
     self.num_rbms = len(self.model.hidden) + 1
     self.schedule = make_schedule(greedy, updown, self.num_rbms)
+    self.updates = Updates(self.num_rbms, len(data.classes), mini_batches, data.batch_size)
     self.per_class, self.validation = per_class, validation
     self._choice: batches_lib.Choice | None = None
+    self._gather: Any = lambda params: params
 
   @property
   def metrics(self) -> Sequence[str]:
@@ -149,19 +152,7 @@ class Belief(Task):
       )
     params = lax.stop_gradient(variables['params'])
     now = self.schedule.now(batch['step'][0])
-    images, labels, index = self._in_mini_batches(batch)
-    branches = [functools.partial(self._train_rbm, i) for i in range(self.num_rbms)]
-    new, velocity, loss = lax.switch(
-      now.layer,
-      [*branches, self._train_net],
-      now,
-      params,
-      variables[MOVED],
-      images,
-      labels,
-      index,
-      key,
-    )
+    new, velocity, loss = self.updates(now, params, variables[MOVED], batch, key)
     weight = jnp.float32(len(batch['label']))
     # The step divides the sum by the weight, and so must get the gradient times the weight.
     change = weight * sum(
@@ -174,95 +165,6 @@ class Belief(Task):
     stage = (now.number + 1).astype(jnp.float32)
     metrics = {'loss': (total, weight), 'stage': (stage * weight, weight)}
     return total / weight, ({MOVED: velocity}, metrics)
-
-  def _in_mini_batches(self, batch: Batch) -> tuple[Array, Array, Array]:
-    """Returns bytes of images `[M, b, v]`, labels and record numbers `[M, b]`."""
-
-    def cut(x: Array) -> Array:
-      return x.reshape(-1, self.mini_batches, *x.shape[1:]).swapaxes(0, 1)
-
-    images = batch['image'].reshape(len(batch['label']), -1)
-    return cut(images), cut(batch['label']), cut(batch['index'])
-
-  def _train_rbm(
-    self,
-    layer: int,
-    now: Now,
-    params: dbn.Params,
-    velocity: dbn.Params,
-    images: Array,
-    labels: Array,
-    index: Array,
-    key: Array,
-  ) -> tuple[dbn.Params, dbn.Params, Array]:
-    """Returns the net after a step of CD-1 on one RBM, momenta, and the loss's sum."""
-    has_labels = layer == self.num_rbms - 1
-
-    def update(carry: tuple, batch: tuple) -> tuple[tuple, Array]:
-      rbm, velocity = carry
-      v, y, keys = self._of_mini_batch(key, *batch)
-      v = dbn.infer(params, v, layer)  # probabilities, not samples (section 6.1)
-      data = v, y if has_labels else None
-      model = dbn.gibbs(rbm, keys, *data, 1, sample_visible=False)
-      grads = jax.grad(dbn.contrast)(rbm, data, model)
-      loss = jnp.sum((v - model[0]) ** 2)
-      return self._descend(now, rbm, velocity, grads), loss
-
-    start = dbn.rbm_of(params, layer), now.begin(dbn.rbm_of(velocity, layer))
-    (rbm, moved), losses = lax.scan(update, start, (images, labels, index, self._numbers()))
-    return (
-      dbn.with_rbm(params, layer, rbm),
-      dbn.with_rbm(velocity, layer, moved),
-      losses.sum(),
-    )
-
-  def _train_net(
-    self,
-    now: Now,
-    params: dbn.Params,
-    velocity: dbn.Params,
-    images: Array,
-    labels: Array,
-    index: Array,
-    key: Array,
-  ) -> tuple[dbn.Params, dbn.Params, Array]:
-    """Returns the net after a step of the up-down algorithm, momenta, and the loss's sum."""
-
-    def update(carry: tuple, batch: tuple) -> tuple[tuple, Array]:
-      params, velocity = carry
-      v, y, keys = self._of_mini_batch(key, *batch)
-      wake, fantasy, sleep = dbn.up_down(params, keys, v, y, now.gibbs_steps)
-      grads = jax.grad(dbn.up_down_objective)(params, wake, fantasy, sleep, y)
-      loss = jnp.sum((v - jax.nn.sigmoid(dbn.generate(params, 0, wake[1]))) ** 2)
-      return self._descend(now, params, velocity, grads), loss
-
-    (params, velocity), losses = lax.scan(
-      update, (params, now.begin(velocity)), (images, labels, index, self._numbers())
-    )
-    return params, velocity, losses.sum()
-
-  def _numbers(self) -> Array:
-    return jnp.arange(self.mini_batches)
-
-  def _of_mini_batch(
-    self, key: Array, v: Array, y: Array, index: Array, number: Array
-  ) -> tuple[Array, Array, Array]:
-    """Returns pixels in [0, 1], labels one-hot, and a key for each image by its record number."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, number), index)
-    pixels, labels = classifier_lib.to_unit(v), jax.nn.one_hot(y, len(self.data.classes))
-    return shard_batch(pixels), shard_batch(labels), keys
-
-  def _descend(self, now: Now, weights: Any, velocity: Any, grads: Any) -> tuple[Any, Any]:
-    """Returns weights and momenta after one update; grads: sums over this device's images."""
-    if bound_size('data'):  # under pmap each device has its part of the mini-batch
-      grads = lax.psum(grads, 'data')
-
-    def moved(w: Array, v: Array, g: Array) -> Array:
-      decay = now.weight_decay if w.ndim == 2 else 0.0
-      return now.momentum * v - now.learning_rate * (g / self.data.batch_size + decay * w)
-
-    velocity = jax.tree.map(moved, weights, velocity, grads)
-    return jax.tree.map(jnp.add, weights, velocity), velocity
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Returns the stream of training batches."""
@@ -320,6 +222,7 @@ class Belief(Task):
         ' data.decode_eval must come to one shape'
       )
     measure = make_eval(self)
+    self._gather = jax.jit(lambda params: params, out_shardings=mesh_lib.replicated(mesh))
 
     def on(split: str) -> Evaluation:
       return lambda variables: measure(variables, self._batches(split, mesh))
@@ -389,7 +292,7 @@ class Belief(Task):
 
     A row of 'samples.png' is a class.
     """
-    params = variables['params']
+    params = self._gather(variables['params'])  # a sharded net may be on other processes' devices
     trained = [layer for layer in range(self.num_rbms) if is_trained(params, layer)]
     files = {f'fields{layer + 1}.png': self._fields(params, layer) for layer in trained}
     if self.num_rbms - 1 in trained:

@@ -16,7 +16,7 @@ import optax
 import pytest
 
 from data.images.source import ImageData
-from models import dbn
+from models import boltzmann, dbn
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train.errors import Halted, UserError
@@ -115,7 +115,7 @@ def test_a_step_of_the_first_stage_is_contrastive_divergence_by_hand(whole):
     rows = slice(j, None, 2)
     v = np.asarray(batch['image'][rows], np.float32).reshape(40, -1) / 255
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, j), batch['index'][rows])
-    model, _ = dbn.gibbs(rbm, keys, v, None, 1, sample_visible=False)
+    model, _ = boltzmann.gibbs(rbm, keys, v, None, 1, sample_visible=False)
     model = np.asarray(model)
     up, down = (1 / (1 + np.exp(-(x @ rbm['kernel'] + rbm['hidden_bias']))) for x in (v, model))
     grads = {
