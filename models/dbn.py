@@ -134,6 +134,11 @@ def with_rbm(params: Params, layer: int, rbm: RBM) -> Params:
   return {**params, f'layer{layer}': own}
 
 
+def is_trained(params: Params, layer: int) -> bool:
+  """Returns whether an RBM was ever updated: its hidden biases begin as exact zeros."""
+  return bool(jax.jit(lambda x: jnp.any(x != 0))(rbm_of(params, layer)['hidden_bias']))
+
+
 def recognise(params: Params, layer: int, below: Array) -> Array:
   """Returns the log-odds of a directed layer's units, inferred from the layer below."""
   own = params[f'layer{layer}']

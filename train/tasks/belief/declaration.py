@@ -16,7 +16,12 @@ TASKS = {
     task='train.tasks.belief.task:Belief',
     options={'sample': SAMPLE},
     report=ReportWords(
-      'confusion, samples and receptive fields', measures=('error', 'loss', 'stage')
+      'confusion, samples and receptive fields',
+      measures=('error', 'loss', 'stage'),
+      headings={
+        'loss': 'Loss: reconstruction in training, label in evaluation',
+        'learning_rate': 'Learning rate of the optimizer, a factor of the stages’ own',
+      },
     ),
   )
 }

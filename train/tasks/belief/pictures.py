@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from data import pipeline
 from train.errors import unknown
 
 GAP = 2  # pixels between images
@@ -47,14 +46,6 @@ def sheet(images: np.ndarray, columns: int) -> bytes:
   file = io.BytesIO()
   Image.fromarray(grid if channels == 3 else grid[..., 0]).save(file, 'PNG')
   return file.getvalue()
-
-
-def examples(labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-  """Returns up to `count` records of `[N]`, wrong ones first: half of all, if there are so many."""
-  wrong, right = (np.flatnonzero(x) for x in (predicted != labels, predicted == labels))
-  wrong = wrong[pipeline.even_rows(count // 2, len(wrong))]
-  right = right[pipeline.even_rows(count - len(wrong), len(right))]
-  return np.concatenate([wrong, right])
 
 
 def class_numbers(asked: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,18 +20,17 @@ from models.axes import bound_size
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Evaluation, Metrics, Source, Task, Variables
+from train.task import Batch, Batches, Evaluation, Metrics, Source, Task, Variables
 from train.tasks import classifier as classifier_lib
 from train.tasks import reading
 from train.tasks.belief import batches as batches_lib
-from train.tasks.belief import pictures
+from train.tasks.belief import evaluate, pictures
 from train.tasks.belief.schedule import Greedy, Stage, UpDown, make_schedule
 from train.tasks.belief.updates import Updates
 from train.workdir import write_bytes
 
 PREVIEW = 10  # images of each class, drawn at each evaluation
 PREVIEW_GIBBS = 200  # steps of their chains
-NUM_PREVIEW_SAMPLES = 32  # test images in the report, half of them misclassified if there are any
 MOVED = 'belief'  # the collection of momenta
 
 
@@ -98,7 +96,7 @@ class Belief(Task):
   @property
   def _splits(self) -> list[str]:
     full = any(stage.full for stage in self.schedule.stages)
-    return ['test', *['val'] * bool(self.validation), 'train', *['all'] * full]
+    return ['test', *['val'] * bool(self.validation), 'trained', *['all'] * full]
 
   @property
   def batch_size(self) -> int:
@@ -184,7 +182,7 @@ class Belief(Task):
   def check_begun(self, stage: Stage, variables: Variables) -> None:
     """Raises UserError for a stage that begins before the RBMs that it builds on were trained."""
     for layer in range(min(stage.layer, self.num_rbms)):
-      if not is_trained(variables['params'], layer):
+      if not dbn.is_trained(variables['params'], layer):
         raise UserError(
           f'stage {stage.name!r}, which begins at step {stage.start:,}, builds on RBM {layer + 1},'
           f' which was never trained: give task.greedy.steps[{layer}] some steps, or begin with'
@@ -210,7 +208,7 @@ class Belief(Task):
     return scores
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    """Returns 'test'; 'val' of the held out, 'train' of the learned, 'all' of all training images.
+    """Returns 'test'; 'val' of the held out, 'trained' of the learned, 'all' of all training images.
 
     'all' is there where a last stage learns from all of them.
     """
@@ -225,65 +223,23 @@ class Belief(Task):
     self._gather = jax.jit(lambda params: params, out_shardings=mesh_lib.replicated(mesh))
 
     def on(split: str) -> Evaluation:
-      return lambda variables: measure(variables, self._batches(split, mesh))
+      return lambda variables: measure(variables, self.batches(split, mesh))
 
     return {split: on(split) for split in self._splits}
 
-  def _batches(self, split: str, mesh: Mesh) -> Any:
+  def batches(self, split: str, mesh: Mesh) -> Batches:
+    """Returns the batches of what an evaluation is of."""
     if split == 'test':
       return reading.evaluation(self.data, self.data.eval_split, mesh)
     choice = self.choice(mesh)
-    rows = {'val': choice.validation, 'train': choice.training, 'all': choice.everything}[split]
+    rows = {'val': choice.validation, 'trained': choice.training, 'all': choice.everything}[split]
     return reading.chosen(self.data, self.data.train_split, mesh, rows)
 
   def examine(
     self, members: Sequence[Variables], mesh: Mesh
   ) -> tuple[Mapping[str, float], Mapping[str, Any], Mapping[str, np.ndarray]]:
-    """Evaluates one run, or the mean of several nets' probabilities, on the evaluation split.
-
-    Returns:
-      Metrics, metadata (confusion matrix, class names), and arrays for the report (test images with
-      predictions, receptive fields of the first layer).
-    """
-    if not is_trained(members[0]['params'], self.num_rbms - 1):
-      self._say('the top RBM is not trained yet: labels are guessed by chance')
-    scored = [self._scores(variables, mesh) for variables in members]
-    scores, labels = classifier_lib.average([scores for scores, _ in scored]), scored[0][1]
-    classifier_lib.report_not_finite(scores)
-    wrong = classifier_lib.errors(classifier_lib.ranks(scores, labels), scores.shape[-1])
-    metrics = {f'test/{name}': float(np.mean(values)) for name, values in wrong.items()}
-    predicted = classifier_lib.predictions(scores, labels)
-    confusion = np.zeros((len(self.data.classes),) * 2, int)
-    np.add.at(confusion, (labels, predicted), 1)
-    rows = pictures.examples(labels, predicted, NUM_PREVIEW_SAMPLES)
-    params = jax.device_get(members[0]['params'])
-    arrays = {
-      'images': reading.images(self.data, self.data.eval_split, mesh, rows),
-      'labels': labels[rows],
-      'predictions': predicted[rows],
-      'filters': np.moveaxis(
-        pictures.as_images(dbn.fields(params, 0), self.data.image_shape), 0, -1
-      ),
-    }
-    return metrics, {'confusion': confusion.tolist(), 'classes': list(self.data.classes)}, arrays
-
-  def _scores(self, variables: Variables, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scores `[N, K]` and labels `[N]` of the evaluation split."""
-
-    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
-    def score(variables: Variables, batch: Batch) -> tuple[Array, ...]:
-      return self.scores(variables, batch['image']), batch['label'], batch['mask']
-
-    parts = []
-    for batch in self._batches('test', mesh):
-      *columns, mask = jax.device_get(score(variables, batch))
-      parts.append([column[mask > 0] for column in columns])
-    scores, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return scores, labels
-
-  def _say(self, line: str) -> None:
-    if mesh_lib.is_main():
-      print(line, file=sys.stderr)
+    """Evaluates one net, or the mean of several nets' probabilities, on the evaluation split."""
+    return evaluate.examine(self, members, mesh)
 
   # -------- pictures --------
 
@@ -293,7 +249,7 @@ class Belief(Task):
     A row of 'samples.png' is a class.
     """
     params = self._gather(variables['params'])  # a sharded net may be on other processes' devices
-    trained = [layer for layer in range(self.num_rbms) if is_trained(params, layer)]
+    trained = [layer for layer in range(self.num_rbms) if dbn.is_trained(params, layer)]
     files = {f'fields{layer + 1}.png': self._fields(params, layer) for layer in trained}
     if self.num_rbms - 1 in trained:
       labels = np.arange(min(len(self.data.classes), pictures.MAX_CLASSES))
@@ -324,7 +280,7 @@ class Belief(Task):
     seed: int = 0,
   ) -> None:
     """Writes `samples-SEED.png` for the verb sample: a row for each label, all by default."""
-    if not is_trained(variables['params'], self.num_rbms - 1):
+    if not dbn.is_trained(variables['params'], self.num_rbms - 1):
       raise UserError(
         f'the top RBM is not trained yet, from which images are drawn; its stage begins at step'
         f' {self._begins(self.num_rbms - 1):,}'
@@ -341,9 +297,3 @@ class Belief(Task):
   def _begins(self, layer: int) -> int:
     """Returns the first step of the stage that trains an RBM; of a run that has none, 0."""
     return next((stage.start for stage in self.schedule.stages if stage.layer == layer), 0)
-
-
-def is_trained(params: dbn.Params, layer: int) -> bool:
-  """Returns whether an RBM was ever updated: its hidden biases begin as exact zeros."""
-  bias = dbn.rbm_of(params, layer)['hidden_bias']
-  return bool(jax.jit(lambda x: jnp.any(x != 0))(bias))

@@ -234,7 +234,7 @@ def test_a_run_that_is_resumed_between_its_stages_is_the_same_run(tmp_path):
   drawn, lines = left(tmp_path / 'a')
   pages = ['fields1.png', 'fields2.png', 'fields3.png', 'samples.png']
   assert sorted(drawn) == [f'{step:08}-{name}' for step in (3, 5) for name in pages]
-  assert {'test/error', 'val/error', 'train/error'} <= lines[-1].keys()
+  assert {'test/error', 'val/error', 'trained/error'} <= lines[-1].keys()
 
 
 @pytest.mark.long
