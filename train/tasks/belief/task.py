@@ -208,9 +208,9 @@ class Belief(Task):
     return scores
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
-    """Returns 'test'; 'val' of the held out, 'trained' of the learned, 'all' of all training images.
+    """Returns 'test', and by part of the training images: 'val' (held out), 'trained', 'all'.
 
-    'all' is there where a last stage learns from all of them.
+    'val' is there if any are held out, 'all' if a last stage learns from all of them.
     """
     with user_errors():
       seen, met = self.data.image_shape, self.data.eval_image_shape
