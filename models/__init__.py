@@ -94,6 +94,7 @@ MODELS = Constructors(
     'airbench94': Entry('models.airbench:AirBench'),
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
+    'dbn': Entry('models.dbn:dbn'),
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),

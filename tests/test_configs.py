@@ -52,6 +52,12 @@ def images(task):
   }
 
 
+def mini_batches(task):
+  batch = {**images(task), 'step': images(task)['index']}
+  size = task.batch_size
+  return {k: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for k, x in batch.items()}
+
+
 def text(task):
   data = task.data
   return {
@@ -89,6 +95,7 @@ def own_moves(task):
 
 
 BATCHES = {
+  'belief': mini_batches,
   'classify': images,
   'diffusion': images,
   'consistency': images,

@@ -167,13 +167,24 @@ class ImageData:
     read = {split for split, _, _ in self._loaders}
     return {split: records.fingerprint_of(self._records(split)) for split in sorted(read)}
 
-  def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
-    """Returns shuffled batches without end, cut over axis 0 as `sharding` says."""
-    pipeline.check_divisible('batch_size', self.batch_size, sharding)
+  def train_source(
+    self,
+    seed: int,
+    sharding: NamedSharding,
+    order: pipeline.Order | None = None,
+    batch_size: int = 0,
+  ) -> pipeline.TrainSource:
+    """Returns batches without end, cut over axis 0 as `sharding` says.
+
+    order: of the records; None shuffles all of them in each epoch.
+    batch_size: if not the config's.
+    """
+    batch_size = batch_size or self.batch_size
+    pipeline.check_divisible('batch_size', batch_size, sharding)
     self._check_classes()
-    order = pipeline.EpochOrder(seed, self.num_examples(self.train_split))
+    order = order or pipeline.EpochOrder(seed, self.num_examples(self.train_split))
     loader = self._loader(self.train_split, self._ops_train, sharding)
-    return pipeline.TrainSource(loader, order, self.batch_size, sharding)
+    return pipeline.TrainSource(loader, order, batch_size, sharding)
 
   def eval_batches(
     self, split: str, sharding: NamedSharding, rows: np.ndarray | None = None
