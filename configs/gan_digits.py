@@ -5,7 +5,8 @@ python launch.py sample --workdir=runs/gan_digits --label=3,7 --samples=8
 python launch.py sample --workdir=runs/gan_digits --interpolate
 
 Paper: none; the networks are those of Radford, Metz, Chintala, Unsupervised representation learning
-with deep convolutional generative adversarial networks, 2016, told the class. Ours: not trained yet.
+with deep convolutional generative adversarial networks, 2016, told the class. Ours: not trained
+yet.
 
 The digits have 8 x 8 pixels; grids show them enlarged.
 """

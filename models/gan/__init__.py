@@ -1,9 +1,9 @@
 """Generative adversarial networks: two networks, one of which draws and one of which judges.
 
-A generator G maps latents z to images G(z); a discriminator D gives a logit for an image being real.
-Read `losses` (what each of them minimises), `latents` (z, and paths between two of them), `mlp` (the
-networks of 2014) or `dcgan` (those of 2016), and `spectral` (what keeps D smooth). `parzen` is the
-estimate of likelihood by which the paper of 2014 compares models.
+A generator G maps latents z to images G(z); a discriminator D gives a logit for an image being
+real. Read `losses` (what each of them minimises), `latents` (z, and paths between two of them),
+`mlp` (the networks of 2014) or `dcgan` (those of 2016), and `spectral` (what keeps D smooth).
+`parzen` is the estimate of likelihood by which the paper of 2014 compares models.
 
 A pair of networks is one linen module, an `AdversarialNetworks`; its parameters are those of
 `generator` and of `discriminator`. Imports `models.layers` and `models.ops`; imported by

@@ -126,7 +126,7 @@ class Evaluator:
     chosen_by = self.data.eval_split
     if split == chosen_by:
       raise UserError(
-        f'--parzen={split}: sigma is chosen on data.eval_split, which must be another split, such as'
+        f'--parzen={split}: sigma is chosen on data.eval_split, which must be another, such as'
         ' --config.data.eval_split=train[50000:]'
       )
     labels = np.arange(PARZEN_SAMPLES) % len(self.data.classes) if self.task.conditional else None

@@ -173,13 +173,17 @@ class GAN(Task):
   def _with_mean_bias(self, params: Any) -> Any:
     if 'output' not in params['generator']:
       raise UserError('task.mean_bias=True: is for model.name=gan, whose last layer has a bias')
-    mesh = mesh_lib.make_mesh(1, 1, 1, devices=jax.local_devices()[:1])
-    with user_errors():
-      mean = self.data.mean_image(mesh_lib.batch_sharding(mesh)).ravel().clip(*MEAN_RANGE)
-    bias = jnp.asarray(np.log(mean / (1 - mean)), jnp.float32)
+    bias = jnp.asarray(self._mean_logits)
     output = params['generator']['output']
     boxed = jax.tree.map(lambda _: bias, output['bias'])
     return {**params, 'generator': {**params['generator'], 'output': {**output, 'bias': boxed}}}
+
+  @functools.cached_property
+  def _mean_logits(self) -> np.ndarray:
+    mesh = mesh_lib.make_mesh(1, 1, 1, devices=jax.local_devices()[:1])
+    with user_errors(), jax.ensure_compile_time_eval():  # `init` is traced
+      mean = self.data.mean_image(mesh_lib.batch_sharding(mesh)).ravel().clip(*MEAN_RANGE)
+    return np.log(mean / (1 - mean))
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
