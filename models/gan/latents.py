@@ -23,7 +23,7 @@ def interpolate(start: Array, end: Array, stages: int, distribution: str = 'norm
   Of uniform latents along a straight line, which stays in their cube. Normal latents of many
   dimensions lie near a sphere, whose inside networks have not seen: along its great circle.
   """
-  t = jnp.linspace(0, 1, stages)[:, None]
+  t = jnp.linspace(0, 1, stages).reshape(1, -1, 1)
   a, b = start[:, None], end[:, None]
   if distribution == 'uniform':
     return (1 - t) * a + t * b

@@ -48,9 +48,6 @@ def log_likelihood(samples: np.ndarray, images: np.ndarray, sigma: float) -> np.
 
 @functools.partial(jax.jit, static_argnums=2)
 def _log_mean_exp(samples: Array, x: Array, sigma: float) -> Array:
-  square = (
-    jnp.square(x).sum(1)[:, None]
-    + jnp.square(samples).sum(1)
-    - 2 * jnp.matmul(x, samples.T, precision='highest')
-  )
+  product = jnp.matmul(x, samples.T, precision='highest')
+  square = jnp.square(x).sum(1)[:, None] + jnp.square(samples).sum(1)[None] - 2 * product
   return jax.nn.logsumexp(-square / (2 * sigma**2), axis=1) - np.log(len(samples))

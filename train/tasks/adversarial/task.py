@@ -28,7 +28,8 @@ from train.tasks.adversarial.options import REGULARIZATION, SAMPLING, Regulariza
 from train.tasks.images import grids
 
 NETWORKS = ('gan', 'dcgan')
-MEAN_RANGE = 1e-3, 1 - 1e-3  # of a pixel, whose logit is an initial bias
+# Of a pixel, whose logit is an initial bias. A border that is never quite black gives images away.
+MEAN_RANGE = 1e-7, 1 - 1e-7
 MAX_INTERPOLATIONS = 8  # rows of the sheet that is drawn in training
 
 
