@@ -1,5 +1,6 @@
 """A small task `gan`: scikit-learn's digits in 8 x 8 pixels."""
 
+import contextlib
 import math
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from data.images.source import ImageData
 from train import config as config_lib
 from train import mesh as mesh_lib
+from train import optim
 from train.optim import make_optimizer
 from train.step import init_state, make_step
 from train.tasks.adversarial.task import GAN
@@ -34,8 +36,6 @@ def task(model='gan', kind=GAN, of=None, settings=(), **section):
 
 
 def optimizer(**options):
-  from train import optim
-
   section = config_lib.complete({**TWO, **options}, optim.SECTIONS, 'optimizer')
   return make_optimizer(**section, steps=100)
 
@@ -44,8 +44,10 @@ def mesh_of(layout=(1, 1, 1)):
   return mesh_lib.make_mesh(*layout, devices=jax.devices()[: math.prod(layout)])
 
 
-def variables(made, seed=0):
-  return jax.jit(lambda key: mesh_lib.unbox(made.init(key)))(jax.random.key(seed))
+def variables(made, seed=0, scale=1.0):
+  """Returns fresh variables, the parameters `scale` times as large."""
+  found = jax.jit(lambda key: mesh_lib.unbox(made.init(key)))(jax.random.key(seed))
+  return {**found, 'params': jax.tree.map(lambda x: scale * x, found['params'])}
 
 
 def batch_of(made, step=0):
@@ -53,9 +55,14 @@ def batch_of(made, step=0):
 
 
 def run(made, layout=(1, 1, 1), steps=3, **options):
-  """Returns the state after some steps and the metrics of each."""
-  mesh, (tx, _) = mesh_of(layout), optimizer()
-  with mesh_lib.activate(mesh):
+  """Returns the state after some steps and the metrics of each.
+
+  By plain descent: Adam would make steps of the roundings of gradients that are nearly 0.
+  """
+  sgd = {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.5}
+  mesh, (tx, _) = mesh_of(layout), optimizer(generator=sgd, discriminator=sgd)
+  jit = options.get('parallel', 'jit') == 'jit'
+  with mesh_lib.activate(mesh) if jit else contextlib.nullcontext():
     state, shardings = init_state(made, tx, 0, mesh, ema=True)
     step = make_step(made, tx, shardings, ema_decay=0.9, **options)
     source, found = made.source('train', mesh, 0), []

@@ -77,7 +77,7 @@ def test_real_and_generated_images_have_moments_of_their_own():
 
 def test_a_record_has_its_own_latent_and_padding_counts_for_nothing():
   made = small.task()
-  variables, batch = small.variables(made), small.batch_of(made)
+  variables, batch = small.variables(made, scale=30), small.batch_of(made)
   halves = [jax.tree.map(lambda x, i=i: x[i::2], batch) for i in range(2)]
   same = [{**half, 'image': halves[0]['image']} for half in halves]
   first, second = (losses(made, variables, half)['generator_loss'] for half in same)
@@ -106,7 +106,7 @@ def test_the_generator_begins_at_the_mean_image():
   mean = np.mean([small.batch_of(made, i)['image'] for i in range(89)], (0, 1)).ravel() / 255
   centre = (mean > 0.2) & (mean < 0.8)
   np.testing.assert_allclose(1 / (1 + np.exp(-bias[centre])), mean[centre], atol=0.02)
-  with pytest.raises(UserError, match='task.mean_bias=True: is for model.name=gan'):
+  with pytest.raises(UserError, match=r'task\.mean_bias=True: is for model\.name=gan'):
     small.variables(small.task('dcgan', mean_bias=True))
 
 
@@ -149,8 +149,8 @@ def test_microbatches_of_the_mlp_add_up_to_the_whole(monkeypatch):
 
 @pytest.mark.long
 def test_training_makes_the_discriminator_tell_and_the_generator_fool():
-  state, metrics = small.run(small.task(of=small.data(batch_size=64)), steps=60)
-  assert metrics[-1]['discriminator_loss'] < 1 < metrics[0]['discriminator_loss']
+  _, metrics = small.run(small.task(of=small.data(batch_size=64)), steps=80)
+  assert metrics[-1]['discriminator_loss'] < 1.2 < metrics[0]['discriminator_loss']
   assert metrics[-1]['generator_loss'] > metrics[0]['generator_loss']
 
 
@@ -208,8 +208,7 @@ def keys_of_nan(keys, size):
 @pytest.fixture(scope='module')
 def labelled():
   made = small.task('dcgan', conditional=True, of=small.data(decode_train='resize(16)'))
-  state, _ = small.run(made)
-  return made, jax.tree.map(jnp.asarray, state.variables)
+  return made, small.variables(made, scale=20)  # else all images are grey
 
 
 def test_images_are_independent_of_their_batch_and_compiled_once(labelled):
@@ -303,8 +302,10 @@ def test_a_mistake_in_the_config_is_named(options, words):
 
 def test_images_of_other_sizes_are_refused_with_what_to_do():
   odd = small.data(decode_train='resize(9)', decode_eval='resize(9)')
-  with pytest.raises(UserError, match='images of 9 x 9: DCGAN needs sides .* can resize them'):
+  with pytest.raises(UserError, match=r'images of 9 x 9: DCGAN needs sides .* can resize them'):
     small.variables(small.task('dcgan', of=odd))
   mixed = small.task('dcgan', of=small.data(decode_eval='resize(16)'))
-  with pytest.raises(UserError, match='makes images of 8 x 8 x 1, data.decode_eval of 16 x 16 x 1'):
+  with pytest.raises(
+    UserError, match=r'makes images of 8 x 8 x 1, data\.decode_eval of 16 x 16 x 1'
+  ):
     mixed.evals(small.mesh_of())
