@@ -32,12 +32,12 @@ TASKS = {
         *('r1', 'loss', 'learning_rate'),
       ),
       headings={
-        'discriminator_loss': 'loss of the discriminator (at chance 1.386 = 2 ln 2; hinge: 2)',
-        'generator_loss': 'loss of the generator (at chance 0.693 = ln 2; hinge: 0)',
-        'accuracy_real': 'real images that are told to be real (at chance a half)',
-        'accuracy_fake': 'generated images that are told to be generated (at chance a half)',
-        'r1': 'mean squared gradient of the logit by real images, times gamma / 2',
-        'loss': 'sum of both losses, which says nothing of the images',
+        'discriminator_loss': 'Loss of the discriminator (chance: 1.386 = 2 ln 2; hinge: 2)',
+        'generator_loss': 'Loss of the generator (chance: 0.693 = ln 2; hinge: 0)',
+        'accuracy_real': 'Real images that are told to be real (chance: 50 %)',
+        'accuracy_fake': 'Generated images that are told to be so (chance: 50 %)',
+        'r1': "R1: real images' squared gradients times gamma / 2",
+        'loss': 'Sum of the losses, which says nothing of the images',
       },
     ),
   )
