@@ -1,14 +1,14 @@
-"""DCGAN at 64 pixels with the networks of the paper, on any folder of images.
+"""DCGAN at 64 pixels with the networks of the paper, on any folder of images, or ImageNet.
 
-python launch.py train --config=dcgan_64 --workdir=runs/dcgan_64 --config.data.data_dir=DIR
+python launch.py train --config=dcgan_64 --workdir=runs/dcgan_64 --config.data.dataset=folder \
+  --config.data.data_dir=DIR
 
 Paper: Radford, Metz, Chintala, Unsupervised representation learning with deep convolutional
 generative adversarial networks, 2016. It has no number of its images; its discriminator's features
 classify CIFAR-10 with an accuracy of 82.8 %. Ours: not trained yet.
 
-The folder has `train/CLASS/` and `test/CLASS/`, as of `--config.data.dataset=folder`; the paper's
-are three million bedrooms (LSUN), and faces. Sizes, initial weights, uniform latents, batch, rate
-and momentum are the paper's.
+Sizes, initial weights, uniform latents, batch, rate and momentum are the paper's; its images are
+three million bedrooms (LSUN), faces, and ImageNet's at 32 pixels.
 """
 
 from ml_collections import ConfigDict
@@ -23,8 +23,8 @@ def get_config() -> ConfigDict:
       model=dict(name='dcgan', width=128, window=5),
       data=dict(
         name='images',
-        dataset='folder',
-        data_dir='data/images',
+        dataset='imagenet2012',
+        eval_split='validation',
         batch_size=128,
         decode_train=decode,
         decode_eval=decode,

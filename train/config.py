@@ -159,6 +159,7 @@ def _table(group: type) -> Table:
 
 def _complete_group(value: Any, group: type, default: Any, where: str) -> dict[str, Any]:
   """Returns a group's section with the defaults of the instance `default`, or of its fields."""
+  value = {'name': value} if isinstance(value, str) and hasattr(group, 'choices') else value
   if not isinstance(value, Mapping):
     raise UserError(f'{where}={shown(value)}: must be a section')
   defaults = {} if default is MISSING or default is None else _shallow(default)
