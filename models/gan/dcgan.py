@@ -61,7 +61,7 @@ class ConvTranspose(nn.Module):
     return y
 
 
-class Generator(nn.Module):
+class ConvGenerator(nn.Module):
   """Projects latents `[B, D]` to the coarsest grid and doubles it; batch norm, ReLU, tanh."""
 
   image_shape: tuple[int, int, int]
@@ -91,7 +91,7 @@ class Generator(nn.Module):
     return 0.5 + 0.5 * jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class ConvDiscriminator(nn.Module):
   """Halves images in [0, 1] to the coarsest grid by strided convolutions; leaky ReLU.
 
   Of labels it adds <e(label), features> to the logit (Miyato and Koyama 2018, eq. 4).
@@ -163,8 +163,8 @@ class DCGAN(nn.Module):
       raise ValueError(f'{norm}: choose from {", ".join(NORMS)}')
     common: dict[str, Any] = {'width': self.width, 'window': self.window, 'dtype': self.dtype}
     common |= {'num_classes': self.num_classes, 'momentum': self.momentum}
-    self.generator = Generator(self.image_shape, **common)
-    self.discriminator = Discriminator(norm=self.discriminator_norm, **common)
+    self.generator = ConvGenerator(self.image_shape, **common)
+    self.discriminator = ConvDiscriminator(norm=self.discriminator_norm, **common)
 
   def __call__(self, latents: Array, labels: Array) -> Array:
     """Applies both, so that `init` makes the variables of both."""

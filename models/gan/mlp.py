@@ -24,7 +24,7 @@ def with_label(x: Array, labels: Array, num_classes: int) -> Array:
   return jnp.concatenate([x, jax.nn.one_hot(labels, num_classes)], -1) if num_classes else x
 
 
-class Generator(nn.Module):
+class ReluGenerator(nn.Module):
   """Maps latents `[B, D]` to images in [0, 1] through hidden layers of ReLUs and a sigmoid."""
 
   image_shape: tuple[int, int, int]
@@ -42,7 +42,7 @@ class Generator(nn.Module):
     return nn.sigmoid(logits).reshape(-1, *self.image_shape)
 
 
-class Discriminator(nn.Module):
+class MaxoutDiscriminator(nn.Module):
   """Maps images to logits `[B]` through maxout layers: the largest of `pieces` linear units each.
 
   Dropout keeps 0.8 of the pixels and 0.5 of the hidden units.
@@ -90,8 +90,8 @@ class MLP(nn.Module):
   def setup(self):
     sizes = {'latent_size': self.latent_size, 'pieces': self.pieces}
     check_sizes(hidden=self.hidden, maxout=self.maxout, **sizes)
-    self.generator = Generator(self.image_shape, self.hidden, self.num_classes, self.dtype)
-    self.discriminator = Discriminator(self.maxout, self.pieces, self.num_classes, self.dtype)
+    self.generator = ReluGenerator(self.image_shape, self.hidden, self.num_classes, self.dtype)
+    self.discriminator = MaxoutDiscriminator(self.maxout, self.pieces, self.num_classes, self.dtype)
 
   def __call__(self, latents: Array, labels: Array) -> Array:
     """Applies both, so that `init` makes the variables of both."""

@@ -19,7 +19,7 @@ ROWS = 1000  # images whose distances to all samples are held at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class ParzenEstimate:
   """Mean log-likelihood of images in nats, its standard error over images, and sigma."""
 
   value: float
@@ -27,7 +27,7 @@ class Estimate:
   sigma: float
 
 
-def estimate(samples: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Estimate:
+def estimate(samples: np.ndarray, validation: np.ndarray, test: np.ndarray) -> ParzenEstimate:
   """Returns the estimate for `test`; sigma is the best of SIGMAS for `validation`.
 
   All three are `[N, D]` in [0, 1]. Goodfellow et al. 2014, section 5.
@@ -35,7 +35,7 @@ def estimate(samples: np.ndarray, validation: np.ndarray, test: np.ndarray) -> E
   fits = [log_likelihood(samples, validation, sigma).mean() for sigma in SIGMAS]
   sigma = float(SIGMAS[int(np.argmax(fits))])
   found = log_likelihood(samples, test, sigma)
-  return Estimate(float(found.mean()), float(found.std() / np.sqrt(len(found))), sigma)
+  return ParzenEstimate(float(found.mean()), float(found.std() / np.sqrt(len(found))), sigma)
 
 
 def log_likelihood(samples: np.ndarray, images: np.ndarray, sigma: float) -> np.ndarray:

@@ -9,8 +9,12 @@ from train.config import complete, flat
 from train.errors import UserError
 from train.optim import make_optimizer, odd_settings
 
-PARAMS = {'generator': {'w': np.ones(2)}, 'discriminator': {'w': np.ones(2)}}
+PARAMS = {
+  'generator': {'w': np.ones(2, np.float32)},
+  'discriminator': {'w': np.ones(2, np.float32)},
+}
 GRADS = jax.tree.map(np.ones_like, PARAMS)
+ONE = np.ones(1, np.float32)
 SGD = {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.0}
 
 
@@ -100,9 +104,9 @@ def test_momentum_rises_linearly():
   """v <- m v + g: 1, m1 + 1, ... of gradients that are 1."""
   options = {'momentum': 0.5, 'momentum_steps': 2, 'final_momentum': 0.7}
   tx, _ = make_optimizer('sgd', learning_rate=1.0, steps=4, **options)
-  state, v, found = tx.init(np.ones(1)), 0.0, []
+  state, v, found = tx.init(ONE), 0.0, []
   for factor in (0.5, 0.6, 0.7, 0.7):
-    update, state = tx.update(np.ones(1), state)
+    update, state = tx.update(ONE, state)
     v = factor * v + 1
     found.append((-float(update[0]), v))
   for ours, expected in found:

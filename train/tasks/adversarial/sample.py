@@ -2,41 +2,24 @@
 
 import math
 import os
-from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax import Array
-from jax.sharding import Mesh
 
-from models.gan import AdversarialNetworks, latents
+from models.gan import latents
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Variables
+from train.tasks.adversarial.drawing import ImageDrawer
 from train.tasks.images import grids
 from train.workdir import free_path, write_bytes
 
 STAGES = 11  # images of an interpolation
 
 
-class DrawingTask(Protocol):
-  """What the verb needs of a task: `task.GAN`."""
-
-  latent: str
-  networks: AdversarialNetworks
-
-  @property
-  def classes(self) -> tuple[str, ...]: ...
-
-  def images(self, variables: Variables, keys: Array, labels: Any, mesh: Mesh) -> np.ndarray: ...
-
-  def images_of(
-    self, variables: Variables, z: np.ndarray, labels: Any, mesh: Mesh
-  ) -> np.ndarray: ...
-
-
 def write(
-  task: DrawingTask,
+  drawer: ImageDrawer,
+  classes: tuple[str, ...],
   variables: Variables,
   folder: str,
   request: grids.ImageRequest,
@@ -46,15 +29,17 @@ def write(
   """Writes `grid-SEED.png`, or `interpolation-SEED.png`, and prints its path.
 
   A grid has a row for each label of conditional networks; else it is a square.
+
+  classes: those that the networks are told; () for none.
   """
-  rows = chosen(task.classes, request.labels)
+  rows = chosen(classes, request.labels)
   if interpolate:
-    paths = interpolations(task, variables, request.samples, request.seed, rows)
+    paths = interpolations(drawer, variables, request.samples, request.seed, rows)
     return save(folder, f'interpolation-{request.seed}.png', grids.strips(paths))
   labels = None if rows is None else np.repeat(rows, request.samples)
   columns = math.ceil(request.samples**0.5) if rows is None else request.samples
   keys = request.keys(1 if rows is None else len(rows))
-  images = task.images(variables, keys, labels, grids.mesh_of(variables))
+  images = drawer.images(variables, keys, labels, grids.mesh_of(variables))
   save(folder, f'grid-{request.seed}.png', grids.grid(images, columns))
 
 
@@ -70,19 +55,19 @@ def chosen(classes: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray | No
 
 
 def interpolations(
-  task: DrawingTask, variables: Variables, count: int, seed: int, rows: np.ndarray | None = None
+  drawer: ImageDrawer, variables: Variables, count: int, seed: int, rows: np.ndarray | None = None
 ) -> np.ndarray:
   """Returns images on paths between `count` pairs of latents, uint8 `[count, STAGES, H, W, C]`.
 
   rows: the labels of the paths in turn; None for all in turn.
   """
   keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(2 * count))
-  ends = latents.draw(keys, task.networks.latent_size, task.latent)
-  paths = np.asarray(latents.interpolate(ends[::2], ends[1::2], STAGES, task.latent))
-  names = np.arange(max(len(task.classes), 1)) if rows is None else rows
+  ends = latents.draw(keys, drawer.networks.latent_size, drawer.latent)
+  paths = np.asarray(latents.interpolate(ends[::2], ends[1::2], STAGES, drawer.latent))
+  names = np.arange(max(drawer.networks.num_classes, 1)) if rows is None else rows
   labels = np.repeat(np.resize(names, count), STAGES)
   z = paths.reshape(-1, paths.shape[-1])
-  images = task.images_of(variables, z, labels, grids.mesh_of(variables))
+  images = drawer.images_of(variables, z, labels, grids.mesh_of(variables))
   return images.reshape(count, STAGES, *images.shape[1:])
 
 

@@ -14,7 +14,6 @@ import models.summary
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from models import ops
-from models.diffusion.samplers import sample_in_batches
 from models.gan import AdversarialNetworks, latents, spectral
 from models.gan.losses import LOSSES
 from train import mesh as mesh_lib
@@ -24,6 +23,7 @@ from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Varia
 from train.tasks import reading
 from train.tasks.adversarial import evaluate
 from train.tasks.adversarial import sample as sample_lib
+from train.tasks.adversarial.drawing import ImageDrawer, record_keys
 from train.tasks.adversarial.options import REGULARIZATION, SAMPLING, Regularization, Sampling
 from train.tasks.images import grids
 
@@ -94,7 +94,7 @@ class GAN(Task):
     self.augment = augment_lib.parse(augment, 'task.augment', data.image_shape)
     shape = tuple(data.image_shape)
     self.networks = build(model, image_shape=shape, num_classes=len(self.classes))
-    self._compiled: dict[Any, Any] = {}
+    self.drawer = ImageDrawer(self.networks, latent, sampling)
 
   # -------- the contract of a task --------
 
@@ -269,80 +269,12 @@ class GAN(Task):
   def images(
     self, variables: Variables, keys: Array, labels: np.ndarray | None, mesh: Mesh
   ) -> np.ndarray:
-    """Draws an image for each of keys `[N]`, uint8 `[N, H, W, C]`; see `images_of`."""
-    z = latents.draw(keys, self.networks.latent_size, self.latent)
-    return self.images_of(variables, np.asarray(z), labels, mesh)
-
-  def images_of(
-    self, variables: Variables, z: np.ndarray, labels: np.ndarray | None, mesh: Mesh
-  ) -> np.ndarray:
-    """Returns the images of latents `[N, D]` and labels `[N]`, uint8 `[N, H, W, C]`.
-
-    Any number is drawn with one compilation, and an image depends on its latent and label alone.
-    Raises grids.Diverged if a number in it is not finite.
-    """
-    labels = np.zeros(len(z), np.int32) if labels is None else np.asarray(labels, np.int32)
-    shards = mesh_lib.batch_shards(mesh)
-    size = -(-self.sampling.sample_batch_size // shards) * shards
-    with mesh_lib.activate(mesh), user_errors():
-      standing, sample = self._programs(mesh)
-      variables = standing(variables)
-      rows: Any = np.arange(len(z))
-      pixels, diverged = sample_in_batches(
-        lambda rows: sample(variables, z[rows], labels[rows]), rows, size
-      )
-    grids.require_images(diverged, 'the generator')
-    return pixels
-
-  def _programs(self, mesh: Mesh) -> tuple[Any, Any]:
-    """Returns (variables) -> variables to draw with; (variables, z, labels) -> bytes, diverged."""
-    if mesh not in self._compiled:
-      compiled = functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
-      rows = mesh_lib.batch_sharding(mesh)
-
-      def sample(variables: Variables, z: Array, labels: Array) -> tuple[Array, Array]:
-        z, labels = lax.with_sharding_constraint((z, labels), rows)
-        stats = variables['batch_stats']
-        x, _ = self._apply('generate', variables['params'], stats, z, labels, train=False)
-        x = 2 * x - 1
-        return grids.to_bytes(x), grids.has_diverged(x)
-
-      self._compiled[mesh] = compiled(self._standing), compiled(sample)
-    return self._compiled[mesh]
-
-  def _standing(self, variables: Variables) -> Variables:
-    """Returns the generator's parameters and the statistics to draw with."""
-    params = {'generator': variables['params']['generator']}
-    stats, count = variables.get('batch_stats', {}).get('generator', {}), 0
-    if stats:
-      count = self.sampling.statistics_batch
-    if count:
-      keys = record_keys(jax.random.key(1), jnp.arange(count))
-      z = latents.draw(keys, self.networks.latent_size, self.latent)
-      labels = jnp.arange(count) % max(len(self.classes), 1)
-      # Without momentum the new averages are this batch's own moments.
-      networks, given = self.networks.clone(momentum=0.0), {'generator': stats}
-      _, new = networks.apply(
-        {'params': params, 'batch_stats': given},
-        *(z, labels),
-        train=True,
-        method='generate',
-        mutable=['batch_stats'],
-      )
-      stats = new['batch_stats']['generator']
-    return {'params': params, 'batch_stats': stats}
+    """Draws an image for each of keys `[N]`, uint8 `[N, H, W, C]`."""
+    return self.drawer.images(variables, keys, labels, mesh)
 
   def trace_sample(self, variables: Variables, mesh: Mesh) -> Programs:
     """Returns the program that draws a batch of images."""
-    shards = mesh_lib.batch_shards(mesh)
-    size = -(-self.sampling.sample_batch_size // shards) * shards
-    z = jax.ShapeDtypeStruct((size, self.networks.latent_size), jnp.float32)
-    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
-    standing, sample = self._programs(mesh)
-    traced = standing.trace(variables)
-    return {'sample': sample.trace(jax.eval_shape(self._standing, variables), z, labels)} | (
-      {'statistics': traced} if 'batch_stats' in variables else {}
-    )
+    return self.drawer.trace(variables, mesh)
 
   def draw(self, variables: Variables, key: Array) -> Mapping[str, bytes]:
     """Returns 'grid.png' and 'interpolation.png', of the same latents at each evaluation."""
@@ -354,7 +286,7 @@ class GAN(Task):
     keys = record_keys(jax.random.key(0), np.arange(len(labels)))
     try:
       images = self.images(variables, keys, labels.clip(0), mesh)
-      paths = sample_lib.interpolations(self, variables, min(count, MAX_INTERPOLATIONS), 0)
+      paths = sample_lib.interpolations(self.drawer, variables, min(count, MAX_INTERPOLATIONS), 0)
     except grids.Diverged as error:
       return {'grid.txt': f'{error}\n'.encode()}
     sheets = {'grid.png': grids.grid(images, columns), 'interpolation.png': grids.strips(paths)}
@@ -372,7 +304,7 @@ class GAN(Task):
   ) -> None:
     """Draws images for the verb `sample`: PNG files in the folder, whose names go to stdout."""
     request = grids.ImageRequest(samples, seed, tuple(label), (), False)
-    sample_lib.write(self, variables, folder, request, interpolate=interpolate)
+    sample_lib.write(self.drawer, self.classes, variables, folder, request, interpolate=interpolate)
 
   def examine(
     self,
@@ -395,11 +327,6 @@ def build(
   """Builds the networks that the section `model` names; UserError for images they cannot draw."""
   with user_errors():
     return models.build(**section, image_shape=image_shape, num_classes=num_classes)
-
-
-def record_keys(key: Array, index: Any) -> Array:
-  """Returns a key `[B]` for each record number int `[B]`."""
-  return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def nth_keys(keys: Array, n: int) -> Array:

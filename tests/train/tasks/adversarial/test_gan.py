@@ -193,12 +193,12 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
 
 @pytest.mark.long
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
-  monkeypatch.setattr('models.gan.latents.draw', lambda keys, size, how: keys_of_nan(keys, size))
+  monkeypatch.setattr('models.gan.latents.draw', lambda keys, size, how: latents_of_nan(keys, size))
   with pytest.raises(Halted, match='not finite'):
     train(tmp_path, model='gan')
 
 
-def keys_of_nan(keys, size):
+def latents_of_nan(keys, size):
   return jnp.full((len(keys), size), jnp.nan)
 
 
@@ -219,7 +219,7 @@ def test_images_are_independent_of_their_batch_and_compiled_once(labelled):
   np.testing.assert_array_equal(
     made.images(variables, keys[5:8], labels[5:8], mesh), all_of_them[5:8]
   )
-  [(_, draw)] = made._compiled.values()
+  [(_, draw)] = made.drawer._compiled.values()
   assert draw._cache_size() == 1
   assert (made.images(variables, keys[5:8], labels[5:8] + 1, mesh) != all_of_them[5:8]).any()
 
