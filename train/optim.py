@@ -264,16 +264,13 @@ def make_optimizer(
 
   Build it once a run: the compiled step depends on its identity.
   """
-  return _build(name, options).make(steps)
+  return config_lib.build({'name': name, **options}, SECTIONS, 'optimizer').make(steps)
 
 
 def odd_settings(name: str, *, steps: int, **options: Any) -> list[str]:
   """Returns a line for each setting of a section `optimizer` with no effect, or an odd one."""
-  return [f'optimizer.{text}' for text in _build(name, options).doubts(steps)]
-
-
-def _build(name: str, options: Mapping[str, Any]) -> Any:
-  return config_lib.build({'name': name, **options}, SECTIONS, 'optimizer')
+  made = config_lib.build({'name': name, **options}, SECTIONS, 'optimizer')
+  return [f'optimizer.{text}' for text in made.doubts(steps)]
 
 
 # -------- schedules, after the warm-up: (options, step, steps) -> learning rate --------
@@ -347,9 +344,4 @@ def kernels(params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
-def everything(params: Any) -> Any:
-  """Returns True for every leaf."""
-  return jax.tree.map(lambda _: True, params)
-
-
-DECAYS = {'kernels': kernels, 'all': everything}
+DECAYS = {'kernels': kernels, 'all': lambda params: jax.tree.map(lambda _: True, params)}

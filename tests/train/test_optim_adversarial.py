@@ -59,7 +59,7 @@ def test_defaults_and_command_line_reach_the_sections_within():
   keys = flat(completed(discriminator={'name': 'adam', 'learning_rate': 1}))
   assert keys['discriminator.b1'] == 0.9 and keys['generator.nesterov'] is False
   assert keys['discriminator.learning_rate'] == 1.0
-  with pytest.raises(UserError, match='optimizer.discriminator.learning_rate: needs a value'):
+  with pytest.raises(UserError, match=r'discriminator\.learning_rate: needs a value'):
     completed(discriminator='adam')
 
 

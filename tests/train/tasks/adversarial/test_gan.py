@@ -150,7 +150,7 @@ def test_microbatches_of_the_mlp_add_up_to_the_whole(monkeypatch):
 @pytest.mark.long
 def test_training_makes_the_discriminator_tell_and_the_generator_fool():
   _, metrics = small.run(small.task(of=small.data(batch_size=64)), steps=80)
-  assert metrics[-1]['discriminator_loss'] < 1.2 < metrics[0]['discriminator_loss']
+  assert metrics[-1]['discriminator_loss'] < 1.3 < metrics[0]['discriminator_loss']
   assert metrics[-1]['generator_loss'] > metrics[0]['generator_loss']
 
 
