@@ -80,5 +80,6 @@ bench: venv
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.gpt
 	$(BIN)/python -m benchmarks.diffusion
+	$(BIN)/python -m benchmarks.gan
 	$(BIN)/python -m benchmarks.selfplay --parts
 	$(BIN)/python -m benchmarks.input

@@ -4,6 +4,7 @@
   python -m benchmarks.layers     single convolutions, beside PyTorch
   python -m benchmarks.gpt        GPT's training and generation, beside nanoGPT and transformers
   python -m benchmarks.diffusion  the U-Net's training and sampling, beside diffusers
+  python -m benchmarks.gan        steps of GANs, beside PyTorch
   python -m benchmarks.go, .search, .selfplay   rules, tree search, self-play, beside pgx and mctx
   python -m benchmarks.input      batches of images and texts, beside grain and tf.data
   python -m benchmarks.solvers    errors of diffusion samplers by evaluations of the network

@@ -1,7 +1,8 @@
 """Networks, one architecture a file, by the names that configs use.
 
 Each of these can be read alone: `lenet.py`, `alexnet.py`, `resnet.py`, `alphago.py` (2016),
-`alphazero.py`; the rooms `gpt/` and `diffusion/` begin with a page of their own. They are made of
+`alphazero.py`; the rooms `gpt/`, `diffusion/` and `gan/` begin with a page of
+their own. They are made of
 
 - `layers.py`: linen modules over `ops.py`: convolution, products, pooling, normalisation;
 - `attention.py`, `transformer.py`: what GPT, DiT and the U-Net share;
@@ -95,6 +96,8 @@ MODELS = Constructors(
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
     'dbn': Entry('models.dbn:dbn'),
+    'gan': Entry('models.gan.mlp:MLP'),
+    'dcgan': Entry('models.gan.dcgan:DCGAN'),
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),

@@ -8,6 +8,7 @@ Images are `[B, H, W, C]`, kernels `[h, w, C / groups, F]`.
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
@@ -54,6 +55,25 @@ def conv(
     return onednn.plain_conv(x, kernel, *settings)
   # XLA's partitioner would gather the batch for a grouped one.
   return over_batch(lambda x, kernel: onednn.plain_conv(x, kernel, *settings), x, kernel)
+
+
+def conv_transpose(x: Array, kernel: Array, *, strides: Pair = (1, 1)) -> Array:
+  """Returns the transposed convolution `[B, s H, s W, F]` of images with a kernel.
+
+  It is the transpose of the linear map `conv` with the same kernel, strides and padding 'SAME', as
+  in PyTorch; papers say fractionally strided convolution.
+
+  Args:
+    x: `[B, H, W, C]`.
+    kernel: `[h, w, F, C]`, that of the convolution from F channels to C.
+    strides: s of height and width.
+  """
+  sizes = (n * s for n, s in zip(x.shape[1:3], strides, strict=True))
+  y = jax.ShapeDtypeStruct((len(x), *sizes, kernel.shape[2]), x.dtype)
+  settings = strides, _pads(y, kernel.shape[:2], strides, 'SAME'), 1
+  if formulation() == 'cpu' and onednn.takes(y, kernel, *settings):
+    return onednn.conv_transpose(x, kernel, y.shape[1:], *settings)
+  return jax.linear_transpose(lambda y: onednn.plain_conv(y, kernel, *settings), y)(x)[0]
 
 
 def dense(x: Array, kernel: Array) -> Array:
@@ -118,7 +138,9 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
   return mean, jnp.maximum(square - mean * mean, 0.0)
 
 
-def _pads(x: Array, window: Sequence[int], strides: Pair, padding: Padding) -> Pads:
+def _pads(
+  x: Array | jax.ShapeDtypeStruct, window: Sequence[int], strides: Pair, padding: Padding
+) -> Pads:
   """Returns ((low, high), (low, high)) for height and width."""
   if isinstance(padding, str):
     if padding not in ('SAME', 'VALID'):

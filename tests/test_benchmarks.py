@@ -18,6 +18,7 @@ REFUSED = (
   ('diffusion', '--cases=x', "--cases: no 'x' here; choose from train, sample"),
   ('diffusion', '--engines=ours-plain', '--engines: needs ours, to which the others are compared'),
   ('input', '--cases=x', "--cases: no 'x' here; choose from images, windows, documents"),
+  ('gan', '--nets=x', "--nets: no 'x' here; choose from gan, dcgan32, dcgan64"),
   ('memory', '--nets=x', "--nets: no 'x' here; choose from lenet"),
   ('go', '--batches=0', '0: must be at least 1'),
   ('layers', '--rounds=0', '0: must be at least 1'),

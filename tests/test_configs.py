@@ -99,6 +99,7 @@ BATCHES = {
   'classify': images,
   'diffusion': images,
   'consistency': images,
+  'gan': images,
   'language': text,
   'selfplay': positions,
   'go_policy': recorded,
@@ -131,7 +132,7 @@ def test_a_config_trains_in_shapes(path):
     return value, updates, new, schedule(0)
 
   # A hundred convolutions are traced in seconds in the plain form, in minutes in a CPU's.
-  plain = config['task']['name'] in ('diffusion', 'selfplay')
+  plain = config['task']['name'] in ('diffusion', 'gan', 'selfplay')
   with ops.use('plain') if plain else contextlib.nullcontext():
     value, updates, _, rate = jax.eval_shape(step, jax.random.key(0), batch)
   assert (value.shape, rate.shape) == ((), ())

@@ -20,6 +20,7 @@ BASE = (
 CORE = (
   *('train.checkpoint', 'train.config', 'train.config_types', 'train.errors', 'train.logging'),
   *('train.loop', 'train.mesh', 'train.muon', 'train.optim', 'train.optim_checks'),
+  'train.optim_adversarial',
   *('train.run', 'train.runtime', 'train.step', 'train.task', 'train.workdir'),
 )
 LAUNCHER = (
@@ -40,6 +41,7 @@ ARROWS = {
   ),
   'models.gpt': ('models.cpu', 'models.weights', *BASE),
   'models.diffusion': ('models.gpt', *BASE),
+  'models.gan': BASE,
   'mcts': ('mcts',),
   'mcts.symmetry': (),
   'mcts.game': ('mcts.symmetry',),

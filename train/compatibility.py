@@ -32,7 +32,7 @@ FREE = (
 PATHS = ('text', 'go_games')
 
 # Schedules whose rate at a step does not depend on the number of steps: such runs may be longer.
-ENDLESS = ('constant', 'piecewise', 'rsqrt')
+ENDLESS = ('constant', 'piecewise', 'rsqrt', 'exponential')
 
 # How a model is run; another value makes no other use of the weights.
 RUNNING = tuple(f'model.{name}' for name in RUNTIME_FIELDS)
@@ -58,7 +58,7 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
     else:
       free = _within(key, may_differ)
     if not free:
-      schedule = shown(theirs.get('optimizer.schedule'))
+      schedule = ' and '.join(map(shown, sorted(schedules(config))))
       why = f', where its schedule {schedule} ends' if key == 'train.steps' else ''
       raise UserError(
         f'{key}={shown(ours.get(key))}: {workdir} was made with {shown(theirs.get(key))}{why};'
@@ -69,7 +69,13 @@ def check_same(config: Mapping[str, Any], workdir: str) -> None:
 
 def may_be_longer(config: Mapping[str, Any]) -> bool:
   """Returns whether a run can go on beyond its steps as if it had been begun with more."""
-  return config['optimizer'].get('schedule') in ENDLESS
+  return schedules(config) <= {*ENDLESS}
+
+
+def schedules(config: Mapping[str, Any]) -> set[str]:
+  """Returns the schedules of a completed config's optimisers."""
+  options = config_lib.flat(config['optimizer'])
+  return {value for key, value in options.items() if key.split('.')[-1] == 'schedule'}
 
 
 def check_overrides(config: Mapping[str, Any], changed: Mapping[str, Any], workdir: str) -> None:

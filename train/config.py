@@ -146,17 +146,24 @@ def is_group(hint: Any) -> bool:
   """Returns whether a parameter of this type is a section within the section.
 
   A constructor of many arguments groups them in dataclasses by subject; a key of such a group is
-  set as `--config.task.search.num_simulations=32`.
+  set as `--config.task.search.num_simulations=32`. Where the dataclass has a table `choices` of its
+  subclasses, the section's `name` chooses one.
   """
   return inspect.isclass(hint) and dataclasses.is_dataclass(hint)
 
 
+def _table(group: type) -> Table:
+  """Returns what the section of a group is checked against."""
+  return getattr(group, 'choices', group)
+
+
 def _complete_group(value: Any, group: type, default: Any, where: str) -> dict[str, Any]:
   """Returns a group's section with the defaults of the instance `default`, or of its fields."""
+  value = {'name': value} if isinstance(value, str) and hasattr(group, 'choices') else value
   if not isinstance(value, Mapping):
     raise UserError(f'{where}={shown(value)}: must be a section')
   defaults = {} if default is MISSING or default is None else _shallow(default)
-  return complete({**defaults, **value}, group, where)
+  return complete({**defaults, **value}, _table(group), where)
 
 
 def _shallow(instance: Any) -> dict[str, Any]:
@@ -196,7 +203,7 @@ def build(section: Mapping[str, Any], table: Table, where: str, **given: Any) ->
     del values['name']
   for key, group in groups_of(constructor).items():
     if key in values:
-      values[key] = build(values[key], group, _join(where, key))
+      values[key] = build(values[key], _table(group), _join(where, key))
   return constructor(**values, **given)
 
 
@@ -216,6 +223,7 @@ def _choose(
 
 def constructor_of(section: Mapping[str, Any], table: Table, where: str) -> Callable[..., Any]:
   """Returns the constructor that a section of a config chooses."""
+  table = _table(table) if inspect.isclass(table) else table
   return _choose(section, table, where)[0]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from train.compatibility import may_be_longer
+from train.compatibility import may_be_longer, schedules
 from train.errors import plain
 from train.provenance import convolutions
 from train.runtime import host
@@ -63,9 +63,9 @@ def longer(config: Mapping[str, Any], workdir: str) -> str:
   if may_be_longer(config):
     steps = 2 * config['train']['steps']
     return f'to train it longer: {folder} --config.train.steps={steps}; another run: {other}'
-  schedule = config['optimizer'].get('schedule')
+  ended = ' and '.join(map(repr, sorted(schedules(config))))
   return (
-    f'its schedule {schedule!r} ended there; to train on from its weights:'
+    f'its schedule {ended} ended there; to train on from its weights:'
     f' --config={shlex.quote(os.path.join(workdir, "config.json"))} {other}'
     f' --init_from={shlex.quote(workdir)}; another run: {other}'
   )

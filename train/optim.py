@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, by the names that a config's section `optimizer` uses."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from jax import Array
 from optax import contrib
 
+from train import config as config_lib
 from train.errors import UserError, unknown
 from train.muon import apart, hidden, like_adam, matrices
 from train.optim_checks import DECAY_RATE, DIVISOR, Range, check_ranges, doubts
@@ -25,13 +26,13 @@ class Optimizer:
 
   Attributes:
     learning_rate: the peak of the schedule.
-    schedule: constant, linear, cosine, piecewise or rsqrt.
+    schedule: constant, linear, cosine, piecewise, rsqrt or exponential.
     warmup_steps: steps over which the rate rises linearly from 0.
     warmup_learning_rate: a constant rate during the warm-up instead (ResNet-110: He 2015, section
       4.2).
-    final_learning_rate: where the schedules cosine and linear end.
+    final_learning_rate: where the schedules cosine and linear end; the least rate of exponential.
     milestones, factor: of the schedule piecewise, whose rate is multiplied by `factor` (one number,
-      or one a milestone) once the step reaches a milestone.
+      or one a milestone) once the step reaches a milestone; that of exponential, at each step.
     clip_norm: the largest global norm of the loss's gradient, before any weight decay is added.
     weight_decay: the factor of the decay.
     decay: which parameters decay: 'kernels' (those with two axes or more whose name is not bias or
@@ -50,6 +51,7 @@ class Optimizer:
   decay: str = 'kernels'
 
   ranges: ClassVar[Mapping[str, Range]] = {}  # of the options that a subclass adds
+  choices: ClassVar[Mapping[str, type]]  # OPTIMIZERS, for a section within a section
 
   def __post_init__(self) -> None:
     for key, choices in (('schedule', SCHEDULES), ('decay', DECAYS)):
@@ -90,6 +92,10 @@ class Optimizer:
     clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)
     return optax.chain(clip, self.scale(rate)), rate
 
+  def doubts(self, steps: int) -> Iterator[str]:
+    """Yields what has no effect, or an odd one, in so many steps."""
+    return doubts(self, steps)
+
   def add_decay(self) -> optax.GradientTransformation:
     """Adds `weight_decay` times the parameter: to the gradient or to the update, by its place."""
     if not self.weight_decay:
@@ -106,20 +112,32 @@ class SGD(Optimizer):
 
   Attributes:
     momentum: the factor of v.
+    momentum_steps: steps in which the factor changes linearly to `final_momentum`; 0: it does not.
+    final_momentum: where it ends.
     nesterov: looks ahead by Nesterov's rule.
     rate_in_momentum: keeps the rate of each step in v, v <- momentum v + rate (gradient + ...) and
       w <- w - v (Krizhevsky 2012, section 5). The two differ once the rate has changed.
   """
 
-  ranges = {'momentum': DECAY_RATE}
+  ranges = {'momentum': DECAY_RATE, 'final_momentum': DECAY_RATE, 'momentum_steps': (0.0, np.inf)}
   momentum: float = 0.9
+  momentum_steps: int = 0
+  final_momentum: float = 0.9
   nesterov: bool = False
   rate_in_momentum: bool = False
 
+  def trace(self) -> optax.GradientTransformation:
+    """Returns the transformation of gradients into v."""
+    if not self.momentum_steps:
+      return optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
+    factor = optax.linear_schedule(self.momentum, self.final_momentum, self.momentum_steps)
+    changing = optax.inject_hyperparams(optax.trace, static_args='nesterov')
+    return changing(decay=factor, nesterov=self.nesterov)
+
   def scale(self, rate: Schedule) -> optax.GradientTransformation:
-    trace = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
     descend = optax.scale_by_learning_rate(rate)
-    last = (descend, trace) if self.rate_in_momentum else (trace, descend)
+    both = self.trace(), descend
+    last = both[::-1] if self.rate_in_momentum else both
     return optax.chain(self.add_decay(), *last)
 
 
@@ -232,6 +250,11 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
   'lars': LARS,
   'muon': Muon,
 }
+Optimizer.choices = OPTIMIZERS
+
+
+SECTIONS: dict[str, Any] = {**OPTIMIZERS, 'adversarial': 'train.optim_adversarial:Adversarial'}
+"""What the section `optimizer` of a config chooses from: one of these, or one for each network."""
 
 
 def make_optimizer(
@@ -241,12 +264,13 @@ def make_optimizer(
 
   Build it once a run: the compiled step depends on its identity.
   """
-  return OPTIMIZERS[name](**options).make(steps)
+  return config_lib.build({'name': name, **options}, SECTIONS, 'optimizer').make(steps)
 
 
 def odd_settings(name: str, *, steps: int, **options: Any) -> list[str]:
   """Returns a line for each setting of a section `optimizer` with no effect, or an odd one."""
-  return [f'optimizer.{text}' for text in doubts(OPTIMIZERS[name](**options), steps)]
+  made = config_lib.build({'name': name, **options}, SECTIONS, 'optimizer')
+  return [f'optimizer.{text}' for text in made.doubts(steps)]
 
 
 # -------- schedules, after the warm-up: (options, step, steps) -> learning rate --------
@@ -280,12 +304,19 @@ def rsqrt(options: Optimizer, step: Array, steps: int) -> Array:
   return options.learning_rate * jnp.sqrt(max(options.warmup_steps, 1) / (step + 1))
 
 
+def exponential(options: Optimizer, step: Array, steps: int) -> Array:
+  """Multiplies the rate by `factor` at each step, down to `final_learning_rate`."""
+  rate = options.learning_rate * jnp.power(jnp.float32(options.factor), step)
+  return jnp.maximum(rate, options.final_learning_rate)
+
+
 SCHEDULES: dict[str, Callable[[Optimizer, Array, int], Array]] = {
   'constant': constant,
   'linear': linear,
   'cosine': cosine,
   'piecewise': piecewise,
   'rsqrt': rsqrt,
+  'exponential': exponential,
 }
 
 
@@ -313,9 +344,4 @@ def kernels(params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
-def everything(params: Any) -> Any:
-  """Returns True for every leaf."""
-  return jax.tree.map(lambda _: True, params)
-
-
-DECAYS = {'kernels': kernels, 'all': everything}
+DECAYS = {'kernels': kernels, 'all': lambda params: jax.tree.map(lambda _: True, params)}

@@ -49,8 +49,10 @@ def doubts(options: Any, steps: int) -> Iterator[str]:
     yield f'milestones={milestones} of train.steps={steps}: some or all are not reached'
   if shape != 'piecewise' and milestones:
     yield f'milestones={milestones}: act in schedule=piecewise alone, not in {shape}'
-  if final and shape not in ('linear', 'cosine'):
-    yield f'final_learning_rate={final}: acts in schedule=linear or cosine, not in {shape}'
+  if final and shape not in ('linear', 'cosine', 'exponential'):
+    yield (
+      f'final_learning_rate={final}: acts in schedule=linear, cosine or exponential, not in {shape}'
+    )
   elif final > rate:
     yield f'final_learning_rate={final}: is above learning_rate={rate}'
   if rate * decay >= 1:

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import models
 from data import SOURCES
 from train import config as config_lib
-from train import errors
+from train import errors, optim
 from train import mesh as mesh_lib
 from train.loop import Loop
-from train.optim import OPTIMIZERS
 from train.run import read_meaning
 from train.task import Task
 from train.tasks import TASKS
@@ -54,9 +53,9 @@ TOKENIZER = 'tokenizer'  # the folder of a workdir where that of its text is kep
 # section -> what its keys are checked against, and what the code hands in when it builds.
 SECTIONS: dict[str, tuple[config_lib.Table, tuple[str, ...]]] = {
   'task': (TASKS, ('model', 'data')),
-  'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions')),
+  'model': (models.MODELS, ('num_classes', 'vocab_size', 'num_actions', 'image_shape')),
   'data': (SOURCES, ('folder', 'read', 'classes', 'image_shape')),
-  'optimizer': (OPTIMIZERS, ()),
+  'optimizer': (optim.SECTIONS, ()),
   'train': (Loop, ()),
   'mesh': (mesh_lib.make_mesh, ('devices',)),
   'paper': (paper, ()),

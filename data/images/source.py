@@ -32,6 +32,11 @@ class ImageMetadata:
     pipeline.check_divisible('batch_size', self.batch_size, sharding)
     return pipeline.AbstractSource(fields(self.image_shape), self.batch_size, sharding)
 
+  def mean_image(self, sharding: NamedSharding) -> np.ndarray:
+    """Returns zeros `[H, W, C]`: nothing is read."""
+    del sharding
+    return np.zeros(self.image_shape, np.float32)
+
 
 class ImageData:
   """Labelled images in batches; what a batch holds is said in `data.pipeline`.
@@ -196,6 +201,19 @@ class ImageData:
     pipeline.check_divisible('eval_batch_size', self.eval_batch_size, sharding)
     loader = self._loader(split, self._ops_eval, sharding)
     return pipeline.EvalBatches(loader, self.num_examples(split), self.eval_batch_size, rows)
+
+  def mean_image(self, sharding: NamedSharding, count: int = 10_000) -> np.ndarray:
+    """Returns the mean of `count` training images, float32 `[H, W, C]` in [0, 1].
+
+    They are read onto the devices of `sharding`. Zeros where the set is not there.
+    """
+    if self._missing:
+      return np.zeros(self.image_shape, np.float32)
+    rows = pipeline.even_rows(count, self.num_examples(self.train_split))
+    total = np.zeros(self.image_shape)
+    for batch in self.eval_batches(self.train_split, sharding, rows):
+      total += np.asarray(batch['image'])[np.asarray(batch['mask']) > 0].sum(0, dtype=np.float64)
+    return (total / (255 * len(rows))).astype(np.float32)
 
   def close(self) -> None:
     """Ends threads and processes, and drops what was decoded ahead; batches handed out stay."""

@@ -27,7 +27,7 @@ Pads = tuple[Pair, Pair]  # (low, high) of height and width
 Shapes = tuple[tuple[int, ...], ...]  # of x, kernel, y
 
 
-def takes(x: Array, kernel: Array, *settings) -> bool:
+def takes(x: Array | jax.ShapeDtypeStruct, kernel: Array, *settings) -> bool:
   """Returns whether oneDNN is here and has this convolution, of floats of 32 bits or less."""
   floats = x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16) and x.dtype == kernel.dtype
   if not floats or build.why_not():
@@ -88,6 +88,42 @@ def _backward(*arguments):
 
 
 _conv.defvjp(_forward, _backward)
+
+
+def conv_transpose(x: Array, kernel: Array, image: tuple[int, ...], *settings) -> Array:
+  """Returns the transpose of `conv` with these settings: `[B, H', W', F]` to `[B, H, W, C]`.
+
+  image: [H, W, C]. kernel: `[h, w, C, F]`, as of `conv`, whose gradient of x this computes.
+  """
+
+  def on_one_device(x: Array, kernel: Array) -> Array:
+    x, kernel = vary_alike(x, kernel)
+    wide = (a.astype(np.float32) for a in (x, kernel))
+    return _conv_transpose(*wide, image, *settings).astype(x.dtype)
+
+  return over_batch(on_one_device, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _conv_transpose(x, kernel, image, *settings):
+  shapes = (len(x), *image), kernel.shape, x.shape
+  return _call(INPUT_GRADIENT, kernel, x, shapes, settings)
+
+
+def _transpose_forward(x, kernel, image, *settings):
+  return _conv_transpose(x, kernel, image, *settings), (x, kernel)
+
+
+def _transpose_backward(image, *arguments):
+  *settings, (x, kernel), dy = arguments
+  shapes = dy.shape, kernel.shape, x.shape
+  sums = _call(KERNEL_GRADIENT, dy, x, shapes, settings)
+  return _call(FORWARD, dy, kernel, shapes, settings), functools.reduce(
+    lax.add, [sums[i] for i in range(len(sums))]
+  )
+
+
+_conv_transpose.defvjp(_transpose_forward, _transpose_backward)
 
 
 def _shapes(x, kernel, settings):

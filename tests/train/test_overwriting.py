@@ -12,8 +12,8 @@ from mcts.match import arena, contestants
 from tests.train.report.test_report import run_folder
 from train import verbs
 from train.report import page, results
-from train.tasks.diffusion.grids import ImageRequest
 from train.tasks.diffusion.sample import SampleWriter
+from train.tasks.images.grids import ImageRequest
 from train.workdir import free_path, ours_or_free
 
 

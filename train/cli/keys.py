@@ -38,7 +38,8 @@ def section_lines(
   known, groups = meanings(constructor), config_lib.groups_of(constructor)
   for key, value in section.items():
     if key in groups:
-      yield from section_lines(f'{where}.{key}', value, groups[key])
+      group = config_lib.constructor_of(value, groups[key], f'{where}.{key}')
+      yield from section_lines(f'{where}.{key}', value, group)
     else:
       yield from entry(f'{where}.{key}={value!r}', known.get(key, ''))
 

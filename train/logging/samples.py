@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+import numpy as np
+
 from train.workdir import write_bytes
 
 FOLDER = 'samples'
@@ -19,6 +21,23 @@ def write(workdir: str, step: int, files: Mapping[str, bytes]) -> None:
 
 def newest(workdir: str) -> tuple[int, dict[str, bytes]]:
   """Returns the last step that has files, and name -> contents; (0, {}) if there are none."""
+  found = _found(workdir)
+  last = max(found, default=0)
+  return last, {name: _read(path) for name, path in found.get(last, {}).items()}
+
+
+def earlier(workdir: str, name: str, count: int) -> dict[int, bytes]:
+  """Returns step -> contents of `name`, of at most `count` steps before the last one, rising.
+
+  They are spread evenly over the steps that have that file, the first of them included.
+  """
+  steps = [step for step, files in sorted(_found(workdir).items()) if name in files][:-1]
+  rows = np.linspace(0, len(steps) - 1, min(count, len(steps))).round().astype(int)
+  return {steps[i]: _read(_found(workdir)[steps[i]][name]) for i in rows}
+
+
+def _found(workdir: str) -> dict[int, dict[str, str]]:
+  """Returns step -> name -> path of all files."""
   folder = os.path.join(workdir, FOLDER)
   found: dict[int, dict[str, str]] = {}
   for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -27,8 +46,7 @@ def newest(workdir: str) -> tuple[int, dict[str, bytes]]:
     path = os.path.join(folder, file)
     if numbered and not name.endswith('.tmp') and os.path.isfile(path):
       found.setdefault(int(step), {})[name] = path
-  last = max(found, default=0)
-  return last, {name: _read(path) for name, path in found.get(last, {}).items()}
+  return found
 
 
 def _read(path: str) -> bytes:

@@ -19,6 +19,8 @@ MISTAKES = 8  # pairs of classes listed beside it
 SAMPLES = 48
 THUMBNAIL = 160  # pixels a side of a sample, at most
 FILTERS = 128
+GRID = 'grid.png'  # the picture that is also shown of earlier steps
+EARLIER, EARLIER_SIDE = 5, 240  # of them, and their pixels a side
 TEXT = 4000  # characters of a text that a task drew
 
 
@@ -82,12 +84,16 @@ def png(pixels: np.ndarray, alt: str, largest: int = 1024, small: int = 80) -> P
 
 
 class Drawn(NamedTuple):
-  """The newest files that a run drew, at which step, and the names of those that no page shows."""
+  """The newest files that a run drew, at which step, and the names of those that no page shows.
+
+  earlier: step and grid of some steps before, smaller.
+  """
 
   path: str
   step: int
   drawings: list[Drawing]
   others: list[str]
+  earlier: list[tuple[int, Picture]]
 
 
 def drawn(runs: list[Folder]) -> Drawn | None:
@@ -97,18 +103,26 @@ def drawn(runs: list[Folder]) -> Drawn | None:
     if files:
       shown = [name for name in files if name.endswith(('.txt', '.png'))]
       others = [name for name in files if name not in shown]
-      return Drawn(run.path, step, [drawing(name, files[name]) for name in shown], others)
+      drawings = [drawing(name, files[name]) for name in shown]
+      return Drawn(run.path, step, drawings, others, earlier(run))
   return None
 
 
-def drawing(name: str, contents: bytes) -> Drawing:
-  """Returns what is shown of a text or a PNG."""
+def earlier(run: Folder) -> list[tuple[int, Picture]]:
+  """Returns the grids of at most EARLIER steps before the newest: how images came to be."""
+  files = samples_lib.earlier(run.path, GRID, EARLIER)
+  found = [(step, drawing(GRID, contents, EARLIER_SIDE)) for step, contents in files.items()]
+  return [(step, each.picture) for step, each in found if each.picture]
+
+
+def drawing(name: str, contents: bytes, largest: int = 1024) -> Drawing:
+  """Returns what is shown of a text or a PNG, of which no side is longer than `largest`."""
   if name.endswith('.png'):
     try:
       pixels = np.asarray(Image.open(io.BytesIO(contents)).convert('RGBA'))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what PIL raises
       return Drawing(name)
-    return Drawing(name, picture=png(pixels, name, small=256))
+    return Drawing(name, picture=png(pixels, name, largest, small=min(256, largest)))
   text = contents.decode('utf-8', 'replace')
   if name == boards.FILE and (game := boards.replay(text)):
     return Drawing(name, game=game)

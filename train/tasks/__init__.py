@@ -6,6 +6,7 @@ by name, so that a run loads its own pillar alone. A new pillar is a room and a 
 """
 
 from train.tasks import classify_declaration as classify
+from train.tasks.adversarial import declaration as adversarial
 from train.tasks.alphago import declaration as alphago
 from train.tasks.belief import declaration as belief
 from train.tasks.diffusion import declaration as diffusion
@@ -19,6 +20,7 @@ DECLARATIONS = {
   **selfplay.TASKS,
   **alphago.TASKS,
   **belief.TASKS,
+  **adversarial.TASKS,
 }
 
 TASKS = {name: declaration.task for name, declaration in DECLARATIONS.items()}

@@ -136,3 +136,13 @@ def test_the_page_shows_the_newest_picture_and_survives_a_damaged_one(tmp_path):
 def test_a_run_that_drew_nothing_has_no_such_part(tmp_path):
   run_folder(tmp_path / 'a')
   assert 'while training.' not in page_lib.page([read(str(tmp_path / 'a'))])
+
+
+def test_earlier_files_are_spread_over_the_steps_before_the_newest(tmp_path):
+  for step in range(10, 110, 10):
+    samples.write(str(tmp_path), step, {'grid.png': b'%d' % step})
+  samples.write(str(tmp_path), 5, {'other.png': b''})
+  found = samples.earlier(str(tmp_path), 'grid.png', 3)
+  assert found == {10: b'10', 50: b'50', 90: b'90'}
+  assert list(samples.earlier(str(tmp_path), 'grid.png', 50)) == list(range(10, 100, 10))
+  assert samples.earlier(str(tmp_path), 'none.png', 3) == {}

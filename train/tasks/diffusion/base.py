@@ -23,11 +23,11 @@ from train.errors import UserError, user_errors
 from train.step import make_eval
 from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Variables
 from train.tasks import reading
-from train.tasks.diffusion import grids
 from train.tasks.diffusion import sample as sample_lib
 from train.tasks.diffusion.captions import Captions
 from train.tasks.diffusion.network import ConditionalNetwork
 from train.tasks.diffusion.options import Conditioning, build_spec, require_choice
+from train.tasks.images import grids
 
 TRAJECTORY_BATCH = 8  # images whose trajectories are drawn at a time
 FRAMES = 11  # states of a trajectory that are shown

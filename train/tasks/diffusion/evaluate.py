@@ -14,28 +14,23 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from models.diffusion import likelihood, quality, vlb
+from models.diffusion import likelihood, vlb
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.process import Process
 from models.diffusion.table_sampler import Sampler
 from models.diffusion.vlb import chain_timesteps
 from train import mesh as mesh_lib
-from train.errors import UserError, user_errors
+from train.errors import UserError
 from train.task import Batch, Evaluation, Variables, evaluate
-from train.tasks.classifier import ranks
-from train.tasks.diffusion import features as features_lib
-from train.tasks.diffusion.batches import Columns, EvalData, SplitRunner, with_progress
-from train.tasks.diffusion.features import FeatureExtractor, Features, few_samples
-
-Metrics = dict[str, float]
-Metadata = dict[str, Any]  # how the metrics were measured, for eval.json
-Measured = tuple[Metrics, Metadata]
+from train.tasks.images import quality
+from train.tasks.images.batches import Columns, EvalData, SplitRunner, with_progress
+from train.tasks.images.features import Features
+from train.tasks.images.quality import Comparison, Measured, Metadata, Metrics
 
 CHAIN_TERMS = 64  # diffusion terms that are drawn for each image
 QUICK_BOUND = 1000, 8  # images and terms of the bound that `eval` computes without options
 NUM_PROBES = 1
 NUM_SAMPLES = 1000
-MIN_SAMPLES = 20
 MORE = (
   'more: --images=N for bits/dim by ODE and bound (0: the whole split; --probes=K), --samples=N for'
   ' the quality of images (--classifier=WORKDIR; --inception=FILE)'
@@ -65,10 +60,11 @@ class Options:
   inception: str | None = None
 
   def __post_init__(self):
-    for name, least in (('images', 0), ('probes', 0), ('samples', MIN_SAMPLES)):
+    for name in ('images', 'probes'):
       value = getattr(self, name)
-      if value is not None and value < least:
-        raise UserError(f'--{name}={value}: must be at least {least}')
+      if value is not None and value < 0:
+        raise UserError(f'--{name}={value}: must be at least 0')
+    quality.check_count(samples=self.samples)
 
   @property
   def likelihood(self) -> bool:
@@ -77,15 +73,6 @@ class Options:
   @property
   def quality(self) -> bool:
     return (self.samples, self.classifier, self.inception) != (None, None, None)
-
-  def networks(self, image_shape: tuple[int, ...]) -> list[Features]:
-    """Loads the networks whose features are compared."""
-    found = []
-    if self.classifier is not None:
-      found.append(features_lib.of_classifier(self.classifier, image_shape))
-    if self.inception is not None:
-      found.append(features_lib.of_inception(self.inception))
-    return found or [features_lib.of_pixels()]
 
 
 class EvaluatedTask(Protocol):
@@ -132,7 +119,8 @@ def examine(
   if len(ensemble) > 1:
     raise UserError(f'{len(ensemble)} workdirs: diffusion models are evaluated one by one')
   evaluator, measured = Evaluator(task, ensemble[0], mesh), []
-  networks = options.networks(task.data.image_shape) if options.quality else []
+  given = options.classifier, options.inception, task.data.image_shape
+  networks = quality.networks(*given) if options.quality else []
   with mesh_lib.activate(mesh):
     if options.likelihood:
       images = options.images or 0
@@ -263,60 +251,10 @@ class Evaluator:
   # -------- images --------
 
   def quality(self, count: int, networks: Sequence[Features]) -> list[Measured]:
-    """Draws `count` images with the split's proportions of classes; compares by each network."""
-    extractors = [FeatureExtractor(self.batches, network) for network in networks]
-    reals = [extractor.split(self.data.eval_split) for extractor in extractors]
-    real_labels = np.sort(reals[0][2])
-    labels = real_labels[np.arange(count) * len(real_labels) // count]
-    samples = self.draw(count, None if self.task.condition == 'none' else labels)
-    return [
-      self.compare(extractor, real, samples, labels)
-      for extractor, real in zip(extractors, reals, strict=True)
-    ]
-
-  def compare(
-    self, extractor: FeatureExtractor, real: Columns, samples: np.ndarray, labels: np.ndarray
-  ) -> Measured:
-    """Returns the metrics of samples uint8 `[N, H, W, C]` against real images.
-
-    `floor` in the metadata is the distance of as many training images. A model is better than that
-    only if it has memorised them.
-
-    real: features, scores and labels of the split. labels: int `[N]`, those of the samples.
-    """
-    data, network = self.data, extractor.network
-    fake, scores = extractor.images(samples)
-    metadata: Metadata = {
-      **{'samples': len(samples), 'split': data.eval_split, 'images': len(real[0])},
-      **{'dimensions': fake.shape[1], 'k': 3, **network.metadata, **self.sampling_metadata()},
-    }
-    with user_errors():
-      metrics = network.distances(real[0], fake)
-      if data.train_split != data.eval_split:
-        floor = extractor.split(data.train_split, len(samples))[0]
-        metadata['floor'] = {'images': len(floor), **network.distances(real[0], floor)}
-    if note := few_samples(network.name, min(len(fake), len(real[0])), fake.shape[1]):
-      metadata['note'] = note
-      _print(note)
-    if set(network.classes) >= set(data.classes):
-      accuracy, found = self._classes(network, real, scores, labels)
-      return metrics | accuracy, {f'quality-{network.name}': metadata | found}
-    return metrics, {f'quality-{network.name}': metadata}
-
-  def _classes(
-    self, network: Features, real: Columns, scores: np.ndarray, labels: np.ndarray
-  ) -> Measured:
-    """Returns the samples' accuracy, and the classes that the network sees, by its scores."""
-    names = self.data.classes
-    ours, theirs = (x[:, network.columns(names)] for x in (scores, real[1]))
-    counts = np.bincount(ours.argmax(-1), minlength=len(names)).tolist()
-    correct = ranks(theirs, real[2]) == 0
-    metadata: Metadata = {'classes': dict(zip(names, counts, strict=True))}
-    metadata['accuracy_of_split'] = float(np.mean(correct))
-    if self.task.condition == 'none':
-      return {}, metadata
-    found, name = quality.accuracy(ranks(ours, labels) == 0), f'accuracy-{network.name}'
-    return {name: found.value, f'{name}_stderr': found.error}, metadata
+    """Draws `count` images and compares them with the split's by each network."""
+    conditional = self.task.condition != 'none'
+    comparison = Comparison(self.batches, self.draw, conditional, self.sampling_metadata())
+    return comparison.measure(count, networks)
 
   def sampling_metadata(self) -> Metadata:
     """Returns how the samples are drawn."""

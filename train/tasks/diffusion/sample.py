@@ -23,9 +23,9 @@ from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Variables
 from train.tasks import reading
-from train.tasks.diffusion import features, grids
 from train.tasks.diffusion.captions import Captions
-from train.tasks.diffusion.grids import (
+from train.tasks.images import features, grids
+from train.tasks.images.grids import (
   MAX_CLASSES,
   ImageRequest,
   class_numbers,

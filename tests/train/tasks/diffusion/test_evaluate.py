@@ -22,9 +22,10 @@ from train import mesh as mesh_lib
 from train.errors import UserError
 from train.run import Weights
 from train.tasks.classify import Classify
-from train.tasks.diffusion import evaluate, features
+from train.tasks.diffusion import evaluate
 from train.tasks.diffusion.options import SamplerOptions
 from train.tasks.diffusion.task import Diffusion
+from train.tasks.images import features
 
 SHAPE = (4, 4, 1)
 STD = 0.25

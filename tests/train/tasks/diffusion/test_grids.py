@@ -11,7 +11,7 @@ from data import spec
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import verbs
 from train.errors import UserError
-from train.tasks.diffusion import grids
+from train.tasks.images import grids
 
 pytestmark = pytest.mark.usefixtures('one_device')
 

@@ -10,8 +10,8 @@ from data.images.source import ImageData
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.errors import UserError
-from train.tasks.diffusion import features
-from train.tasks.diffusion.features import Features
+from train.tasks.images import features
+from train.tasks.images.features import Features
 
 # A network that says nearly 0 is then one of noise of deviation 0.5.
 GAUSSIAN = {

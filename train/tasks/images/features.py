@@ -15,7 +15,7 @@ from train.errors import UserError, user_errors
 from train.run import load_weights
 from train.task import Batch, Variables
 from train.tasks import classifier
-from train.tasks.diffusion.batches import Columns, SplitRunner
+from train.tasks.images.batches import Columns, SplitRunner
 
 
 @dataclasses.dataclass(frozen=True)
