@@ -8,6 +8,7 @@ by name, so that a run loads its own pillar alone. A new pillar is a room and a 
 from train.tasks import classify_declaration as classify
 from train.tasks.alphago import declaration as alphago
 from train.tasks.diffusion import declaration as diffusion
+from train.tasks.dqn import declaration as dqn
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
 
@@ -17,6 +18,7 @@ DECLARATIONS = {
   **diffusion.TASKS,
   **selfplay.TASKS,
   **alphago.TASKS,
+  **dqn.TASKS,
 }
 
 TASKS = {name: declaration.task for name, declaration in DECLARATIONS.items()}
