@@ -4,7 +4,7 @@ python launch.py train --config=dqn_cartpole --workdir=runs/dqn_cartpole
 
 Paper: Mnih et al., Human-level control through deep reinforcement learning, 2015, whose method this
 is; it has no cart-pole. An episode ends after 500 steps, each of which is worth 1, so the number is
-500 (a squared error of 0 to what can be had). Ours: not trained yet.
+500 steps. Ours: not trained yet.
 """
 
 from ml_collections import ConfigDict

@@ -148,12 +148,13 @@ class DQN(Task):
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables of S networks."""
-    inputs = jnp.zeros((1, *self._input_shape), self.layout.observation.dtype)
+    inputs = jnp.zeros((1, *self.input_shape), self.layout.observation.dtype)
     make = jax.vmap(lambda key: mesh_lib.unbox(dict(self.model.init(key, inputs))))
     return make(jax.random.split(key, self.seeds))
 
   @property
-  def _input_shape(self) -> tuple[int, ...]:
+  def input_shape(self) -> tuple[int, ...]:
+    """Returns the shape of what the network sees at once."""
     *lead, last = self.layout.observation.shape
     return (*lead, last * self.history)
 
