@@ -80,3 +80,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.selfplay --parts
 	$(BIN)/python -m benchmarks.input
+	$(BIN)/python -m benchmarks.environments

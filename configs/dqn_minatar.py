@@ -1,9 +1,9 @@
 """Deep Q-learning of a MinAtar game, three seeds at once: 5 million frames of each.
 
 python launch.py train --config=dqn_minatar --workdir=runs/dqn_breakout
-python launch.py train --config=dqn_minatar --workdir=runs/dqn_asterix --config.task.environment=asterix
 
-and likewise freeway, seaquest and space_invaders.
+For another game, asterix, freeway, seaquest or space_invaders: --config.task.environment=asterix
+--config.paper.value=17, the paper's number of that game.
 
 Paper: Young and Tian, MinAtar, 2019 (arXiv 1903.03176): returns while learning, with epsilon 0.1,
 after 5 million frames, mean of 30 seeds, read off their figure: Breakout 10 points, Asterix 17,
@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
         title='Young and Tian 2019',
         metric='train/play_return',
         value=10.0,
-        note='of Breakout; for other games set paper.value (config docstring)',
+        note='means of 30 seeds, read off a figure',
       ),
     )
   )

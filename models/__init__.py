@@ -1,7 +1,8 @@
 """Networks, one architecture a file, by the names that configs use.
 
 Each of these can be read alone: `lenet.py`, `alexnet.py`, `resnet.py`, `alphago.py` (2016),
-`alphazero.py`, `dqn.py`; the rooms `gpt/` and `diffusion/` begin with a page of their own. They are made of
+`alphazero.py`, `dqn.py`; the rooms `gpt/` and `diffusion/` begin with a page of their own. They are
+made of
 
 - `layers.py`: linen modules over `ops.py`: convolution, products, pooling, normalisation;
 - `attention.py`, `transformer.py`: what GPT, DiT and the U-Net share;

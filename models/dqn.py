@@ -1,4 +1,4 @@
-"""Q-networks: of Nature's DQN (Mnih et al. 2015), of MinAtar's (Young and Tian 2019), and an MLP."""
+"""Q-networks: Nature's (Mnih et al. 2015), MinAtar's (Young and Tian 2019), and an MLP."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +56,8 @@ class QNetwork(nn.Module):
         f'model.filters={self.filters}, windows={self.windows}, strides={self.strides}:'
         ' must be as many'
       )
-    if any(s < 1 or window < 1 or window % s for window, s in zip(self.windows, self.strides)):
+    sizes = zip(self.windows, self.strides, strict=True)
+    if any(stride < 1 or window < 1 or window % stride for window, stride in sizes):
       raise ValueError(
         f'model.windows={self.windows}: must be multiples of model.strides={self.strides}'
       )
@@ -122,4 +123,6 @@ def windows(x: Array, side: int) -> Array:
 def kernel_blocks(kernel: Array, stride: int) -> Array:
   """Returns a kernel `[h, w, C, F]` as `[h w C, F]`, rows in the order of `windows(blocks())`."""
   h, w, c, f = kernel.shape
-  return kernel.reshape(h // stride, stride, w // stride, stride, c, f).swapaxes(1, 2).reshape(-1, f)
+  return (
+    kernel.reshape(h // stride, stride, w // stride, stride, c, f).swapaxes(1, 2).reshape(-1, f)
+  )

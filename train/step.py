@@ -172,7 +172,7 @@ def _updates(
 
 
 def _parts(batch: Batch, count: int) -> Batch:
-  """Returns `[count, B / count, ...]`, part i of examples i, i + count, ...: a device's stay its."""
+  """Returns `[count, B / count, ...]`; part i has examples i, i + count, ..., of all devices."""
   return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 

@@ -17,7 +17,7 @@ SECONDS = 0.02  # of a step
 FARTHEST, STEEPEST = 2.4, 12 * np.pi / 180  # metres, radians
 
 
-class State(NamedTuple):
+class CartPoleState(NamedTuple):
   """Float32 `[]` each: metres and metres a second of the cart, radians and their rate."""
 
   x: Array
@@ -35,7 +35,7 @@ def CartPole(time_limit: int = 500) -> Environment:
   return Environment(
     name='cartpole',
     num_actions=2,
-    init=lambda key: State(*jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)),
+    init=lambda key: CartPoleState(*jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)),
     step=step,
     observe=lambda state: jnp.stack(state),
     time_limit=time_limit,
@@ -43,7 +43,7 @@ def CartPole(time_limit: int = 500) -> Environment:
   )
 
 
-def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
+def step(state: CartPoleState, action: Array, key: Array) -> tuple[CartPoleState, Array, Array]:
   """Returns the state after SECONDS by Euler's method, reward 1, and whether the pole fell."""
   del key  # nothing is random
   force = jnp.where(action == 1, FORCE, -FORCE)
@@ -52,7 +52,7 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   push = (force + POLE_MASS * HALF_POLE * state.spin**2 * sin) / mass
   spin_rate = (GRAVITY * sin - cos * push) / (HALF_POLE * (4 / 3 - POLE_MASS * cos**2 / mass))
   acceleration = push - POLE_MASS * HALF_POLE * spin_rate * cos / mass
-  new = State(
+  new = CartPoleState(
     state.x + SECONDS * state.speed,
     state.speed + SECONDS * acceleration,
     state.angle + SECONDS * state.spin,

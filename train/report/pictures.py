@@ -20,6 +20,7 @@ SAMPLES = 48
 THUMBNAIL = 160  # pixels a side of a sample, at most
 FILTERS = 128
 TEXT = 4000  # characters of a text that a task drew
+MOVING = 4_000_000  # bytes of a moving picture, at most, as it becomes part of the page
 
 
 class Picture(NamedTuple):
@@ -77,8 +78,11 @@ def png(pixels: np.ndarray, alt: str, largest: int = 1024, small: int = 80) -> P
   image = Image.fromarray(np.ascontiguousarray(flat, np.uint8))
   image.thumbnail((largest, largest))
   image.save(file, 'PNG', optimize=True)
-  source = 'data:image/png;base64,' + base64.b64encode(file.getvalue()).decode()
-  return Picture(source, alt, max(pixels.shape[:2]) < small)
+  return Picture(_uri(file.getvalue()), alt, max(pixels.shape[:2]) < small)
+
+
+def _uri(contents: bytes) -> str:
+  return 'data:image/png;base64,' + base64.b64encode(contents).decode()
 
 
 class Drawn(NamedTuple):
@@ -102,12 +106,15 @@ def drawn(runs: list[Folder]) -> Drawn | None:
 
 
 def drawing(name: str, contents: bytes) -> Drawing:
-  """Returns what is shown of a text or a PNG."""
+  """Returns what is shown of a text or a PNG, which may move."""
   if name.endswith('.png'):
     try:
-      pixels = np.asarray(Image.open(io.BytesIO(contents)).convert('RGBA'))
+      image = Image.open(io.BytesIO(contents))
+      pixels = np.asarray(image.convert('RGBA'))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what PIL raises
       return Drawing(name)
+    if getattr(image, 'is_animated', False) and len(contents) <= MOVING:
+      return Drawing(name, picture=Picture(_uri(contents), name, True))
     return Drawing(name, picture=png(pixels, name, small=256))
   text = contents.decode('utf-8', 'replace')
   if name == boards.FILE and (game := boards.replay(text)):

@@ -15,7 +15,7 @@ EARLIER = np.tri(SLOTS, k=-1, dtype=bool)  # [row, earlier row]
 SPAWN, MOVE, RAMP = 10, 5, 100  # steps between two entities, their moves, and rises of difficulty
 
 
-class State(NamedTuple):
+class AsterixState(NamedTuple):
   """A position; int32 `[]` unless said.
 
   y, x: the player's cell.
@@ -50,15 +50,15 @@ def Asterix(sticky_prob: float = 0.1) -> Environment:
   return sticky(game, sticky_prob)
 
 
-def init(key: Array) -> State:
+def init(key: Array) -> AsterixState:
   """Returns the player in the middle of an empty grid."""
   del key
   none, zeros = jnp.zeros(SLOTS, bool), jnp.zeros(SLOTS, jnp.int32)
   numbers = [jnp.int32(n) for n in (SPAWN, MOVE, RAMP, SPAWN, MOVE, 0)]
-  return State(jnp.int32(5), jnp.int32(5), none, none, none, zeros, *numbers)
+  return AsterixState(jnp.int32(5), jnp.int32(5), none, none, none, zeros, *numbers)
 
 
-def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
+def step(state: AsterixState, action: Array, key: Array) -> tuple[AsterixState, Array, Array]:
   """Spawns, moves the player, then the entities, and makes the game harder when it is time."""
   state = _spawn(state, jax.random.uniform(key, (3,)))
   x = grid.move(state.x, action, grid.LEFT, grid.RIGHT)
@@ -83,7 +83,7 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   return _ramp(new), reward.astype(jnp.float32), caught
 
 
-def _spawn(state: State, chance: Array) -> State:
+def _spawn(state: AsterixState, chance: Array) -> AsterixState:
   """Puts a new entity into a free row when it is time; chance: uniform in [0, 1), `[3]`."""
   due, free = state.spawn_timer == 0, ~state.there
   right, gold = chance[0] < 0.5, chance[1] < 1 / 3
@@ -100,7 +100,7 @@ def _spawn(state: State, chance: Array) -> State:
   )
 
 
-def _ramp(state: State) -> State:
+def _ramp(state: AsterixState) -> AsterixState:
   """Shortens the intervals: the spawning's each time, the moves' every other time."""
   goes_on = (state.spawn_every > 1) | (state.move_every > 1)
   due = goes_on & (state.ramp_timer < 0)
@@ -113,7 +113,7 @@ def _ramp(state: State) -> State:
   )
 
 
-def observe(state: State) -> Array:
+def observe(state: AsterixState) -> Array:
   """Returns the planes player, enemy, trail (where each came from), gold."""
   behind = state.at - jnp.where(state.right, 1, -1)
   return grid.planes(

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from data.environments.environment import Environment, sticky
@@ -13,7 +12,7 @@ from data.environments.minatar import grid
 WALL = (grid.ROWS >= 1) & (grid.ROWS <= 3) & (grid.COLUMNS >= 0)  # bool [10, 10]
 
 
-class State(NamedTuple):
+class BreakoutState(NamedTuple):
   """A position; int32 `[]` but for the bricks and `struck`.
 
   y, x: the ball's cell; last_y, last_x: the one before, its trail.
@@ -45,15 +44,15 @@ def Breakout(sticky_prob: float = 0.1) -> Environment:
   return sticky(game, sticky_prob)
 
 
-def init(key: Array) -> State:
+def init(key: Array) -> BreakoutState:
   """Returns a ball that comes from the upper left or the upper right."""
   from_left = jax.random.uniform(key) < 0.5
   x, y = jnp.where(from_left, 0, grid.SIDE - 1), jnp.int32(3)
   right, one = jnp.where(from_left, 1, -1), jnp.int32(1)
-  return State(y, x, y, x, one, right, jnp.int32(4), jnp.asarray(WALL), jnp.bool_(False))
+  return BreakoutState(y, x, y, x, one, right, jnp.int32(4), jnp.asarray(WALL), jnp.bool_(False))
 
 
-def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
+def step(state: BreakoutState, action: Array, key: Array) -> tuple[BreakoutState, Array, Array]:
   """Moves the paddle, then the ball, which bounces off walls, bricks and the paddle."""
   del key  # nothing is random but the beginning
   last, paddle = grid.SIDE - 1, grid.move(state.paddle, action, grid.LEFT, grid.RIGHT)
@@ -66,18 +65,18 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   bricks = state.bricks & ~(broken & grid.cell(y, x))
   bottom = ~ceiling & ~hit & (y == last)
   bricks = jnp.where(bottom & ~bricks.any(), WALL, bricks)
-  # A ball above the paddle bounces straight, one that meets its corner goes back where it came from.
+  # Above the paddle it bounces up; at the paddle's corner it goes back where it came from.
   straight = bottom & (state.x == paddle)
   corner = bottom & ~straight & (x == paddle)
   lost = bottom & ~straight & ~corner
   down = jnp.where(ceiling | broken | straight | corner, -state.down, state.down)
   right = jnp.where(corner, -right, right)
   y = jnp.where(broken | straight | corner, state.y, jnp.maximum(y, 0))
-  new = State(y, x, state.y, state.x, down, right, paddle, bricks, hit)
+  new = BreakoutState(y, x, state.y, state.x, down, right, paddle, bricks, hit)
   return new, broken.astype(jnp.float32), lost
 
 
-def observe(state: State) -> Array:
+def observe(state: BreakoutState) -> Array:
   """Returns the planes paddle, ball, trail, brick."""
   paddle, ball = grid.cell(grid.SIDE - 1, state.paddle), grid.cell(state.y, state.x)
   return grid.planes(paddle, ball, grid.cell(state.last_y, state.last_x), state.bricks)

@@ -18,7 +18,7 @@ STEPS = 2_500  # of an episode
 BOTTOM = grid.SIDE - 1
 
 
-class State(NamedTuple):
+class FreewayState(NamedTuple):
   """A position.
 
   y: int32 `[]`, the chicken's row.
@@ -48,11 +48,11 @@ def Freeway(sticky_prob: float = 0.1) -> Environment:
   return sticky(game, sticky_prob)
 
 
-def init(key: Array) -> State:
+def init(key: Array) -> FreewayState:
   """Returns the chicken at the bottom, and cars of random speeds at the left."""
   speed = speeds(key)
   numbers = (jnp.int32(n) for n in (BOTTOM, REST, STEPS))
-  return State(*numbers, jnp.zeros(LANES, jnp.int32), speed, jnp.abs(speed))
+  return FreewayState(*numbers, jnp.zeros(LANES, jnp.int32), speed, jnp.abs(speed))
 
 
 def speeds(key: Array) -> Array:
@@ -62,7 +62,7 @@ def speeds(key: Array) -> Array:
   return jnp.where(chance[1] < 0.5, -size, size)
 
 
-def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
+def step(state: FreewayState, action: Array, key: Array) -> tuple[FreewayState, Array, Array]:
   """Moves the chicken, then the cars; who is hit begins again at the bottom."""
   wish = (action == grid.DOWN).astype(jnp.int32) - (action == grid.UP)
   moves = (wish != 0) & (state.rest == 0)
@@ -76,7 +76,7 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   due = timer == 0
   at = (state.at + jnp.where(due, jnp.sign(speed), 0)) % grid.SIDE
   hit = ((rows == y) & ((state.at == COLUMN) | (at == COLUMN))).any()
-  new = State(
+  new = FreewayState(
     y=jnp.where(hit, BOTTOM, y),
     rest=jnp.maximum(rest - 1, 0),
     left=state.left - 1,
@@ -87,7 +87,7 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   return new, crossed.astype(jnp.float32), new.left < 0
 
 
-def observe(state: State) -> Array:
+def observe(state: FreewayState) -> Array:
   """Returns the planes chicken, car, and five of the speeds, each where such a car came from."""
   behind = (state.at - jnp.sign(state.speed)) % grid.SIDE
   steps = jnp.abs(state.speed)

@@ -12,18 +12,18 @@ ROWS, COLUMNS = np.arange(SIDE)[:, None], np.arange(SIDE)[None, :]
 
 def cell(y: Array, x: Array) -> Array:
   """Returns bool `[10, 10]`, true at row y and column x alone; nowhere if they are outside."""
-  return (ROWS == y) & (COLUMNS == x)
+  return (y == ROWS) & (x == COLUMNS)
 
 
 def cells(y: Array, x: Array, there: Array) -> Array:
   """Returns bool `[10, 10]`, true at rows and columns `[N]` of those that are `there`."""
-  rows, columns = (ROWS == y[None]) & there[None], ROWS == x[None]  # [10, N]
+  rows, columns = (y[None] == ROWS) & there[None], x[None] == ROWS  # [10, N]
   return (rows[:, None] & columns[None]).any(-1)
 
 
 def lanes(x: Array, there: Array) -> Array:
   """Returns bool `[10, 10]`, true at columns x `[8]` of those of rows 1 to 8 that are `there`."""
-  return jnp.pad((COLUMNS == x[:, None]) & there[:, None], ((1, 1), (0, 0)))
+  return jnp.pad((x[:, None] == COLUMNS) & there[:, None], ((1, 1), (0, 0)))
 
 
 def planes(*parts: Array) -> Array:

@@ -34,7 +34,7 @@ class Swimmers(NamedTuple):
   timer: Array
 
 
-class State(NamedTuple):
+class SeaquestState(NamedTuple):
   """A position; int32 `[]` unless said.
 
   y, x: the submarine's cell; right: bool `[]`, where it looks.
@@ -80,7 +80,7 @@ def Seaquest(sticky_prob: float = 0.1) -> Environment:
   return sticky(game, sticky_prob)
 
 
-def init(key: Array) -> State:
+def init(key: Array) -> SeaquestState:
   """Returns the submarine at the surface of an empty sea."""
   del key
   zero, no = jnp.int32(0), jnp.bool_(False)
@@ -89,7 +89,7 @@ def init(key: Array) -> State:
     flags, zeros = jnp.zeros(n, bool), jnp.zeros(n, jnp.int32)
     return Swimmers(flags, zeros, zeros, flags, zeros)
 
-  return State(
+  return SeaquestState(
     y=zero,
     x=jnp.int32(5),
     right=no,
@@ -111,7 +111,7 @@ def init(key: Array) -> State:
   )
 
 
-def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
+def step(state: SeaquestState, action: Array, key: Array) -> tuple[SeaquestState, Array, Array]:
   """Spawns, moves the submarine, then all else in turn, then counts the air."""
   state = _spawn(state, jax.random.uniform(key, (5,)))
   state = _steer(state, action)
@@ -124,7 +124,7 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   return state, reward, met | hit | drowned
 
 
-def observe(state: State) -> Array:
+def observe(state: SeaquestState) -> Array:
   """Returns ten planes.
 
   The submarine's front and back, its shots, the trail of enemies and divers (where each came
@@ -167,7 +167,7 @@ def _enter(swimmers: Swimmers, when: Array, y: Array, x: Array, right: Array, ti
   return Swimmers(*(_push(a, b, when) for a, b in zip(swimmers, new, strict=True)))
 
 
-def _spawn(state: State, chance: Array) -> State:
+def _spawn(state: SeaquestState, chance: Array) -> SeaquestState:
   """Lets an enemy and a diver in when it is time; chance: uniform in [0, 1), `[5]`."""
   right, armed, row = chance[0] < 0.5, chance[1] < 1 / 3, 1 + (chance[2] * 8).astype(jnp.int32)
   others = state.enemies
@@ -193,7 +193,7 @@ def _spawn(state: State, chance: Array) -> State:
 # -------- moving --------
 
 
-def _steer(state: State, action: Array) -> State:
+def _steer(state: SeaquestState, action: Array) -> SeaquestState:
   """Moves the submarine, or fires."""
   fires = (action == grid.FIRE) & (state.shot_timer == 0)
   sides = (action == grid.LEFT) | (action == grid.RIGHT)
@@ -213,7 +213,7 @@ def _advance(swimmers: Swimmers, moves: Array) -> Swimmers:
   return swimmers._replace(x=x, there=swimmers.there & grid.inside(x))
 
 
-def _move_shots(state: State) -> tuple[State, Array]:
+def _move_shots(state: SeaquestState) -> tuple[SeaquestState, Array]:
   """Moves the shots, each of which takes the oldest fish in its cell, or else submarine."""
   shots = _advance(state.shots, jnp.bool_(True))
   there, alive = state.enemies.there, []
@@ -241,11 +241,11 @@ def _newest(mask: Array) -> Array:
   return mask & (index == jnp.min(jnp.where(mask, index, len(mask))))
 
 
-def _at_submarine(state: State, swimmers: Swimmers) -> Array:
+def _at_submarine(state: SeaquestState, swimmers: Swimmers) -> Array:
   return swimmers.there & (swimmers.y == state.y) & (swimmers.x == state.x)
 
 
-def _move_divers(state: State) -> State:
+def _move_divers(state: SeaquestState) -> SeaquestState:
   """Moves the divers; those at the submarine come aboard, before their move or after it."""
   divers, aboard = state.divers, state.aboard
   there, x, timer = [], [], []
@@ -263,7 +263,7 @@ def _move_divers(state: State) -> State:
   return state._replace(divers=divers, aboard=aboard)
 
 
-def _move_enemies(state: State) -> tuple[State, Array, Array]:
+def _move_enemies(state: SeaquestState) -> tuple[SeaquestState, Array, Array]:
   """Moves the enemies, some into shots; returns also how many died, and whether one is met."""
   old = state.enemies
   moves = old.there & (old.timer == 0)
@@ -291,7 +291,7 @@ def _move_enemies(state: State) -> tuple[State, Array, Array]:
   return state, kills, met
 
 
-def _move_bullets(state: State) -> tuple[State, Array]:
+def _move_bullets(state: SeaquestState) -> tuple[SeaquestState, Array]:
   """Moves the enemies' bullets; returns also whether the submarine is hit, before or after."""
   here, edge = grid.cell(state.y, state.x), jnp.zeros((grid.SIDE, 1), bool)
   left, right = state.bullets
@@ -304,7 +304,7 @@ def _move_bullets(state: State) -> tuple[State, Array]:
 # -------- air --------
 
 
-def _breathe(state: State) -> tuple[State, Array, Array]:
+def _breathe(state: SeaquestState) -> tuple[SeaquestState, Array, Array]:
   """Counts the air and the timers; returns also the reward at the surface, and who drowns."""
   under = state.y > 0
   oxygen = state.oxygen - under

@@ -16,7 +16,7 @@ SLOWEST, FASTEST = 12, 6  # steps between the moves of a whole block: at first, 
 BOTTOM = grid.SIDE - 1
 
 
-class State(NamedTuple):
+class SpaceInvadersState(NamedTuple):
   """A position; int32 `[]` unless said.
 
   x: the cannon's column.
@@ -47,15 +47,17 @@ def SpaceInvaders(sticky_prob: float = 0.1) -> Environment:
   return sticky(game, sticky_prob)
 
 
-def init(key: Array) -> State:
+def init(key: Array) -> SpaceInvadersState:
   """Returns the first wave."""
   del key
   none = jnp.zeros((grid.SIDE, grid.SIDE), bool)
   numbers = (jnp.int32(n) for n in (-1, 0, SHOT_EVERY, SLOWEST, SLOWEST))
-  return State(jnp.int32(5), none, none, jnp.asarray(ALIENS), *numbers)
+  return SpaceInvadersState(jnp.int32(5), none, none, jnp.asarray(ALIENS), *numbers)
 
 
-def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
+def step(
+  state: SpaceInvadersState, action: Array, key: Array
+) -> tuple[SpaceInvadersState, Array, Array]:
   """Moves the cannon, its shots, the bombs, the aliens; nothing is random."""
   del key
   fires = (action == grid.FIRE) & (state.shot_timer == 0)
@@ -72,7 +74,7 @@ def step(state: State, action: Array, key: Array) -> tuple[State, Array, Array]:
   killed = aliens & shots
   aliens, shots = aliens & ~killed, shots & ~killed
   won = ~aliens.any()
-  new = State(
+  new = SpaceInvadersState(
     x=x,
     shots=shots,
     bombs=bombs,
@@ -92,7 +94,7 @@ def _down(mask: Array, rows: int) -> Array:
   return jnp.concatenate([empty, mask[:-1]] if rows == 1 else [mask[1:], empty])
 
 
-def _march(state: State) -> tuple[Array, Array, Array, Array]:
+def _march(state: SpaceInvadersState) -> tuple[Array, Array, Array, Array]:
   """Returns the aliens after their move, direction, whether it was due, whether they landed.
 
   At a side they turn round and come a row nearer.
@@ -112,11 +114,11 @@ def _nearest(aliens: Array, x: Array) -> Array:
   columns = np.arange(grid.SIDE)
   distance = 2 * jnp.abs(columns - x) + (columns > x)
   chosen = jnp.argmin(jnp.where(aliens.any(0), distance, 99))
-  lowest = jnp.max(jnp.where(aliens & (grid.COLUMNS == chosen), grid.ROWS, -1))
+  lowest = jnp.max(jnp.where(aliens & (chosen == grid.COLUMNS), grid.ROWS, -1))
   return grid.cell(lowest, chosen)
 
 
-def observe(state: State) -> Array:
+def observe(state: SpaceInvadersState) -> Array:
   """Returns the planes cannon, alien, aliens that go left, that go right, shots, bombs."""
   left, right = (state.aliens & (state.direction == way) for way in (-1, 1))
   cannon = grid.cell(BOTTOM, state.x)

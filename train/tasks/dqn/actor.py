@@ -19,7 +19,7 @@ from data.environments import Environment
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Actors:
+class Agents:
   """Environments under way, `[R, ...]`.
 
   state: of the environment.
@@ -70,10 +70,10 @@ class Ended:
   length: Array
 
 
-def init(environment: Environment, history: int, keys: Array) -> Actors:
+def init(environment: Environment, history: int, keys: Array) -> Agents:
   """Returns environments at their beginnings; keys: `[R]`, one for each."""
   count, seen = len(keys), environment.observation
-  return Actors(
+  return Agents(
     state=jax.vmap(environment.init)(jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 - 1)),
     recent=jnp.zeros((count, history - 1, *seen.shape), seen.dtype),
     key=keys,
@@ -95,8 +95,8 @@ def stacked(frames: Array, lead: int = 1) -> Array:
 
 
 def step(
-  environment: Environment, q_values: Callable[[Array], Array], actors: Actors, epsilon: Array
-) -> tuple[Actors, Row, Ended]:
+  environment: Environment, q_values: Callable[[Array], Array], actors: Agents, epsilon: Array
+) -> tuple[Agents, Row, Ended]:
   """Acts once in each environment.
 
   Args:
@@ -127,7 +127,7 @@ def step(
   over = ~anew & (length >= limit) if limit else jnp.zeros_like(anew)
   ended = terminal | over
   fresh = jax.vmap(environment.init)(beginning)
-  new = Actors(
+  new = Agents(
     state=jax.tree.map(lambda a, b: _where(anew, a, b), fresh, state),
     recent=_where(anew, jnp.zeros_like(actors.recent), frames[:, 1:]),
     key=actors.key,

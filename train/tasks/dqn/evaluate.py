@@ -12,8 +12,8 @@ from jax import Array, lax
 from PIL import Image
 
 from data.environments import Environment
-from train.tasks.dqn import actor
 from train.task import Variables
+from train.tasks.dqn import actor
 
 SHOWN = 500  # steps of the episode in a moving picture
 MILLISECONDS = 60  # each of its frames is shown
@@ -24,7 +24,7 @@ Network = Callable[[Variables, Array], Array]
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Episodes:
+class MeasuredEpisodes:
   """Finished episodes, `[N, S]` each.
 
   total: float32, undiscounted rewards as the environment gives them. length: int32.
@@ -49,7 +49,7 @@ def play(
   max_steps: int,
   discount: float,
   clip: bool,
-) -> Episodes:
+) -> MeasuredEpisodes:
   """Plays an episode in each of keys `[N, S]`; traced by `jax.jit`."""
   shape, count = keys.shape, keys.size
 
@@ -86,10 +86,10 @@ def play(
   _, returns = lax.scan(back, jnp.zeros(count), rewards, reverse=True)
   inside = jnp.arange(max_steps)[:, None] < length[None]
   sums = (values.sum(0), jnp.where(inside, returns, 0).sum(0))
-  return Episodes(*(x.reshape(shape) for x in (total, length, *sums)))
+  return MeasuredEpisodes(*(x.reshape(shape) for x in (total, length, *sums)))
 
 
-def figures(episodes: Episodes, epsilon: float) -> dict[str, dict[str, float]]:
+def figures(episodes: MeasuredEpisodes, epsilon: float) -> dict[str, dict[str, float]]:
   """Returns what evaluations report: name -> metric -> value.
 
   'eval' has the mean over seeds of their mean returns, and its standard deviation; each of several

@@ -21,7 +21,7 @@ from train.tasks.dqn.actor import Row
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Replay:
+class Experience:
   """Rings, `[R, L, ...]`.
 
   observation: uint8 `[R, L, bytes]` of bool planes, else as it is. action: int32.
@@ -41,7 +41,7 @@ class Replay:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class Transitions:
   """Transitions of n steps, `[N, S, ...]`.
 
   frames, next_frames: histories `[N, S, H, ...]` at their begin and after them.
@@ -95,7 +95,7 @@ class Layout:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(empty))
 
 
-def init(layout: Layout, rings: int) -> Replay:
+def init(layout: Layout, rings: int) -> Experience:
   """Returns empty rings."""
   seen = layout.observation
 
@@ -103,7 +103,7 @@ def init(layout: Layout, rings: int) -> Replay:
     return jnp.zeros((rings, length, *shape), dtype)
 
   frames = empty((-(-math.prod(seen.shape) // 8),), jnp.uint8)
-  return Replay(
+  return Experience(
     observation=frames if layout.packed else empty(seen.shape, seen.dtype),
     action=empty((), jnp.int32),
     reward=empty((), jnp.float32),
@@ -114,7 +114,7 @@ def init(layout: Layout, rings: int) -> Replay:
   )
 
 
-def write(layout: Layout, replay: Replay, rows: Row, count: Array) -> Replay:
+def write(layout: Layout, replay: Experience, rows: Row, count: Array) -> Experience:
   """Returns the replay with T more rows in each ring; rows: `[T, R, ...]`, T divides L."""
   steps, rings = rows.action.shape
   place = count % layout.length
@@ -149,7 +149,9 @@ def ages(layout: Layout, count: Array) -> tuple[int, Array]:
   return layout.n_step, held - layout.n_step
 
 
-def sample(layout: Layout, replay: Replay, key: Array, number: int, count: Array) -> Sample:
+def sample(
+  layout: Layout, replay: Experience, key: Array, number: int, count: Array
+) -> Transitions:
   """Returns `number` transitions of each seed, with replacement, uniformly or by priority."""
   youngest, span = ages(layout, count)
   shape, seeds = (number, layout.seeds), jnp.arange(layout.seeds)[None]
@@ -162,7 +164,7 @@ def sample(layout: Layout, replay: Replay, key: Array, number: int, count: Array
     place, weight = (count - 1 - age) % layout.length, jnp.ones(shape)
   ring = env * layout.seeds + seeds
   reward, steps, ended = _sum_rewards(layout, replay, ring, place)
-  return Sample(
+  return Transitions(
     frames=_history(layout, replay, ring, place),
     next_frames=_history(layout, replay, ring, (place + steps) % layout.length),
     action=replay.action[ring, place],
@@ -176,7 +178,7 @@ def sample(layout: Layout, replay: Replay, key: Array, number: int, count: Array
 
 
 def _by_priority(
-  layout: Layout, replay: Replay, key: Array, number: int, count: Array
+  layout: Layout, replay: Experience, key: Array, number: int, count: Array
 ) -> tuple[Array, Array, Array]:
   """Returns environments, places and weights `[N, S]`, one of each N-th part of all chances.
 
@@ -199,7 +201,9 @@ def _by_priority(
   return at.T // layout.length, at.T % layout.length, weight.T
 
 
-def reprioritise(layout: Layout, replay: Replay, sample: Sample, error: Array) -> Replay:
+def reprioritise(
+  layout: Layout, replay: Experience, sample: Transitions, error: Array
+) -> Experience:
   """Returns the replay with the priorities of sampled rows by their TD errors `[N, S]`."""
   new = (jnp.abs(error) + 1e-6) ** layout.priority * sample.mask
   return dataclasses.replace(
@@ -208,7 +212,7 @@ def reprioritise(layout: Layout, replay: Replay, sample: Sample, error: Array) -
 
 
 def _sum_rewards(
-  layout: Layout, replay: Replay, ring: Array, place: Array
+  layout: Layout, replay: Experience, ring: Array, place: Array
 ) -> tuple[Array, Array, Array]:
   """Returns the discounted rewards of up to n steps, how many these were, whether they ended it.
 
@@ -227,7 +231,7 @@ def _sum_rewards(
   return total, steps, ended
 
 
-def _history(layout: Layout, replay: Replay, ring: Array, place: Array) -> Array:
+def _history(layout: Layout, replay: Experience, ring: Array, place: Array) -> Array:
   """Returns `[N, S, H, ...]`, the last H observations of the same episode, zeros before it."""
   shape = layout.observation.shape
   frames, same = [], jnp.ones(ring.shape, bool)

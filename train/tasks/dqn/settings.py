@@ -18,7 +18,7 @@ def at_least(key: str, value: int, least: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExplorationSettings:
+class EpsilonSettings:
   """Epsilon, the probability of a random action: 1 until learning begins, then it falls linearly.
 
   final: where it ends.
@@ -34,7 +34,7 @@ class ExplorationSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplaySettings:
+class ExperienceSettings:
   """The replay; numbers are frames of each seed, over all its environments.
 
   capacity: that are kept.
@@ -81,7 +81,7 @@ class TargetSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings:
+class EpisodeSettings:
   """What is measured during training and by the verb eval.
 
   episodes: of each seed.

@@ -27,29 +27,29 @@ from train.errors import UserError
 from train.task import Batch, Programs, Variables
 from train.tasks.dqn import actor, targets
 from train.tasks.dqn import replay as replay_lib
-from train.tasks.dqn.actor import Actors
-from train.tasks.dqn.replay import Layout, Replay
-from train.tasks.dqn.settings import ExplorationSettings
+from train.tasks.dqn.actor import Agents
+from train.tasks.dqn.replay import Experience, Layout
+from train.tasks.dqn.settings import EpsilonSettings
 
 GIB = 2**30
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Carry:
+class AgentCarry:
   """What is carried between training steps.
 
   actors, replay: `[E S, ...]`, sharded as a batch.
   target: the variables of the target network.
   """
 
-  actors: Actors
-  replay: Replay
+  actors: Agents
+  replay: Experience
   target: Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ExperienceSizes:
   """How much is played, kept and sampled, over all devices.
 
   num_envs: E, of each seed.
@@ -66,15 +66,15 @@ class Plan:
   target_every: int
 
 
-class PlaySource:
+class ExperienceSource:
   """Batches of `replay.sample`, whose leaves are `[B, S, ...]`, with metrics of play."""
 
   def __init__(
     self,
     environment: Environment,
     layout: Layout,
-    plan: Plan,
-    exploration: ExplorationSettings,
+    plan: ExperienceSizes,
+    exploration: EpsilonSettings,
     apply: Callable[[Variables, Array], Array],
     shapes: Any,
     mesh: Mesh,
@@ -108,31 +108,31 @@ class PlaySource:
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=(rows, rows, rows))
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=whole)
 
-  def init(self, key: Array) -> Carry:
+  def init(self, key: Array) -> AgentCarry:
     """Returns environments at their beginnings and an empty replay, made on the devices."""
     return jax.jit(self._init, out_shardings=self._places())(key)
 
   def _places(self) -> Any:
     rows: Any = mesh_lib.batch_sharding(self.mesh)
     whole: Any = mesh_lib.replicated(self.mesh)
-    return Carry(rows, rows, whole)
+    return AgentCarry(rows, rows, whole)
 
-  def _init(self, key: Array) -> Carry:
+  def _init(self, key: Array) -> AgentCarry:
     rings = self.plan.num_envs * self.layout.seeds
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rings))
-    return Carry(
+    return AgentCarry(
       actor.init(self.environment, self.layout.history, keys),
       replay_lib.init(self.layout, rings),
       jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes),
     )
 
-  def next(self, carry: Carry, step: int, variables: Variables) -> tuple[Carry, Batch]:
+  def next(self, carry: AgentCarry, step: int, variables: Variables) -> tuple[AgentCarry, Batch]:
     """Returns the carry and the batch of `step`, for which it plays; does not wait for devices."""
     new = nn.unbox(dict(variables))
     due = step % self.plan.target_every == 0
     target = self._copy(new) if due else carry.target
     actors, replay, batch = self._step(carry.actors, carry.replay, new, target)
-    return Carry(actors, replay, target), batch
+    return AgentCarry(actors, replay, target), batch
 
   def trace(self, variables: Variables) -> tuple[Programs, Batch]:
     """Returns the program that plays, and the abstract batch."""
@@ -144,7 +144,7 @@ class PlaySource:
 
   # -------- compiled --------
 
-  def _next(self, actors: Actors, replay: Replay, variables: Variables, target: Variables):
+  def _next(self, actors: Agents, replay: Experience, variables: Variables, target: Variables):
     rows, whole = PartitionSpec(mesh_lib.BATCH_AXES), PartitionSpec()
     spread = jax.shard_map(
       self._on_device,
@@ -159,7 +159,7 @@ class PlaySource:
     play = jax.tree.map(lambda x: x.sum(0, keepdims=True) * share, play)
     return actors, replay, {**batch, 'play': play}
 
-  def _on_device(self, actors: Actors, replay: Replay, variables: Variables, target: Variables):
+  def _on_device(self, actors: Agents, replay: Experience, variables: Variables, target: Variables):
     """Plays and samples on one device; metrics get an axis of devices `[1]`."""
     plan, count = self.plan, actors.count[0]
     # The first batch waits for the warm-up.
@@ -179,7 +179,7 @@ class PlaySource:
     replay, batch = self._sample(replay, key, actors.count[0], variables, target)
     return actors, replay, batch, jax.tree.map(lambda x: x[None], play)
 
-  def _round(self, variables: Variables, actors: Actors, replay: Replay):
+  def _round(self, variables: Variables, actors: Agents, replay: Experience):
     """Returns actors and replay after T rows, and sums of what is known of play."""
     count, seeds = actors.count[0], self.layout.seeds
 
@@ -187,7 +187,7 @@ class PlaySource:
       q = self.apply(variables, inputs.reshape(-1, seeds, *inputs.shape[1:]))
       return q.reshape(-1, q.shape[-1])
 
-    def one(actors: Actors, _: None):
+    def one(actors: Agents, _: None):
       return self._act(q_values, actors)
 
     actors, (rows, play) = lax.scan(one, actors, None, self.plan.rows)
@@ -196,7 +196,7 @@ class PlaySource:
     replay = replay_lib.write(self.layout, replay, rows, count)
     return actors, replay, jax.tree.map(lambda x: x.sum(0), play)
 
-  def _act(self, q_values: Callable, actors: Actors):
+  def _act(self, q_values: Callable, actors: Agents):
     """Returns the actors after one row, and that row with what is known of play: `[S]` pairs."""
     seeds, epsilon = self.layout.seeds, self.epsilon(actors.count[0])
     actors, row, ended = actor.step(self.environment, q_values, actors, epsilon)
@@ -222,7 +222,7 @@ class PlaySource:
     share = jnp.clip(frames / self.exploration.frames, 0.0, 1.0)
     return 1.0 - share * (1.0 - self.exploration.final)
 
-  def _sample(self, replay: Replay, key: Array, count: Array, variables: Any, target: Any):
+  def _sample(self, replay: Experience, key: Array, count: Array, variables: Any, target: Any):
     """Returns the replay, perhaps with new priorities, and this device's part of a batch."""
     number = self.plan.batch_size // self.shards
     sample = replay_lib.sample(self.layout, replay, key, number, count)

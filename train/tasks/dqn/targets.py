@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from train.tasks.dqn.actor import stacked
-from train.tasks.dqn.replay import Sample
+from train.tasks.dqn.replay import Transitions
 
 Network = Callable[[Array], Array]
 """From histories as `stacked` returns them, `[N, S, ...]`, to each seed's Q values `[N, S, A]`."""
 
 
-def td_targets(sample: Sample, network: Network, target: Network, *, double: bool) -> Array:
+def td_targets(sample: Transitions, network: Network, target: Network, *, double: bool) -> Array:
   """Returns float32 `[N, S]`: reward + discount Q'(s', a), with Q' the target network.
 
   a is the best action by Q', or with `double` by the network (van Hasselt et al. 2016, equation 4).

@@ -22,14 +22,14 @@ from train.tasks import matches
 from train.tasks.dqn import evaluate, targets
 from train.tasks.dqn.replay import Layout
 from train.tasks.dqn.settings import (
-  EvaluationSettings,
-  ExplorationSettings,
-  ReplaySettings,
+  EpisodeSettings,
+  EpsilonSettings,
+  ExperienceSettings,
   TargetSettings,
   at_least,
   require,
 )
-from train.tasks.dqn.source import Plan, PlaySource
+from train.tasks.dqn.source import ExperienceSizes, ExperienceSource
 
 
 class DQN(Task):
@@ -52,10 +52,10 @@ class DQN(Task):
     updates_per_step: int = 16,
     history: int = 1,
     clip_rewards: bool = True,
-    exploration: ExplorationSettings = ExplorationSettings(),  # noqa: B008 these are frozen
-    replay: ReplaySettings = ReplaySettings(),  # noqa: B008
+    exploration: EpsilonSettings = EpsilonSettings(),  # noqa: B008 these are frozen
+    replay: ExperienceSettings = ExperienceSettings(),  # noqa: B008
     target: TargetSettings = TargetSettings(),  # noqa: B008
-    evaluation: EvaluationSettings = EvaluationSettings(),  # noqa: B008
+    evaluation: EpisodeSettings = EpisodeSettings(),  # noqa: B008
   ):
     """Builds environment and network, and checks that all fits together.
 
@@ -95,7 +95,9 @@ class DQN(Task):
     with user_errors():
       self.model = models.build(**{**model, 'num_actions': self.environment.num_actions})
     frames = frames_per_update * updates_per_step
-    rule = f'must divide {frames}, the frames between two steps (frames_per_update={frames_per_update}'
+    rule = (
+      f'must divide {frames}, the frames between two steps (frames_per_update={frames_per_update}'
+    )
     rule += f' x updates_per_step={updates_per_step})'
     require('num_envs', num_envs, frames % num_envs == 0, rule)
     rows, length = frames // num_envs, replay.capacity // num_envs
@@ -107,7 +109,7 @@ class DQN(Task):
     rule = f'must be a multiple of updates_per_step={updates_per_step}'
     require('target.every', target.every, target.every % updates_per_step == 0, rule)
     warmup = max(-(-replay.min_size // num_envs), target.n_step + 1)
-    self.plan = Plan(
+    self.plan = ExperienceSizes(
       num_envs=num_envs,
       rows=rows,
       warmup=-(-warmup // rows) * rows,
@@ -180,7 +182,7 @@ class DQN(Task):
     weight = mask.sum()
     metrics = {
       'loss': (loss.sum(), weight / self.seeds),
-      'td_error': ((jnp.abs(error) * mask).sum(), weight),
+      'td': ((jnp.abs(error) * mask).sum(), weight),
       'q': ((q * mask).sum(), weight),
     }
     for name, (total, number) in batch['play'].items():
@@ -201,7 +203,7 @@ class DQN(Task):
     rule = f'must be a multiple of {shards}, the devices on the batch axes'
     require('num_envs', self.plan.num_envs, self.plan.num_envs % shards == 0, rule)
     shapes = jax.eval_shape(lambda: dict(self.init(jax.random.key(0))))
-    return PlaySource(
+    return ExperienceSource(
       self.environment,
       self.layout,
       self.plan,

@@ -1,4 +1,4 @@
-"""The replay beside lists in Python: what is sampled is what happened, whatever the ring's state."""
+"""The replay beside lists in Python: what is sampled is what happened."""
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +95,10 @@ def test_what_is_sampled_is_what_happened(rounds, options, truncated):
     seen.add((r, at))
   oldest = max(0, count - (LENGTH - layout.history + 1))
   all_of_them = {
-    (r, i) for r in range(RINGS) for i in range(oldest, count - layout.n_step) if kept[r][i]['valid']
+    (r, i)
+    for r in range(RINGS)
+    for i in range(oldest, count - layout.n_step)
+    if kept[r][i]['valid']
   }
   assert seen <= all_of_them
   assert len(seen) > 0.95 * len(all_of_them)
@@ -140,7 +143,7 @@ def test_hubers_gradient_is_the_error_clipped():
 def sample_of(following, reward, discount):
   one = jnp.zeros((1, 1))
   frames = jnp.asarray(following, jnp.float32).reshape(1, 1, 1, -1)
-  return replay.Sample(
+  return replay.Transitions(
     frames, frames, one.astype(int), one + reward, one + discount, one, one, one, one
   )
 
