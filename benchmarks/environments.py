@@ -68,7 +68,7 @@ def frames_a_second(seeds: int, steps: int = 30) -> float:
       carry, batch = source.next(carry, step, state.eval_variables)
       state, _ = jax.block_until_ready(update(state, batch))
       begin = begin or time.process_time()
-  frames = task.plan.rows * task.plan.num_envs * seeds * steps
+  frames = task.sizes.rows * task.sizes.num_envs * seeds * steps
   return frames / (time.process_time() - begin)
 
 

@@ -7,7 +7,7 @@ shown in its report; `cartpole.py` is an example to begin from.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class Environment:
   render: the observation of a state on the host (NumPy) -> a picture, uint8 `[h, w, 3]`.
   """
 
+  on_host: ClassVar[bool] = False
   name: str
   num_actions: int
   init: Callable[[Array], State]

@@ -89,11 +89,14 @@ def play(
   return MeasuredEpisodes(*(x.reshape(shape) for x in (total, length, *sums)))
 
 
-def figures(episodes: MeasuredEpisodes, epsilon: float) -> dict[str, dict[str, float]]:
+def figures(
+  episodes: MeasuredEpisodes, epsilon: float, environment: Any
+) -> dict[str, dict[str, float]]:
   """Returns what evaluations report: name -> metric -> value.
 
-  'eval' has the mean over seeds of their mean returns, and its standard deviation; each of several
-  seeds has its own 'return'; 'predicted' and 'realised' values are means over steps.
+  'eval' has the mean over seeds of their mean returns, and its standard deviation, and where it is
+  known what is 0 for random play and 1 for a human; each of several seeds has its own 'return';
+  'predicted' and 'realised' values are means over steps.
   """
   total, length = (np.asarray(x, np.float64) for x in (episodes.total, episodes.length))
   steps, means = length.sum(), total.mean(0)
@@ -105,6 +108,8 @@ def figures(episodes: MeasuredEpisodes, epsilon: float) -> dict[str, dict[str, f
   if len(means) > 1:
     found['eval']['return_std'] = means.std(ddof=1)
     found |= {f'seed{i}': {'return': mean} for i, mean in enumerate(means)}
+  if scores := getattr(environment, 'scores', None):
+    found['eval']['normalised'] = (means.mean() - scores[0]) / (scores[1] - scores[0])
   return {name: {key: float(x) for key, x in part.items()} for name, part in found.items()}
 
 

@@ -73,7 +73,7 @@ class ExperienceSource:
     self,
     environment: Environment,
     layout: Layout,
-    plan: ExperienceSizes,
+    sizes: ExperienceSizes,
     exploration: EpsilonSettings,
     apply: Callable[[Variables, Array], Array],
     shapes: Any,
@@ -87,7 +87,7 @@ class ExperienceSource:
     Args:
       environment: that is acted in.
       layout: of the replay.
-      plan: of what is played, kept and sampled.
+      sizes: of what is played, kept and sampled.
       exploration: epsilon.
       apply: (variables, inputs `[N, S, ...]`) -> Q values `[N, S, A]`.
       shapes: of the variables.
@@ -98,12 +98,12 @@ class ExperienceSource:
     Raises:
       UserError: the replay does not fit into the devices' memory.
     """
-    self.environment, self.layout, self.plan = environment, layout, plan
+    self.environment, self.layout, self.sizes = environment, layout, sizes
     self.exploration = exploration
     self.apply, self.shapes, self.mesh = apply, shapes, mesh
     self.double, self.clip = double, clip
     self.shards = mesh_lib.batch_shards(mesh)
-    check_memory(layout.bytes(plan.num_envs * layout.seeds), mesh, layout.length * plan.num_envs)
+    check_memory(layout.bytes(sizes.num_envs * layout.seeds), mesh, layout.length * sizes.num_envs)
     rows, whole = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=(rows, rows, rows))
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=whole)
@@ -118,18 +118,21 @@ class ExperienceSource:
     return AgentCarry(rows, rows, whole)
 
   def _init(self, key: Array) -> AgentCarry:
-    rings = self.plan.num_envs * self.layout.seeds
+    rings = self.sizes.num_envs * self.layout.seeds
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rings))
     return AgentCarry(
-      actor.init(self.environment, self.layout.history, keys),
+      self._agents(keys),
       replay_lib.init(self.layout, rings),
       jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.shapes),
     )
 
+  def _agents(self, keys: Array) -> Any:
+    return actor.init(self.environment, self.layout.history, keys)
+
   def next(self, carry: AgentCarry, step: int, variables: Variables) -> tuple[AgentCarry, Batch]:
     """Returns the carry and the batch of `step`, for which it plays; does not wait for devices."""
     new = nn.unbox(dict(variables))
-    due = step % self.plan.target_every == 0
+    due = step % self.sizes.target_every == 0
     target = self._copy(new) if due else carry.target
     actors, replay, batch = self._step(carry.actors, carry.replay, new, target)
     return AgentCarry(actors, replay, target), batch
@@ -155,15 +158,15 @@ class ExperienceSource:
     )
     actors, replay, batch, play = spread(actors, replay, variables, target)
     # Each example carries an equal share of what is known of the whole step, `[B, S]`.
-    share = jnp.full((self.plan.batch_size, 1), 1 / self.plan.batch_size)
+    share = jnp.full((self.sizes.batch_size, 1), 1 / self.sizes.batch_size)
     play = jax.tree.map(lambda x: x.sum(0, keepdims=True) * share, play)
     return actors, replay, {**batch, 'play': play}
 
   def _on_device(self, actors: Agents, replay: Experience, variables: Variables, target: Variables):
     """Plays and samples on one device; metrics get an axis of devices `[1]`."""
-    plan, count = self.plan, actors.count[0]
+    sizes, count = self.sizes, actors.count[0]
     # The first batch waits for the warm-up.
-    rounds = jnp.where(count == 0, plan.warmup // plan.rows, 1)
+    rounds = jnp.where(count == 0, sizes.warmup // sizes.rows, 1)
     zeros = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype),
       jax.eval_shape(lambda: self._round(variables, actors, replay)[2]),
@@ -190,7 +193,7 @@ class ExperienceSource:
     def one(actors: Agents, _: None):
       return self._act(q_values, actors)
 
-    actors, (rows, play) = lax.scan(one, actors, None, self.plan.rows)
+    actors, (rows, play) = lax.scan(one, actors, None, self.sizes.rows)
     if self.clip:
       rows = dataclasses.replace(rows, reward=jnp.clip(rows.reward, -1, 1))
     replay = replay_lib.write(self.layout, replay, rows, count)
@@ -204,8 +207,8 @@ class ExperienceSource:
     def by_seed(x: Array) -> Array:
       return x.reshape(-1, seeds).astype(jnp.float32).sum(0)
 
-    number, weight = by_seed(ended.now), jnp.full(seeds, 1 / (self.shards * self.plan.rows))
-    frames = (actors.count[0] * self.plan.num_envs).astype(jnp.float32)
+    number, weight = by_seed(ended.now), jnp.full(seeds, 1 / (self.shards * self.sizes.rows))
+    frames = (actors.count[0] * self.sizes.num_envs).astype(jnp.float32)
     play = {
       'return': (by_seed(ended.total), number),
       'length': (by_seed(ended.length), number),
@@ -218,13 +221,13 @@ class ExperienceSource:
 
   def epsilon(self, count: Array) -> Array:
     """Returns the probability of a random action after so many rows of each environment."""
-    frames = (count - self.plan.warmup) * self.plan.num_envs
+    frames = (count - self.sizes.warmup) * self.sizes.num_envs
     share = jnp.clip(frames / self.exploration.frames, 0.0, 1.0)
     return 1.0 - share * (1.0 - self.exploration.final)
 
   def _sample(self, replay: Experience, key: Array, count: Array, variables: Any, target: Any):
     """Returns the replay, perhaps with new priorities, and this device's part of a batch."""
-    number = self.plan.batch_size // self.shards
+    number = self.sizes.batch_size // self.shards
     sample = replay_lib.sample(self.layout, replay, key, number, count)
     network, frozen = (functools.partial(self.apply, x) for x in (variables, target))
     value = targets.td_targets(sample, network, frozen, double=self.double)

@@ -1,6 +1,7 @@
 """Deep Q-networks: a network learns what each action is worth from what it has seen itself do."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,13 +14,13 @@ from jax.sharding import Mesh
 
 import models
 import models.summary
-from data.environments import ENVIRONMENTS, Environment
+from data.environments import ENVIRONMENTS
 from data.selfplay import SelfPlayData
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.task import Batch, Evaluation, Metrics, Source, Task, Variables
 from train.tasks import matches
-from train.tasks.dqn import evaluate, targets
+from train.tasks.dqn import actor, evaluate, host, targets
 from train.tasks.dqn.replay import Layout
 from train.tasks.dqn.settings import (
   EpisodeSettings,
@@ -87,9 +88,7 @@ class DQN(Task):
     }.items():
       at_least(key, value, 1)
     self.data, self.seeds, self.updates_per_step = data, seeds, updates_per_step
-    self.environment: Environment = matches.build_spec(
-      environment, ENVIRONMENTS, 'task.environment'
-    )
+    self.environment: Any = matches.build_spec(environment, ENVIRONMENTS, 'task.environment')
     self.history, self.clip, self.exploration = history, clip_rewards, exploration
     self.target, self.evaluation = target, evaluation
     with user_errors():
@@ -109,7 +108,7 @@ class DQN(Task):
     rule = f'must be a multiple of updates_per_step={updates_per_step}'
     require('target.every', target.every, target.every % updates_per_step == 0, rule)
     warmup = max(-(-replay.min_size // num_envs), target.n_step + 1)
-    self.plan = ExperienceSizes(
+    self.sizes = ExperienceSizes(
       num_envs=num_envs,
       rows=rows,
       warmup=-(-warmup // rows) * rows,
@@ -201,16 +200,19 @@ class DQN(Task):
       raise ValueError(f'split {split!r}: only train is a stream; evals plays episodes')
     shards = mesh_lib.batch_shards(mesh)
     rule = f'must be a multiple of {shards}, the devices on the batch axes'
-    require('num_envs', self.plan.num_envs, self.plan.num_envs % shards == 0, rule)
+    require('num_envs', self.sizes.num_envs, self.sizes.num_envs % shards == 0, rule)
     shapes = jax.eval_shape(lambda: dict(self.init(jax.random.key(0))))
-    return ExperienceSource(
+    make: Callable[..., Source] = ExperienceSource
+    if self.environment.on_host:
+      make = functools.partial(host.HostSource, seed=seed)
+    return make(
       self.environment,
       self.layout,
-      self.plan,
+      self.sizes,
       self.exploration,
       self.apply,
       shapes,
-      mesh,
+      mesh=mesh,
       double=self.target.double,
       clip=self.clip,
     )
@@ -238,9 +240,13 @@ class DQN(Task):
     return {name: functools.partial(measure, name) for name in names}
 
   def _play(self, variables: Variables) -> dict[str, dict[str, float]]:
-    keys = jax.random.split(jax.random.key(1), (self.evaluation.episodes, self.seeds))
-    episodes = self._episodes(mesh_lib.unbox(dict(variables)), keys)
-    return evaluate.figures(jax.device_get(episodes), self.evaluation.epsilon)
+    settings, unboxed = self.evaluation, mesh_lib.unbox(dict(variables))
+    if self.environment.on_host:
+      episodes = self._on_host(unboxed)
+    else:
+      keys = jax.random.split(jax.random.key(1), (settings.episodes, self.seeds))
+      episodes = jax.device_get(self._episodes(unboxed, keys))
+    return evaluate.figures(episodes, settings.epsilon, self.environment)
 
   @functools.cached_property
   def _episodes(self) -> Callable:
@@ -258,6 +264,28 @@ class DQN(Task):
       )
     )
 
+  def _on_host(self, variables: Variables) -> evaluate.MeasuredEpisodes:
+    settings, shape = self.evaluation, (self.evaluation.episodes, self.seeds)
+    player = host.Player(self.environment, math.prod(shape), self.history, seed=1)
+    choose = functools.partial(self._choose, variables, settings.epsilon)
+    found = host.episodes(player, choose, self.target.discount, self.clip, settings.max_steps)
+    return evaluate.MeasuredEpisodes(**{name: x.reshape(shape) for name, x in found.items()})
+
+  @functools.cached_property
+  def _choose(self) -> Callable:
+    """Returns (variables, epsilon, frames `[R, H, ...]`, step) -> actions and largest Q, `[R]`."""
+
+    def choose(variables: Variables, epsilon: Array, frames: Array, step: Array):
+      inputs = actor.stacked(frames)
+      q = self.apply(variables, inputs.reshape(-1, self.seeds, *inputs.shape[1:]))
+      q = q.reshape(len(frames), -1)
+      keys = jax.random.split(jax.random.fold_in(jax.random.key(1), step))
+      random = jax.random.randint(keys[0], (len(q),), 0, q.shape[-1])
+      is_random = jax.random.uniform(keys[1], (len(q),)) < epsilon
+      return jnp.where(is_random, random, q.argmax(-1)), q.max(-1)
+
+    return jax.jit(choose)
+
   def examine(
     self, members: Sequence[Variables], mesh: Mesh
   ) -> tuple[Mapping[str, float], Mapping[str, Any], Mapping[str, np.ndarray]]:
@@ -272,8 +300,16 @@ class DQN(Task):
     """Returns 'episode.png', a moving picture of an episode of the first seed."""
     if not self.evaluation.preview:
       return {}
-    recorded = self._record(mesh_lib.unbox(dict(variables)), key, self.evaluation.epsilon)
+    recorded = self._recorded(variables, key, self.evaluation.epsilon)
     return {'episode.png': evaluate.moving_picture(self.environment, recorded)}
+
+  def _recorded(self, variables: Variables, key: Array, epsilon: float) -> tuple[np.ndarray, ...]:
+    """Returns observations, rewards and ends of the first steps of the first seed's agent."""
+    unboxed = mesh_lib.unbox(dict(variables))
+    if not self.environment.on_host:
+      return jax.device_get(self._record(unboxed, key, epsilon))
+    player = host.Player(self.environment, self.seeds, self.history, int(jax.random.bits(key) >> 1))
+    return host.record(player, functools.partial(self._choose, unboxed, epsilon), evaluate.SHOWN)
 
   @functools.cached_property
   def _record(self) -> Callable:
@@ -288,8 +324,8 @@ class DQN(Task):
   ) -> None:
     """Writes an episode as a moving picture, and says what it came to."""
     epsilon = self.evaluation.epsilon if epsilon is None else epsilon
-    recorded = self._record(mesh_lib.unbox(dict(variables)), jax.random.key(seed), epsilon)
-    _, rewards, ended = (np.asarray(x) for x in recorded)
+    recorded = self._recorded(variables, jax.random.key(seed), epsilon)
+    _, rewards, ended = recorded
     steps = int(ended.argmax()) + 1 if ended.any() else len(ended)
     path = os.path.join(folder, 'episode.png')
     os.makedirs(folder, exist_ok=True)
