@@ -51,8 +51,8 @@ def Freeway(sticky_prob: float = 0.1) -> Environment:
 def init(key: Array) -> FreewayState:
   """Returns the chicken at the bottom, and cars of random speeds at the left."""
   speed = speeds(key)
-  numbers = (jnp.int32(n) for n in (BOTTOM, REST, STEPS))
-  return FreewayState(*numbers, jnp.zeros(LANES, jnp.int32), speed, jnp.abs(speed))
+  y, rest, left = (jnp.int32(n) for n in (BOTTOM, REST, STEPS))
+  return FreewayState(y, rest, left, jnp.zeros(LANES, jnp.int32), speed, jnp.abs(speed))
 
 
 def speeds(key: Array) -> Array:

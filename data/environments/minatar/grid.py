@@ -10,7 +10,7 @@ NUM_ACTIONS = 6
 ROWS, COLUMNS = np.arange(SIDE)[:, None], np.arange(SIDE)[None, :]
 
 
-def cell(y: Array, x: Array) -> Array:
+def cell(y: Array | int, x: Array | int) -> Array:
   """Returns bool `[10, 10]`, true at row y and column x alone; nowhere if they are outside."""
   return (y == ROWS) & (x == COLUMNS)
 
@@ -21,7 +21,7 @@ def cells(y: Array, x: Array, there: Array) -> Array:
   return (rows[:, None] & columns[None]).any(-1)
 
 
-def lanes(x: Array, there: Array) -> Array:
+def lanes(x: Array, there: Array | np.ndarray) -> Array:
   """Returns bool `[10, 10]`, true at columns x `[8]` of those of rows 1 to 8 that are `there`."""
   return jnp.pad((x[:, None] == COLUMNS) & there[:, None], ((1, 1), (0, 0)))
 
