@@ -83,3 +83,4 @@ bench: venv
 	$(BIN)/python -m benchmarks.gan
 	$(BIN)/python -m benchmarks.selfplay --parts
 	$(BIN)/python -m benchmarks.input
+	$(BIN)/python -m benchmarks.environments

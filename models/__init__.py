@@ -3,6 +3,8 @@
 Each of these can be read alone: `lenet.py`, `alexnet.py`, `resnet.py`, `alphago.py` (2016),
 `alphazero.py`; the rooms `gpt/`, `diffusion/` and `gan/` begin with a page of
 their own. They are made of
+`alphazero.py`, `dqn.py`; the rooms `gpt/` and `diffusion/` begin with a page of their own. They are
+made of
 
 - `layers.py`: linen modules over `ops.py`: convolution, products, pooling, normalisation;
 - `attention.py`, `transformer.py`: what GPT, DiT and the U-Net share;
@@ -102,6 +104,7 @@ MODELS = Constructors(
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),
     **DENOISING_NETWORKS,
+    **_sized('models.dqn:QNetwork', 'dqn_nature', 'dqn_minatar', 'dqn_mlp'),
     **_sized('models.alphazero:PolicyValue', 'policy_value', 'alphago_zero20', 'alphago_zero40'),
   }
 )

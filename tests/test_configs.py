@@ -39,7 +39,7 @@ def test_a_config_opens_with_its_command_its_paper_and_the_numbers(path):
   text = ast.get_docstring(ast.parse(path.read_text()))
   assert re.search(rf'python launch\.py (train|match) --config={path.stem} ', text)
   assert 'Paper: ' in text
-  assert re.search(r'\d( %| nats| bits)|(FID|squared error\s+of)\s\d', text)
+  assert re.search(r'\d( %| nats| bits| steps| points)|(FID|squared error\s+of)\s\d', text)
   assert 'Ours: ' in text
 
 
@@ -94,8 +94,21 @@ def own_moves(task):
   return {**recorded(task), 'sensible': sensible, **each}
 
 
+def experience(task):
+  lead = (task.batch_size, task.seeds)
+  number = jax.ShapeDtypeStruct(lead, np.float32)
+  names = ('return', 'length', 'epsilon', 'frames', 'episodes_a_step', 'frames_a_step')
+  return {
+    'inputs': jax.ShapeDtypeStruct((*lead, *task.input_shape), task.layout.observation.dtype),
+    'action': jax.ShapeDtypeStruct(lead, np.int32),
+    **dict.fromkeys(('target', 'mask', 'weight'), number),
+    'play': dict.fromkeys(names, (number, number)),
+  }
+
+
 BATCHES = {
   'belief': mini_batches,
+  'dqn': experience,
   'classify': images,
   'diffusion': images,
   'consistency': images,

@@ -109,6 +109,13 @@ def test_a_game_trains_and_is_played_by_hand(root):
   assert found['raw/share'] > 0.75  # the network without search, against random play
 
 
+def test_an_environment_trains_and_is_shown(root):
+  shown = run('An environment', root)
+  assert 'episode.png: return 1 in 7 steps, epsilon 0' in shown
+  assert metrics(root / 'runs' / 'catch')['eval/return'] > 0.9  # at random: 0.2
+  assert 'dqn_mlp on catch' in (root / 'runs' / 'catch' / 'report.html').read_text()
+
+
 def test_a_process_and_a_sampler_train_and_sample(root):
   shown = run('A sampler', root)
   workdir = root / 'runs' / 'trigonometric'

@@ -111,7 +111,7 @@ class Loop:
         Or the workdir could not be written to, or was removed.
       KeyboardInterrupt: Ctrl-C, after the checkpoint.
     """
-    mesh_lib.check_batch(task.batch_size, mesh, self.accumulate)
+    mesh_lib.check_batch(task.batch_size // task.updates_per_step, mesh, self.accumulate)
     mesh_lib.check_context(task.text_length, mesh)
     # A replica under `pmap` is a program of one device, in which there is no mesh to constrain to.
     scope = mesh_lib.activate(mesh) if parallel == 'jit' else contextlib.nullcontext()

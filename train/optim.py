@@ -174,6 +174,27 @@ class AdamW(Adam):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RMSProp(Optimizer):
+  """Gradients over their root mean square, or standard deviation (Mnih et al. 2015: centred).
+
+  Attributes:
+    decay_rate: of the averages of gradients and of their squares.
+    eps: added to the variance, within the root.
+    centred: whether the mean gradient's square is taken off the mean square.
+  """
+
+  ranges = {'decay_rate': DECAY_RATE, 'eps': DIVISOR}
+  decay_rate: float = 0.95
+  eps: float = 0.01
+  centred: bool = True
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    by = optax.scale_by_stddev if self.centred else optax.scale_by_rms
+    scaled = by(self.decay_rate, self.eps, eps_in_sqrt=True)
+    return optax.chain(self.add_decay(), scaled, optax.scale_by_learning_rate(rate))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LAMB(Adam):
   """You et al. 2020, algorithm 2: AdamW whose update of each array has the norm of the array."""
 
@@ -246,6 +267,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
   'sgd': SGD,
   'adam': Adam,
   'adamw': AdamW,
+  'rmsprop': RMSProp,
   'lamb': LAMB,
   'lars': LARS,
   'muon': Muon,

@@ -27,7 +27,7 @@ class TrainState(struct.PyTreeNode):
   """The state that a training step updates.
 
   Attributes:
-    step: int32 `[]`, the number of updates done; ~step (negative) once a step was not finite.
+    step: int32 `[]`, the number of updates done; ~step (negative) once one was not finite.
     key: typed PRNG key; the key of a step is fold_in(key, step), so no step depends on another's.
     params: float32 pytree.
     extra: the variables other than params (`batch_stats`).
@@ -107,14 +107,13 @@ def make_step(
 ) -> Any:
   """Returns the compiled step: (state, batch) -> (state, metrics). It donates the state.
 
-  The state's layout is the same for both kinds.
-
   'jit' partitions one program over the mesh. 'pmap' runs a replica on each device, which sees its
-  part of the batch alone and averages gradients: the classic form; it needs a mesh of `data` only.
+  part of the batch alone and averages gradients; it needs a mesh of `data` only.
   """
   mesh = shardings.step.mesh
 
-  step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
+  update = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
+  step = functools.partial(_updates, update, task.updates_per_step)
   if parallel == 'jit':
     # The batch's own sharding is kept: what a source yields is sharded already.
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, mesh_lib.replicated(mesh)))
@@ -162,6 +161,21 @@ class _Replicas:
     return self.mapped.lower(state, jax.eval_shape(self.split, batch))
 
 
+def _updates(
+  update: Callable, count: int, state: TrainState, batch: Batch, axis: str | None = None
+) -> tuple[TrainState, Metrics]:
+  """Makes `count` updates, one after another, each of its own part of the batch."""
+  if count == 1:
+    return update(state, batch, axis)
+  state, metrics = lax.scan(lambda x, part: update(x, part, axis), state, _parts(batch, count))
+  return state, jax.tree.map(lambda x: x.sum(0), metrics)
+
+
+def _parts(batch: Batch, count: int) -> Batch:
+  """Returns `[count, B / count, ...]`; part i has examples i, i + count, ..., of all devices."""
+  return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
 def _update(
   task: Task,
   tx: optax.GradientTransformation,
@@ -172,8 +186,7 @@ def _update(
   batch: Batch,
   axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-  # A function of the step alone, so that a run that resumes draws the same.
-  key = jax.random.fold_in(state.key, state.step)
+  key = jax.random.fold_in(state.key, state.step)  # of the step alone: a resumed run draws the same
 
   def sums(params: Any, extra: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
     _, (extra, metrics) = task.loss({'params': params, **extra}, batch, key, train=True)
@@ -211,8 +224,8 @@ def warmed_up(decay: float, step: Array) -> Array:
   return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-# The loss is a sum over a weight, and both are summed over all microbatches and devices before they
-# are divided: means of means would weigh examples by what else is in their part of the batch.
+# The loss is a sum over a weight, both summed over all microbatches and devices before they are
+# divided: means of means would weigh examples by what else is in their part of the batch.
 
 
 def _gradients(
@@ -246,10 +259,7 @@ def _accumulated(
     (_, (extra, metrics)), grads = value_and_grad(params, extra, microbatch)
     return (jax.tree.map(jnp.add, totals, (grads, metrics)), extra), None
 
-  # Examples i, i + accumulate, ... form a microbatch, so that each device keeps its own examples.
-  microbatches = jax.tree.map(
-    lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
-  )
+  microbatches = _parts(batch, accumulate)
   first = jax.tree.map(lambda x: x[0], microbatches)
   # The zeros that the scan begins with need the shapes of its results, before the first of them.
   (_, (_, metrics)), grads = jax.eval_shape(value_and_grad, params, extra, first)

@@ -84,10 +84,14 @@ class Task(Protocol):
   Attributes:
     data: the config's section `data`, built (`data.SOURCES`); None if it makes its own.
     text_length: tokens of an example, which the devices of `mesh.context` share; 0: it has none.
+    updates_per_step: updates that a step makes one after another in one program, each of its own
+      part of the batch: examples k, k + updates_per_step, ... are of update k. For networks so
+      small that to start a program for each update would cost as much as the update.
   """
 
   data: Any = None
   text_length: int = 0
+  updates_per_step: int = 1
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""

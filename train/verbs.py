@@ -136,8 +136,9 @@ def train(
   task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
-  tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
-  for line in odd_settings(**config['optimizer'], steps=loop.steps) if mesh_lib.is_main() else ():
+  updates = loop.steps * task.updates_per_step
+  tx, schedule = make_optimizer(**config['optimizer'], steps=updates)
+  for line in odd_settings(**config['optimizer'], steps=updates) if mesh_lib.is_main() else ():
     print(line, file=sys.stderr)
   with user_errors():  # what a network cannot be made of, or for
     jax.eval_shape(task.init, jax.random.key(0))

@@ -45,9 +45,10 @@ def train(config: Mapping[str, Any], task: Task, mesh: Mesh) -> Lowered:
     and 'step', which updates the state.
   """
   loop = Loop(**config['train'])
-  mesh_lib.check_batch(task.batch_size, mesh, loop.accumulate)
+  mesh_lib.check_batch(task.batch_size // task.updates_per_step, mesh, loop.accumulate)
   mesh_lib.check_context(task.text_length, mesh)
-  tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
+  updates = loop.steps * task.updates_per_step
+  tx, schedule = make_optimizer(**config['optimizer'], steps=updates)
   state, shardings = abstract_state(task, tx, mesh, ema=loop.ema_decay > 0)
   with mesh_lib.activate(mesh):
     traced, batch = task.source('train', mesh, config['seed']).trace(state.eval_variables)

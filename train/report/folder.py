@@ -32,7 +32,11 @@ LARGEST = float(np.finfo(np.float32).max)
 CONFIG = {
   'model': {'name': str},
   'data': {'name': str, 'dataset': str, 'batch_size': int, 'block_size': int},
-  'task': {'name': str, 'game': str, 'match_games': int, 'evaluation': {'num_games': int}},
+  'task': {
+    **dict.fromkeys(('name', 'game', 'environment'), str),
+    'match_games': int,
+    'evaluation': {'num_games': int},
+  },
   'train': {'steps': int, 'best': str},
   'paper': {'title': str, 'metric': str, 'value': NUMBER, 'note': str},
 }

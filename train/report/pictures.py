@@ -22,6 +22,7 @@ FILTERS = 128
 GRID = 'grid.png'  # the picture that is also shown of earlier steps
 EARLIER, EARLIER_SIDE = 5, 240  # of them, and their pixels a side
 TEXT = 4000  # characters of a text that a task drew
+MOVING = 4_000_000  # bytes of a moving picture, at most, as it becomes part of the page
 
 
 class Picture(NamedTuple):
@@ -79,8 +80,11 @@ def png(pixels: np.ndarray, alt: str, largest: int = 1024, small: int = 80) -> P
   image = Image.fromarray(np.ascontiguousarray(flat, np.uint8))
   image.thumbnail((largest, largest))
   image.save(file, 'PNG', optimize=True)
-  source = 'data:image/png;base64,' + base64.b64encode(file.getvalue()).decode()
-  return Picture(source, alt, max(pixels.shape[:2]) < small)
+  return Picture(_uri(file.getvalue()), alt, max(pixels.shape[:2]) < small)
+
+
+def _uri(contents: bytes) -> str:
+  return 'data:image/png;base64,' + base64.b64encode(contents).decode()
 
 
 class Drawn(NamedTuple):
@@ -116,12 +120,15 @@ def earlier(run: Folder) -> list[tuple[int, Picture]]:
 
 
 def drawing(name: str, contents: bytes, largest: int = 1024) -> Drawing:
-  """Returns what is shown of a text or a PNG, of which no side is longer than `largest`."""
+  """Returns what is shown of a text or a PNG, which may move; no side of one that does not is longer than `largest`."""
   if name.endswith('.png'):
     try:
-      pixels = np.asarray(Image.open(io.BytesIO(contents)).convert('RGBA'))
+      image = Image.open(io.BytesIO(contents))
+      pixels = np.asarray(image.convert('RGBA'))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what PIL raises
       return Drawing(name)
+    if getattr(image, 'is_animated', False) and len(contents) <= MOVING:
+      return Drawing(name, picture=Picture(_uri(contents), name, True))
     return Drawing(name, picture=png(pixels, name, largest, small=min(256, largest)))
   text = contents.decode('utf-8', 'replace')
   if name == boards.FILE and (game := boards.replay(text)):

@@ -10,6 +10,7 @@ from train.tasks.adversarial import declaration as adversarial
 from train.tasks.alphago import declaration as alphago
 from train.tasks.belief import declaration as belief
 from train.tasks.diffusion import declaration as diffusion
+from train.tasks.dqn import declaration as dqn
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
 
@@ -21,6 +22,7 @@ DECLARATIONS = {
   **alphago.TASKS,
   **belief.TASKS,
   **adversarial.TASKS,
+  **dqn.TASKS,
 }
 
 TASKS = {name: declaration.task for name, declaration in DECLARATIONS.items()}
