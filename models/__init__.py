@@ -91,6 +91,7 @@ MODELS = Constructors(
     'alexnet_cifar10': Entry('models.alexnet:alexnet_cifar10'),
     **{f'resnet{n}': Entry('models.resnet:resnet_cifar', (n,)) for n in (20, 32, 44, 56, 110)},
     **{f'resnet{n}': Entry('models.resnet:resnet_imagenet', (n,)) for n in (18, 34, 50, 101, 152)},
+    'word2vec': Entry('models.word2vec:Word2Vec'),
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
     'alphago_policy': Entry('models.alphago:policy'),

@@ -30,7 +30,7 @@ from train.logging.metrics import MetricLog
 from train.logging.tensorboard import TensorBoard
 from train.logging.writers import Open
 from train.loop import Loop
-from train.optim import make_optimizer, odd_settings
+from train.optim import check_rate_only, make_optimizer, odd_settings
 from train.provenance import provenance, record_start
 from train.run import (
   FINGERPRINTS,
@@ -136,6 +136,8 @@ def train(
   task, mesh = warm_start.build(config, workdir), mesh_lib.make_mesh(**config['mesh'])
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
+  if task.updates_itself:
+    check_rate_only(**config['optimizer'], steps=loop.steps)
   tx, schedule = make_optimizer(**config['optimizer'], steps=loop.steps)
   for line in odd_settings(**config['optimizer'], steps=loop.steps) if mesh_lib.is_main() else ():
     print(line, file=sys.stderr)

@@ -10,9 +10,11 @@ from train.tasks.alphago import declaration as alphago
 from train.tasks.diffusion import declaration as diffusion
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
+from train.tasks.words import declaration as words
 
 DECLARATIONS = {
   **classify.TASKS,
+  **words.TASKS,
   **language.TASKS,
   **diffusion.TASKS,
   **selfplay.TASKS,
