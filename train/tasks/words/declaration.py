@@ -9,10 +9,10 @@ EVAL = (
   Option('similarities', 'text', 'a file of pairs of words, each with a number: word word 7.5'),
 )
 SAMPLE = (
-  Option('word', 'texts', 'whose neighbours are listed; given again, the sum of the words'),
+  Option('word', 'texts', 'whose neighbours are listed; may be given again [task.words]'),
   Option('minus', 'texts', 'a word to be taken away, as in king - man + woman; may be given again'),
-  Option('plus', 'texts', 'a word to be added; may be given again'),
-  Option('neighbours', 'integer', 'how many are listed [10]', least=1),
+  Option('plus', 'texts', 'a word to be added, likewise; may be given again'),
+  Option('top', 'integer', 'how many neighbours are listed [10]', least=1),
 )
 
 TASKS = {

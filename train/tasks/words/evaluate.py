@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data.text.words.questions import Section
+from data.text.words.vocabulary import Vocabulary
 from train.errors import UserError
 from train.tasks.words.neighbours import Vectors
 
@@ -28,32 +29,43 @@ class Answers:
   right: int
 
 
-def answerable(vectors: Vectors, section: Section) -> np.ndarray:
-  """Returns int32 `[Q, 4]`, the words of the questions that can be asked."""
-  numbers = vectors.vocabulary.numbers
+def answerable(
+  vocabulary: Vocabulary, sections: Sequence[Section], where: str
+) -> list[np.ndarray]:
+  """Returns int32 `[Q, 4]` of each section: the words of the questions that can be asked.
+
+  Questions with a word that is not among the first 30,000 are left out, as in word2vec's
+  compute-accuracy and gensim.
+
+  Raises:
+    UserError: none can be asked.
+  """
+  found = [_answerable(vocabulary.numbers, section) for section in sections]
+  if not any(map(len, found)):
+    total = sum(len(section.questions) for section in sections)
+    size = min(MOST, len(vocabulary.words))
+    raise UserError(
+      f'{where}: none of its {total:,} questions has all four words among the first {size:,} of the'
+      ' vocabulary'
+    )
+  return found
+
+
+def _answerable(numbers: dict[str, int], section: Section) -> np.ndarray:
   found = ([numbers.get(word, MOST) for word in question] for question in section.questions)
-  rows = [row for row in found if max(row) < MOST]
-  return np.array(rows, np.int32).reshape(-1, 4)
+  return np.array([row for row in found if max(row) < MOST], np.int32).reshape(-1, 4)
 
 
 def analogies(vectors: Vectors, sections: Sequence[Section], where: str) -> list[Answers]:
   """Returns each section's answers.
 
   The answer to 'a is to b as c is to' is the word nearest to b - a + c by cosine, none of these
-  three. Questions with a word that is not among the first 30,000 are left out, as in word2vec's
-  compute-accuracy and gensim.
+  three.
 
   Raises:
-    UserError: no question can be asked.
+    UserError: no question can be asked (`answerable`).
   """
-  asked = [answerable(vectors, section) for section in sections]
-  if not any(map(len, asked)):
-    total = sum(len(section.questions) for section in sections)
-    size = min(MOST, len(vectors.vocabulary.words))
-    raise UserError(
-      f'{where}: none of its {total:,} questions has all four words among the first {size:,} of the'
-      ' vocabulary'
-    )
+  asked = answerable(vectors.vocabulary, sections, where)
   rows = vectors.rows[:MOST]
   return [
     Answers(section, len(questions), sum(_right(rows, questions)))
