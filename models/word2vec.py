@@ -35,11 +35,43 @@ class Draws(NamedTuple):
     negatives: uint32 `[V]`, cumulative probabilities of negatives times 2**32.
     nodes: int32 `[V, L]`, the inner nodes of the Huffman tree from the root to a word, -1 behind.
     codes: bool `[V, L]`, the turn taken at each; `[V, 0]` both, where no tree is needed.
+    limits: float32 `[V]`, the largest learning rate of each row of `input`, and of `output`.
   """
 
   negatives: np.ndarray
   nodes: np.ndarray
   codes: np.ndarray
+  limits: tuple[np.ndarray, np.ndarray]
+
+
+def draws_of(
+  model: 'Word2Vec', read: np.ndarray, noise: np.ndarray, tree: tuple, streams: int
+) -> Draws:
+  """Returns what the objectives need to know of a vocabulary.
+
+  A block adds up the gradients of all its pairs, so a word that is in many of them would take a
+  step many times too long, where word2vec.c takes many, each from where the last one led. Its rate
+  is limited to 1 over the number of its pairs in a block; of English only the most frequent words
+  come near to it.
+
+  Args:
+    model: says how long a block is.
+    read: float64 `[V]`, the share of each word in what is read, after subsampling.
+    noise: uint32 `[V]`, see `Draws.negatives`.
+    tree: nodes and codes, see `Draws`.
+    streams: B.
+  """
+  words = streams * model.block  # of a block
+  pairs = words * (model.window + 1.0)  # a reach is (window + 1) / 2 on average, to both sides
+  predictions = pairs if model.architecture == 'skipgram' else words
+  if model.hierarchical:
+    nodes, depth = tree[0], tree[0].shape[1]
+    passed = np.bincount((nodes + 1).ravel(), np.repeat(read, depth), len(read) + 1)[1:]
+  else:
+    passed = read + model.negatives * np.diff(noise.astype(np.float64), prepend=0) / 2.0**32
+  loads = (pairs * read, predictions * passed)
+  limits = tuple((1 / np.maximum(load, 1e-9)).astype(np.float32) for load in loads)
+  return Draws(noise, *tree, (limits[0], limits[1]))
 
 
 class Block(NamedTuple):
@@ -240,12 +272,17 @@ def gradients(model: Word2Vec, draws: Draws, tables: Tables, block: Block) -> Gr
   return Gradients(loss, predict.sum(), (block.words, d_hidden), (rows, d_rows))
 
 
-def descend(tables: Tables, found: Gradients, rate: Array, gather: Callable) -> Tables:
+def descend(
+  draws: Draws, tables: Tables, found: Gradients, rate: Array, gather: Callable
+) -> Tables:
   """Returns the tables after a step of gradient descent, in place where XLA may.
 
   gather: of an array `[B, ...]`, its streams on all devices; the identity, if a program is one.
   """
-  steps = [(rows, -rate * change) for rows, change in (found.inputs, found.outputs)]
+  steps = [
+    (rows, -jnp.minimum(rate, jnp.asarray(limit)[rows])[..., None] * change)
+    for limit, (rows, change) in zip(draws.limits, (found.inputs, found.outputs), strict=True)
+  ]
   # Both gradients are there before either table changes, else XLA would copy a table to keep it.
   steps = lax.optimization_barrier(jax.tree.map(gather, steps))
   return {
@@ -335,7 +372,7 @@ def train(
     block = gradients(model, draws, tables, found.block(model, number))
     squares = sum(jnp.sum(jnp.square(change)) for _, change in block[2:])
     sums = [a + b for a, b in zip(sums, (block.loss, block.count, squares), strict=True)]
-    return descend(tables, block, rate, gather), *sums
+    return descend(draws, tables, block, rate, gather), *sums
 
   zero = jnp.zeros(())
   return lax.fori_loop(0, -(-real // model.block), step, (tables, zero, zero, zero))

@@ -36,6 +36,7 @@ class WordMetadata:
   chunk: int
   batch_size: int
   lower: bool = True
+  sample: float = 1e-3
 
   @property
   def vocabulary(self) -> Vocabulary:
@@ -103,10 +104,10 @@ class WordData:
     self._how, self._text, self.lower = phrases, (pattern, words, lower), lower
     self._corpus: corpus.Corpus | None = None
     self._pool = ThreadPoolExecutor(1, 'words')
-    kept = vocabulary.load(folder) if folder and vocabulary.holds(folder) else None
-    if read or kept is None:
-      self._check_kept(kept)
-    self.vocabulary = kept or self._words().vocabulary
+    self._kept = vocabulary.load(folder) if folder and vocabulary.holds(folder) else None
+    if read:
+      self._words()
+    self.vocabulary = self._kept or self._words().vocabulary
 
   @classmethod
   def metadata(
@@ -171,15 +172,17 @@ class WordData:
   def _words(self) -> corpus.Corpus:
     if self._corpus is None:
       text = reading.find(self._dataset, *self._text)
-      self._corpus = corpus.build(text, self._how, self._min_count, self._max_vocab)
+      found = corpus.build(text, self._how, self._min_count, self._max_vocab)
+      self._check_kept(found.vocabulary)
+      self._corpus = found
     return self._corpus
 
   def _chunks(self) -> int:
     return -(-len(self._words().stream) // self.chunk)
 
-  def _check_kept(self, kept: Vocabulary | None) -> None:
+  def _check_kept(self, found: Vocabulary) -> None:
     """Raises ValueError if the text has other words than those that a run began with."""
-    found = self._words().vocabulary
+    kept = self._kept
     if kept is not None and list(kept.words) != list(found.words):
       raise ValueError(
         f'data.dataset={self._dataset!r}: has {len(found.words):,} words, and others than the'

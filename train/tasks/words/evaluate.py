@@ -29,9 +29,7 @@ class Answers:
   right: int
 
 
-def answerable(
-  vocabulary: Vocabulary, sections: Sequence[Section], where: str
-) -> list[np.ndarray]:
+def answerable(vocabulary: Vocabulary, sections: Sequence[Section], where: str) -> list[np.ndarray]:
   """Returns int32 `[Q, 4]` of each section: the words of the questions that can be asked.
 
   Questions with a word that is not among the first 30,000 are left out, as in word2vec's

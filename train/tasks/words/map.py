@@ -28,6 +28,7 @@ def draw(vectors: Vectors, words: Sequence[str]) -> bytes:
   figure = matplotlib.figure.Figure(figsize=SIZE, dpi=110, layout='tight')
   axes = figure.add_subplot()
   axes.axis('off')
+  axes.margins(x=0.1)  # for the words at the right
   for (x, y), (number, group) in zip(places, groups.items(), strict=True):
     word, chosen = vectors.vocabulary.words[number], vectors.vocabulary.words[number] in words
     colour = f'C{group % 10}'

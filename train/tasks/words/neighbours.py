@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
 import os
 from collections.abc import Sequence
 
@@ -31,11 +30,6 @@ class Vectors:
   rows: np.ndarray
   lower: bool = True
 
-  @functools.cached_property
-  def norms(self) -> np.ndarray:
-    """Ones, or zeros where a word has no vector."""
-    return np.linalg.norm(self.rows, axis=1)
-
   def number(self, word: str, option: str) -> int:
     """Returns a word's place.
 
@@ -61,12 +55,17 @@ class Vectors:
     return [(self.vocabulary.words[i], float(cosines[i])) for i in order.tolist()]
 
 
-def of(variables: Variables, vocabulary: Vocabulary, *, lower: bool) -> Vectors:
-  """Returns the vectors of a model's words: the rows of its input table."""
+def table_of(variables: Variables) -> np.ndarray:
+  """Returns the vectors of a model's words, float32 [V, D]: its input table, wherever it lies."""
   table = variables['params']['input']
   if isinstance(table, jax.Array) and not table.is_fully_addressable:
     table = multihost_utils.process_allgather(table, tiled=True)
-  rows = np.asarray(table, np.float32)
+  return np.asarray(table, np.float32)
+
+
+def of(variables: Variables, vocabulary: Vocabulary, *, lower: bool) -> Vectors:
+  """Returns the vectors of a model's words, each made of length 1."""
+  rows = table_of(variables)
   return Vectors(vocabulary, rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-30)[:, None], lower)
 
 

@@ -96,7 +96,9 @@ class Words(Task):
     vocabulary = self.data.vocabulary
     none = np.zeros((len(vocabulary.words), 0), np.int32)
     paths = vocabulary.huffman() if self.model.hierarchical else (none, none.astype(bool))
-    return word2vec.Draws(vocabulary.negatives(), *paths)
+    read = vocabulary.counts * vocabulary.keep(self.data.sample)
+    share, noise = read / max(1.0, read.sum()), vocabulary.negatives()
+    return word2vec.draws_of(self.model, share, noise, paths, self.data.batch_size)
 
   def loss(
     self, variables: Variables, batch: Batch, key: Array, *, train: bool
@@ -141,7 +143,8 @@ class Words(Task):
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """Returns 'analogies', if there is a file of them; else 'text', the loss of some chunks."""
     if not self.analogies:
-      batches = self.data.eval_batches(mesh_lib.batch_sharding(mesh))
+      with user_errors():
+        batches = self.data.eval_batches(mesh_lib.batch_sharding(mesh))
       measure = make_eval(self)
       return {'text': lambda variables: measure(variables, batches)}
     sections = self._questions(self.analogies)
