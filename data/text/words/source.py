@@ -18,7 +18,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from data import cache, checks, fingerprint, pipeline
-from data.text.words import corpus, reading, vocabulary
+from data.text.words import corpus as corpus_lib
+from data.text.words import reading, vocabulary
 from data.text.words.phrases import Phrases
 from data.text.words.vocabulary import Vocabulary
 
@@ -98,16 +99,14 @@ class WordData:
     if not 0 <= sample <= 1:
       raise ValueError(f'data.sample={sample}: must be a frequency from 0 (all words stay) to 1')
     self.batch_size, self.chunk, self.prefetch, self.sample = batch_size, chunk, prefetch, sample
-    self._dataset, self._folder, self._min_count, self._max_vocab = (
-      *(dataset, folder, min_count, max_vocab),
-    )
-    self._how, self._text, self.lower = phrases, (pattern, words, lower), lower
-    self._corpus: corpus.Corpus | None = None
+    self._dataset, self._folder, self.lower = dataset, folder, lower
+    self._text, self._recipe = (pattern, words, lower), (phrases, min_count, max_vocab)
+    self._corpus: corpus_lib.Corpus | None = None
     self._pool = ThreadPoolExecutor(1, 'words')
     self._kept = vocabulary.load(folder) if folder and vocabulary.holds(folder) else None
-    if read:
-      self._words()
-    self.vocabulary = self._kept or self._words().vocabulary
+    if read or self._kept is None:
+      self._kept = self._load().vocabulary
+    self.vocabulary = self._kept
 
   @classmethod
   def metadata(
@@ -166,19 +165,24 @@ class WordData:
     self._pool.shutdown(wait=True, cancel_futures=True)
 
   def _loader(self, sharding: NamedSharding) -> 'ChunkLoader':
-    words = self._words()
+    words = self.corpus
     return ChunkLoader(words, self.chunk, self.sample, sharding, self._pool, self.prefetch)
 
-  def _words(self) -> corpus.Corpus:
+  @property
+  def corpus(self) -> corpus_lib.Corpus:
+    """The text, which is read at the first call."""
+    return self._load()
+
+  def _load(self) -> corpus_lib.Corpus:
     if self._corpus is None:
       text = reading.find(self._dataset, *self._text)
-      found = corpus.build(text, self._how, self._min_count, self._max_vocab)
+      found = corpus_lib.build(text, *self._recipe)
       self._check_kept(found.vocabulary)
       self._corpus = found
     return self._corpus
 
   def _chunks(self) -> int:
-    return -(-len(self._words().stream) // self.chunk)
+    return -(-len(self.corpus.stream) // self.chunk)
 
   def _check_kept(self, found: Vocabulary) -> None:
     """Raises ValueError if the text has other words than those that a run began with."""
@@ -202,7 +206,7 @@ class ChunkLoader:
 
   def __init__(
     self,
-    words: corpus.Corpus,
+    words: corpus_lib.Corpus,
     chunk: int,
     sample: float,
     sharding: NamedSharding,
@@ -237,6 +241,6 @@ class ChunkLoader:
   def _subsampled(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Returns the words of a chunk that are read, and the number of each one's sentence."""
     words = self._stream[row * self._chunk : (row + 1) * self._chunk]
-    is_end = words == corpus.END
+    is_end = words == corpus_lib.END
     stay = ~is_end & (rng.random(len(words), np.float32) < self._keep[words])
     return words[stay], np.cumsum(is_end, dtype=np.int32)[stay]

@@ -39,14 +39,14 @@ def batches(found, steps, seed=0):
 
 def test_an_epoch_has_every_word_once_with_its_sentence(text):
   found = data(text, sample=0.0)
-  size = -(-len(found._words().stream) // 16)
+  size = -(-len(found.corpus.stream) // 16)
   assert found.epoch == -(-size // 8)
   seen = {}
   for batch in batches(found, found.epoch):
     for i, words, sentences in zip(batch['index'], batch['words'], batch['sentences'], strict=True):
       seen.setdefault(int(i), (words[sentences >= 0], sentences[sentences >= 0]))
   assert sorted(seen) == list(range(size))
-  stream = np.asarray(found._words().stream)
+  stream = np.asarray(found.corpus.stream)
   together = np.concatenate([seen[i][0] for i in range(size)])
   np.testing.assert_array_equal(together, stream[stream != corpus.END])
   first = stream[:16]
@@ -93,7 +93,7 @@ def test_a_text_is_read_once_and_then_found_in_the_cache(text, monkeypatch):
   first = data(text)
   monkeypatch.setattr(corpus, '_write', None)
   again = data(text)
-  np.testing.assert_array_equal(first._words().stream, again._words().stream)
+  np.testing.assert_array_equal(first.corpus.stream, again.corpus.stream)
   assert first.fingerprints() == again.fingerprints()
 
 
