@@ -64,17 +64,18 @@ def draws_of(
   words = streams * model.block  # of a block
   pairs = words * (model.window + 1.0)  # a reach is (window + 1) / 2 on average, to both sides
   predictions = pairs if model.architecture == 'skipgram' else words
+  passed: np.ndarray
   if model.hierarchical:
     nodes, depth = tree[0], tree[0].shape[1]
     passed = np.bincount((nodes + 1).ravel(), np.repeat(read, depth), len(read) + 1)[1:]
   else:
     passed = read + model.negatives * np.diff(noise.astype(np.float64), prepend=0) / 2.0**32
   loads = (pairs * read, predictions * passed)
-  limits = tuple((1 / np.maximum(load, 1e-9)).astype(np.float32) for load in loads)
-  return Draws(noise, *tree, (limits[0], limits[1]))
+  limits = [(1 / np.maximum(load, 1e-9)).astype(np.float32) for load in loads]
+  return Draws(noise, tree[0], tree[1], (limits[0], limits[1]))
 
 
-class Block(NamedTuple):
+class WordBlock(NamedTuple):
   """A block's words.
 
   Attributes:
@@ -126,7 +127,7 @@ class Word2Vec(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self) -> Tables:
+  def __call__(self) -> Any:
     """Returns the tables."""
     named, shape = nn.with_logical_partitioning, (self.vocab_size, self.width)
     axes = ('vocab', 'width')
@@ -144,45 +145,7 @@ class Word2Vec(nn.Module):
     return self.objective == 'hierarchical_softmax'
 
 
-def draw(model: Word2Vec, draws: Draws, keys: Array, count: int) -> tuple[Array, Array]:
-  """Returns what is random in `count` blocks: reaches `[B, count, T]` and negatives [B, count, K].
-
-  keys: `[B]`, of the streams.
-  """
-
-  def of_stream(key: Array) -> tuple[Array, Array]:
-    reach, bits = jax.random.split(key)
-    shared = 0 if model.hierarchical else model.shared
-    negatives = jnp.searchsorted(
-      jnp.asarray(draws.negatives),
-      jax.random.bits(bits, (count, shared), jnp.uint32),
-      side='right',
-      method='scan_unrolled',
-    )
-    reaches = jax.random.randint(reach, (count, model.block), 1, model.window + 1)
-    return reaches, jnp.minimum(negatives, model.vocab_size - 1)
-
-  return jax.vmap(of_stream)(keys)
-
-
-def cut(model: Word2Vec, words: Array, sentences: Array, drawn: Any, number: Array) -> Block:
-  """Returns block `number` of streams.
-
-  Args:
-    model: says how long a block is.
-    words: int32 `[B, window + N T + window]`, padded at both ends.
-    sentences: likewise, negative in the padding.
-    drawn: see `draw`, of N blocks.
-    number: int32 `[]`.
-  """
-  length = model.block + 2 * model.window
-  parts = (
-    lax.dynamic_slice_in_dim(x, number * model.block, length, axis=1) for x in (words, sentences)
-  )
-  return Block(*parts, *(lax.dynamic_index_in_dim(x, number, 1, keepdims=False) for x in drawn))
-
-
-def pairs(model: Word2Vec, block: Block) -> Array:
+def pairs(model: Word2Vec, block: WordBlock) -> Array:
   """Returns `[B, C, T]`: 1 where word j of the block is context of its word i, else 0."""
   w, centres = model.window, slice(model.window, model.window + model.block)
   distance = np.abs(np.arange(model.block + 2 * w)[:, None] - np.arange(model.block) - w)
@@ -192,7 +155,7 @@ def pairs(model: Word2Vec, block: Block) -> Array:
   return (near & same & real).astype(jnp.float32)
 
 
-def outputs(model: Word2Vec, draws: Draws, block: Block) -> tuple[Array, Array]:
+def outputs(model: Word2Vec, draws: Draws, block: WordBlock) -> tuple[Array, Array]:
   """Returns which rows of the output table a block needs, int32 `[B, R]`, and their labels.
 
   The labels are 1 or 0, `[B, R]`; a row -1 is none.
@@ -225,13 +188,13 @@ class Gradients(NamedTuple):
   """The gradient of a block's loss, row by row; a row that is there twice counts twice.
 
   Attributes:
-    loss, count: nats, summed over `count` predictions.
+    loss, predictions: nats, summed over so many predictions.
     inputs: int32 `[B, C]` and float32 `[B, C, D]`.
     outputs: int32 `[B, R]` and float32 `[B, R, D]`.
   """
 
   loss: Array
-  count: Array
+  predictions: Array
   inputs: tuple[Array, Array]
   outputs: tuple[Array, Array]
 
@@ -249,7 +212,7 @@ def predictors(model: Word2Vec, vectors: Array, context: Array) -> tuple[Array, 
   return mean, jnp.eye(model.block)[None] * (count > 0)[:, None]
 
 
-def gradients(model: Word2Vec, draws: Draws, tables: Tables, block: Block) -> Gradients:
+def gradients(model: Word2Vec, draws: Draws, tables: Tables, block: WordBlock) -> Gradients:
   """Returns the loss of a block and its gradient.
 
   As in word2vec.c, CBOW gives each word of a context the whole gradient of their mean, not its
@@ -293,86 +256,3 @@ def descend(
 
 def _add_rows(table: Array, rows: Array, change: Array) -> Array:
   return table.at[rows.reshape(-1)].add(change.reshape(-1, table.shape[1]))
-
-
-# -------- chunks: many blocks --------
-
-
-class Chunks(NamedTuple):
-  """Texts of B streams, cut into N blocks, with all that is drawn.
-
-  Attributes:
-    words, sentences: int32 `[B, window + N T + window]`, as `cut` takes them.
-    reach: int32 `[B, N, T]`.
-    negatives: int32 `[B, N, K]`.
-  """
-
-  words: Array
-  sentences: Array
-  reach: Array
-  negatives: Array
-
-  def block(self, model: Word2Vec, number: Array) -> Block:
-    """Returns block `number` of each stream."""
-    return cut(model, self.words, self.sentences, self[2:], number)
-
-
-def chunks(model: Word2Vec, draws: Draws, batch: dict[str, Array], key: Array) -> Chunks:
-  """Returns a batch padded to whole blocks, with its draws.
-
-  batch: `words` and `sentences` int32 `[B, N]`, and `index` `[B]`, of which each stream's draws
-    depend, so that they are the same however many devices share the batch.
-  """
-  length = batch['words'].shape[1]
-  count = -(-length // model.block)
-  ends = ((0, 0), (model.window, count * model.block - length + model.window))
-  words = jnp.pad(jnp.maximum(batch['words'], 0), ends)
-  sentences = jnp.pad(batch['sentences'], ends, constant_values=-1)
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['index'])
-  return Chunks(words, sentences, *draw(model, draws, keys, count))
-
-
-def loss(model: Word2Vec, draws: Draws, tables: Tables, found: Chunks) -> tuple[Array, Array]:
-  """Returns nats and predictions of chunks, all with the same tables."""
-  numbers = jnp.arange(found.reach.shape[1])
-  nats, counts = lax.map(
-    lambda number: gradients(model, draws, tables, found.block(model, number))[:2], numbers
-  )
-  return nats.sum(), counts.sum()
-
-
-def train(
-  model: Word2Vec,
-  draws: Draws,
-  tables: Tables,
-  found: Chunks,
-  rate: Array,
-  gather: Callable = lambda x: x,
-) -> tuple[Tables, Array, Array, Array]:
-  """Takes a step of gradient descent for each block of chunks, in their order.
-
-  Blocks of padding alone are left out.
-
-  Args:
-    model: whose tables they are.
-    draws: of its vocabulary.
-    tables: the model's.
-    found: the chunks.
-    rate: of learning, `[]`.
-    gather: see `descend`.
-
-  Returns:
-    the tables; nats and predictions, each block's with the tables before its step; and the sum of
-    the gradients' squares.
-  """
-  real = jnp.sum(gather(found.sentences) >= 0, axis=1).max()
-
-  def step(number: Array, carry: Any) -> Any:
-    tables, *sums = carry
-    block = gradients(model, draws, tables, found.block(model, number))
-    squares = sum(jnp.sum(jnp.square(change)) for _, change in block[2:])
-    sums = [a + b for a, b in zip(sums, (block.loss, block.count, squares), strict=True)]
-    return descend(draws, tables, block, rate, gather), *sums
-
-  zero = jnp.zeros(())
-  return lax.fori_loop(0, -(-real // model.block), step, (tables, zero, zero, zero))

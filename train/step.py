@@ -115,7 +115,7 @@ def make_step(
   mesh = shardings.step.mesh
 
   step = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
-  if task.updates_itself:
+  if task.updates_itself and schedule is not None:
     step = functools.partial(_own_update, task, ema_decay, schedule)
   if parallel == 'jit':
     # The batch's own sharding is kept: what a source yields is sharded already.

@@ -125,6 +125,7 @@ class Task(Protocol):
       rate: of learning, float32 `[]`.
       axis: the name under which `pmap` has split the batch; None in a program of all devices.
     """
+    del params, batch, key, rate, axis
     raise NotImplementedError
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:

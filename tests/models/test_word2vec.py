@@ -9,8 +9,8 @@ import pytest
 from flax.core import meta
 
 from data.text.words.vocabulary import Vocabulary
-from models import word2vec
-from models.word2vec import Block, Word2Vec
+from models import word2vec, word2vec_steps
+from models.word2vec import Word2Vec, WordBlock
 
 VOCABULARY = Vocabulary([f'w{i}' for i in range(12)], np.arange(30, 6, -2))
 SIZES = {'vocab_size': 12, 'width': 6, 'window': 2, 'block': 4, 'shared': 5}
@@ -35,7 +35,7 @@ def block(model, streams=2, seed=0):
   sentences = np.array([[0, 0, 0, 0, 1, 1, 1, -1], [-1, 3, 3, 3, 3, 3, 4, 4]], np.int32)[:streams]
   reach = rng.integers(1, model.window + 1, (streams, model.block)).astype(np.int32)
   negatives = rng.integers(12, size=(streams, model.shared)).astype(np.int32)
-  return Block(*map(jnp.asarray, (words, sentences, reach, negatives)))
+  return WordBlock(*map(jnp.asarray, (words, sentences, reach, negatives)))
 
 
 def batch(streams=4, length=21, seed=0):
@@ -119,7 +119,7 @@ def test_cbow_predicts_from_the_mean_and_gives_each_word_the_whole_gradient():
       row = np.asarray(at['output'])[target]
       wanted[context] += weight * (1 / (1 + np.exp(-mean @ row)) - label) * row
   np.testing.assert_allclose(found.inputs[1][0], wanted, rtol=1e-4, atol=1e-5)
-  assert found.count == np.count_nonzero(near.sum(0))
+  assert found.predictions == np.count_nonzero(near.sum(0))
 
 
 def test_the_hierarchical_softmax_is_a_distribution():
@@ -139,12 +139,12 @@ def test_the_hierarchical_softmax_is_a_distribution():
 def test_training_lowers_the_loss(architecture, objective):
   model, draws = model_and_draws(architecture=architecture, objective=objective)
   at = dict(meta.unbox(model.init(jax.random.key(1)))['params'])
-  found = word2vec.chunks(model, draws, batch(), jax.random.key(0))
-  before, count = word2vec.loss(model, draws, at, found)
-  train = jax.jit(lambda at: word2vec.train(model, draws, at, found, jnp.float32(0.05)))
+  found = word2vec_steps.chunks(model, draws, batch(), jax.random.key(0))
+  before, count = word2vec_steps.loss(model, draws, at, found)
+  train = jax.jit(lambda at: word2vec_steps.train(model, draws, at, found, jnp.float32(0.05)))
   for _ in range(40):
     at, *_ = train(at)
-  after, _ = word2vec.loss(model, draws, at, found)
+  after, _ = word2vec_steps.loss(model, draws, at, found)
   assert count > 20
   assert after < 0.9 * before
 
@@ -164,8 +164,8 @@ def test_blocks_of_padding_alone_are_left_out():
     jax.debug.callback(lambda: ran.append(1))
     return x
 
-  found = word2vec.chunks(model, draws, longer, jax.random.key(0))
-  jax.block_until_ready(word2vec.train(model, draws, at, found, jnp.float32(0.1), counted))
+  found = word2vec_steps.chunks(model, draws, longer, jax.random.key(0))
+  jax.block_until_ready(word2vec_steps.train(model, draws, at, found, jnp.float32(0.1), counted))
   jax.effects_barrier()
   blocks = -(-21 // model.block)
   assert len(ran) == 1 + 4 * blocks  # four arrays a block, and the sentences once
@@ -174,15 +174,17 @@ def test_blocks_of_padding_alone_are_left_out():
 def test_draws_depend_on_the_chunk_not_on_its_place_in_the_batch():
   model, draws = model_and_draws()
   words = batch()
-  whole = word2vec.chunks(model, draws, words, jax.random.key(3))
-  half = word2vec.chunks(model, draws, jax.tree.map(lambda x: x[2:], words), jax.random.key(3))
+  whole = word2vec_steps.chunks(model, draws, words, jax.random.key(3))
+  half = word2vec_steps.chunks(
+    model, draws, jax.tree.map(lambda x: x[2:], words), jax.random.key(3)
+  )
   for a, b in zip(whole, half, strict=True):
     np.testing.assert_array_equal(a[2:], b)
 
 
 def test_negatives_are_drawn_by_the_power_of_their_counts():
   model, draws = model_and_draws(shared=4000)
-  _, found = word2vec.draw(model, draws, jax.random.split(jax.random.key(0), 1), 5)
+  _, found = word2vec_steps.draw(model, draws, jax.random.split(jax.random.key(0), 1), 5)
   share = np.bincount(np.ravel(found), minlength=12) / found.size
   wanted = VOCABULARY.counts**0.75
   np.testing.assert_allclose(share, wanted / wanted.sum(), atol=0.01)
@@ -196,11 +198,11 @@ def test_few_words_and_large_blocks_do_not_diverge(architecture, objective):
   read = VOCABULARY.counts / VOCABULARY.counts.sum()
   draws = word2vec.draws_of(model, read, free.negatives, free[1:3], 8)
   words = batch(streams=8, length=256)
-  found = word2vec.chunks(model, draws, words, jax.random.key(0))
+  found = word2vec_steps.chunks(model, draws, words, jax.random.key(0))
 
   def norms(draws):
     at, sizes = dict(meta.unbox(model.init(jax.random.key(1)))['params']), []
-    train = jax.jit(lambda at: word2vec.train(model, draws, at, found, jnp.float32(0.5))[0])
+    train = jax.jit(lambda at: word2vec_steps.train(model, draws, at, found, jnp.float32(0.5))[0])
     for _ in range(10):
       at = train(at)
       sizes.append(max(float(jnp.abs(table).max()) for table in at.values()))
@@ -215,8 +217,8 @@ def test_a_step_copies_no_table():
   model, draws = model_and_draws(vocab_size=5000)
   negatives, free = np.linspace(0, 2**32 - 1, 5000), np.ones(5000, np.float32)
   draws = draws._replace(negatives=negatives.astype(np.uint32), limits=(free, free))
-  step = functools.partial(word2vec.train, model, draws)
-  chunks = jax.eval_shape(lambda: word2vec.chunks(model, draws, batch(), jax.random.key(0)))
+  step = functools.partial(word2vec_steps.train, model, draws)
+  chunks = jax.eval_shape(lambda: word2vec_steps.chunks(model, draws, batch(), jax.random.key(0)))
   at = {name: jax.ShapeDtypeStruct((5000, 6), jnp.float32) for name in ('input', 'output')}
   rate = jax.ShapeDtypeStruct((), jnp.float32)
   text = jax.jit(step, donate_argnums=0).lower(at, chunks, rate).compile().as_text()

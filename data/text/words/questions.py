@@ -10,7 +10,7 @@ from data.text import files
 
 
 @dataclasses.dataclass(frozen=True)
-class Section:
+class QuestionSection:
   """Analogies of one kind.
 
   Attributes:
@@ -27,7 +27,7 @@ class Section:
     return self.name.startswith('gram')
 
 
-def read_analogies(path: str, *, lower: bool = True) -> list[Section]:
+def read_analogies(path: str, *, lower: bool = True) -> list[QuestionSection]:
   """Returns the sections of a file such as questions-words.txt: ': name', then four words a line.
 
   Lines of another number of words are left out, which is counted and said.
@@ -35,11 +35,11 @@ def read_analogies(path: str, *, lower: bool = True) -> list[Section]:
   Raises:
     ValueError: the file cannot be read or has no question.
   """
-  found = [Section('questions', [])]
+  found = [QuestionSection('questions', [])]
   remarks = Remarks(f'{path}: left out')
   for number, words in _lines(path, lower):
     if words[0].startswith(':'):
-      found.append(Section(' '.join([words[0][1:], *words[1:]]).strip(), []))
+      found.append(QuestionSection(' '.join([words[0][1:], *words[1:]]).strip(), []))
     elif len(words) == 4:
       found[-1].questions.append(tuple(words))
     else:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data.text.words.questions import Section
+from data.text.words.questions import QuestionSection
 from data.text.words.vocabulary import Vocabulary
 from train.errors import UserError
 from train.tasks.words.neighbours import Vectors
@@ -24,12 +24,14 @@ class Answers:
     right: how many of these are answered right.
   """
 
-  section: Section
+  section: QuestionSection
   asked: int
   right: int
 
 
-def answerable(vocabulary: Vocabulary, sections: Sequence[Section], where: str) -> list[np.ndarray]:
+def answerable(
+  vocabulary: Vocabulary, sections: Sequence[QuestionSection], where: str
+) -> list[np.ndarray]:
   """Returns int32 `[Q, 4]` of each section: the words of the questions that can be asked.
 
   Questions with a word that is not among the first 30,000 are left out, as in word2vec's
@@ -49,12 +51,12 @@ def answerable(vocabulary: Vocabulary, sections: Sequence[Section], where: str) 
   return found
 
 
-def _answerable(numbers: dict[str, int], section: Section) -> np.ndarray:
+def _answerable(numbers: dict[str, int], section: QuestionSection) -> np.ndarray:
   found = ([numbers.get(word, MOST) for word in question] for question in section.questions)
   return np.array([row for row in found if max(row) < MOST], np.int32).reshape(-1, 4)
 
 
-def analogies(vectors: Vectors, sections: Sequence[Section], where: str) -> list[Answers]:
+def analogies(vectors: Vectors, sections: Sequence[QuestionSection], where: str) -> list[Answers]:
   """Returns each section's answers.
 
   The answer to 'a is to b as c is to' is the word nearest to b - a + c by cosine, none of these
@@ -98,7 +100,7 @@ def metrics(answers: Sequence[Answers]) -> dict[str, float]:
 def table(answers: Sequence[Answers]) -> str:
   """Returns the accuracy by section as lines of text, each with its denominator."""
   total = Answers(
-    Section('all', [question for x in answers for question in x.section.questions]),
+    QuestionSection('all', [question for x in answers for question in x.section.questions]),
     sum(x.asked for x in answers),
     sum(x.right for x in answers),
   )

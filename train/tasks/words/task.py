@@ -13,7 +13,7 @@ import models
 import models.summary
 from data.text.words import questions
 from data.text.words.source import WordData
-from models import word2vec
+from models import word2vec, word2vec_steps
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
@@ -112,9 +112,9 @@ class Words(Task):
       train: has no effect.
     """
     del train
-    found = word2vec.chunks(self.model, self.draws, batch, key)
+    found = word2vec_steps.chunks(self.model, self.draws, batch, key)
     tables = dict(variables['params'])
-    total, weight = word2vec.loss(self.model, self.draws, tables, found)
+    total, weight = word2vec_steps.loss(self.model, self.draws, tables, found)
     return total / jax.numpy.maximum(weight, 1), ({}, {'loss': (total, weight)})
 
   def update(
@@ -126,8 +126,8 @@ class Words(Task):
     sum of the squares of all blocks' gradients.
     """
     gather = functools.partial(lax.all_gather, axis_name=axis, axis=0, tiled=True)
-    found = word2vec.chunks(self.model, self.draws, batch, key)
-    tables, *sums = word2vec.train(
+    found = word2vec_steps.chunks(self.model, self.draws, batch, key)
+    tables, *sums = word2vec_steps.train(
       *(self.model, self.draws, dict(params), found, rate), *([gather] if axis else [])
     )
     nats, count, squares = lax.psum(sums, axis) if axis else sums
@@ -162,7 +162,7 @@ class Words(Task):
     """Returns the vectors of the words."""
     return near.of(variables, self.data.vocabulary, lower=self.data.lower)
 
-  def _questions(self, path: str) -> list[questions.Section]:
+  def _questions(self, path: str) -> list[questions.QuestionSection]:
     with user_errors():
       return questions.read_analogies(path, lower=self.data.lower)
 
