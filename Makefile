@@ -50,8 +50,8 @@ test: venv
 long: venv
 	$(QUICK) $(PYTEST) -m 'long and not slow and not gpu'
 
-# The tests beside torch, transformers and diffusers, which the other environment does without.
-ORACLES = $(shell grep -lr "importorskip('\(torch\|transformers\|diffusers\)')" tests --include=*.py)
+# The tests beside torch, transformers, diffusers and gensim, which the other environment does without.
+ORACLES = $(shell grep -lr "importorskip('\(torch\|transformers\|diffusers\|gensim\)')" tests --include=*.py)
 
 oracles:
 	$(MAKE) oracle-tests VENV=.venv-oracles EXTRAS=cpu,test,hf
@@ -79,6 +79,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.go
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.gpt
+	$(BIN)/python -m benchmarks.word2vec
 	$(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.gan
 	$(BIN)/python -m benchmarks.selfplay --parts

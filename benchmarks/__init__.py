@@ -3,6 +3,7 @@
   python -m benchmarks            training steps of the image networks, beside PyTorch
   python -m benchmarks.layers     single convolutions, beside PyTorch
   python -m benchmarks.gpt        GPT's training and generation, beside nanoGPT and transformers
+  python -m benchmarks.word2vec   words a second, beside gensim
   python -m benchmarks.diffusion  the U-Net's training and sampling, beside diffusers
   python -m benchmarks.gan        steps of GANs, beside PyTorch
   python -m benchmarks.go, .search, .selfplay   rules, tree search, self-play, beside pgx and mctx

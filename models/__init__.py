@@ -95,6 +95,7 @@ MODELS = Constructors(
     **{f'resnet{n}': Entry('models.resnet:resnet_cifar', (n,)) for n in (20, 32, 44, 56, 110)},
     **{f'resnet{n}': Entry('models.resnet:resnet_imagenet', (n,)) for n in (18, 34, 50, 101, 152)},
     'airbench94': Entry('models.airbench:AirBench'),
+    'word2vec': Entry('models.word2vec:Word2Vec'),
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
     'dbn': Entry('models.dbn:dbn'),

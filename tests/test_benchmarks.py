@@ -13,6 +13,7 @@ REFUSED = (
   ('gpt', '--cases=train', "--cases: no 'train' here; choose from train-4x128"),
   ('gpt', '--engines=huggingface', '--engines of train-4x128: '),
   ('layers', '--layers=lenet 1,x', "--layers: no 'x' here; choose from lenet 1"),
+  ('word2vec', '--cases=x', "--cases: no 'x' here; choose from skipgram, cbow, hierarchical"),
   ('search', '--cases=x', "--cases: no 'x' here; choose from 9x9-128"),
   ('selfplay', '--cases=x', "--cases: no 'x' here; choose from"),
   ('diffusion', '--cases=x', "--cases: no 'x' here; choose from train, sample"),

@@ -67,6 +67,12 @@ def text(task):
   }
 
 
+def words(task):
+  row = jax.ShapeDtypeStruct((4, task.data.chunk), np.int32)
+  each = jax.ShapeDtypeStruct((4,), np.int32)
+  return {'words': row, 'sentences': row, 'index': each}
+
+
 def positions(task):
   game, key = task.game, jax.random.key(0)
   aux = jax.eval_shape(lambda: game.aux_targets(game.init())) if task.settings.aux_targets else {}
@@ -114,6 +120,7 @@ BATCHES = {
   'consistency': images,
   'gan': images,
   'language': text,
+  'words': words,
   'selfplay': positions,
   'go_policy': recorded,
   'go_value': recorded,

@@ -19,7 +19,14 @@ BASE = (
 )
 CORE = (
   *('train.checkpoint', 'train.config', 'train.config_types', 'train.errors', 'train.logging'),
-  *('train.loop', 'train.mesh', 'train.muon', 'train.optim', 'train.optim_checks'),
+  *(
+    'train.gradients',
+    'train.loop',
+    'train.mesh',
+    'train.muon',
+    'train.optim',
+    'train.optim_checks',
+  ),
   'train.optim_adversarial',
   *('train.run', 'train.runtime', 'train.step', 'train.task', 'train.workdir'),
 )
@@ -60,7 +67,9 @@ ARROWS = {
   'data.text': ('data',),
   'data.go': ('data', 'mcts.go'),
   **dict.fromkeys(CORE, CORE),
-  'train.step': (*CORE, 'models.axes', 'models.cpu', 'models.forms'),
+  **dict.fromkeys(
+    ('train.gradients', 'train.step'), (*CORE, 'models.axes', 'models.cpu', 'models.forms')
+  ),
   'train.declaration': (),
   'train.cli.arguments': ('train.cli', 'train.errors', 'train.workdir'),
   'train.cli.usage': ('train.cli', 'train.declaration'),

@@ -85,7 +85,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['sample', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
     (
       ['convert', '--workdir=x'],
-      'convert: give one of --from=PATH, to read from, and --to_hf=DIR or --to_leelaz=FILE',
+      'convert: give one of --from=PATH, to read from, and --to_hf=DIR, --to_leelaz=FILE or',
     ),
     (['convert', '--from_hf=nowhere'], '--workdir=: needs one folder, which will be made'),
     (['convert', '--from_hf=nowhere', '--workdir=x'], 'nowhere: no such folder'),

@@ -289,6 +289,19 @@ def make_optimizer(
   return config_lib.build({'name': name, **options}, SECTIONS, 'optimizer').make(steps)
 
 
+def check_rate_only(name: str, *, steps: int, **options: Any) -> None:
+  """Raises UserError if a section `optimizer` says more than a rate, for `Task.updates_itself`."""
+  made = OPTIMIZERS[name](**options)
+  rules = {'momentum': 0, 'clip_norm': None, 'weight_decay': 0}
+  wrong = [key for key, value in rules.items() if getattr(made, key, value) != value]
+  if name != 'sgd' or wrong:
+    said = f'{wrong[0]}={getattr(made, wrong[0])}' if name == 'sgd' else f'name={name!r}'
+    raise UserError(
+      f'optimizer.{said}: this task takes its steps itself, by plain gradient descent; choose'
+      " name='sgd' with momentum=0 and neither clip_norm nor weight_decay"
+    )
+
+
 def odd_settings(name: str, *, steps: int, **options: Any) -> list[str]:
   """Returns a line for each setting of a section `optimizer` with no effect, or an odd one."""
   made = config_lib.build({'name': name, **options}, SECTIONS, 'optimizer')

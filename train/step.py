@@ -13,8 +13,8 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.axes import mesh_size
-from models.cpu.order import in_turn, unrolled
+from models.cpu.order import in_turn
+from train import gradients
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.runtime.ahead import Ahead
@@ -113,6 +113,8 @@ def make_step(
   mesh = shardings.step.mesh
 
   update = functools.partial(_update, task, tx, accumulate, ema_decay, schedule)
+  if task.updates_itself and schedule is not None:
+    update = functools.partial(_own_update, task, ema_decay, schedule)
   step = functools.partial(_updates, update, task.updates_per_step)
   if parallel == 'jit':
     # The batch's own sharding is kept: what a source yields is sharded already.
@@ -167,13 +169,10 @@ def _updates(
   """Makes `count` updates, one after another, each of its own part of the batch."""
   if count == 1:
     return update(state, batch, axis)
-  state, metrics = lax.scan(lambda x, part: update(x, part, axis), state, _parts(batch, count))
+  state, metrics = lax.scan(
+    lambda x, part: update(x, part, axis), state, gradients.parts(batch, count)
+  )
   return state, jax.tree.map(lambda x: x.sum(0), metrics)
-
-
-def _parts(batch: Batch, count: int) -> Batch:
-  """Returns `[count, B / count, ...]`; part i has examples i, i + count, ..., of all devices."""
-  return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
 def _update(
@@ -193,17 +192,12 @@ def _update(
     # The sum, not the mean. Collections that the state lacks would change its structure: dropped.
     return metrics['loss'][0], ({name: extra[name] for name in state.extra}, metrics)
 
-  gradients = _gradients if accumulate == 1 else functools.partial(_accumulated, accumulate)
-  if accumulate > 1 and axis is None:
-    gradients = functools.partial(_over_data, gradients)
-  loss_value, grads, extra, metrics = gradients(sums, state.params, state.extra, batch, axis)
+  loss_value, grads, extra, metrics = gradients.of_batch(
+    accumulate, sums, state.params, state.extra, batch, axis
+  )
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  ema: Any = ()
-  if ema_decay:
-    rate = 1 - warmed_up(ema_decay, state.step)
-    # Not a weighted sum, whose rounding would move an average of weights that do not change.
-    ema = jax.tree.map(lambda mean, new: mean + rate * (new - mean), state.ema, params)
+  ema = _averaged(ema_decay, state, params)
   grad_norm = optax.tree.norm(grads)  # before the optimiser clips
   measured = {'grad_norm': grad_norm}
   if schedule is not None:
@@ -215,6 +209,32 @@ def _update(
   return _halt_unless(finite, state, new), metrics
 
 
+def _own_update(
+  task: Task,
+  ema_decay: float,
+  schedule: Callable[[Array], Array],
+  state: TrainState,
+  batch: Batch,
+  axis: str | None = None,
+) -> tuple[TrainState, Metrics]:
+  """Takes a step of a task that updates its parameters itself; the rate is the schedule's."""
+  key, rate = jax.random.fold_in(state.key, state.step), jnp.float32(schedule(state.step))
+  params, metrics = task.update(state.params, batch, key, rate, axis)
+  ema = _averaged(ema_decay, state, params)
+  finite = jnp.all(jnp.array([jnp.isfinite(total) for total, _ in metrics.values()]))
+  new = state.replace(step=state.step + 1, params=params, ema=ema)
+  return _halt_unless(finite, state, new), {**metrics, 'learning_rate': (rate, jnp.ones(()))}
+
+
+def _averaged(decay: float, state: TrainState, params: Any) -> Any:
+  """Returns the moving average of the weights after a step; () if there is none."""
+  if not decay:
+    return ()
+  rate = 1 - warmed_up(decay, state.step)
+  # Not a weighted sum, whose rounding would move an average of weights that do not change.
+  return jax.tree.map(lambda mean, new: mean + rate * (new - mean), state.ema, params)
+
+
 def warmed_up(decay: float, step: Array) -> Array:
   """Returns the average's decay at a step: min(decay, (1 + step) / (10 + step)).
 
@@ -222,88 +242,6 @@ def warmed_up(decay: float, step: Array) -> Array:
   convention of DDPM's and the score SDEs' code, TensorFlow's `num_updates`.
   """
   return jnp.minimum(decay, (1 + step) / (10 + step))
-
-
-# The loss is a sum over a weight, both summed over all microbatches and devices before they are
-# divided: means of means would weigh examples by what else is in their part of the batch.
-
-
-def _gradients(
-  sums: Callable, params: Any, extra: Any, batch: Batch, axis: str | None
-) -> tuple[Array, Any, Any, Metrics]:
-  """Returns the batch's loss, its gradients, the other variables and metrics; sums over `axis`.
-
-  sums: from params, extra and a batch to the loss's sum, and (extra, metrics).
-  """
-
-  def mean(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
-    total, (extra_, metrics) = sums(params, extra, batch)
-    # Over the weight of all devices, so that `psum` below makes the mean.
-    return total / _total_weight(metrics, axis), (extra_, metrics)
-
-  (value, (extra, metrics)), grads = jax.value_and_grad(mean, has_aux=True)(params)
-  if axis is not None:
-    value, grads, metrics = lax.psum((value, grads, metrics), axis)
-    extra = lax.pmean(extra, axis)  # running statistics, of which each device has its own
-  return value, grads, extra, metrics
-
-
-def _accumulated(
-  accumulate: int, sums: Callable, params: Any, extra: Any, batch: Batch, axis: str | None
-) -> tuple[Array, Any, Any, Metrics]:
-  """Returns what `_gradients` does, computed in `accumulate` microbatches of equal size."""
-  value_and_grad = jax.value_and_grad(sums, has_aux=True)  # of sums: they add up
-
-  def add(carry: Any, microbatch: Batch) -> tuple[Any, None]:
-    totals, extra = carry
-    (_, (extra, metrics)), grads = value_and_grad(params, extra, microbatch)
-    return (jax.tree.map(jnp.add, totals, (grads, metrics)), extra), None
-
-  microbatches = _parts(batch, accumulate)
-  first = jax.tree.map(lambda x: x[0], microbatches)
-  # The zeros that the scan begins with need the shapes of its results, before the first of them.
-  (_, (_, metrics)), grads = jax.eval_shape(value_and_grad, params, extra, first)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
-  ((grads, metrics), extra), _ = lax.scan(
-    add, (zeros, extra), microbatches, unroll=unrolled(accumulate)
-  )
-  if axis is not None:
-    grads, metrics = lax.psum((grads, metrics), axis)
-    extra = lax.pmean(extra, axis)
-  weight = _total_weight(metrics, None)  # already summed over devices
-  return metrics['loss'][0] / weight, jax.tree.map(lambda g: g / weight, grads), extra, metrics
-
-
-def _over_data(
-  gradients: Callable, sums: Callable, params: Any, extra: Any, batch: Batch, axis: None
-) -> tuple[Array, Any, Any, Metrics]:
-  """Returns `gradients(...)` with each replica summing its own, which cross `data` once a step.
-
-  The partitioner would reduce them with each microbatch. `fsdp` stays its own; with `tensor` in the
-  program as well it gathers activations in here, which costs more than it saves.
-  """
-  if mesh_size('data') == 1 or mesh_size('tensor') > 1:
-    return gradients(sums, params, extra, batch, axis)
-  whole = PartitionSpec()
-
-  def of_replica(params: Any, extra: Any, batch: Batch) -> tuple[Array, Any, Any, Metrics]:
-    with mesh_lib.logical_rules(without='data'):
-      return gradients(sums, params, extra, batch, 'data')
-
-  return jax.shard_map(
-    of_replica,
-    in_specs=(whole, whole, PartitionSpec('data')),
-    out_specs=whole,
-    axis_names={'data'},
-    check_vma=False,  # so that differentiating sums nothing over replicas
-  )(params, extra, batch)
-
-
-def _total_weight(metrics: Metrics, axis: str | None) -> Array:
-  """Returns the loss's weight over all devices of `axis`; 1 where there is none to divide by."""
-  weight = metrics['loss'][1]
-  weight = weight if axis is None else lax.psum(weight, axis)
-  return jnp.where(weight > 0, weight, 1)
 
 
 def _halt_unless(finite: Array, old: TrainState, new: TrainState) -> TrainState:

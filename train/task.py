@@ -87,11 +87,13 @@ class Task(Protocol):
     updates_per_step: updates that a step makes one after another in one program, each of its own
       part of the batch: examples k, k + updates_per_step, ... are of update k. For networks so
       small that to start a program for each update would cost as much as the update.
+    updates_itself: whether a step is `update`, not the optimiser's on the gradient of `loss`.
   """
 
   data: Any = None
   text_length: int = 0
   updates_per_step: int = 1
+  updates_itself: bool = False
 
   def init(self, key: Array) -> Variables:
     """Returns fresh variables, perhaps boxed with logical axis names; runs under `eval_shape`."""
@@ -109,6 +111,26 @@ class Task(Protocol):
     should differ between examples folds in something of the example (its record number), which
     makes it independent of how many devices share the batch.
     """
+
+  def update(
+    self, params: Any, batch: Batch, key: Array, rate: Array, axis: str | None
+  ) -> tuple[Any, Metrics]:
+    """Takes a training step, where `updates_itself`; returns the new parameters, and metrics.
+
+    For what one gradient and one dense update a step do not fit, such as tables of which a step
+    changes a few rows many times. The optimiser gives the learning rate alone. `accumulate` has no
+    effect, since the update of a batch is its own. It must not depend on how devices share the
+    batch.
+
+    Args:
+      params: of the variables.
+      batch: the step's.
+      key: as for `loss`.
+      rate: of learning, float32 `[]`.
+      axis: the name under which `pmap` has split the batch; None in a program of all devices.
+    """
+    del params, batch, key, rate, axis
+    raise NotImplementedError
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     """Returns the stream of training batches; `split` is 'train'."""

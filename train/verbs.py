@@ -30,7 +30,7 @@ from train.logging.metrics import MetricLog
 from train.logging.tensorboard import TensorBoard
 from train.logging.writers import Open
 from train.loop import Loop
-from train.optim import make_optimizer, odd_settings
+from train.optim import check_rate_only, make_optimizer, odd_settings
 from train.provenance import provenance, record_start
 from train.run import (
   FINGERPRINTS,
@@ -137,6 +137,8 @@ def train(
   check_meaning(task, workdir)
   loop = Loop(**config['train'])
   updates = loop.steps * task.updates_per_step
+  if task.updates_itself:
+    check_rate_only(**config['optimizer'], steps=updates)
   tx, schedule = make_optimizer(**config['optimizer'], steps=updates)
   for line in odd_settings(**config['optimizer'], steps=updates) if mesh_lib.is_main() else ():
     print(line, file=sys.stderr)

@@ -186,13 +186,14 @@ def runs(overrides: Overrides) -> None:
 
 
 def convert(overrides: Overrides) -> None:
-  """Makes a workdir of public weights, or of a workdir files for transformers or leelaz."""
+  """Makes a workdir of public weights, or files for other programs of a workdir."""
   refuse(overrides)
   source = FLAGS['from'].value or FLAGS.from_hf
-  if sum(path is not None for path in (source, FLAGS.to_hf, FLAGS.to_leelaz)) != 1:
+  given = (source, FLAGS.to_hf, FLAGS.to_leelaz, FLAGS.to_word2vec)
+  if sum(path is not None for path in given) != 1:
     raise UserError(
-      'convert: give one of --from=PATH, to read from, and --to_hf=DIR or --to_leelaz=FILE, to'
-      ' write to'
+      'convert: give one of --from=PATH, to read from, and --to_hf=DIR, --to_leelaz=FILE or'
+      ' --to_word2vec=FILE, to write to'
     )
   step = arguments.checkpoint(FLAGS.step)
   start()
@@ -204,6 +205,8 @@ def convert(overrides: Overrides) -> None:
       convert_lib.import_weights(os.path.expanduser(source), workdir, FLAGS.format)
     elif FLAGS.to_leelaz:
       convert_lib.export_leelaz(arguments.one_run(FLAGS.workdir), FLAGS.to_leelaz, step)
+    elif FLAGS.to_word2vec:
+      convert_lib.export_word2vec(arguments.one_run(FLAGS.workdir), FLAGS.to_word2vec, step)
     else:
       convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
 

@@ -62,6 +62,7 @@ CONVERT = (
   Option('format', 'text', 'of these weights, where their content does not tell it'),
   Option('to_hf', 'text', "a folder to write the workdir's weights to, for transformers"),
   Option('to_leelaz', 'text', "a file to write the workdir's network of Go to, for leelaz"),
+  Option('to_word2vec', 'text', "a file to write the workdir's word vectors to; binary if .bin"),
 )
 PREPARE = (
   Option(

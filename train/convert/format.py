@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from data.text import tokenizers
+from data.text.words.vocabulary import Vocabulary
 from models.weights.files import Files
 
 
@@ -17,14 +18,14 @@ class Converted:
     variables: `params` and other collections, float32 NumPy; emptied while they are written.
     summary: what was found, in a few words.
     meaning: what the weights depend on beside the config, see `Task.meaning`.
-    tokenizer: of a language model, where it has one.
+    tokenizer: of a language model, where it has one; of vectors of words, their vocabulary.
   """
 
   config: dict[str, Any]
   variables: dict[str, Any]
   summary: str
   meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  tokenizer: tokenizers.Tokenizer | None = None
+  tokenizer: tokenizers.Tokenizer | Vocabulary | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from models.weights import alexnet, dit, resnet, unet
 from models.weights.files import Files
-from train.convert import diffusion, go, language, vision
+from train.convert import diffusion, go, language, vision, words
 from train.convert.format import Format
 from train.errors import UserError, shown, unknown
 
@@ -12,6 +12,7 @@ from train.errors import UserError, shown, unknown
 FORMATS: Mapping[str, Format] = {
   # First, since it is no file of tensors, which the others look for.
   'leelaz': Format("a network in Leela Zero's text format", go.is_leelaz, go.from_leelaz),
+  'word2vec': Format("word2vec's vectors, text or binary", words.is_word2vec, words.from_word2vec),
   'gpt2': Format("GPT-2 in Hugging Face's layout", language.is_gpt2, language.from_transformers),
   'llama': Format(
     "Llama, Mistral, Qwen2 or Qwen3 in Hugging Face's layout",

@@ -13,9 +13,11 @@ from train.tasks.diffusion import declaration as diffusion
 from train.tasks.dqn import declaration as dqn
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
+from train.tasks.words import declaration as words
 
 DECLARATIONS = {
   **classify.TASKS,
+  **words.TASKS,
   **language.TASKS,
   **diffusion.TASKS,
   **selfplay.TASKS,
