@@ -35,11 +35,9 @@ def _words(text: str) -> list[str]:
 
 # -------- English --------
 
-_EN = (
-  'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen'
-).split()
-_EN += ['fifteen', 'sixteen', 'seventeen', 'eighteen', 'nineteen']
-_EN_TENS = '- - twenty thirty forty fifty sixty seventy eighty ninety'.split()
+_EN = _words("""zero one two three four five six seven eight nine ten eleven twelve thirteen
+  fourteen fifteen sixteen seventeen eighteen nineteen""")
+_EN_TENS = _words('- - twenty thirty forty fifty sixty seventy eighty ninety')
 
 
 def _english(number: int) -> str:
