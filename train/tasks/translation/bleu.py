@@ -7,6 +7,7 @@ it lies one to two points higher, and the two are never compared.
 """
 
 import importlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def by_length(
   lengths = np.array([max(1, len(source.split())) for source in sources])
   metric, groups = _metric(language), []
   bounds = (0, *LENGTHS, max(int(lengths.max(initial=0)), LENGTHS[-1]))
-  for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+  for low, high in itertools.pairwise(bounds):
     rows = np.flatnonzero((lengths > low) & (lengths <= high)).tolist()
     if rows:
       sides = [[side[row] for row in rows] for side in (hypotheses, references)]
