@@ -1,7 +1,8 @@
 """Networks, one architecture a file, by the names that configs use.
 
 Each of these can be read alone: `lenet.py`, `alexnet.py`, `resnet.py`, `alphago.py` (2016),
-`alphazero.py`; the rooms `gpt/` and `diffusion/` begin with a page of their own. They are made of
+`alphazero.py`; the rooms `gpt/`, `seq2seq/` and `diffusion/` begin with a page of their own. They
+are made of
 
 - `layers.py`: linen modules over `ops.py`: convolution, products, pooling, normalisation;
 - `attention.py`, `transformer.py`: what GPT, DiT and the U-Net share;
@@ -93,6 +94,8 @@ MODELS = Constructors(
     **{f'resnet{n}': Entry('models.resnet:resnet_imagenet', (n,)) for n in (18, 34, 50, 101, 152)},
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
+    'transformer': Entry('models.seq2seq.transformer:Transformer'),
+    **_sized('models.seq2seq.transformer:Transformer', 'transformer_base', 'transformer_big'),
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),
