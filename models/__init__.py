@@ -96,6 +96,8 @@ MODELS = Constructors(
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
     'transformer': Entry('models.seq2seq.transformer:Transformer'),
     **_sized('models.seq2seq.transformer:Transformer', 'transformer_base', 'transformer_big'),
+    'rnnsearch': Entry('models.seq2seq.rnnsearch:RNNsearch'),
+    **_sized('models.seq2seq.rnnsearch:RNNsearch', 'rnnsearch_paper'),
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),
