@@ -16,6 +16,7 @@ imports none of them.
 SOURCES = {
   'images': 'data.images.source:ImageData',
   'text': 'data.text.source:TextData',
+  'parallel': 'data.text.parallel.source:ParallelText',
   'selfplay': 'data.selfplay:SelfPlayData',
   'go_games': 'data.go.source:GoGames',
 }
