@@ -145,6 +145,8 @@ def test_what_is_no_set(tmp_path):
     str(tmp_path / 'absent'): 'no such file or folder; choices: numerals, two files',
     f'{tmp_path}/a.en,{tmp_path}/a.de': 'no such file: .*a.en',
     'a,b,c': 'no such file or folder',
+    '~nobody/pairs': 'no such file or folder',
+    'x' * 300 + '/': 'write .NAME., .NAME/CONFIG. or',
     'tiny_nothing': 'not found in .*choices there: numerals, two files, a folder',
   }.items():
     with pytest.raises(ValueError, match=message):
