@@ -74,7 +74,7 @@ def longer(config: Mapping[str, Any], workdir: str) -> str:
 def next_commands(config: Mapping[str, Any], workdir: str) -> list[str]:
   """Returns what to do with a finished run, as commands."""
   task = DECLARATIONS[config['task']['name']]
-  verbs = ['eval', 'report', *(['sample'] if 'sample' in task.options else [])]
+  verbs = ['eval', 'report', *(verb for verb in ('sample', 'translate') if verb in task.options)]
   verbs += ['play'] if task.plays else []
   folder = shlex.quote(workdir)
   return ['next:', *(f'  python launch.py {verb} --workdir={folder}' for verb in verbs)]

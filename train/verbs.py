@@ -49,7 +49,8 @@ from train.workdir import free_path, write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
 
-METHODS = {'eval': 'examine', 'sample': 'sample'}  # verb -> the task's method
+# verb -> the task's method
+METHODS = {'eval': 'examine', 'sample': 'sample', 'translate': 'translate'}
 
 # -------- a run --------
 
@@ -272,6 +273,20 @@ def sample(
   draw = method_of(run, 'sample', options)
   with mesh_lib.activate(run.mesh):
     draw(run.variables, os.path.join(workdir, 'samples'), **options)
+
+
+def translate(
+  workdir: str,
+  step: int | str = 'latest',
+  overrides: Mapping[str, str] | None = None,
+  options: Mapping[str, Any] | None = None,
+) -> None:
+  """Translates lines with a run's model, from a file or stdin to stdout.
+
+  options: for the task's `translate`; a name that it does not know is a UserError.
+  """
+  run, options = load_run(workdir, step, overrides), dict(options or {})
+  method_of(run, 'translate', options)(run.variables, run.mesh, **options)
 
 
 def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., Any]:

@@ -138,13 +138,22 @@ def beside(path: str, wanted: str) -> str:
 
 def sample(overrides: Overrides) -> None:
   """Samples from a trained model: text, streamed to stdout, or PNG images; also into samples/."""
+  _write_with_run('sample', overrides)
+
+
+def translate(overrides: Overrides) -> None:
+  """Translates a file, or stdin, to stdout, line by line, with a run of task translation."""
+  _write_with_run('translate', overrides)
+
+
+def _write_with_run(verb: str, overrides: Overrides) -> None:
   workdir, step = arguments.one_run(FLAGS.workdir), arguments.checkpoint(FLAGS.step)
-  options = given(task_options('sample'))
+  options = given(task_options(verb))
   start()
   from train import verbs
 
   with errors.user_errors():
-    verbs.sample(workdir, step=step, overrides=overrides, options=options)
+    getattr(verbs, verb)(workdir, step=step, overrides=overrides, options=options)
 
 
 def prepare(overrides: Overrides) -> None:
@@ -272,6 +281,7 @@ VERBS = {
   'eval': Verb(evaluate, (own.RUNS, own.STEP, own.HOST_TUNING, *own.PROCESSES)),
   'report': Verb(report, (own.RUNS, *own.REPORT)),
   'sample': Verb(sample, (own.RUN, own.STEP, own.HOST_TUNING)),
+  'translate': Verb(translate, (own.RUN, own.STEP, own.HOST_TUNING)),
   'prepare': Verb(prepare, own.PREPARE, argument='dataset'),
   'runs': Verb(runs, own.LISTING, argument='folder'),
   'convert': Verb(convert, (*own.CONVERT, own.RUN, own.STEP)),
@@ -324,7 +334,9 @@ def values(names: Iterable[str]) -> dict[str, Any]:
 def refuse(overrides: Overrides) -> None:
   """Raises UserError if there is any override."""
   for key, text in overrides.items():
-    raise UserError(f'--config.{key}={text}: only train, compile, eval and sample change a config')
+    raise UserError(
+      f'--config.{key}={text}: only train, compile, eval, sample and translate change a config'
+    )
 
 
 # -------- the process --------
