@@ -101,21 +101,15 @@ def evaluate(overrides: Overrides) -> None:
   step = arguments.checkpoint(FLAGS.step)
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start()
-  from train import mesh, verbs
+  from train import console, mesh, verbs
 
   with errors.user_errors():
-    result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
+    result = verbs.evaluate(
+      workdirs, step=step, overrides=overrides, options=options, average=FLAGS.average
+    )
   if mesh.is_main():
-    print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
+    console.print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
     print(f'step {result["step"]}; more in {result["file"]}')
-
-
-def print_metrics(metrics: Mapping[str, float], paper: Mapping[str, Any]) -> None:
-  """Prints a metric a line, the paper's value beside its own."""
-  width = max(map(len, metrics))
-  for name, value in metrics.items():
-    beside = name == paper['metric'] and paper['value'] is not None
-    print(f'{name:{width}}  {value:.4f}' + (f'  (paper: {paper["value"]})' if beside else ''))
 
 
 def report(overrides: Overrides) -> None:
@@ -153,7 +147,8 @@ def _write_with_run(verb: str, overrides: Overrides) -> None:
   from train import verbs
 
   with errors.user_errors():
-    getattr(verbs, verb)(workdir, step=step, overrides=overrides, options=options)
+    write = getattr(verbs, verb)
+    write(workdir, step=step, overrides=overrides, options=options, average=FLAGS.average)
 
 
 def prepare(overrides: Overrides) -> None:
@@ -278,10 +273,10 @@ class Verb:
 VERBS = {
   'train': Verb(train, (own.CONFIG, own.NEW_RUN, *own.TRAIN, own.HOST_TUNING, *own.PROCESSES)),
   'compile': Verb(compile_, (own.CONFIG, own.NEW_RUN, *own.COMPILE)),
-  'eval': Verb(evaluate, (own.RUNS, own.STEP, own.HOST_TUNING, *own.PROCESSES)),
+  'eval': Verb(evaluate, (own.RUNS, *own.OPENED, *own.PROCESSES)),
   'report': Verb(report, (own.RUNS, *own.REPORT)),
-  'sample': Verb(sample, (own.RUN, own.STEP, own.HOST_TUNING)),
-  'translate': Verb(translate, (own.RUN, own.STEP, own.HOST_TUNING)),
+  'sample': Verb(sample, (own.RUN, *own.OPENED)),
+  'translate': Verb(translate, (own.RUN, *own.OPENED)),
   'prepare': Verb(prepare, own.PREPARE, argument='dataset'),
   'runs': Verb(runs, own.LISTING, argument='folder'),
   'convert': Verb(convert, (*own.CONVERT, own.RUN, own.STEP)),
