@@ -82,6 +82,14 @@ DENOISING_NETWORKS = {
   **_sized('models.diffusion.dit:DiT', 'dit_s', 'dit_b', 'dit_l', 'dit_xl'),
 }
 
+# Those that keep the contract of `models.seq2seq.contract.Seq2Seq`.
+SEQ2SEQ = {
+  'transformer': Entry('models.seq2seq.transformer:Transformer'),
+  **_sized('models.seq2seq.transformer:Transformer', 'transformer_base', 'transformer_big'),
+  'rnnsearch': Entry('models.seq2seq.rnnsearch:RNNsearch'),
+  **_sized('models.seq2seq.rnnsearch:RNNsearch', 'rnnsearch_paper'),
+}
+
 MODELS = Constructors(
   {
     'lenet5': Entry('models.lenet:lenet5'),
@@ -94,13 +102,10 @@ MODELS = Constructors(
     **{f'resnet{n}': Entry('models.resnet:resnet_imagenet', (n,)) for n in (18, 34, 50, 101, 152)},
     'gpt': Entry('models.gpt:GPT'),
     **_sized('models.gpt:GPT', 'gpt2', 'gpt2_medium', 'gpt2_large', 'gpt2_xl'),
-    'transformer': Entry('models.seq2seq.transformer:Transformer'),
-    **_sized('models.seq2seq.transformer:Transformer', 'transformer_base', 'transformer_big'),
-    'rnnsearch': Entry('models.seq2seq.rnnsearch:RNNsearch'),
-    **_sized('models.seq2seq.rnnsearch:RNNsearch', 'rnnsearch_paper'),
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),
+    **SEQ2SEQ,
     **DENOISING_NETWORKS,
     **_sized('models.alphazero:PolicyValue', 'policy_value', 'alphago_zero20', 'alphago_zero40'),
   }

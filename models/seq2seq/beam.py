@@ -100,17 +100,18 @@ def search(model: Seq2Seq, variables: Any, source: Any, beam: Beam) -> Found:
   Args:
     model: a hashable module.
     variables: its variables.
-    source: of which each row ends with EOS, and PAD behind it.
+    source: of which each row ends with EOS, and PAD behind it; a row of PAD alone fills up the
+      batch, and nothing is found for it.
     beam: how to search.
 
   Raises:
     NotFiniteError: the network's logits are not finite.
   """
-  most = source.shape[1] + beam.extra
+  most = _most(model, source, beam)
   size = min(SMALLEST_CACHE, most)
   search_on = functools.partial(_search_on, model, variables, beam=beam)
   memory, cache, state = _begin(model, variables, source, beam=beam, size=size)
-  limits = (np.asarray(source) != PAD).sum(1) + beam.extra
+  limits = np.minimum((np.asarray(source) != PAD).sum(1) + beam.extra, most)
   while True:
     cache, state = search_on(memory, cache, state, limits, size=size)
     if size == most or not jax.device_get(state.going).any():
@@ -118,6 +119,11 @@ def search(model: Seq2Seq, variables: Any, source: Any, beam: Beam) -> Found:
     size = min(2 * size, most)
     cache = _grow(model, variables, cache, size=size)
   return _found(jax.device_get(state), beam)
+
+
+def _most(model: Seq2Seq, source: Any, beam: Beam) -> int:
+  """Returns the most pieces that any target may have."""
+  return min(source.shape[1] + beam.extra, model.block_size)
 
 
 def _found(state: Any, beam: Beam) -> Found:
@@ -140,12 +146,13 @@ def _begin(model, variables, source, *, beam, size):
   """Returns memory, an empty cache, and the state in which one target has no piece yet."""
   memory = model.apply(variables, source, method='encode')
   cache = model.apply(variables, memory, beam.beams, size, method='init_cache')
-  B, K, L = len(source), beam.beams, source.shape[1] + beam.extra
+  B, K, L = len(source), beam.beams, _most(model, source, beam)
   scores = jnp.full((B, K), NEVER).at[:, 0].set(0)  # K equal targets would stay equal
   done = jnp.full((B, beam.best, L), PAD, jnp.int32)
   live = jnp.full((B, K, L), PAD, jnp.int32)
-  yes, never = jnp.ones(B, bool), jnp.full((B, beam.best), NEVER)
-  return memory, cache, State(jnp.int32(0), live, scores, done, never, yes, yes)
+  never, going = jnp.full((B, beam.best), NEVER), (source != PAD).any(1)
+  state = State(jnp.int32(0), live, scores, done, never, going, jnp.ones(B, bool))
+  return memory, cache, state
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'size'))

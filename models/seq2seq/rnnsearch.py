@@ -15,7 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import normal, orthogonal, zeros
+from flax.linen.initializers import lecun_normal, normal, orthogonal, zeros
 from jax import Array, lax
 
 from models import transformer
@@ -61,6 +61,8 @@ class RNNsearch(nn.Module):
     align: n', of the network that scores positions.
     maxout: l, of the layer before the logits.
     attention: whether the decoder searches the source; else it reads its last state alone.
+    init: first values: 'paper', appendix B.1's, so small that alignment is learnt late; or 'scaled',
+      by the inputs of each product (LeCun et al. 1998, section 4.6).
     dropout: rate for embeddings, annotations and the maxout layer, in training; the paper has none.
     dtype: of activations; parameters are float32, and so are softmaxes and logits.
   """
@@ -72,12 +74,14 @@ class RNNsearch(nn.Module):
   align: int = 256
   maxout: int = 256
   attention: bool = True
+  init: str = 'paper'
   dropout: float = 0.0
   dtype: str = 'float32'
 
   def __post_init__(self):
     sizes = ('vocab_size', 'block_size', 'width', 'hidden', 'align', 'maxout')
-    transformer.check_fields(self, {'dtype': ('float32', 'bfloat16')}, sizes)
+    choices = {'init': tuple(INITIALISERS), 'dtype': ('float32', 'bfloat16')}
+    transformer.check_fields(self, choices, sizes)
     if not 0 <= self.dropout < 1:
       raise ValueError(f'model.dropout={self.dropout}: from 0 to below 1')
     super().__post_init__()
@@ -285,32 +289,41 @@ def gru_step(gates: Array, candidate: Array, inputs: Array, state: Array) -> Arr
 OF_SOURCE = ('forward_gru', 'backward_gru', 'align_keys')  # products at each source position
 NO_PRODUCT = ('source_embed', 'target_embed', 'first_state')  # nor at each target position
 
-small, orthogonally = normal(0.01), orthogonal()  # appendix B.1
+orthogonally = orthogonal()  # as published, and for both
+INITIALISERS = {
+  'paper': {'any': normal(0.01), 'align': normal(0.001), 'align_out': zeros},
+  'scaled': {'any': lecun_normal(), 'align': lecun_normal(), 'align_out': lecun_normal()},
+}
 
 
 def specs(model: RNNsearch) -> dict[str, Any]:
-  """Returns the tree of parameters with a Spec for each leaf, begun as in appendix B.1."""
+  """Returns the tree of parameters with a Spec for each leaf."""
   V, m, n, maxout = model.vocab_size, model.width, model.hidden, model.maxout
   context = 2 * n if model.attention else n
-  embedding = {'embedding': ((V, m), ('vocab', 'width'), small)}
+  first = INITIALISERS[model.init]
+  table = normal(0.01 if model.init == 'paper' else 1.0)  # of a piece, whose input is a single 1
+  product = functools.partial(_dense, init=first['any'])
+  align = functools.partial(_dense, init=first['align'])
+  embedding = {'embedding': ((V, m), ('vocab', 'width'), table)}
+  output = first['any'] if model.init == 'paper' else normal(maxout**-0.5)
   groups = {
     'source_embed': embedding,
     'target_embed': embedding,
-    'forward_gru': {**_dense(m, 3 * n), **_recurrent(n)},
-    'first_state': _dense(n, n),
-    'decoder_input': _dense(m, 3 * n),
-    'decoder_context': _dense(context, 3 * n, bias=False),
+    'forward_gru': {**product(m, 3 * n), **_recurrent(n)},
+    'first_state': product(n, n),
+    'decoder_input': product(m, 3 * n),
+    'decoder_context': product(context, 3 * n, bias=False),
     'decoder': _recurrent(n),
-    'out_state': _dense(n, 2 * maxout),
-    'out_piece': _dense(m, 2 * maxout, bias=False),
-    'out_context': _dense(context, 2 * maxout, bias=False),
-    'head': {'embedding': ((V, maxout), ('vocab', 'width'), small)},
+    'out_state': product(n, 2 * maxout),
+    'out_piece': product(m, 2 * maxout, bias=False),
+    'out_context': product(context, 2 * maxout, bias=False),
+    'head': {'embedding': ((V, maxout), ('vocab', 'width'), output)},
   }
   if model.attention:
     groups['backward_gru'] = groups['forward_gru']
-    groups['align_keys'] = _dense(2 * n, model.align, normal(0.001))
-    groups['align_query'] = _dense(n, model.align, normal(0.001), bias=False)
-    groups['align_out'] = _dense(model.align, 1, zeros, bias=False)
+    groups['align_keys'] = align(2 * n, model.align)
+    groups['align_query'] = align(n, model.align, bias=False)
+    groups['align_out'] = _dense(model.align, 1, first['align_out'], bias=False)
   return groups
 
 
@@ -318,6 +331,6 @@ def _recurrent(n: int) -> transformer.Specs:
   return {name: ((n, n), ('width', None), orthogonally) for name in GATES}
 
 
-def _dense(n: int, m: int, init: Any = small, *, bias: bool = True) -> transformer.Specs:
+def _dense(n: int, m: int, init: Any, *, bias: bool = True) -> transformer.Specs:
   own = {'kernel': ((n, m), ('width', None), init)}
   return own | ({'bias': ((m,), (None,), zeros)} if bias else {})

@@ -10,10 +10,12 @@ from train.tasks.alphago import declaration as alphago
 from train.tasks.diffusion import declaration as diffusion
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
+from train.tasks.translation import declaration as translation
 
 DECLARATIONS = {
   **classify.TASKS,
   **language.TASKS,
+  **translation.TASKS,
   **diffusion.TASKS,
   **selfplay.TASKS,
   **alphago.TASKS,

@@ -178,16 +178,22 @@ class ParallelText:
     pairs = [pair for part, rows in self._selected(split) for pair in part.read(rows)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
-  def encode_source(self, sentences: Sequence[str]) -> list[np.ndarray]:
-    """Returns int32 ids of each sentence, with EOS; one beyond the block is cut, and counted."""
+  def encode_source(
+    self, sentences: Sequence[str], cut: Remarks, first: int = 1
+  ) -> list[np.ndarray]:
+    """Returns int32 ids of each sentence, with EOS; none of an empty one.
+
+    Args:
+      sentences: texts.
+      cut: where those beyond the block are counted, which are cut.
+      first: the line of the first of them.
+    """
     texts = [datasets.normalised(sentence) for sentence in sentences]
-    found = self.tokenizer.pieces.encode_many(texts)
-    cut, most = Remarks('translate'), self.block_size - 1
-    for number, ids in enumerate(found, 1):
+    found, most = self.tokenizer.pieces.encode_many(texts), self.block_size - 1
+    for number, ids in enumerate(found, first):
       if len(ids) > most:
         cut.add(f'sentences cut at data.block_size={self.block_size} pieces', f'line {number}')
-    cut.say()
-    return [ended(ids[:most]) for ids in found]
+    return [ended(ids[:most]) if len(ids) else np.zeros(0, np.int32) for ids in found]
 
   def fingerprints(self) -> dict[str, str]:
     """Returns split -> a hash of its tokens (`data.fingerprint`), of those that were read."""
