@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
       task=dict(name='translation', label_smoothing=0.1, bleu_sentences=200),
-      model=dict(name='rnnsearch', dropout=0.3),
+      model=dict(name='rnnsearch', first_values='scaled', dropout=0.3),
       data=dict(
         name='parallel',
         dataset='./multi30k',

@@ -61,7 +61,7 @@ class RNNsearch(nn.Module):
     align: n', of the network that scores positions.
     maxout: l, of the layer before the logits.
     attention: whether the decoder searches the source; else it reads its last state alone.
-    init: first values: 'paper', appendix B.1's, so small that alignment is learnt late; or 'scaled',
+    first_values: 'paper', of appendix B.1, so small that alignment is learnt late; or 'scaled',
       by the inputs of each product (LeCun et al. 1998, section 4.6).
     dropout: rate for embeddings, annotations and the maxout layer, in training; the paper has none.
     dtype: of activations; parameters are float32, and so are softmaxes and logits.
@@ -74,13 +74,13 @@ class RNNsearch(nn.Module):
   align: int = 256
   maxout: int = 256
   attention: bool = True
-  init: str = 'paper'
+  first_values: str = 'paper'
   dropout: float = 0.0
   dtype: str = 'float32'
 
   def __post_init__(self):
     sizes = ('vocab_size', 'block_size', 'width', 'hidden', 'align', 'maxout')
-    choices = {'init': tuple(INITIALISERS), 'dtype': ('float32', 'bfloat16')}
+    choices = {'first_values': tuple(INITIALISERS), 'dtype': ('float32', 'bfloat16')}
     transformer.check_fields(self, choices, sizes)
     if not 0 <= self.dropout < 1:
       raise ValueError(f'model.dropout={self.dropout}: from 0 to below 1')
@@ -300,12 +300,12 @@ def specs(model: RNNsearch) -> dict[str, Any]:
   """Returns the tree of parameters with a Spec for each leaf."""
   V, m, n, maxout = model.vocab_size, model.width, model.hidden, model.maxout
   context = 2 * n if model.attention else n
-  first = INITIALISERS[model.init]
-  table = normal(0.01 if model.init == 'paper' else 1.0)  # of a piece, whose input is a single 1
+  first = INITIALISERS[model.first_values]
+  table = normal(0.01 if model.first_values == 'paper' else 1.0)  # of a piece, whose input is a single 1
   product = functools.partial(_dense, init=first['any'])
   align = functools.partial(_dense, init=first['align'])
   embedding = {'embedding': ((V, m), ('vocab', 'width'), table)}
-  output = first['any'] if model.init == 'paper' else normal(maxout**-0.5)
+  output = first['any'] if model.first_values == 'paper' else normal(maxout**-0.5)
   groups = {
     'source_embed': embedding,
     'target_embed': embedding,
