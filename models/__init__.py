@@ -86,6 +86,8 @@ DENOISING_NETWORKS = {
 SEQ2SEQ = {
   'transformer': Entry('models.seq2seq.transformer:Transformer'),
   **_sized('models.seq2seq.transformer:Transformer', 'transformer_base', 'transformer_big'),
+  'rnnsearch': Entry('models.seq2seq.rnnsearch:RNNsearch'),
+  **_sized('models.seq2seq.rnnsearch:RNNsearch', 'rnnsearch_paper'),
 }
 
 MODELS = Constructors(

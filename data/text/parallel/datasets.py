@@ -6,6 +6,7 @@ makes of odd spaces is in `ParallelSplit.side`, and no reference passes through 
 
 import dataclasses
 import functools
+import os
 import pathlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -78,11 +79,11 @@ def load(
     raise ValueError(f'data.source and data.target are both {shown(source)}: must be two languages')
   if dataset == 'numerals':
     return _numerals(languages)
-  paths = [pathlib.Path(each.strip()).expanduser() for each in dataset.split(',')]
-  if len(paths) == 1 and paths[0].is_dir():
+  paths = [pathlib.Path(os.path.expanduser(each.strip())) for each in dataset.split(',')]
+  if len(paths) == 1 and dataset and os.path.isdir(paths[0]):
     return _folder(paths[0], languages)
-  if len(paths) == 2 or paths[0].is_file():
-    if absent := [path for path in paths if not path.is_file()]:
+  if len(paths) == 2 or os.path.isfile(paths[0]):  # unlike Path's, false for names that cannot be
+    if absent := [path for path in paths if not os.path.isfile(path)]:
       raise ValueError(f'data.dataset={shown(dataset)}: no such file: {printable(str(absent[0]))}')
     return _divided(_of_files(dataset, paths, languages), val_fraction)
   if len(paths) > 2 or paths[0].suffix or dataset[0:1] in '/.~':
@@ -121,7 +122,7 @@ def _check_languages(where: str, languages: Languages, known: Collection[str]) -
 def _folder(root: pathlib.Path, languages: Languages) -> dict[str, ParallelSplit]:
   """Finds SPLIT.LANGUAGE of both languages, and SPLIT.tsv; a file without partner is left out."""
   found: dict[str, dict[str, pathlib.Path]] = {}
-  for path in files.find(root, '*'):
+  for path in _files_in(root):
     stem, _, ending = path.name.removesuffix('.gz').removesuffix('.txt').rpartition('.')
     found.setdefault(re.sub(r'\W+', '_', stem), {})[ending] = path
   where = printable(str(root))
@@ -138,6 +139,13 @@ def _folder(root: pathlib.Path, languages: Languages) -> dict[str, ParallelSplit
     raise ValueError(f'{where}: no split has files of both {" and ".join(languages)}')
   alone.say()
   return splits
+
+
+def _files_in(root: pathlib.Path) -> list[pathlib.Path]:
+  try:
+    return sorted(path for path in root.iterdir() if path.is_file())
+  except OSError as error:
+    raise ValueError(f'{printable(str(root))}: cannot be read: {error.strerror}') from error
 
 
 def _of_files(name: str, paths: Sequence[pathlib.Path], languages: Languages) -> ParallelSplit:
