@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
-      task=dict(name='translation', label_smoothing=0.1),
+      task=dict(name='translation', label_smoothing=0.1, chunk=4),
       model=dict(name='transformer', layers=4, heads=4, width=128, mlp_width=256, dropout=0.3),
       data=dict(
         name='parallel',

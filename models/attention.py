@@ -85,7 +85,7 @@ def unpadded(q: Array, k: Array, v: Array, real: Array) -> Array:
     real: bool `[B, S]`, false for keys that only fill up. A row that is nothing else, which counts
       nowhere, sees its first key.
   """
-  mask = (real | (jnp.arange(k.shape[1]) == 0))[:, None]
+  mask = (real | (jnp.arange(k.shape[1])[None] == 0))[:, None]
   if forms.formulation() == 'cpu':
     return cpu_text.attend(q, k, v, mask, causal=False)
   return explicit(q, k, v, mask)

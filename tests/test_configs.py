@@ -88,11 +88,18 @@ def own_moves(task):
   return {**recorded(task), 'sensible': sensible, **each}
 
 
+def pairs(task):
+  each = {name: jax.ShapeDtypeStruct((4, 8), np.int32) for name in ('source', 'target')}
+  mask = jax.ShapeDtypeStruct((4,), np.float32)
+  return {**each, 'mask': mask, 'index': jax.ShapeDtypeStruct((4,), np.int32)}
+
+
 BATCHES = {
   'classify': images,
   'diffusion': images,
   'consistency': images,
   'language': text,
+  'translation': pairs,
   'selfplay': positions,
   'go_policy': recorded,
   'go_value': recorded,

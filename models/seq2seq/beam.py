@@ -215,7 +215,7 @@ def _candidates(scores: Array, logits: Array, count: int) -> tuple[Array, Array,
   """
   V = logits.shape[-1]
   known = scores[..., None] - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-  no_text = np.isin(np.arange(V), (PAD, BOS))
+  no_text = np.isin(np.arange(V), (PAD, BOS))[None, None]
   every = jnp.where(no_text, NEVER, jnp.maximum(known + logits, NEVER))
   best, index = lax.top_k(every.reshape(len(every), -1), count)
   return best, index // V, index % V

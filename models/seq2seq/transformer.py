@@ -213,8 +213,8 @@ class Transformer(nn.Module):
     mine = lax.broadcasted_iota(jnp.int32, (B, K, 1), 1)
     origins = lax.dynamic_update_slice(cache.origins, mine, (0, 0, position))
     # [B, K, N, K']: whether piece n of target k is in the slot of target k'.
-    seen = (origins[..., None] == jnp.arange(K)) & (jnp.arange(N)[:, None] <= position)
-    seen = seen.reshape(B, K, N * K)
+    slot, piece = (lax.broadcasted_iota(jnp.int32, (B, K, N, K), axis) for axis in (3, 2))
+    seen = ((origins[..., None] == slot) & (piece <= position)).reshape(B, K, N * K)
 
     def layer(x: Array, own: Any) -> tuple[Array, Any]:
       weights, _, *memory_of_layer, keys, values = own
@@ -249,7 +249,7 @@ class Transformer(nn.Module):
     """Returns `[B, T, width]` of pieces `[B, T]`, times sqrt(width), and positions `[T, width]`."""
     x = vocabulary.look_up(self.token_embed['embedding'], tokens, self.dtype)
     # The same rows make the logits, unscaled: they are small, for a softmax that begins flat.
-    x = x * self.width**0.5 + positions.astype(x.dtype)
+    x = x * self.width**0.5 + positions[None].astype(x.dtype)
     return shard_tokens(drop(self.layers, 0, x) if drop else x)
 
   def position_table(self, length: int) -> Array:

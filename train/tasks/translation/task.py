@@ -237,17 +237,21 @@ class Translation(Task):
   def draw_attention(
     self, variables: Variables, sentence: str, target: Sequence[int]
   ) -> dict[str, bytes]:
-    """Returns 'attention.png', and of several heads or layers 'attention_heads.png' as well."""
-    source = self.data.tokenizer.encode(sentence)
-    ids = [*source, contract.EOS]
+    """Returns 'attention.png', and of several heads or layers 'attention_heads.png' as well.
+
+    A network without attention has no picture.
+    """
+    source, tokenizer = [*self.data.tokenizer.encode(sentence), contract.EOS], self.data.tokenizer
     with mesh_lib.on_one_device(variables) as whole:
-      maps: Any = self.model.apply(
-        whole, jnp.asarray([ids]), jnp.asarray([target]), method='attention_maps'
-      )
+      pieces = (jnp.asarray([side], jnp.int32) for side in (source, target))
+      maps: Any = self.model.apply(whole, *pieces, method='attention_maps')
     maps = np.asarray(maps[0])  # [layers, heads, T, S]
-    words = [[*self.data.tokenizer.each(side), '.'] for side in (source, target)]
-    # The layer before the last: its heads together come nearest to an alignment.
-    files = {'attention.png': alignment.labelled(maps[max(len(maps) - 2, 0)].mean(0), *words)}
+    if not maps.size:
+      return {}
+    of_layer = maps.mean(1)
+    sharpest = of_layer[of_layer.max(-1).mean(-1).argmax()]
+    words = [[*tokenizer.each(side), '(end)'] for side in (source, target)]
+    files = {'attention.png': alignment.labelled(sharpest, *words)}
     several = maps.shape[0] * maps.shape[1] > 1
     return files | ({'attention_heads.png': alignment.every_head(maps)} if several else {})
 
