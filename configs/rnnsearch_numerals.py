@@ -1,5 +1,4 @@
-"""RNNsearch of 0.2 M parameters, English numbers to German: a minute on a laptop, no download.
-"""
+"""RNNsearch of 0.2 M parameters, English numbers to German: a minute on a laptop, no download."""
 
 from ml_collections import ConfigDict
 
@@ -16,9 +15,11 @@ def get_config() -> ConfigDict:
         test_split='test',
         block_size=48,
         batch_tokens=2048,
-        buckets=(16,24,32),
+        buckets=(16, 24, 32),
       ),
-      optimizer=dict(name='adam', learning_rate=1e-2, schedule='cosine', warmup_steps=50, clip_norm=1.0),
+      optimizer=dict(
+        name='adam', learning_rate=1e-2, schedule='cosine', warmup_steps=50, clip_norm=1.0
+      ),
       train=dict(steps=600, log_every=50, eval_every=200, best='val/loss'),
       paper=dict(metric='test/bleu'),
     )

@@ -301,7 +301,9 @@ def specs(model: RNNsearch) -> dict[str, Any]:
   V, m, n, maxout = model.vocab_size, model.width, model.hidden, model.maxout
   context = 2 * n if model.attention else n
   first = INITIALISERS[model.first_values]
-  table = normal(0.01 if model.first_values == 'paper' else 1.0)  # of a piece, whose input is a single 1
+  table = normal(
+    0.01 if model.first_values == 'paper' else 1.0
+  )  # of a piece, whose input is a single 1
   product = functools.partial(_dense, init=first['any'])
   align = functools.partial(_dense, init=first['align'])
   embedding = {'embedding': ((V, m), ('vocab', 'width'), table)}
