@@ -185,12 +185,13 @@ def _after(beam: Beam, limits: Array, state: State, logits: Array) -> tuple[Arra
   """Returns which target each of the K best goes on from, int32 `[B, K]`, and the new state."""
   K, pieces = beam.beams, state.position + 1
   scores, parents, newest = _candidates(state.live_score, logits, 2 * K)
-  # At most K of 2 K end, one for each target, so that K go on.
+  # At most K of 2 K end, one for each target, so that K go on. An end counts if it is among the K
+  # best: with one beam, if it is the likeliest piece.
   ends, targets = newest == EOS, _extended(state, parents, newest)
-  finished = jnp.where(ends, scores / beam.penalty(pieces), NEVER)
+  finished = jnp.where(ends, scores / beam.penalty(pieces), NEVER)[:, :K]
   done_score, done = _best(
     jnp.concatenate([state.done_score, finished], 1),
-    jnp.concatenate([state.done, targets], 1),
+    jnp.concatenate([state.done, targets[:, :K]], 1),
     count=beam.best,
   )
   live_score, live, parents = _best(jnp.where(ends, NEVER, scores), targets, parents, count=K)

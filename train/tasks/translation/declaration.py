@@ -3,7 +3,9 @@
 from train.declaration import Declaration, Option, ReportWords
 
 SEARCH = (
-  Option('beams', 'integer', 'hypotheses that are followed at a time, 1: greedy [5]', least=1),
+  Option(
+    'beams', 'integer', 'hypotheses that are followed at a time, 1: greedy [5]', least=1, most=256
+  ),
   Option('alpha', 'number', 'of the length penalty; 0: none, 1: the mean of a piece [0.6]'),
 )
 TRANSLATE = (

@@ -1,7 +1,6 @@
 """Task `translation`: a network predicts each piece of a translation from the source."""
 
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -285,11 +284,9 @@ class Translation(Task):
       translator = self.translator(variables, beam)
       if prompt:
         return translate_lib.translate(translator, prompt, sys.stdout, translate_lib.CHUNK)
-      name = 'stdin' if text is None else text
-      with open(sys.stdin.fileno() if text is None else os.path.expanduser(text), 'rb') as file:
-        lines = translate_lib.read_lines(file, name)
-        at_once = 1 if file.isatty() else translate_lib.CHUNK
-        translate_lib.translate(translator, lines, sys.stdout, at_once)
+      on_terminal = text is None and sys.stdin.isatty()
+      at_once = 1 if on_terminal else translate_lib.CHUNK
+      translate_lib.translate(translator, translate_lib.read_lines(text), sys.stdout, at_once)
 
 
 def make_beam(beams: int, alpha: float) -> Beam:

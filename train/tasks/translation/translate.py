@@ -1,11 +1,15 @@
 """Translates lines: in batches of like length, and back in their order."""
 
+import contextlib
 import dataclasses
+import gzip
 import itertools
+import os
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -113,7 +117,7 @@ def _length(pieces: int) -> int:
 # -------- what the verb translate does --------
 
 
-def translate(translator: Translator, lines: Iterable[str], out: IO[str], at_once: int) -> None:
+def translate(translator: Translator, lines: Iterable[str], out: TextIO, at_once: int) -> None:
   """Writes the translation of each line to `out`, in order, and the speed to stderr.
 
   at_once: how many lines are translated together, before the first of them is written.
@@ -133,15 +137,32 @@ def translate(translator: Translator, lines: Iterable[str], out: IO[str], at_onc
   )
 
 
-def read_lines(file: IO[bytes], name: str) -> Iterator[str]:
-  """Yields the lines of a file as they come, without their ends.
+def read_lines(path: str | None) -> Iterator[str]:
+  """Yields the lines of a file, packed if it ends in .gz, as they come and without their ends.
+
+  Args:
+    path: of the file; None: stdin.
 
   Raises:
-    UserError: a line is not UTF-8.
+    UserError: it cannot be read, or a line is not UTF-8.
   """
-  for number, line in enumerate(file, 1):
+  name = 'stdin' if path is None else path
+  opener: Any = gzip.open if name.endswith('.gz') else open
+  with contextlib.ExitStack() as stack:
     try:
-      yield line.decode().removesuffix('\n').removesuffix('\r')
-    except UnicodeDecodeError as error:
-      where = f'{name}, line {number}, byte {error.start + 1}'
-      raise UserError(f'{where}: {error.reason}; must be UTF-8') from error
+      source = sys.stdin.fileno() if path is None else os.path.expanduser(name)
+      file = stack.enter_context(opener(source, 'rb'))
+    except OSError as error:
+      raise UserError(f'{name}: {error.strerror}') from error
+    for number in itertools.count(1):
+      try:
+        line = file.readline()
+        text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
+      except UnicodeDecodeError as error:
+        where = f'{name}, line {number}, byte {error.start + 1}'
+        raise UserError(f'{where}: {error.reason}; must be UTF-8') from error
+      except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f'{name}, line {number}: cannot be read: {error}') from error
+      if not line:
+        return
+      yield text.removesuffix('\n').removesuffix('\r')

@@ -1,5 +1,6 @@
 """Translation as a task: its loss, the layouts of devices it trains on, and what it translates."""
 
+import gzip
 import io
 import math
 
@@ -88,18 +89,35 @@ def test_a_sentence_beyond_the_block_is_cut_and_said_once(data, caplog):
   translator(['seven ' * 200, 'eight', 'nine ' * 200])
   translator.remarks.say()
   (line,) = [record.getMessage() for record in caplog.records]
-  assert '2 sentences cut at data.block_size=96 pieces' in line and 'line 1' in line
+  assert 'sentences cut at data.block_size=96 pieces: 2 (line 1, line 3)' in line
 
 
-def test_bytes_that_are_no_text_are_refused_by_their_line():
-  lines = translate_lib.read_lines(io.BytesIO(b'one\r\ntwo\n\xff\n'), 'stdin')
-  with pytest.raises(UserError, match=r'^stdin, line 3, byte 1: invalid start byte; must be UTF-8'):
-    assert next(lines) == 'one'
-    list(lines)
+def test_lines_are_read_whatever_ends_them_and_packed_or_not(tmp_path):
+  for name, raw in (('a', b'\xef\xbb\xbfone\r\ntwo'), ('b.gz', gzip.compress(b'one\ntwo\n'))):
+    (tmp_path / name).write_bytes(raw)
+    assert list(translate_lib.read_lines(str(tmp_path / name))) == ['one', 'two']
 
 
-def test_the_last_line_needs_no_end():
-  assert list(translate_lib.read_lines(io.BytesIO(b'a\nb'), 'x')) == ['a', 'b']
+@pytest.mark.parametrize(
+  'name, raw, message',
+  [
+    ('a', b'one\n\xff\n', ', line 2, byte 1: invalid start byte; must be UTF-8'),
+    (
+      'a.gz',
+      gzip.compress(b'one\n' * 9)[:-9],
+      ', line [0-9]+: cannot be read: Compressed file ended',
+    ),
+    ('a.gz', b'one', ', line 1: cannot be read: Not a gzipped file'),
+    ('no', None, ': No such file or directory'),
+    ('', None, ': Is a directory'),
+  ],
+)
+def test_what_cannot_be_read_is_said_with_its_line(tmp_path, name, raw, message):
+  path = tmp_path / name
+  if raw is not None:
+    path.write_bytes(raw)
+  with pytest.raises(UserError, match=f'^{path}{message}'):
+    list(translate_lib.read_lines(str(path)))
 
 
 @pytest.mark.long
