@@ -26,7 +26,7 @@ A source is made of two parts: an order says which records a step has, and a `Lo
 kind of data, reads and decodes them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -123,14 +123,12 @@ class AbstractSource:
     return {}, {name: rows(field) for name, field in self._fields.items()}
 
 
-class AheadSource(AbstractSource):
-  """Batches that are functions of the step, as `train.task.Source`; `next` waits for no device."""
+class TrainSource(AbstractSource):
+  """Shuffled batches without end, as `train.task.Source`; `next` never waits for a device."""
 
-  def __init__(
-    self, fields: Fields, batch_size: int, sharding: NamedSharding, *, prefetch: int = 0
-  ):
-    super().__init__(fields, batch_size, sharding)
-    self._prefetch = prefetch
+  def __init__(self, loader: Loader, order: EpochOrder, batch_size: int, sharding: NamedSharding):
+    super().__init__(loader.fields, batch_size, sharding)
+    self._loader, self._order = loader, order
     self._ahead: dict[int, Pending] = {}  # by step
 
   def init(self, key: jax.Array) -> tuple:
@@ -141,21 +139,10 @@ class AheadSource(AbstractSource):
   def next(self, carry: tuple, step: int, variables=None) -> tuple[tuple, Batch]:
     """Returns the batch of `step`, and begins to load those of the steps that follow."""
     del variables
-    wanted = range(int(step), int(step) + 1 + self._prefetch)
+    wanted = range(int(step), int(step) + 1 + self._loader.prefetch)
     # Anew from the wanted steps: what was begun for steps that are not asked for is let go.
     self._ahead = {s: self._ahead.get(s) or self._start(s) for s in wanted}
     return carry, self._ahead.pop(wanted[0])()  # waits for the loader, not for a device
-
-  def _start(self, step: int) -> Pending:
-    raise NotImplementedError
-
-
-class TrainSource(AheadSource):
-  """Shuffled batches without end, all of one size."""
-
-  def __init__(self, loader: Loader, order: EpochOrder, batch_size: int, sharding: NamedSharding):
-    super().__init__(loader.fields, batch_size, sharding, prefetch=loader.prefetch)
-    self._loader, self._order = loader, order
 
   def _start(self, step: int) -> Pending:
     rows = self._order.rows(step, self._batch_size)
@@ -174,23 +161,16 @@ class EvalBatches:
     return -(-len(self._rows) // self._batch_size)
 
   def __iter__(self) -> Iterator[Batch]:
+    ahead: list[Pending] = []
     # Batches of one size to the end, so that evaluation compiles once.
     padded = np.full(len(self) * self._batch_size, -1, np.int32)
     padded[: len(self._rows)] = self._rows
-    numbered = enumerate(padded.reshape(-1, self._batch_size))
-    starts = (self._loader.start(rows, (0, number)) for number, rows in numbered)
-    return read_ahead(starts, self._loader.prefetch)
-
-
-def read_ahead(starts: Iterable[Pending], prefetch: int) -> Iterator[Batch]:
-  """Yields batches in order; up to `prefetch` of those that follow have begun to load."""
-  ahead: list[Pending] = []
-  for pending in starts:
-    ahead.append(pending)
-    if len(ahead) > prefetch:  # full: now wait for the first
-      yield ahead.pop(0)()
-  for pending in ahead:
-    yield pending()
+    for number, rows in enumerate(padded.reshape(-1, self._batch_size)):
+      ahead.append(self._loader.start(rows, (0, number)))
+      if len(ahead) > self._loader.prefetch:  # full: now wait for the first
+        yield ahead.pop(0)()
+    for pending in ahead:
+      yield pending()
 
 
 def even_rows(count: int, size: int) -> np.ndarray:

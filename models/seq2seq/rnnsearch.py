@@ -33,7 +33,7 @@ NEVER = -1e30  # the score of padding; finite, since inf - inf is not a number
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class Annotated:
   """What the decoder sees of the sources.
 
   Attributes:
@@ -99,7 +99,7 @@ class RNNsearch(nn.Module):
 
   # -------- encoder (A.2.1) --------
 
-  def encode(self, source: Array, *, train: bool = False) -> Memory:
+  def encode(self, source: Array, *, train: bool = False) -> Annotated:
     """Returns the memory of sources, int32 `[B, S]`."""
     real, drop = source != PAD, self.make_dropout(train)
     x = drop(0, self.embed(self.source_embed, source))
@@ -109,14 +109,14 @@ class RNNsearch(nn.Module):
     backward, first = run_gru(self.backward_gru, x, real, reverse=True)
     return self.memory_of(drop(1, jnp.concatenate([forward, backward], -1)), real, first)
 
-  def memory_of(self, annotations: Array, real: Array, state: Array) -> Memory:
+  def memory_of(self, annotations: Array, real: Array, state: Array) -> Annotated:
     """Returns the memory of annotations; the decoder begins with s_0 = tanh(W_s h)."""
     keys = dense(annotations, self.align_keys) if self.attention else annotations[..., :0]
-    return Memory(annotations, keys, real, jnp.tanh(dense(state, self.first_state)))
+    return Annotated(annotations, keys, real, jnp.tanh(dense(state, self.first_state)))
 
   # -------- decoder (A.2.2) --------
 
-  def decode(self, memory: Memory, tokens: Array, *, train: bool = False) -> Array:
+  def decode(self, memory: Annotated, tokens: Array, *, train: bool = False) -> Array:
     """Returns the maxout layer `[B, T, maxout]` of targets shifted right, int32 `[B, T]`."""
     return self.decode_and_look(memory, tokens, train=train)[0]
 
@@ -128,7 +128,7 @@ class RNNsearch(nn.Module):
     return weights[:, None, None]
 
   def decode_and_look(
-    self, memory: Memory, tokens: Array, *, train: bool = False
+    self, memory: Annotated, tokens: Array, *, train: bool = False
   ) -> tuple[Array, Array]:
     """Returns the maxout layer and the weights alpha `[B, T, S]`."""
     drop = self.make_dropout(train)
@@ -145,7 +145,7 @@ class RNNsearch(nn.Module):
     return drop(3, self.read_out(states, x, contexts)), weights
 
   def advance(
-    self, products: Any, memory: Memory, state: Array, inputs: Array
+    self, products: Any, memory: Annotated, state: Array, inputs: Array
   ) -> tuple[Array, Array, Array]:
     """Returns c_i, alpha_i and s_i of s_(i-1) `[..., n]` and its piece's part of the gates.
 
@@ -157,7 +157,7 @@ class RNNsearch(nn.Module):
     inputs = inputs + dense(context, self.decoder_context)
     return context, weights, gru_step(gates, products['candidate'], inputs, state)
 
-  def look(self, memory: Memory, query: Array) -> tuple[Array, Array]:
+  def look(self, memory: Annotated, query: Array) -> tuple[Array, Array]:
     """Returns the context `[B, ..., 2 n]` and weights `[B, ..., S]` of W_a s, `[B, ..., align]`."""
     between = (1,) * (query.ndim - 2)
     if not self.attention:
@@ -181,13 +181,13 @@ class RNNsearch(nn.Module):
 
   def read_out(self, states: Array, x: Array, contexts: Array) -> Array:
     """Returns t_i, the larger unit of each pair of U_o s_(i-1) + V_o E y_(i-1) + C_o c_i."""
-    parts = (states, self.out_state), (x, self.out_piece), (contexts, self.out_context)
-    units = sum(dense(y, weights) for y, weights in parts)
+    units = dense(states, self.out_state) + dense(x, self.out_piece)
+    units = units + dense(contexts, self.out_context)
     return units.reshape(*units.shape[:-1], self.maxout, 2).max(-1)
 
   # -------- decoding piece by piece --------
 
-  def init_cache(self, memory: Memory, beams: int, length: int) -> Array:
+  def init_cache(self, memory: Annotated, beams: int, length: int) -> Array:
     """Returns s_0 for each of the beams, `[B, beams, n]`; it is of no length."""
     del length
     return jnp.repeat(memory.state[:, None], beams, 1)
@@ -202,7 +202,7 @@ class RNNsearch(nn.Module):
     return jnp.take_along_axis(cache, parents[:, :, None], axis=1)
 
   def step(
-    self, memory: Memory, cache: Array, token: Array, position: Array
+    self, memory: Annotated, cache: Array, token: Array, position: Array
   ) -> tuple[Array, Array]:
     """Returns float32 logits `[B, K, vocab_size]` after `token` `[B, K]`, and the new states."""
     del position

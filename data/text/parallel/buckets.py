@@ -6,7 +6,7 @@ each bucket, and a batch is still a function of seed and step alone.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -69,7 +69,7 @@ def make_buckets(
   return [bucket for bucket in buckets if len(bucket.rows)]
 
 
-class BucketOrder:
+class BucketOrder(pipeline.EpochOrder):
   """The endless sequence of batches: those of all buckets, mixed anew in each epoch.
 
   Each bucket goes through its pairs in the order of `pipeline.EpochOrder`. Of its batches epoch e
@@ -78,19 +78,19 @@ class BucketOrder:
   """
 
   def __init__(self, seed: int, buckets: Sequence[Bucket]):
-    self.seed, self.buckets = seed, buckets
+    super().__init__(seed, sum(len(bucket.rows) for bucket in buckets))
+    self.buckets = buckets
     self._orders = [pipeline.EpochOrder(seed, len(bucket.rows)) for bucket in buckets]
     self._mixed: tuple[int, np.ndarray] = (-1, np.zeros(0, int))  # a cache: no state
 
-  def batch(self, step: int) -> tuple[int, np.ndarray]:
-    """Returns the length of a step's batch, and its rows in the split, [B]."""
+  def rows(self, step: int, batch_size: int = 0) -> np.ndarray:
+    """Returns int64 [B], the pairs of a step; B is their bucket's, whatever `batch_size` is."""
     epoch = self._epoch(step)
     before = self._begun(epoch)
     mixed, place = self._mix(epoch), step - int(before.sum())
     which = int(mixed[place])
     bucket, number = self.buckets[which], before[which] + np.sum(mixed[:place] == which)
-    rows = self._orders[which].rows(int(number), bucket.batch_size)
-    return bucket.length, bucket.rows[rows]
+    return bucket.rows[self._orders[which].rows(int(number), bucket.batch_size)]
 
   def _begun(self, epoch: int) -> np.ndarray:
     """Returns how many batches of each bucket are before an epoch."""
@@ -114,23 +114,44 @@ class BucketOrder:
     return self._mixed[1]
 
 
+def in_batches(buckets: Sequence[Bucket]) -> np.ndarray:
+  """Returns every pair once, bucket by bucket, each filled up with -1 to whole batches."""
+  filled = []
+  for bucket in buckets:
+    missing = -len(bucket.rows) % bucket.batch_size
+    filled.append(np.append(bucket.rows, np.full(missing, -1)))
+  return np.concatenate(filled)
+
+
 class PairLoader:
-  """Reads pairs in a thread, `prefetch` batches ahead; a process reads its own rows only."""
+  """Reads pairs in a thread, `prefetch` batches ahead; a process reads its own rows only.
+
+  lengths: of the buckets, ascending. A batch has the first that all of its pairs fit into, and the
+    last if none is: sentences are then cut.
+  """
 
   def __init__(
     self,
     sides: tuple[Side, Side],
+    lengths: Sequence[int],
     sharding: NamedSharding,
     pool: ThreadPoolExecutor,
     prefetch: int,
   ):
-    self._sides, self._sharding, self._pool, self.prefetch = sides, sharding, pool, prefetch
+    self._sides, self._lengths, self._sharding = sides, lengths, sharding
+    self._pool, self.prefetch = pool, prefetch
+    self.fields = fields(lengths[-1])
 
-  def start(self, rows: np.ndarray, length: int) -> pipeline.Pending:
-    """Begins to load pairs [B], -1 for padding, as `length` ids a side."""
+  def start(self, rows: np.ndarray, seed: tuple[int, ...]) -> pipeline.Pending:
+    """Begins to load pairs [B], -1 for padding; nothing is drawn."""
+    del seed
     mine = pipeline.local_positions(self._sharding, len(rows))
-    reading = self._pool.submit(self._read, rows[mine], length)
+    reading = self._pool.submit(self._read, rows[mine], self._length(rows[rows >= 0]))
     return lambda: pipeline.to_global(reading.result(), mine, self._sharding, len(rows))
+
+  def _length(self, rows: np.ndarray) -> int:
+    longest = max(int(side.lengths[rows].max()) for side in self._sides)
+    return next((length for length in self._lengths if length >= longest), self._lengths[-1])
 
   def _read(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
     real = rows >= 0
@@ -142,40 +163,3 @@ class PairLoader:
 def fields(length: int) -> pipeline.Fields:
   """Returns what a batch holds of a pair in the bucket of a length."""
   return pipeline.record_fields(source=((length,), np.int32), target=((length,), np.int32))
-
-
-class BucketSource(pipeline.AheadSource):
-  """Batches without end, whose shapes are those of the buckets."""
-
-  def __init__(self, loader: PairLoader, order: BucketOrder, sharding: NamedSharding):
-    widest = order.buckets[-1]
-    super().__init__(fields(widest.length), widest.batch_size, sharding, prefetch=loader.prefetch)
-    self._loader, self._order = loader, order
-
-  def _start(self, step: int) -> pipeline.Pending:
-    length, rows = self._order.batch(step)
-    return self._loader.start(rows, length)
-
-
-class BucketBatches:
-  """Every pair once, bucket by bucket; the last batch of each is filled up with mask 0."""
-
-  def __init__(self, loader: PairLoader, buckets: Sequence[Bucket]):
-    self._loader, self._buckets = loader, buckets
-
-  def __len__(self) -> int:
-    return sum(map(_num_batches, self._buckets))
-
-  def __iter__(self) -> Iterator[pipeline.Batch]:
-    return pipeline.read_ahead(self._starts(), self._loader.prefetch)
-
-  def _starts(self) -> Iterator[pipeline.Pending]:
-    for bucket in self._buckets:
-      padded = np.full(_num_batches(bucket) * bucket.batch_size, -1, np.int64)
-      padded[: len(bucket.rows)] = bucket.rows
-      for rows in padded.reshape(-1, bucket.batch_size):
-        yield self._loader.start(rows, bucket.length)
-
-
-def _num_batches(bucket: Bucket) -> int:
-  return -(-len(bucket.rows) // bucket.batch_size)

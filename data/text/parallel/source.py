@@ -199,15 +199,16 @@ class ParallelText:
     """Returns split -> a hash of its tokens (`data.fingerprint`), of those that were read."""
     return dict(self._prints)
 
-  def train_source(self, seed: int, sharding: NamedSharding) -> buckets_lib.BucketSource:
+  def train_source(self, seed: int, sharding: NamedSharding) -> pipeline.TrainSource:
     """Returns shuffled batches without end, and keeps the tokenizer in the run's folder."""
     pipeline.check_divisible('batch_size', self.batch_size, sharding)
     order = buckets_lib.BucketOrder(seed, self._train_buckets)
     if self._folder is not None:
       choose_tokenizer.keep(self.tokenizer.pieces, self._folder)
-    return buckets_lib.BucketSource(self._loader(self.train_split, sharding), order, sharding)
+    loader, rows = self._loader(self.train_split, sharding), self.shape[0]
+    return pipeline.TrainSource(loader, order, rows, sharding)
 
-  def eval_batches(self, split: str, sharding: NamedSharding) -> buckets_lib.BucketBatches:
+  def eval_batches(self, split: str, sharding: NamedSharding) -> pipeline.EvalBatches:
     """Returns every pair of `split` once, by length and not in order: `index` says which."""
     pipeline.check_divisible('eval_batch_size', self.eval_batch_size, sharding)
     longest, sizes = self._longest(split), dict.fromkeys(self._lengths, self.eval_batch_size)
@@ -218,7 +219,8 @@ class ParallelText:
       )
     cut.say()
     found = buckets_lib.make_buckets(sizes, longest, np.arange(len(longest)), cut=True)
-    return buckets_lib.BucketBatches(self._loader(split, sharding), found)
+    rows, loader = buckets_lib.in_batches(found), self._loader(split, sharding)
+    return pipeline.EvalBatches(loader, len(rows), self.eval_batch_size, rows)
 
   def close(self) -> None:
     """Stops the thread, and drops what was read ahead; batches handed out stay valid."""
@@ -277,7 +279,8 @@ class ParallelText:
     return buckets_lib.make_buckets(sizes, self._longest(self.train_split), rows)
 
   def _loader(self, split: str, sharding: NamedSharding) -> buckets_lib.PairLoader:
-    return buckets_lib.PairLoader(self._side_pair(split), sharding, self._pool, self.prefetch)
+    sides = self._side_pair(split)
+    return buckets_lib.PairLoader(sides, self._lengths, sharding, self._pool, self.prefetch)
 
 
 def _rows(batch_tokens: int, length: int, batch_size: int) -> int:

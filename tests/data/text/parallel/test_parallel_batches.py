@@ -66,10 +66,10 @@ def test_what_a_batch_is_made_of(folder):
 def test_many_epochs_read_every_pair_as_often_as_the_others(folder):
   data = small(folder)
   order = buckets.BucketOrder(3, data._train_buckets)
-  rows = [int(row) for step in range(400) for row in order.batch(step)[1]]
+  rows = [int(row) for step in range(400) for row in order.rows(step)]
   counts = np.bincount(rows, minlength=100)
   assert counts.max() - counts.min() <= 3 and counts.min() > 40
-  first = [order.batch(step)[0] for step in range(30)]
+  first = [len(order.rows(step)) for step in range(30)]
   assert first not in (sorted(first), sorted(first)[::-1])  # the buckets are mixed
   data.close()
 
@@ -97,9 +97,9 @@ def test_an_evaluation_reads_every_pair_once(folder, devices):
 
 def test_a_process_reads_only_its_rows_and_sees_those_of_the_whole(folder):
   data, whole = small(folder), sharding(8)
-  length, rows = buckets.BucketOrder(0, data._train_buckets).batch(2)
+  rows = buckets.BucketOrder(0, data._train_buckets).rows(2)
   loader = data._loader('train', HalfOf(whole, jax.devices()[4:8]))
-  half = loader._read(rows[len(rows) // 2 :], length)
+  half = loader._read(rows[len(rows) // 2 :], loader._length(rows))
   batch = steps(data.train_source(0, whole), [2])[0]
   for name, values in half.items():
     np.testing.assert_array_equal(values, batch[name][len(rows) // 2 :])
