@@ -80,6 +80,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.gpt
 	$(BIN)/python -m benchmarks.word2vec
+	$(BIN)/python -m benchmarks.translation
 	$(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.gan
 	$(BIN)/python -m benchmarks.selfplay --parts

@@ -17,6 +17,7 @@ SOURCES = {
   'images': 'data.images.source:ImageData',
   'text': 'data.text.source:TextData',
   'words': 'data.text.words.source:WordData',
+  'parallel': 'data.text.parallel.source:ParallelText',
   'selfplay': 'data.selfplay:SelfPlayData',
   'go_games': 'data.go.source:GoGames',
 }

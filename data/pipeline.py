@@ -15,6 +15,8 @@ and, by its kind,
   text      tokens: int32 [B, T + 1], of which the last T are to be predicted, where mask [B, T]
             has 1; with packing='documents' also segments: int32 [B, T + 1], 1, 2, ... for the
             documents of a row and 0 for padding.
+  parallel  source, target: int32 [B, L], pieces of a joint vocabulary with EOS (2) behind them and
+            0 for padding; B and L are those of a bucket (`data.text.parallel.buckets`).
   go_games  points, gone: uint16 [B, E], count, start, blacks, first: int32 [B], the record of a
             position, from which `mcts.go.recorded` makes a state; move: int32 [B], what was played
             in it, row * N + column; result: float32 [B], 1 if the player to move won, else -1 (0

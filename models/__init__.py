@@ -5,6 +5,8 @@ Each of these can be read alone: `lenet.py`, `alexnet.py`, `resnet.py`, `alphago
 their own. They are made of
 `alphazero.py`, `dqn.py`; the rooms `gpt/` and `diffusion/` begin with a page of their own. They are
 made of
+`alphazero.py`; the rooms `gpt/`, `seq2seq/` and `diffusion/` begin with a page of their own. They
+are made of
 
 - `layers.py`: linen modules over `ops.py`: convolution, products, pooling, normalisation;
 - `attention.py`, `transformer.py`: what GPT, DiT and the U-Net share;
@@ -84,6 +86,14 @@ DENOISING_NETWORKS = {
   **_sized('models.diffusion.dit:DiT', 'dit_s', 'dit_b', 'dit_l', 'dit_xl'),
 }
 
+# Those that keep the contract of `models.seq2seq.contract.Seq2Seq`.
+SEQ2SEQ = {
+  'transformer': Entry('models.seq2seq.transformer:Transformer'),
+  **_sized('models.seq2seq.transformer:Transformer', 'transformer_base', 'transformer_big'),
+  'rnnsearch': Entry('models.seq2seq.rnnsearch:RNNsearch'),
+  **_sized('models.seq2seq.rnnsearch:RNNsearch', 'rnnsearch_paper'),
+}
+
 MODELS = Constructors(
   {
     'lenet5': Entry('models.lenet:lenet5'),
@@ -104,6 +114,7 @@ MODELS = Constructors(
     'alphago_policy': Entry('models.alphago:policy'),
     'alphago_value': Entry('models.alphago:value'),
     'alphago_rollout': Entry('models.alphago:Rollout'),
+    **SEQ2SEQ,
     **DENOISING_NETWORKS,
     **_sized('models.dqn:QNetwork', 'dqn_nature', 'dqn_minatar', 'dqn_mlp'),
     **_sized('models.alphazero:PolicyValue', 'policy_value', 'alphago_zero20', 'alphago_zero40'),

@@ -75,6 +75,22 @@ def full(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
   return jnp.where(mask.any(1)[:, None, None, None], y, 0)
 
 
+def unpadded(q: Array, k: Array, v: Array, real: Array) -> Array:
+  """Returns attention of queries `[B, T, H, d]` to the keys of sequences that are filled up.
+
+  Args:
+    q: queries, of the same sequences or of others.
+    k: keys `[B, S, H, d]`.
+    v: values, likewise.
+    real: bool `[B, S]`, false for keys that only fill up. A row that is nothing else, which counts
+      nowhere, sees its first key.
+  """
+  mask = (real | (jnp.arange(k.shape[1])[None] == 0))[:, None]
+  if forms.formulation() == 'cpu':
+    return cpu_text.attend(q, k, v, mask, causal=False)
+  return explicit(q, k, v, mask)
+
+
 def explicit(q: Array, k: Array, v: Array, mask: Array, dropout: Dropout | None = None) -> Array:
   """Returns softmax attention `[B, T, H, d]` (Vaswani et al. 2017, arXiv 1706.03762, eq. 1).
 
@@ -84,7 +100,7 @@ def explicit(q: Array, k: Array, v: Array, mask: Array, dropout: Dropout | None 
     q: queries `[B, T, H, d]`.
     k: keys `[B, S, K, d]`.
     v: values `[B, S, K, d]`.
-    mask: bool `[1 or B, T, S]`, true somewhere in each row.
+    mask: bool `[1 or B, 1 or T, S]`, true somewhere in each row.
     dropout: applied to the attention weights.
   """
   B, T, H, d = q.shape

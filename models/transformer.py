@@ -109,6 +109,18 @@ def dropout(x: Array, rate: float, key: Array) -> Array:
   return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
+def numbered_dropout(rate: float, key: Array) -> Callable[[Any, int, Array], Array]:
+  """Returns `dropout(layer, site, x)`, in which each layer and site has a key of its own.
+
+  So scanned layers, whose numbers are traced, drop what unrolled ones do.
+  """
+
+  def drop(layer: Any, site: int, x: Array) -> Array:
+    return dropout(x, rate, jax.random.fold_in(jax.random.fold_in(key, layer), site))
+
+  return drop
+
+
 # -------- layers --------
 
 

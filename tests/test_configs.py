@@ -112,6 +112,12 @@ def experience(task):
   }
 
 
+def pairs(task):
+  each = {name: jax.ShapeDtypeStruct((4, 8), np.int32) for name in ('source', 'target')}
+  mask = jax.ShapeDtypeStruct((4,), np.float32)
+  return {**each, 'mask': mask, 'index': jax.ShapeDtypeStruct((4,), np.int32)}
+
+
 BATCHES = {
   'belief': mini_batches,
   'dqn': experience,
@@ -121,6 +127,7 @@ BATCHES = {
   'gan': images,
   'language': text,
   'words': words,
+  'translation': pairs,
   'selfplay': positions,
   'go_policy': recorded,
   'go_value': recorded,

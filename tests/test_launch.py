@@ -79,7 +79,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['eval', '--workdir=nowhere'], '--workdir=nowhere: no run there'),
     (
       ['report', '--workdir=nowhere', '--config.seed=1'],
-      'only train, compile, eval and sample change',
+      'only train, compile, eval, sample and translate change',
     ),
     (['sample'], '--workdir: needs a value, the folder of a run'),
     (['sample', '--workdir=nowhere'], '--workdir=nowhere: no run there'),

@@ -74,7 +74,15 @@ def longer(config: Mapping[str, Any], workdir: str) -> str:
 def next_commands(config: Mapping[str, Any], workdir: str) -> list[str]:
   """Returns what to do with a finished run, as commands."""
   task = DECLARATIONS[config['task']['name']]
-  verbs = ['eval', 'report', *(['sample'] if 'sample' in task.options else [])]
+  verbs = ['eval', 'report', *(verb for verb in ('sample', 'translate') if verb in task.options)]
   verbs += ['play'] if task.plays else []
   folder = shlex.quote(workdir)
   return ['next:', *(f'  python launch.py {verb} --workdir={folder}' for verb in verbs)]
+
+
+def print_metrics(metrics: Mapping[str, float], paper: Mapping[str, Any]) -> None:
+  """Prints a metric a line, the paper's value beside its own."""
+  width = max(map(len, metrics))
+  for name, value in metrics.items():
+    beside = name == paper['metric'] and paper['value'] is not None
+    print(f'{name:{width}}  {value:.4f}' + (f'  (paper: {paper["value"]})' if beside else ''))

@@ -177,6 +177,30 @@ def activate(mesh: Mesh) -> Iterator[None]:
     yield
 
 
+@contextlib.contextmanager
+def on_one_device(tree: Any) -> Iterator[Any]:
+  """Yields the arrays, whole, on this process's first device, which is the mesh meanwhile.
+
+  For what is written piece by piece: sharing so little work costs more than it saves, and one
+  device writes the same text whatever the mesh it was trained on.
+  """
+  arrays = jax.tree.map(_whole, tree)
+  device = jax.tree.leaves(arrays)[0].device
+  with activate(make_mesh(1, 1, 1, devices=[device])):
+    yield arrays
+
+
+def _whole(leaf: jax.Array) -> jax.Array:
+  if not leaf.is_fully_replicated:
+    everywhere = replicated(leaf.sharding.mesh)  # type: ignore[attr-defined]
+    leaf = jax.jit(_same, out_shardings=everywhere)(leaf)
+  return leaf.addressable_data(0)
+
+
+def _same(leaf: jax.Array) -> jax.Array:
+  return leaf
+
+
 def logical_rules(without: str = '') -> contextlib.AbstractContextManager[None]:
   """Returns the context of RULES; inside of a `shard_map` over an axis, without that."""
   rules = [(name, tuple(x for x in axes if x != without)) for name, axes in RULES.items()]

@@ -164,6 +164,24 @@ class Adam(Optimizer):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Adadelta(Optimizer):
+  """Zeiler 2012 (arXiv 1212.5701), algorithm 1; its own rate is 1.
+
+  Attributes:
+    rho: decay of the means of squared gradients and of squared updates.
+    eps: added to both before their roots.
+  """
+
+  ranges = {'rho': DECAY_RATE, 'eps': DIVISOR}
+  rho: float = 0.95
+  eps: float = 1e-6
+
+  def scale(self, rate: Schedule) -> optax.GradientTransformation:
+    adapt = optax.scale_by_adadelta(self.rho, self.eps)
+    return optax.chain(self.add_decay(), adapt, optax.scale_by_learning_rate(rate))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
   """Loshchilov and Hutter 2019, algorithm 2: w shrinks by rate times weight_decay, outside Adam."""
 
@@ -268,6 +286,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
   'adam': Adam,
   'adamw': AdamW,
   'rmsprop': RMSProp,
+  'adadelta': Adadelta,
   'lamb': LAMB,
   'lars': LARS,
   'muon': Muon,

@@ -6,6 +6,7 @@ against). `train.verbs.load_run` opens a whole run, with its task.
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -102,6 +103,40 @@ def load_weights(workdir: str, step: int | str = 'latest') -> Weights:
   variables = jax.device_get({'params': params, **model.get('extra', {})})
   check_finite(variables, f'{workdir}, step {number}')
   return Weights(config, number, variables, read_meaning(workdir))
+
+
+def average_of(
+  checkpoints: Checkpointer, step: int, count: int, model: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the model of a step with the mean weights of `count` steps, this the last of them.
+
+  Vaswani et al. 2017, section 6.1, average the last 5 or 20 checkpoints.
+
+  Args:
+    checkpoints: of the run.
+    step: that `model` is of.
+    count: how many.
+    model: `params`, `extra` and `ema`, as `Checkpointer.restore` gives them.
+
+  Raises:
+    UserError: there are not so many, or the run keeps an average of its own.
+  """
+  if model['ema']:
+    raise UserError(f'--average={count}: the run keeps an average of its weights, train.ema_decay')
+  steps = [other for other in checkpoints.steps() if other <= step][-count:]
+  if len(steps) < count:
+    few = f'only {len(steps)} checkpoints are there up to step {step}; train.keep says how many'
+    raise UserError(f'--average={count}: {few} stay')
+  total, shapes = model['params'], jax.tree.map(_abstract, dict(model))
+  for other in steps[:-1]:
+    restored = checkpoints.restore(shapes, step=other)
+    assert restored is not None  # or it would have raised
+    total = jax.tree.map(jnp.add, total, restored[1]['params'])
+  return {**model, 'params': jax.tree.map(lambda x: x / count, total)}
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def check_finite(variables: Variables, where: str) -> None:

@@ -33,7 +33,7 @@ Metrics = dict[str, tuple[Array, Array]]
 
 # Beginnings of metrics' names.
 LESS_IS_BETTER = ('loss', 'error', 'perplexity')
-GREATER_IS_BETTER = ('accuracy', 'share', 'elo', 'winner', 'optimal')
+GREATER_IS_BETTER = ('accuracy', 'bleu', 'share', 'elo', 'winner', 'optimal')
 
 
 class Source(Protocol):

@@ -35,6 +35,7 @@ from train.provenance import provenance, record_start
 from train.run import (
   FINGERPRINTS,
   MEANING,
+  average_of,
   check_finite,
   no_checkpoint,
   open_checkpoints,
@@ -49,7 +50,8 @@ from train.workdir import free_path, write_json
 
 __all__ = ['Halted', 'Run', 'complete_config', 'evaluate', 'load_run', 'sample', 'summary', 'train']
 
-METHODS = {'eval': 'examine', 'sample': 'sample'}  # verb -> the task's method
+# verb -> the task's method
+METHODS = {'eval': 'examine', 'sample': 'sample', 'translate': 'translate'}
 
 # -------- a run --------
 
@@ -66,12 +68,17 @@ class Run:
 
 
 def load_run(
-  workdir: str, step: int | str = 'latest', overrides: Mapping[str, str] | None = None
+  workdir: str,
+  step: int | str = 'latest',
+  overrides: Mapping[str, str] | None = None,
+  *,
+  average: int = 1,
 ) -> Run:
   """Opens what `train` left in a workdir; no optimiser is restored.
 
   step: a number, 'best', or 'latest'.
   overrides: config key -> text, such as {'task.view': 'ten_crop(size=224)'}.
+  average: the weights are the mean of those of so many checkpoints, this one and those before it.
   """
   config = saved = complete_config(read_config(workdir))
   for key, text in (overrides or {}).items():
@@ -84,10 +91,12 @@ def load_run(
   checkpoints = open_checkpoints(workdir, config)
   model = abstract_model(task, mesh, ema=config['train']['ema_decay'] > 0)
   restored = checkpoints.restore(model, step=None if step == 'latest' else step)
-  checkpoints.close()
   if restored is None:
     raise no_checkpoint(workdir)
   step, model, _, _ = restored
+  if average > 1:
+    model = average_of(checkpoints, step, average, model)
+  checkpoints.close()
   variables = {'params': model['ema'] or model['params'], **model['extra']}
   check_finite(variables, f'{workdir}, step {step}')
   return Run(config, task, mesh, step, variables)
@@ -193,13 +202,16 @@ def evaluate(
   step: int | str = 'latest',
   overrides: Mapping[str, str] | None = None,
   options: Mapping[str, Any] | None = None,
+  *,
+  average: int = 1,
 ) -> dict[str, Any]:
   """Evaluates a run, or the mean prediction of several; leaves `eval.json` in the first workdir.
 
   options: for the task's `examine`; a name that it does not know is a UserError. What they ask for
     is left in a file of its own, such as `eval_text.json`, by the first of them.
+  average: see `load_run`.
   """
-  runs = [load_run(workdir, step, overrides) for workdir in workdirs]
+  runs = [load_run(workdir, step, overrides, average=average) for workdir in workdirs]
   for run, workdir in zip(runs, workdirs, strict=True):
     check_meaning(run.task, workdir)
   first, options = runs[0], dict(options or {})
@@ -219,6 +231,7 @@ def evaluate(
     'workdirs': list(workdirs),
     'overrides': dict(overrides or {}),
     'options': options,
+    'average': average,
     'metrics': metrics,
     **facts,
     **({'other_data': others} if others else {}),
@@ -247,7 +260,7 @@ def join(runs: Sequence[Run], workdirs: Sequence[str]) -> None:
 
 def keep_other(path: str, result: Mapping[str, Any]) -> None:
   """Renames an earlier result in the file unless it is of the same step, runs and options."""
-  asked = ('step', 'workdirs', 'overrides', 'options')
+  asked = ('step', 'workdirs', 'overrides', 'options', 'average')
   ours = json.loads(json.dumps({name: result[name] for name in asked}))
   if not os.path.lexists(path):
     return
@@ -255,7 +268,7 @@ def keep_other(path: str, result: Mapping[str, Any]) -> None:
     theirs = config_lib.read_json(path)
   except UserError:
     theirs = {}
-  if any(theirs.get(name) != ours[name] for name in asked):
+  if any({'average': 1, **theirs}.get(name) != ours[name] for name in asked):
     kept = free_path(path)
     os.replace(path, kept)
     print(f'{path} was of something else: kept as {kept}', file=sys.stderr)
@@ -266,15 +279,37 @@ def sample(
   step: int | str = 'latest',
   overrides: Mapping[str, str] | None = None,
   options: Mapping[str, Any] | None = None,
+  *,
+  average: int = 1,
 ) -> None:
   """Shows what a run's model draws, and leaves it in the workdir's `samples/`.
 
   options: for the task's `sample`; a name that it does not know is a UserError.
+  average: see `load_run`.
   """
-  run, options = load_run(workdir, step, overrides), dict(options or {})
+  run = load_run(workdir, step, overrides, average=average)
+  options = dict(options or {})
   draw = method_of(run, 'sample', options)
   with mesh_lib.activate(run.mesh):
     draw(run.variables, os.path.join(workdir, 'samples'), **options)
+
+
+def translate(
+  workdir: str,
+  step: int | str = 'latest',
+  overrides: Mapping[str, str] | None = None,
+  options: Mapping[str, Any] | None = None,
+  *,
+  average: int = 1,
+) -> None:
+  """Translates lines with a run's model, from a file or stdin to stdout.
+
+  options: for the task's `translate`; a name that it does not know is a UserError.
+  average: see `load_run`.
+  """
+  run = load_run(workdir, step, overrides, average=average)
+  options = dict(options or {})
+  method_of(run, 'translate', options)(run.variables, run.mesh, **options)
 
 
 def method_of(run: Run, verb: str, options: Mapping[str, Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import os
 import pathlib
 
 import numpy as np
@@ -70,7 +71,7 @@ def load(dataset: str, size: int, test_fraction: float, with_result: bool) -> di
 
 
 def _paths(dataset: str) -> list[pathlib.Path]:
-  paths = [pathlib.Path(x.strip()).expanduser() for x in dataset.split(',') if x.strip()]
+  paths = [pathlib.Path(os.path.expanduser(x.strip())) for x in dataset.split(',') if x.strip()]
   if not paths:
     raise ValueError(
       f'data.dataset={dataset!r}: give FILE[,FILE], files with a game in SGF a line (.gz or not),'

@@ -156,11 +156,11 @@ def load(
   Raises:
     ValueError: on what is not there or holds no text.
   """
-  path, separator = pathlib.Path(dataset).expanduser(), files.unescaped(separator)
+  path, separator = pathlib.Path(os.path.expanduser(dataset)), files.unescaped(separator)
   prepared = published.root(data_dir) / f'{dataset}.txt'
   if dataset in published.FILES and prepared.is_file() and not prepared.with_suffix('').exists():
     path = prepared
-  if path.is_dir() and dataset not in DATASETS:
+  if os.path.isdir(path) and dataset not in DATASETS:
     found = files.find(path, pattern)
     if not found:
       raise ValueError(
@@ -169,7 +169,7 @@ def load(
     if len(found) > 1:
       return _by_file(str(path), found, val_fraction, separator)
     path = found[0]
-  if path.is_file() and dataset not in DATASETS:
+  if os.path.isfile(path) and dataset not in DATASETS:
     return _by_characters(path, val_fraction, separator)
   if separator:
     raise ValueError(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ def read_text(path: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, in
     ValueError: for a file that is not there, not UTF-8 or empty, for a character that no token
       stands for, and if there is nothing to predict.
   """
-  text = files.read(pathlib.Path(path).expanduser())
+  text = files.read(pathlib.Path(os.path.expanduser(path)))
   if not text:
     raise ValueError(f'{path}: holds no text')
   [ids] = _encode_all(path, [text], tokenizer)
@@ -94,7 +95,7 @@ def read_questions(path: str) -> list[Question]:
   Raises:
     ValueError: with the line's number, for a line that is not as FORM has it.
   """
-  lines = files.read(pathlib.Path(path).expanduser()).split('\n')
+  lines = files.read(pathlib.Path(os.path.expanduser(path))).split('\n')
   numbered = ((f'{path}, line {n}', line) for n, line in enumerate(lines, 1) if line.strip())
   questions = [_question(where, line) for where, line in numbered]
   if not questions:

@@ -5,6 +5,7 @@ text. What they say is honoured as transformers honours it.
 """
 
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ def gpt2(folder: str | pathlib.Path) -> BPE:
     ValueError: on a folder without them, on a file that is damaged or cut short, and on settings
       that GPT-2 does not have.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = pathlib.Path(os.path.expanduser(folder))
   if (folder / 'tokenizer.json').exists():
     return _from_json(folder / 'tokenizer.json')
   for pair in PAIRS:

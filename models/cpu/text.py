@@ -1,4 +1,4 @@
-"""Norms and causal attention for a CPU, with gradients of their own.
+"""Norms and attention for a CPU, with gradients of their own.
 
 They compute what the plain forms in `models/transformer.py` and `models/attention.py` do, in
 float32, which XLA's CPU backend is fast at, and have reverse-mode gradients only.
@@ -63,53 +63,53 @@ _norm.defvjp(_norm_forward, _norm_backward)
 # -------- attention --------
 
 
-def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
-  """Returns what `attention.explicit` does, `[B, T, H, d]`, for a causal mask `[1 or B, T, T]`.
+def attend(q: Array, k: Array, v: Array, mask: Array, *, causal: bool = True) -> Array:
+  """Returns what `attention.explicit` does, `[B, T, H, d]`, for a mask `[1 or B, 1 or T, S]`.
 
-  A block of queries at a time against what the last of them sees: four blocks compute 5/8 of the
-  scores. Their exponentials are kept, and divided by their sums only behind the product with the
-  values, which is narrower.
+  Of a causal mask, a block of queries at a time against what the last of them sees: four blocks
+  compute 5/8 of the scores. Exponentials are kept, and divided by their sums only behind the
+  product with the values, which is narrower.
   """
   groups = q.shape[2] // k.shape[2]
   if groups > 1:
     # From K to H heads: the gradient of a repeat sums over each group.
     k, v = jnp.repeat(k, groups, 2), jnp.repeat(v, groups, 2)
-  y = _attend(*vary_alike(*(x.astype(jnp.float32) for x in (q, k, v))), mask[:, None])
+  y = _attend(causal, *vary_alike(*(x.astype(jnp.float32) for x in (q, k, v))), mask[:, None])
   return y.astype(q.dtype)
 
 
-@jax.custom_vjp
-def _attend(q, k, v, mask):
-  return _attend_forward(q, k, v, mask)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(causal, q, k, v, mask):
+  return _attend_forward(causal, q, k, v, mask)[0]
 
 
-def _attend_forward(q, k, v, mask):
+def _attend_forward(causal, q, k, v, mask):
   queries, keys, values = _scaled(q), _turned(k), _by_head(v)
   outs, exponentials, rates = [], [], []
-  for a, b in _blocks(q.shape[1]):
-    scores = _product(queries[:, :, a:b], keys[..., :b], 3, 2)  # [B, H, t, S]
-    scores = jnp.where(mask[:, :, a:b, :b], scores, -jnp.inf)  # each row's largest is finite
+  for a, b, seen in _blocks(causal, q, k):
+    scores = _product(queries[:, :, a:b], keys[..., :seen], 3, 2)  # [B, H, t, S]
+    scores = jnp.where(mask[:, :, a:b, :seen], scores, -jnp.inf)  # each row's largest is finite
     exponentials.append(jnp.exp(scores - scores.max(-1, keepdims=True)))
     rates.append(1 / exponentials[-1].sum(-1, keepdims=True))  # [B, H, t, 1]
-    outs.append(_product(exponentials[-1], values[:, :, :b], 3, 2) * rates[-1])
+    outs.append(_product(exponentials[-1], values[:, :, :seen], 3, 2) * rates[-1])
   out = jnp.concatenate(outs, 2)
   saved = q, k, v, out, exponentials, jnp.concatenate(rates, 2)
   return _by_head(out), saved
 
 
-def _attend_backward(saved, dy):
+def _attend_backward(causal, saved, dy):
   q, k, v, out, exponentials, rates = saved
   queries, keys, values = _scaled(q), _by_head(k), _turned(v)
   # The softmax's division, moved to the narrower side as in the forward pass.
   dy = _by_head(dy) * rates
   through = (dy * out).sum(-1, keepdims=True)  # what the softmax's gradient subtracts
   dqueries, dkeys, dvalues = [], jnp.zeros((), q.dtype), jnp.zeros((), q.dtype)
-  for (a, b), weights in zip(_blocks(q.shape[1]), exponentials, strict=True):
+  for (a, b, seen), weights in zip(_blocks(causal, q, k), exponentials, strict=True):
     dout = dy[:, :, a:b]
-    dscores = weights * (_product(dout, values[..., :b], 3, 2) - through[:, :, a:b])
-    dqueries.append(_product(dscores, keys[:, :, :b], 3, 2))
+    dscores = weights * (_product(dout, values[..., :seen], 3, 2) - through[:, :, a:b])
+    dqueries.append(_product(dscores, keys[:, :, :seen], 3, 2))
     # As [B, H, d, S]: the other way round XLA would turn the scores.
-    unseen = [(0, 0)] * 3 + [(0, q.shape[1] - b)]  # keys after the block: no gradient
+    unseen = [(0, 0)] * 3 + [(0, k.shape[1] - seen)]  # keys after the block: no gradient
     dkeys += jnp.pad(_product(queries[:, :, a:b], dscores, 2, 2), unseen)
     dvalues += jnp.pad(_product(dout, weights, 2, 2), unseen)
   dq = _by_head(jnp.concatenate(dqueries, 2)) * q.shape[-1] ** -0.5  # the scale of `_scaled`
@@ -119,9 +119,13 @@ def _attend_backward(saved, dy):
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _blocks(length: int) -> Iterator[tuple[int, int]]:
-  size = -(-length // BLOCKS) if length >= BLOCKS * SMALLEST_BLOCK else length
-  return ((begin, min(begin + size, length)) for begin in range(0, length, size))
+def _blocks(causal: bool, q: Array, k: Array) -> Iterator[tuple[int, int, int]]:
+  """Yields the ends of each block of queries, and how many keys these see."""
+  length = q.shape[1]
+  size = -(-length // BLOCKS) if causal and length >= BLOCKS * SMALLEST_BLOCK else length
+  for begin in range(0, length, size):
+    end = min(begin + size, length)
+    yield begin, end, end if causal else k.shape[1]
 
 
 def _product(a, b, axis, axis_b):

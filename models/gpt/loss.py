@@ -61,16 +61,45 @@ def chunked_cross_entropy(
   Raises:
     ValueError: `chunk` is negative.
   """
-  weights = weights.astype(jnp.float32)
-  length = targets.shape[1]
+  scoring = _scoring(head, targets, chunk, softcap, vocab)
+  return _sums(scoring, head, hidden, targets, weights)[::2]
+
+
+def smoothed_cross_entropy(
+  hidden: Array, head: Array, targets: Array, weights: Array, smoothing: float, chunk: int = 0
+) -> tuple[Array, Array, Array]:
+  """Returns weighted sums: the loss with smoothed labels, the nats without, and of the weights.
+
+  A target has 1 - smoothing of the probability, and all V tokens share the rest evenly (Szegedy et
+  al. 2016, arXiv 1512.00567, section 7). Only the first sum has a gradient. Its least value is not
+  0 but the entropy of the smoothed label, which is why nats are reported beside it.
+
+  Args:
+    hidden: activations `[B, T, D]`.
+    head: `[V, D]`.
+    targets: int32 `[B, T]`.
+    weights: `[B, T]`, which get no gradient.
+    smoothing: in [0, 1).
+    chunk: see `chunked_cross_entropy`.
+  """
+  scoring = _scoring(head, targets, chunk)._replace(smoothing=smoothing)
+  return _sums(scoring, head, hidden, targets, weights)
+
+
+def _scoring(head, targets, chunk, softcap=0.0, vocab=None):
   if chunk < 0:
     raise ValueError(f'chunk={chunk}: a number of positions, or 0 for all')
   over = vocabulary.split(head, targets)
   vocab = None if vocab == head.shape[0] else vocab
-  own = length // mesh_size(*over.length)  # positions of a device
-  scoring = Scoring(min(chunk, own) or own, softcap, vocab, over)
-  head, hidden, weights = vary_alike(head, hidden, lax.stop_gradient(weights))
-  return _cross_entropy(scoring, head, hidden, targets, weights), weights.sum()
+  own = targets.shape[1] // mesh_size(*over.length)  # positions of a device
+  return Scoring(min(chunk, own) or own, softcap, vocab, over)
+
+
+def _sums(scoring, head, hidden, targets, weights):
+  weights = lax.stop_gradient(weights.astype(jnp.float32))
+  head, hidden, weights = vary_alike(head, hidden, weights)
+  loss, nats = _cross_entropy(scoring, head, hidden, targets, weights)
+  return loss, lax.stop_gradient(nats), weights.sum()
 
 
 class Scoring(NamedTuple):
@@ -81,12 +110,14 @@ class Scoring(NamedTuple):
     softcap: see `logits`.
     vocab: how many of the head's rows are tokens; None: all.
     over: which mesh axes split the head; a function of one device then sees its part.
+    smoothing: see `smoothed_cross_entropy`.
   """
 
   chunk: int
   softcap: float
   vocab: int | None
   over: vocabulary.TableSplit
+  smoothing: float = 0.0
 
 
 def in_chunks(x: Array, chunk: int) -> Array:
@@ -108,28 +139,30 @@ def _cross_entropy(scoring, head, *rows):
     chunks = [in_chunks(x, scoring.chunk) for x in rows]
     return _summed(scoring, _over_chunks(functools.partial(_nats, scoring, head), chunks)[0])
 
-  return _on_devices(scoring, own, PartitionSpec())(head, *rows)
+  whole = PartitionSpec()
+  return _on_devices(scoring, own, (whole, whole))(head, *rows)
 
 
 def _cross_entropy_forward(scoring, head, *rows):
   def own(head, *rows):
     gathered = vocabulary.gather_width(scoring.over, head.astype(rows[0].dtype))
     function = functools.partial(_nats_and_gradients, scoring, gathered)
-    (nats, dhead), dhidden = _over_chunks(function, [in_chunks(x, scoring.chunk) for x in rows])
+    (sums, dhead), dhidden = _over_chunks(function, [in_chunks(x, scoring.chunk) for x in rows])
     # Once, not with each chunk: of the head over the batch, of hidden over the head's rows.
     dhead = vocabulary.sum_gradients(scoring.over, dhead)
     dhidden = lax.psum(_from_chunks(dhidden, rows[0].shape), scoring.over.rows)
-    return _summed(scoring, nats), dhead, dhidden
+    return _summed(scoring, sums), dhead, dhidden
 
-  over = scoring.over
-  out_specs = PartitionSpec(), over.table, over.tokens
-  nats, *saved = _on_devices(scoring, own, out_specs)(head, *rows)
-  return nats, (*saved, rows[2])
+  over, whole = scoring.over, PartitionSpec()
+  out_specs = (whole, whole), over.table, over.tokens
+  sums, *saved = _on_devices(scoring, own, out_specs)(head, *rows)
+  return sums, (*saved, rows[2])
 
 
-def _cross_entropy_backward(_, saved, dnats):
+def _cross_entropy_backward(_, saved, dsums):
   dhead, dhidden, weights = saved
-  return dhead * dnats, (dhidden * dnats).astype(dhidden.dtype), None, jnp.zeros_like(weights)
+  dloss, _ = dsums  # `_sums` lets no gradient through the nats
+  return dhead * dloss, (dhidden * dloss).astype(dhidden.dtype), None, jnp.zeros_like(weights)
 
 
 _cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
@@ -143,8 +176,8 @@ def _on_devices(scoring, function, out_specs):
   return over_devices(function, (over.table, *[over.tokens] * 3), out_specs)
 
 
-def _summed(scoring, nats):
-  return lax.psum(nats, scoring.over.batch + scoring.over.length + scoring.over.rows)
+def _summed(scoring, sums):
+  return lax.psum(sums, scoring.over.batch + scoring.over.length + scoring.over.rows)
 
 
 def _over_chunks(function, chunks):
@@ -183,31 +216,51 @@ def _of_tokens(scoring, scores):
 
 
 def _weighted_nats(scoring, scores, targets, weights):
-  """Returns the weighted sum of nats, and the log partition sum of each position `[B, T, 1]`.
+  """Returns the weighted sums of losses and nats, and the log partition sums `[B, T, 1]`.
 
-  Where devices share the rows, the nats are a device's share, of which the sum is meant.
+  Where devices share the rows, both are a device's share, of which the sum is meant.
   """
+  log_sum = _log_sum(scoring, scores)
+  if scoring.over.rows:
+    is_target = targets[..., None] == _row_numbers(scoring, scores)
+    at_target = jnp.where(is_target, scores, 0).sum(-1)
+    share = log_sum[..., 0] / lax.axis_size(scoring.over.rows)
+  else:
+    at_target = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+    share = log_sum[..., 0]
+  nats = (weights * (share - at_target)).sum()
+  if not scoring.smoothing:
+    return (nats, nats), log_sum
+  # -(1 - e) log p(target) - e mean(log p), in scores: the log partition sum is in it once.
+  label = (1 - scoring.smoothing) * at_target + _uniform(scoring, scores) * scores.sum(-1)
+  return ((weights * (share - label)).sum(), nats), log_sum
+
+
+def _log_sum(scoring, scores):
   axes = scoring.over.rows
   if not axes:
-    log_sum = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-    at_target = jnp.take_along_axis(scores, targets[..., None], axis=-1)
-    return (weights * (log_sum - at_target)[..., 0]).sum(), log_sum
+    return jax.nn.logsumexp(scores, axis=-1, keepdims=True)
   largest = lax.pmax(scores.max(-1, keepdims=True), axes)
-  log_sum = largest + jnp.log(lax.psum(jnp.exp(scores - largest).sum(-1, keepdims=True), axes))
-  is_target = targets[..., None] == _row_numbers(scoring, scores)
-  own = log_sum[..., 0] / lax.axis_size(axes) - jnp.where(is_target, scores, 0).sum(-1)
-  return (weights * own).sum(), log_sum
+  return largest + jnp.log(lax.psum(jnp.exp(scores - largest).sum(-1, keepdims=True), axes))
+
+
+def _uniform(scoring, scores):
+  """Returns what a smoothed label gives to each of all tokens."""
+  axes = scoring.over.rows
+  return scoring.smoothing / (scores.shape[-1] * (lax.axis_size(axes) if axes else 1))
 
 
 def _nats_and_gradients(scoring, head, hidden, targets, weights):
-  """Returns ((nats, d nats / d head), d nats / d hidden); products are in the dtype of hidden."""
+  """Returns (((loss, nats), d loss / d head), d loss / d hidden); products in hidden's dtype."""
   capped = logits(hidden, head, scoring.softcap)
   scores = _of_tokens(scoring, capped)
-  nats, log_sum = _weighted_nats(scoring, scores, targets, weights)
-  is_target = targets[..., None] == _row_numbers(scoring, scores)
-  dscores = weights[..., None] * (jnp.exp(scores - log_sum) - is_target)
+  sums, log_sum = _weighted_nats(scoring, scores, targets, weights)
+  label = targets[..., None] == _row_numbers(scoring, scores)
+  if scoring.smoothing:
+    label = (1 - scoring.smoothing) * label + _uniform(scoring, scores)
+  dscores = weights[..., None] * (jnp.exp(scores - log_sum) - label)
   if scoring.softcap:
     dscores = dscores * (1 - jnp.square(capped / scoring.softcap))
   d = dscores.astype(hidden.dtype)
   dhead = jnp.einsum('btv,btd->vd', d, hidden, preferred_element_type=jnp.float32)
-  return (nats, dhead), jnp.einsum('btv,vd->btd', d, head.astype(d.dtype))
+  return (sums, dhead), jnp.einsum('btv,vd->btd', d, head.astype(d.dtype))

@@ -307,19 +307,10 @@ class GPT(nn.Module):
     return (self.token_embed if self.tied else self.head)['embedding']
 
   def make_dropout(self, train: bool) -> Callable[[Any, int, Array], Array] | None:
-    """Returns `dropout(layer, site, x)`, or None where nothing is dropped.
-
-    Each layer and site has its own key, so that scanned layers drop what unrolled ones do.
-    """
+    """Returns `dropout(layer, site, x)`, or None where nothing is dropped."""
     if not train or not self.dropout:
       return None
-    key = self.make_rng('dropout')
-
-    def dropout(layer: Any, site: int, x: Array) -> Array:
-      own = jax.random.fold_in(jax.random.fold_in(key, layer), site)
-      return transformer.dropout(x, self.dropout, own)
-
-    return dropout
+    return transformer.numbered_dropout(self.dropout, self.make_rng('dropout'))
 
   def apply_layers(self, layer: transformer.Layer, x: Array, *each: Any) -> tuple[Array, Any]:
     """Returns x after all layers, `layer(x, (weights, index, *each)) -> (x, out)`, and the outs."""

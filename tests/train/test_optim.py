@@ -224,3 +224,14 @@ def test_usual_settings_are_not_remarked_upon():
   assert odd_settings('adamw', learning_rate=0.1, **usual, steps=10) == []
   falls = dict(schedule='piecewise', milestones=(5,), weight_decay=1e-4, decay='all')
   assert odd_settings('sgd', learning_rate=0.1, **falls, steps=10) == []
+
+
+def test_adadelta_divides_the_root_of_past_updates_by_that_of_past_gradients():
+  ours = walk('adadelta', [3.0, 1.0], 2.0, learning_rate=1.0, rho=0.9, eps=1e-2)
+  squared, updates, value = 0.0, 0.0, 2.0
+  for gradient in (3.0, 1.0):
+    squared = 0.9 * squared + 0.1 * gradient**2
+    update = np.sqrt((updates + 1e-2) / (squared + 1e-2)) * gradient
+    updates = 0.9 * updates + 0.1 * update**2
+    value -= update
+  np.testing.assert_allclose(ours, value, rtol=1e-6)

@@ -101,21 +101,15 @@ def evaluate(overrides: Overrides) -> None:
   step = arguments.checkpoint(FLAGS.step)
   config = config_lib.load(os.path.join(workdirs[0], 'config.json'))
   start()
-  from train import mesh, verbs
+  from train import console, mesh, verbs
 
   with errors.user_errors():
-    result = verbs.evaluate(workdirs, step=step, overrides=overrides, options=options)
+    result = verbs.evaluate(
+      workdirs, step=step, overrides=overrides, options=options, average=FLAGS.average
+    )
   if mesh.is_main():
-    print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
+    console.print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
     print(f'step {result["step"]}; more in {result["file"]}')
-
-
-def print_metrics(metrics: Mapping[str, float], paper: Mapping[str, Any]) -> None:
-  """Prints a metric a line, the paper's value beside its own."""
-  width = max(map(len, metrics))
-  for name, value in metrics.items():
-    beside = name == paper['metric'] and paper['value'] is not None
-    print(f'{name:{width}}  {value:.4f}' + (f'  (paper: {paper["value"]})' if beside else ''))
 
 
 def report(overrides: Overrides) -> None:
@@ -138,13 +132,23 @@ def beside(path: str, wanted: str) -> str:
 
 def sample(overrides: Overrides) -> None:
   """Samples from a trained model: text, streamed to stdout, or PNG images; also into samples/."""
+  _write_with_run('sample', overrides)
+
+
+def translate(overrides: Overrides) -> None:
+  """Translates a file, or stdin, to stdout, line by line, with a run of task translation."""
+  _write_with_run('translate', overrides)
+
+
+def _write_with_run(verb: str, overrides: Overrides) -> None:
   workdir, step = arguments.one_run(FLAGS.workdir), arguments.checkpoint(FLAGS.step)
-  options = given(task_options('sample'))
+  options = given(task_options(verb))
   start()
   from train import verbs
 
   with errors.user_errors():
-    verbs.sample(workdir, step=step, overrides=overrides, options=options)
+    write = getattr(verbs, verb)
+    write(workdir, step=step, overrides=overrides, options=options, average=FLAGS.average)
 
 
 def prepare(overrides: Overrides) -> None:
@@ -272,9 +276,10 @@ class Verb:
 VERBS = {
   'train': Verb(train, (own.CONFIG, own.NEW_RUN, *own.TRAIN, own.HOST_TUNING, *own.PROCESSES)),
   'compile': Verb(compile_, (own.CONFIG, own.NEW_RUN, *own.COMPILE)),
-  'eval': Verb(evaluate, (own.RUNS, own.STEP, own.HOST_TUNING, *own.PROCESSES)),
+  'eval': Verb(evaluate, (own.RUNS, *own.OPENED, *own.PROCESSES)),
   'report': Verb(report, (own.RUNS, *own.REPORT)),
-  'sample': Verb(sample, (own.RUN, own.STEP, own.HOST_TUNING)),
+  'sample': Verb(sample, (own.RUN, *own.OPENED)),
+  'translate': Verb(translate, (own.RUN, *own.OPENED)),
   'prepare': Verb(prepare, own.PREPARE, argument='dataset'),
   'runs': Verb(runs, own.LISTING, argument='folder'),
   'convert': Verb(convert, (*own.CONVERT, own.RUN, own.STEP)),
@@ -327,7 +332,9 @@ def values(names: Iterable[str]) -> dict[str, Any]:
 def refuse(overrides: Overrides) -> None:
   """Raises UserError if there is any override."""
   for key, text in overrides.items():
-    raise UserError(f'--config.{key}={text}: only train, compile, eval and sample change a config')
+    raise UserError(
+      f'--config.{key}={text}: only train, compile, eval, sample and translate change a config'
+    )
 
 
 # -------- the process --------

@@ -104,7 +104,7 @@ def check_names(verb: str | None, given: Sequence[Given], options: Mapping[str, 
     typed = _told(f'--{name}' if text is None else f'--{name}={text}')
     others = [other for other in VERBS if name in commands.all_options(other)]
     what = f'no option of {verb}' if verb else 'no such option'
-    if verb in ('train', 'eval', 'sample') and name.partition('.')[0] in config_keys():
+    if verb in ('train', 'eval', 'sample', 'translate') and name.partition('.')[0] in config_keys():
       what += f' (did you mean --config.{name}?)'
     elif others:
       what = f'an option of {", ".join(others)}, not of {verb}'

@@ -13,6 +13,13 @@ RUN = Option('workdir', 'texts', "the run's folder")
 RUNS = Option('workdir', 'texts', 'the run folder; several, given again or joined by commas')
 RECORDS = Option('workdir', 'texts', 'a folder for the records of the games')
 STEP = Option('step', 'text', 'the checkpoint: latest, best, or the number of a step', 'latest')
+AVERAGE = Option(
+  'average',
+  'integer',
+  'the mean of the weights of that many checkpoints, this one and those before it',
+  1,
+  least=1,
+)
 SEED = Option('seed', 'integer', 'of all random numbers', 0)
 HOST_TUNING = Option(
   'host_tuning',
@@ -20,6 +27,7 @@ HOST_TUNING = Option(
   'on a CPU: restart the process once with huge pages and the XLA flags that help there',
   True,
 )
+OPENED = (STEP, AVERAGE, HOST_TUNING)
 PROCESSES = (
   Option('coordinator_address', 'text', 'HOST:PORT of process 0, where several train one run'),
   Option('num_processes', 'integer', 'how many processes train; 1: this one alone', least=1),

@@ -14,11 +14,13 @@ from train.tasks.dqn import declaration as dqn
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
 from train.tasks.words import declaration as words
+from train.tasks.translation import declaration as translation
 
 DECLARATIONS = {
   **classify.TASKS,
   **words.TASKS,
   **language.TASKS,
+  **translation.TASKS,
   **diffusion.TASKS,
   **selfplay.TASKS,
   **alphago.TASKS,

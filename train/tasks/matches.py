@@ -1,6 +1,7 @@
 """Matches on the device: how strong a network is against fixed players and its own past."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -194,7 +195,7 @@ class SolvedPositions:
     if game.name != 'connect_four' or board != (solver.ROWS, solver.COLUMNS):
       raise UserError(f'{where}: is for connect_four of 6 x 7, not for {game.name}')
     try:
-      entries = solver.read(pathlib.Path(path).expanduser().read_text(encoding='ascii'))
+      entries = solver.read(pathlib.Path(os.path.expanduser(path)).read_text(encoding='ascii'))
       for played, _ in entries:
         solver.place(played)
     except (OSError, ValueError) as error:

@@ -1,13 +1,12 @@
 """Writes texts with a language model: shows them while they are made, and keeps them in a file."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import jax
@@ -149,7 +148,7 @@ def compose(
   }
   if keys.ndim == 0:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(keys, np.arange(len(texts)))
-  with on_one_device((variables, keys)) as (weights, keys):
+  with mesh_lib.on_one_device((variables, keys)) as (weights, keys):
     for start in range(0, len(texts), AT_ONCE):
       some, own = texts[start : start + AT_ONCE], keys[start : start + AT_ONCE]
       prompts = [first_tokens(tokenizer, text.prompt) for text in some]
@@ -161,30 +160,6 @@ def compose(
           break
       for text in some:
         text.close()
-
-
-@contextlib.contextmanager
-def on_one_device(tree: Any) -> Iterator[Any]:
-  """Yields the arrays, whole, on this process's first device, which is the mesh meanwhile.
-
-  A token takes so little work that sharing it costs more than it saves, and one device writes the
-  same text whatever the mesh it was trained on.
-  """
-  arrays = jax.tree.map(_whole, tree)
-  device = jax.tree.leaves(arrays)[0].device
-  with mesh_lib.activate(mesh_lib.make_mesh(1, 1, 1, devices=[device])):
-    yield arrays
-
-
-def _whole(leaf: Array) -> Array:
-  if not leaf.is_fully_replicated:
-    everywhere = mesh_lib.replicated(leaf.sharding.mesh)  # type: ignore[attr-defined]
-    leaf = jax.jit(_same, out_shardings=everywhere)(leaf)
-  return leaf.addressable_data(0)
-
-
-def _same(leaf: Array) -> Array:
-  return leaf
 
 
 # -------- what the verb sample does --------

@@ -57,6 +57,8 @@ class Language(Task):
       raise UserError(f'task.sample_tokens={sample_tokens}: must be a number of tokens, or 0')
     if isinstance(data, TextData):  # or its metadata, which has no tokenizer
       sample_lib.first_tokens(data.tokenizer, prompt, 'task.prompt')
+    if model['name'] in models.SEQ2SEQ:
+      raise UserError(f'model.name={model["name"]!r}: translates; a task language needs another')
     self.data, self.chunk, self.text_length = data, chunk, data.block_size
     self.sample_tokens, self.prompt = sample_tokens, prompt
     with user_errors():
