@@ -13,8 +13,8 @@ from train.tasks.diffusion import declaration as diffusion
 from train.tasks.dqn import declaration as dqn
 from train.tasks.language import declaration as language
 from train.tasks.selfplay import declaration as selfplay
-from train.tasks.words import declaration as words
 from train.tasks.translation import declaration as translation
+from train.tasks.words import declaration as words
 
 DECLARATIONS = {
   **classify.TASKS,
