@@ -120,7 +120,7 @@ def earlier(run: Folder) -> list[tuple[int, Picture]]:
 
 
 def drawing(name: str, contents: bytes, largest: int = 1024) -> Drawing:
-  """Returns what is shown of a text or a PNG, of which no side exceeds `largest` unless it moves."""
+  """Returns what is shown of a text or a PNG: no side exceeds `largest`, unless it moves."""
   if name.endswith('.png'):
     try:
       image = Image.open(io.BytesIO(contents))
