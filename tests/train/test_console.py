@@ -106,5 +106,5 @@ def test_the_next_commands_are_those_that_the_task_supports(name):
   config = {'task': {'name': name}}
   verbs_named = {line.split()[2] for line in console.next_commands(config, 'runs/a')[1:]}
   assert {'eval', 'report'} <= verbs_named
-  assert ('sample' in verbs_named) == (name in ('language', 'diffusion', 'consistency'))
+  assert ('sample' in verbs_named) == (name in ('language', 'diffusion', 'consistency', 'belief'))
   assert ('play' in verbs_named) == (name.startswith('go_') or name == 'selfplay')
