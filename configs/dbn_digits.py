@@ -4,7 +4,7 @@ python launch.py train --config=dbn_digits --workdir=runs/dbn_digits
 python launch.py sample --workdir=runs/dbn_digits --label=3,7
 
 Paper: Hinton, Osindero, Teh, A fast learning algorithm for deep belief nets, 2006. Its 1.25 % are
-MNIST's; the 1,797 images here are another set, of which 360 are for testing. Ours: README's table.
+MNIST's; the 1,797 images here are another set, of which 360 are for testing. Ours: not trained yet.
 
 Three RBMs, one after another, then the up-down algorithm: the metric `stage` says which.
 """
