@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
       task=dict(
         name='belief',
         greedy=dict(steps=(150, 150, 300), learning_rate=0.1, initial_steps=20),
-        updown=dict(steps=(150, 150), gibbs_steps=(3, 6), learning_rate=0.02),
+        updown=dict(steps=(150, 150), gibbs_steps=(3, 6), learning_rate=0.05),
       ),
       model=dict(name='dbn', hidden=(200, 200), top=500),
       data=dict(name='images', dataset='digits', batch_size=20),

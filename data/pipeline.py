@@ -67,16 +67,6 @@ class Loader(Protocol):
     ...
 
 
-class Order(Protocol):
-  """Says which records each step has; a pure function of the step."""
-
-  seed: int  # also of what is drawn while decoding
-
-  def rows(self, step: int, batch_size: int) -> np.ndarray:
-    """Returns int32 [batch_size], the records of a step."""
-    ...
-
-
 class EpochOrder:
   """The endless sequence of records: a permutation of all of them for each epoch.
 
@@ -136,7 +126,7 @@ class AbstractSource:
 class TrainSource(AbstractSource):
   """Shuffled batches without end, as `train.task.Source`; `next` never waits for a device."""
 
-  def __init__(self, loader: Loader, order: Order, batch_size: int, sharding: NamedSharding):
+  def __init__(self, loader: Loader, order: EpochOrder, batch_size: int, sharding: NamedSharding):
     super().__init__(loader.fields, batch_size, sharding)
     self._loader, self._order = loader, order
     self._ahead: dict[int, Pending] = {}  # by step

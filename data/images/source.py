@@ -176,12 +176,11 @@ class ImageData:
     self,
     seed: int,
     sharding: NamedSharding,
-    order: pipeline.Order | None = None,
+    order: pipeline.EpochOrder | None = None,
     batch_size: int = 0,
   ) -> pipeline.TrainSource:
-    """Returns batches without end, cut over axis 0 as `sharding` says.
+    """Returns batches without end, cut over axis 0 as `sharding` says: shuffled, or in `order`.
 
-    order: of the records; None shuffles all of them in each epoch.
     batch_size: if not the config's.
     """
     batch_size = batch_size or self.batch_size

@@ -101,10 +101,13 @@ def test_data_describe_themselves(tmp_path):
   assert SelfPlayData().describe() == 'games that the network plays while it trains'
 
 
+SAMPLED = 'language', 'diffusion', 'consistency', 'gan', 'belief', 'words'
+
+
 @pytest.mark.parametrize('name', DECLARATIONS)
 def test_the_next_commands_are_those_that_the_task_supports(name):
   config = {'task': {'name': name}}
   verbs_named = {line.split()[2] for line in console.next_commands(config, 'runs/a')[1:]}
   assert {'eval', 'report'} <= verbs_named
-  assert ('sample' in verbs_named) == (name in ('language', 'diffusion', 'consistency', 'gan'))
+  assert ('sample' in verbs_named) == (name in SAMPLED)
   assert ('play' in verbs_named) == (name.startswith('go_') or name == 'selfplay')

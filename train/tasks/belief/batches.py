@@ -21,7 +21,7 @@ from train.tasks.belief.schedule import Schedule, Stage
 CHOICE = 0  # the seed by which images are chosen: the same ones for every seed of a run
 
 
-class MiniBatchOrder:
+class MiniBatchOrder(pipeline.EpochOrder):
   """The endless sequence of a step's records: mini-batches of equally many of each group.
 
   Each group is shuffled anew when it has been gone through. Record i of mini-batch j of M comes at
@@ -30,7 +30,8 @@ class MiniBatchOrder:
 
   def __init__(self, seed: int, groups: Sequence[np.ndarray], size: int):
     """Takes groups of record numbers, and the size of a mini-batch."""
-    self.seed, self._groups, self._size = seed, groups, size
+    super().__init__(seed, sum(map(len, groups)))
+    self._groups, self._mini_batch = groups, size
     # A seed for each: else groups of one size would be shuffled alike.
     self._orders = [
       pipeline.EpochOrder(seed * len(groups) + i, len(group)) for i, group in enumerate(groups)
@@ -42,10 +43,10 @@ class MiniBatchOrder:
     drawn = [
       group[order.rows(step, each)] for group, order in zip(self._groups, self._orders, strict=True)
     ]
-    return np.stack(drawn, 1).reshape(-1, self._size).T.reshape(-1).astype(np.int32)
+    return np.stack(drawn, 1).reshape(-1, self._mini_batch).T.reshape(-1).astype(np.int32)
 
 
-class Choice:
+class ImageChoice:
   """Which training images are learned from, and which are held out for validation."""
 
   def __init__(self, data: ImageData, mesh: Mesh, per_class: int, validation: int):
@@ -97,7 +98,7 @@ class StagedSource:
     mesh: Mesh,
     seed: int,
     schedule: Schedule,
-    choose: Callable[[], Choice],
+    choose: Callable[[], ImageChoice],
     check: Callable[[Stage, Variables], None],
     batch_size: int,
   ):

@@ -84,7 +84,7 @@ class Belief(Task):
     self.schedule = make_schedule(greedy, updown, self.num_rbms)
     self.updates = Updates(self.num_rbms, len(data.classes), mini_batches, data.batch_size)
     self.per_class, self.validation = per_class, validation
-    self._choice: batches_lib.Choice | None = None
+    self._choice: batches_lib.ImageChoice | None = None
     self._gather: Any = lambda params: params
 
   @property
@@ -173,10 +173,10 @@ class Belief(Task):
       self.data, mesh, seed, self.schedule, choose, self.check_begun, self.batch_size
     )
 
-  def choice(self, mesh: Mesh) -> batches_lib.Choice:
+  def choice(self, mesh: Mesh) -> batches_lib.ImageChoice:
     """Returns which images are for training and which for validation."""
     if self._choice is None:
-      self._choice = batches_lib.Choice(self.data, mesh, self.per_class, self.validation)
+      self._choice = batches_lib.ImageChoice(self.data, mesh, self.per_class, self.validation)
     return self._choice
 
   def check_begun(self, stage: Stage, variables: Variables) -> None:

@@ -23,7 +23,7 @@ from train.errors import Halted, UserError
 from train.loop import Loop
 from train.step import init_state, make_step
 from train.tasks.belief import pictures
-from train.tasks.belief.batches import Choice, MiniBatchOrder
+from train.tasks.belief.batches import ImageChoice, MiniBatchOrder
 from train.tasks.belief.task import Belief
 
 GREEDY = {'steps': (1, 1, 1), 'learning_rate': 0.1, 'weight_decay': 0.01}
@@ -261,11 +261,11 @@ def test_mini_batches_hold_each_class_alike_and_an_epoch_each_image_once():
 
 def test_chosen_images_are_the_same_for_every_seed_and_disjoint():
   images = ImageData(batch_size=40)
-  one, again = (Choice(images, mesh_of(), 100, 200) for _ in range(2))
+  one, again = (ImageChoice(images, mesh_of(), 100, 200) for _ in range(2))
   assert len(one.training) == 1000 and len(one.validation) == 200
   assert not np.intersect1d(one.training, one.validation).size
   assert (one.training == again.training).all()
-  everything = Choice(images, mesh_of(), 0, 37)
+  everything = ImageChoice(images, mesh_of(), 0, 37)
   assert len(everything.training) == 1400 and len(everything.everything) == 1437
 
 
