@@ -39,7 +39,7 @@ def ours(net: str) -> tuple[turns.Burst, int]:
   shape, size, model = NETS[net]
   data: Any = types.SimpleNamespace(image_shape=shape, batch_size=size, classes=())
   rng = np.random.default_rng(0)
-  batch = {
+  batch: dict[str, np.ndarray] = {
     'image': rng.integers(256, size=(size, *shape)).astype(np.uint8),
     'label': np.zeros(size, np.int32),
     'index': np.arange(size, dtype=np.int32),
