@@ -14,7 +14,7 @@ from models.gan import AdversarialNetworks, latents
 from train import mesh as mesh_lib
 from train.errors import user_errors
 from train.task import Programs, Variables
-from train.tasks.adversarial.options import Sampling
+from train.tasks.adversarial.options import DrawingOptions
 from train.tasks.images import grids
 
 
@@ -27,7 +27,7 @@ class ImageDrawer:
     sampling: how many are drawn at a time, and by which statistics.
   """
 
-  def __init__(self, networks: AdversarialNetworks, latent: str, sampling: Sampling):
+  def __init__(self, networks: AdversarialNetworks, latent: str, sampling: DrawingOptions):
     self.networks, self.latent, self.sampling = networks, latent, sampling
     self._compiled: dict[Mesh, Any] = {}
 
