@@ -32,6 +32,9 @@ demo: venv
 	$(BIN)/python launch.py sample --workdir=runs/diffusion_digits --label=3,7 --path
 	$(BIN)/python launch.py train --config=dbn_digits --workdir=runs/dbn_digits
 	$(BIN)/python launch.py sample --workdir=runs/dbn_digits --label=3,7
+	$(BIN)/python launch.py train --config=gan_digits --workdir=runs/gan_digits
+	$(BIN)/python launch.py report --workdir=runs/gan_digits
+	$(BIN)/python launch.py sample --workdir=runs/gan_digits --label=3,7
 	$(BIN)/python launch.py train --config=go_5x5 --workdir=runs/go_5x5 $(SHORT)
 	$(BIN)/python launch.py report --workdir=runs/go_5x5
 

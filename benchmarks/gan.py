@@ -11,6 +11,7 @@ A ratio compares neighbouring bursts, seconds of the faster of theirs over ours:
 """
 
 import statistics
+import time
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ NETS: dict[str, tuple[tuple[int, int, int], int, dict[str, Any]]] = {
   'dcgan32': ((32, 32, 3), 64, {'name': 'dcgan', 'width': 32}),
   'dcgan64': ((32, 32, 3), 64, {'name': 'dcgan', 'width': 64}),
 }
+CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 OURS, TORCH = ('ours', 'ours-plain'), ('torch-nchw', 'torch-channels_last')
 
 
@@ -39,7 +41,7 @@ def ours(net: str) -> tuple[turns.Burst, int]:
   shape, size, model = NETS[net]
   data: Any = types.SimpleNamespace(image_shape=shape, batch_size=size, classes=())
   rng = np.random.default_rng(0)
-  batch = {
+  batch: dict[str, np.ndarray] = {
     'image': rng.integers(256, size=(size, *shape)).astype(np.uint8),
     'label': np.zeros(size, np.int32),
     'index': np.arange(size, dtype=np.int32),
@@ -74,20 +76,27 @@ def summarize(times: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
   return rows
 
 
+def start(engine: str, net: str, clock: str) -> turns.Worker:
+  """Returns the process of an engine."""
+  return turns.Worker(engine, 'benchmarks.gan', ('--worker', engine, net, clock))
+
+
 def main() -> None:
   """Runs the command."""
   parser = turns.parser('benchmarks.gan', __doc__, rounds=10, seconds=1.0)
   parser.add_argument('--nets', default=','.join(NETS), help='some of %(default)s')
+  parser.add_argument('--cpu', action='store_true', help="the processor's time, not the wall's")
   options = parser.parse_args()
   if options.worker:
-    burst, parameters = make_burst(*options.worker)
-    return turns.serve(burst, parameters=parameters)
+    engine, net, clock = options.worker
+    burst, parameters = make_burst(engine, net)
+    return turns.serve(burst, CLOCKS[clock], parameters=parameters)
   engines = [*OURS, *(TORCH if turns.installed('torch') else ())]
   chosen = turns.words(parser, '--nets', options.nets, NETS)
   host.use_compilation_cache()
   results = {}
   for net in chosen:
-    workers = [turns.Worker(e, 'benchmarks.gan', ('--worker', e, net)) for e in engines]
+    workers = [start(e, net, 'cpu' if options.cpu else 'wall') for e in engines]
     sizes = {worker.engine: worker.about['parameters'] for worker in workers}
     if len(set(sizes.values())) > 1:
       raise RuntimeError(f'{net}: these are different networks: {sizes}')

@@ -63,8 +63,10 @@ def make_burst(
 ) -> tuple[Burst, int]:
   """Returns a function of n training steps, and the number of parameters of both networks."""
   both = mlp(shape) if model['name'] == 'gan' else dcgan(shape, model['width'])
-  memory = LAYOUTS[layout]
-  generator, discriminator = (net.to(memory_format=memory) for net in both)
+  memory: Any = LAYOUTS[layout]  # of which the types of `to` know nothing
+  generator, discriminator = both
+  for net in both:
+    net.to(memory_format=memory)
   adams = [
     torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True) for net in both
   ]

@@ -36,6 +36,10 @@ class AdversarialNetworks(Protocol):
     """Applies `generate` or `discriminate`."""
     ...
 
+  def clone(self, **fields: Any) -> Any:
+    """Returns the module with other fields."""
+    ...
+
   def generate(self, latents: Array, labels: Array, *, train: bool) -> Array:
     """Returns images of latents `[B, latent_size]` and labels int `[B]`."""
     ...

@@ -22,7 +22,7 @@ SMALLEST = 4  # pixels of a side of the coarsest grid
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
-def levels(image_shape: tuple[int, int, int]) -> int:
+def levels(image_shape: tuple[int, ...]) -> int:
   """Returns how often both sides are halved: 32 is 4 x 8 (3 levels), 28 is 7 x 4 (2 levels).
 
   Raises:

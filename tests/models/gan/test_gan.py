@@ -168,7 +168,9 @@ def test_the_gradient_of_a_normalised_kernel_knows_its_norm():
 
 def test_squared_gradients_of_a_linear_discriminator_are_its_weights():
   weights = normal(0, 4, 4, 1)
-  found = spectral.squared_gradients(lambda x: (x * weights).sum((1, 2, 3)), normal(1, 3, 4, 4, 1))
+  found = spectral.squared_gradients(
+    lambda x: (x * weights[None]).sum((1, 2, 3)), normal(1, 3, 4, 4, 1)
+  )
   np.testing.assert_allclose(found, np.full(3, (weights**2).sum()), rtol=1e-5)
 
 

@@ -15,7 +15,7 @@ from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.task import Evaluation, Variables, evaluate
 from train.tasks import reading
-from train.tasks.adversarial.options import Sampling
+from train.tasks.adversarial.options import DrawingOptions
 from train.tasks.images import quality
 from train.tasks.images.batches import EvalData, SplitRunner
 from train.tasks.images.quality import Comparison, Measured
@@ -30,7 +30,7 @@ MORE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class EvalRequest:
   """The options of the verb `eval`; None leaves a measurement out.
 
   samples: images that are drawn and compared with the evaluation split's.
@@ -52,12 +52,12 @@ class Options:
     return (self.samples, self.classifier, self.inception) != (None, None, None)
 
 
-class EvaluatedTask(Protocol):
+class JudgedTask(Protocol):
   """What an evaluation needs of a task: `task.GAN`."""
 
   data: Any  # an EvalData
   conditional: bool
-  sampling: Sampling
+  sampling: DrawingOptions
 
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]: ...
 
@@ -65,7 +65,7 @@ class EvaluatedTask(Protocol):
 
 
 def examine(
-  task: EvaluatedTask, ensemble: Sequence[Variables], mesh: Mesh, options: Options
+  task: JudgedTask, ensemble: Sequence[Variables], mesh: Mesh, options: EvalRequest
 ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
   """Returns metrics, metadata and arrays (none) for the verb `eval`.
 
@@ -74,7 +74,7 @@ def examine(
   """
   if len(ensemble) > 1:
     raise UserError(f'{len(ensemble)} workdirs: adversarial networks are evaluated one by one')
-  evaluator, measured = Evaluator(task, ensemble[0], mesh), []
+  evaluator, measured = GanEvaluator(task, ensemble[0], mesh), []
   given = options.classifier, options.inception, task.data.image_shape
   networks = quality.networks(*given) if options.quality else []
   with mesh_lib.activate(mesh):
@@ -92,13 +92,13 @@ def examine(
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluator:
+class GanEvaluator:
   """Measures one model: a task with its variables.
 
   mesh: the devices. seed: of the latents, which are drawn by an image's number.
   """
 
-  task: EvaluatedTask
+  task: JudgedTask
   variables: Variables
   mesh: Mesh
   seed: int = 0

@@ -26,7 +26,7 @@ class Regularization:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class DrawingOptions:
   """How images are drawn; may change after training.
 
   num_preview_samples: images drawn at each evaluation in training, 0 for none.
@@ -58,4 +58,4 @@ def require(key: str, value: Any, holds: bool, rule: str) -> None:
 
 
 REGULARIZATION = Regularization()
-SAMPLING = Sampling()
+SAMPLING = DrawingOptions()

@@ -24,7 +24,7 @@ from train.tasks import reading
 from train.tasks.adversarial import evaluate
 from train.tasks.adversarial import sample as sample_lib
 from train.tasks.adversarial.drawing import ImageDrawer, record_keys
-from train.tasks.adversarial.options import REGULARIZATION, SAMPLING, Regularization, Sampling
+from train.tasks.adversarial.options import REGULARIZATION, SAMPLING, DrawingOptions, Regularization
 from train.tasks.images import grids
 
 NETWORKS = ('gan', 'dcgan')
@@ -79,7 +79,7 @@ class GAN(Task):
     augment: str = '',
     mean_bias: bool = False,
     regularization: Regularization = REGULARIZATION,
-    sampling: Sampling = SAMPLING,
+    sampling: DrawingOptions = SAMPLING,
   ):
     for key, value, choices in (
       ('task.loss', loss, LOSSES),
@@ -316,8 +316,8 @@ class GAN(Task):
     inception: str | None = None,
     parzen: str | None = None,
   ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Evaluates the model for the verb `eval`; see `evaluate.Options`."""
-    options = evaluate.Options(samples, classifier, inception, parzen)
+    """Evaluates the model for the verb `eval`; see `evaluate.EvalRequest`."""
+    options = evaluate.EvalRequest(samples, classifier, inception, parzen)
     return evaluate.examine(self, members, mesh, options)
 
 
