@@ -25,7 +25,7 @@ from train.tasks.dqn.replay import Experience
 from train.tasks.dqn.source import AgentCarry, ExperienceSource
 
 
-class Player:
+class HostPlayer:
   """R environments on the host, and the histories `[R, H, ...]` that their agents see.
 
   Attributes:
@@ -100,7 +100,7 @@ class HostSource(ExperienceSource):
     if resumed:
       self._written = int(carry.actors['count'])
       rings = sizes.num_envs * self.layout.seeds
-      self._player = Player(self.environment, rings, self.layout.history, self.seed + step)
+      self._player = HostPlayer(self.environment, rings, self.layout.history, self.seed + step)
     target = self._copy(new) if step % sizes.target_every == 0 else carry.target
     rounds = 1 if self._written else sizes.warmup // sizes.rows
     replay, played = carry.replay, []
@@ -173,7 +173,7 @@ class HostSource(ExperienceSource):
 
 
 def episodes(
-  player: Player, choose: Any, discount: float, clip: bool, max_steps: int
+  player: HostPlayer, choose: Any, discount: float, clip: bool, max_steps: int
 ) -> dict[str, np.ndarray]:
   """Plays the first episode of each environment.
 
@@ -204,7 +204,9 @@ def episodes(
   }
 
 
-def record(player: Player, choose: Any, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def record(
+  player: HostPlayer, choose: Any, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the first environment's observations `[steps, ...]`, rewards, and where it ended."""
   seen, rewards, ends = [], [], []
   for step in range(steps):

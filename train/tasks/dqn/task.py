@@ -266,7 +266,7 @@ class DQN(Task):
 
   def _on_host(self, variables: Variables) -> evaluate.MeasuredEpisodes:
     settings, shape = self.evaluation, (self.evaluation.episodes, self.seeds)
-    player = host.Player(self.environment, math.prod(shape), self.history, seed=1)
+    player = host.HostPlayer(self.environment, math.prod(shape), self.history, seed=1)
     choose = functools.partial(self._choose, variables, settings.epsilon)
     found = host.episodes(player, choose, self.target.discount, self.clip, settings.max_steps)
     return evaluate.MeasuredEpisodes(**{name: x.reshape(shape) for name, x in found.items()})
@@ -308,7 +308,9 @@ class DQN(Task):
     unboxed = mesh_lib.unbox(dict(variables))
     if not self.environment.on_host:
       return jax.device_get(self._record(unboxed, key, epsilon))
-    player = host.Player(self.environment, self.seeds, self.history, int(jax.random.bits(key) >> 1))
+    player = host.HostPlayer(
+      self.environment, self.seeds, self.history, int(jax.random.bits(key) >> 1)
+    )
     return host.record(player, functools.partial(self._choose, unboxed, epsilon), evaluate.SHOWN)
 
   @functools.cached_property
