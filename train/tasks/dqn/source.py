@@ -94,22 +94,24 @@ class ExperienceSource:
       mesh: over whose batch axes the environments are spread.
       double: see `targets.td_targets`.
       clip: whether rewards are clipped to [-1, 1] in targets.
-
-    Raises:
-      UserError: the replay does not fit into the devices' memory.
     """
     self.environment, self.layout, self.sizes = environment, layout, sizes
     self.exploration = exploration
     self.apply, self.shapes, self.mesh = apply, shapes, mesh
     self.double, self.clip = double, clip
     self.shards = mesh_lib.batch_shards(mesh)
-    check_memory(layout.bytes(sizes.num_envs * layout.seeds), mesh, layout.length * sizes.num_envs)
     rows, whole = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=(rows, rows, rows))
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=whole)
 
   def init(self, key: Array) -> AgentCarry:
-    """Returns environments at their beginnings and an empty replay, made on the devices."""
+    """Returns environments at their beginnings and an empty replay, made on the devices.
+
+    Raises:
+      UserError: the replay does not fit into their memory.
+    """
+    rings, capacity = self.sizes.num_envs * self.layout.seeds, self.layout.length
+    check_memory(self.layout.bytes(rings), self.mesh, capacity * self.sizes.num_envs)
     return jax.jit(self._init, out_shardings=self._places())(key)
 
   def _places(self) -> Any:

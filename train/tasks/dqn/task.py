@@ -94,10 +94,8 @@ class DQN(Task):
     with user_errors():
       self.model = models.build(**{**model, 'num_actions': self.environment.num_actions})
     frames = frames_per_update * updates_per_step
-    rule = (
-      f'must divide {frames}, the frames between two steps (frames_per_update={frames_per_update}'
-    )
-    rule += f' x updates_per_step={updates_per_step})'
+    product = f'frames_per_update={frames_per_update} x updates_per_step={updates_per_step}'
+    rule = f'must divide {frames}, the frames between two steps ({product})'
     require('num_envs', num_envs, frames % num_envs == 0, rule)
     rows, length = frames // num_envs, replay.capacity // num_envs
     rule = f'must be a multiple of {frames}, the frames of a step'
@@ -229,13 +227,13 @@ class DQN(Task):
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """Returns one evaluation for each group of `evaluate.figures`, all of the same episodes."""
     names = dict.fromkeys(name.partition('/')[0] for name in self.metrics)
-    played: dict[int, Any] = {}
+    last: tuple[Any, Any] = None, None  # variables, and what was found of them
 
     def measure(name: str, variables: Variables) -> Mapping[str, float]:
-      if id(variables) not in played:  # the first to ask plays for all
-        played.clear()
-        played[id(variables)] = self._play(variables)
-      return played[id(variables)][name]
+      nonlocal last
+      if last[0] is not variables:  # the first to ask plays for all
+        last = variables, self._play(variables)
+      return last[1][name]
 
     return {name: functools.partial(measure, name) for name in names}
 

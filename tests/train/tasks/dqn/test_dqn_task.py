@@ -192,6 +192,14 @@ def begin_counting(made):
   return begin(made)
 
 
+def test_what_a_step_plays_can_be_compiled_without_playing():
+  made = task_of(seeds=2)
+  variables = jax.eval_shape(lambda: dict(made.init(jax.random.key(0))))
+  programs, batch = made.source('train', mesh_of(8), 0).trace(variables)
+  assert list(programs) == ['play'] and programs['play'].lower()
+  assert batch['inputs'].shape == (32, 2, 4)
+
+
 def test_epsilon_falls_after_the_warm_up():
   source, _, _ = begin(task_of())
   rows = jnp.array([0, 8, 12, 16, 999])  # of 8 environments each; 64 frames of warm-up, 64 of fall
@@ -247,7 +255,7 @@ def test_what_is_refused(task, words):
 def test_a_replay_that_does_not_fit_is_refused_in_bytes():
   made = task_of(replay={'capacity': 2**40})
   with pytest.raises(UserError, match=r'task.replay.capacity=1099511627776: needs [\d,.]+ GiB of'):
-    made.source('train', mesh_of(1), 0)
+    made.source('train', mesh_of(1), 0).init(jax.random.key(0))
 
 
 def test_a_network_whose_windows_do_not_fit_its_strides_is_refused():
