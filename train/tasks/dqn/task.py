@@ -31,6 +31,7 @@ from train.tasks.dqn.settings import (
   require,
 )
 from train.tasks.dqn.source import ExperienceSizes, ExperienceSource
+from train.workdir import free_path, write_bytes
 
 
 class DQN(Task):
@@ -327,9 +328,8 @@ class DQN(Task):
     recorded = self._recorded(variables, jax.random.key(seed), epsilon)
     _, rewards, ended = recorded
     steps = int(ended.argmax()) + 1 if ended.any() else len(ended)
-    path = os.path.join(folder, 'episode.png')
     os.makedirs(folder, exist_ok=True)
-    with open(path, 'wb') as file:
-      file.write(evaluate.moving_picture(self.environment, recorded))
+    path = free_path(os.path.join(folder, 'episode.png'))
+    write_bytes(path, evaluate.moving_picture(self.environment, recorded))
     more = '' if ended.any() else ', which go on'
     print(f'{path}: return {rewards[:steps].sum():g} in {steps} steps{more}, epsilon {epsilon:g}')

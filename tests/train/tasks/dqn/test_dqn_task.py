@@ -258,6 +258,20 @@ def test_a_replay_that_does_not_fit_is_refused_in_bytes():
     made.source('train', mesh_of(1), 0).init(jax.random.key(0))
 
 
+@pytest.mark.parametrize(
+  'environment, words',
+  [
+    ('cartpole', r'^model.filters=\(32, 64, 64\): convolutions see pictures .* shape \[4\];'),
+    ('breakout', r'^model.windows: a window of 4 does not fit into 1 x 1$'),
+  ],
+)
+def test_observations_that_a_network_cannot_see_are_refused(environment, words, tmp_path):
+  config = {**SMALL, 'task': merged(SMALL['task'], {'environment': environment})}
+  config = verbs.complete_config({**config, 'model': {'name': 'dqn_nature'}})
+  with pytest.raises(UserError, match=words):
+    verbs.train(config, str(tmp_path))
+
+
 def test_a_network_whose_windows_do_not_fit_its_strides_is_refused():
   with pytest.raises(UserError, match=r'model\.windows'):
     task_of({'filters': (4,), 'windows': (3,), 'strides': (2,)}, environment='breakout')
