@@ -30,6 +30,8 @@ demo: venv
 	$(BIN)/python launch.py eval --workdir=runs/diffusion_digits
 	$(BIN)/python launch.py report --workdir=runs/diffusion_digits
 	$(BIN)/python launch.py sample --workdir=runs/diffusion_digits --label=3,7 --path
+	$(BIN)/python launch.py train --config=dqn_cartpole --workdir=runs/dqn_cartpole
+	$(BIN)/python launch.py report --workdir=runs/dqn_cartpole
 	$(BIN)/python launch.py train --config=go_5x5 --workdir=runs/go_5x5 $(SHORT)
 	$(BIN)/python launch.py report --workdir=runs/go_5x5
 

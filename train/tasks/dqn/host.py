@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from data.environments.atari import HostEnvironment
 from train import mesh as mesh_lib
@@ -74,14 +75,15 @@ class HostPlayer:
 class HostSource(ExperienceSource):
   """Batches as those of `ExperienceSource`, of environments on the host."""
 
-  def __init__(self, *args: Any, seed: int, mesh: Any, **options: Any):
-    super().__init__(*args, mesh=mesh, **options)
+  def __init__(self, *args: Any, seed: int, mesh: Mesh, double: bool, clip: bool):
+    super().__init__(*args, mesh, double=double, clip=clip)
     if mesh.size > 1:
       raise UserError(
         f'{self.environment.name}: runs on the host of one device, and there are {mesh.size};'
         ' hide the others, as by CUDA_VISIBLE_DEVICES=0'
       )
-    self.seed, self._player, self._written = seed, None, 0
+    self.seed, self._written = seed, 0
+    self._player: Any = None
     whole = mesh_lib.replicated(mesh)
     self._choose = jax.jit(self._actions)
     self._learn = jax.jit(self._from_rows, donate_argnums=0, out_shardings=whole)
@@ -138,8 +140,8 @@ class HostSource(ExperienceSource):
           'frames_a_step': (np.full(seeds, self.sizes.num_envs, np.float32), weight),
         }
       )
-    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return Row(**stacked, value=np.zeros(())), jax.tree.map(lambda *x: np.sum(x, 0), *sums)
+    stacked: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return Row(**stacked, value=jnp.zeros(())), jax.tree.map(lambda *x: np.sum(x, 0), *sums)
 
   # -------- compiled --------
 
@@ -183,7 +185,9 @@ def episodes(
     As the fields of `evaluate.MeasuredEpisodes`, `[R]`.
   """
   count = len(player.open_)
-  going, rewards, values = np.ones(count, bool), [], []
+  going = np.ones(count, bool)
+  rewards: list[np.ndarray] = []
+  values: list[np.ndarray] = []
   total, length = np.zeros(count), np.zeros(count, np.int32)
   while going.any() and len(rewards) < max_steps:
     action, value = (np.asarray(x) for x in choose(player.frames, len(rewards)))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from data.environments import Environment
+from data.environments import Environment, HostEnvironment
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Batch, Programs, Variables
@@ -39,11 +39,11 @@ GIB = 2**30
 class AgentCarry:
   """What is carried between training steps.
 
-  actors, replay: `[E S, ...]`, sharded as a batch.
+  actors, replay: `[E S, ...]`, sharded as a batch; actors: `Agents`, or what a host's source keeps.
   target: the variables of the target network.
   """
 
-  actors: Agents
+  actors: Any
   replay: Experience
   target: Any
 
@@ -71,7 +71,7 @@ class ExperienceSource:
 
   def __init__(
     self,
-    environment: Environment,
+    environment: Environment | HostEnvironment,
     layout: Layout,
     sizes: ExperienceSizes,
     exploration: EpsilonSettings,
@@ -95,8 +95,8 @@ class ExperienceSource:
       double: see `targets.td_targets`.
       clip: whether rewards are clipped to [-1, 1] in targets.
     """
-    self.environment, self.layout, self.sizes = environment, layout, sizes
-    self.exploration = exploration
+    self.environment: Any = environment
+    self.layout, self.sizes, self.exploration = layout, sizes, exploration
     self.apply, self.shapes, self.mesh = apply, shapes, mesh
     self.double, self.clip = double, clip
     self.shards = mesh_lib.batch_shards(mesh)
@@ -221,7 +221,7 @@ class ExperienceSource:
     }
     return actors, (row, play)
 
-  def epsilon(self, count: Array) -> Array:
+  def epsilon(self, count: Any) -> Any:
     """Returns the probability of a random action after so many rows of each environment."""
     frames = (count - self.sizes.warmup) * self.sizes.num_envs
     share = jnp.clip(frames / self.exploration.frames, 0.0, 1.0)

@@ -268,7 +268,8 @@ class DQN(Task):
     player = host.HostPlayer(self.environment, math.prod(shape), self.history, seed=1)
     choose = functools.partial(self._choose, variables, settings.epsilon)
     found = host.episodes(player, choose, self.target.discount, self.clip, settings.max_steps)
-    return evaluate.MeasuredEpisodes(**{name: x.reshape(shape) for name, x in found.items()})
+    parts: dict[str, Any] = {name: x.reshape(shape) for name, x in found.items()}
+    return evaluate.MeasuredEpisodes(**parts)
 
   @functools.cached_property
   def _choose(self) -> Callable:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.train.tasks.dqn.small_dqn import SMALL, config_of, counting, merged, mesh_of, task_of
+from tests.train.tasks.dqn.small_dqn import SMALL, counting, merged, mesh_of, task_of
 from train import mesh as mesh_lib
 from train import verbs
 from train.errors import UserError
@@ -43,7 +43,7 @@ def straight(one_device, tmp_path_factory):
   return workdir
 
 
-def config_of(model=(), dueling=False, **task):  # noqa: F811 the small one's network may be dueling
+def config_of(model=(), dueling=False, **task):
   config = {**SMALL, 'task': merged(SMALL['task'], task)}
   return verbs.complete_config({**config, 'model': {**SMALL['model'], 'dueling': dueling}})
 
