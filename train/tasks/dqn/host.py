@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh
 
 from data.environments.atari import HostEnvironment
 from train import mesh as mesh_lib
@@ -75,16 +74,16 @@ class HostPlayer:
 class HostSource(ExperienceSource):
   """Batches as those of `ExperienceSource`, of environments on the host."""
 
-  def __init__(self, *args: Any, seed: int, mesh: Mesh, double: bool, clip: bool):
-    super().__init__(*args, mesh, double=double, clip=clip)
-    if mesh.size > 1:
+  def __init__(self, *args: Any, seed: int, **options: Any):
+    super().__init__(*args, **options)
+    if self.mesh.size > 1:
       raise UserError(
-        f'{self.environment.name}: runs on the host of one device, and there are {mesh.size};'
+        f'{self.environment.name}: runs on the host of one device, and there are {self.mesh.size};'
         ' hide the others, as by CUDA_VISIBLE_DEVICES=0'
       )
     self.seed, self._written = seed, 0
     self._player: Any = None
-    whole = mesh_lib.replicated(mesh)
+    whole = mesh_lib.replicated(self.mesh)
     self._choose = jax.jit(self._actions)
     self._learn = jax.jit(self._from_rows, donate_argnums=0, out_shardings=whole)
     self._add = jax.jit(self._write, donate_argnums=0, out_shardings=whole)
