@@ -23,6 +23,7 @@ from train.tasks import matches
 from train.tasks.dqn import actor, evaluate, host, targets
 from train.tasks.dqn.replay import Layout
 from train.tasks.dqn.settings import (
+  LONGEST,
   EpisodeSettings,
   EpsilonSettings,
   ExperienceSettings,
@@ -88,6 +89,7 @@ class DQN(Task):
       'history': history,
     }.items():
       at_least(key, value, 1)
+    require('history', history, history <= LONGEST, f'must be at most {LONGEST}')
     self.data, self.seeds, self.updates_per_step = data, seeds, updates_per_step
     self.environment: Any = matches.build_spec(environment, ENVIRONMENTS, 'task.environment')
     self.history, self.clip, self.exploration = history, clip_rewards, exploration

@@ -238,6 +238,9 @@ def test_any_number_of_devices_goes_on():
   [
     ({'environment': 'brakeout'}, "task.environment='brakeout': .*did you mean breakout.*cartpole"),
     ({'environment': 'breakout(sticky_prob=2)'}, 'sticky=2.0: must be in'),
+    ({'environment': 'cartpole(time_limit=-5)'}, 'time_limit=-5: must be at least 0'),
+    ({'history': 101}, 'task.history=101: must be at most 100'),
+    ({'target': {'n_step': 101}}, 'task.target.n_step=101: must be at least 1 and at most 100'),
     ({'num_envs': 5}, 'task.num_envs=5: must divide 16, the frames between two steps'),
     ({'replay': {'capacity': 250}}, 'task.replay.capacity=250: must be a multiple of 16'),
     ({'replay': {'min_size': 999}}, 'task.replay.min_size=999: must be at most'),
