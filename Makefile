@@ -35,6 +35,8 @@ demo: venv
 	$(BIN)/python launch.py train --config=gan_digits --workdir=runs/gan_digits
 	$(BIN)/python launch.py report --workdir=runs/gan_digits
 	$(BIN)/python launch.py sample --workdir=runs/gan_digits --label=3,7
+	$(BIN)/python launch.py train --config=dqn_cartpole --workdir=runs/dqn_cartpole
+	$(BIN)/python launch.py report --workdir=runs/dqn_cartpole
 	$(BIN)/python launch.py train --config=go_5x5 --workdir=runs/go_5x5 $(SHORT)
 	$(BIN)/python launch.py report --workdir=runs/go_5x5
 

@@ -65,6 +65,11 @@ class QNetwork(nn.Module):
   @nn.compact
   def __call__(self, x: Array, *, train: bool = False) -> Array:
     del train
+    if self.filters and x.ndim != 4:
+      raise ValueError(
+        f'model.filters={self.filters}: convolutions see pictures [H, W, C], and an observation has'
+        f' the shape {list(x.shape[1:])}; choose dqn_mlp'
+      )
     x = x / 255 if x.dtype == jnp.uint8 else x
     x = x.astype(self.dtype)
     for i, sizes in enumerate(zip(self.filters, self.windows, self.strides, strict=True)):
@@ -95,6 +100,10 @@ class Convolution(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    if self.window > min(x.shape[1:3]):
+      raise ValueError(
+        f'model.windows: a window of {self.window} does not fit into {x.shape[1]} x {x.shape[2]}'
+      )
     shape = (self.window, self.window, x.shape[-1], self.features)
     axes = (None, None, 'channels_in', 'channels_out')
     kernel = parameter(self, 'kernel', lecun_normal(), shape, axes)

@@ -48,6 +48,10 @@ class Environment:
   time_limit: int = 0
   render: Callable[[np.ndarray], np.ndarray] = lambda observation: draw_planes(observation)
 
+  def __post_init__(self):
+    if self.time_limit < 0:
+      raise ValueError(f'time_limit={self.time_limit}: must be at least 0, which is never')
+
   @property
   def observation(self) -> jax.ShapeDtypeStruct:
     """Returns the shape and dtype of an observation."""

@@ -235,3 +235,15 @@ def test_adadelta_divides_the_root_of_past_updates_by_that_of_past_gradients():
     updates = 0.9 * updates + 0.1 * update**2
     value -= update
   np.testing.assert_allclose(ours, value, rtol=1e-6)
+
+
+def test_rmsprop_is_natures():
+  """The rule of Mnih et al. 2015: g / sqrt(mean g² - (mean g)² + 0.01), by hand in NumPy."""
+  tx, _ = make_optimizer('rmsprop', steps=3, learning_rate=0.1)
+  params, state = {'w': jnp.zeros(2)}, tx.init({'w': jnp.zeros(2)})
+  mean, square = np.zeros(2), np.zeros(2)
+  for gradient in np.array([[1.0, -2.0], [3.0, 0.5], [-1.0, 4.0]]):
+    updates, state = tx.update({'w': jnp.asarray(gradient, jnp.float32)}, state, params)
+    mean, square = 0.95 * mean + 0.05 * gradient, 0.95 * square + 0.05 * gradient**2
+    expected = -0.1 * gradient / np.sqrt(square - mean**2 + 0.01)
+    np.testing.assert_allclose(updates['w'], expected, rtol=1e-4)

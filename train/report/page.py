@@ -104,10 +104,8 @@ def title(experiments: list[Experiment]) -> str:
 def subject(run: Folder) -> str:
   """Returns a run's network and what it learns from; its folder's name if they are unknown."""
   model, data, task = (run.config.get(section) or {} for section in ('model', 'data', 'task'))
-  what, where = (
-    model.get('name'),
-    task.get('game') or task.get('environment') or data.get('dataset') or data.get('name'),
-  )
+  played = task.get('game') or task.get('environment')
+  what, where = model.get('name'), played or data.get('dataset') or data.get('name')
   return f'{what} on {Path(where).name}' if what and where else folder_name(run)
 
 

@@ -12,7 +12,7 @@ ROWS, COLUMNS = np.arange(SIDE)[:, None], np.arange(SIDE)[None, :]
 
 def cell(y: Array | int, x: Array | int) -> Array:
   """Returns bool `[10, 10]`, true at row y and column x alone; nowhere if they are outside."""
-  return (y == ROWS) & (x == COLUMNS)
+  return jnp.equal(y, ROWS) & jnp.equal(x, COLUMNS)
 
 
 def cells(y: Array, x: Array, there: Array) -> Array:

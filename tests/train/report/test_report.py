@@ -1,5 +1,7 @@
 """The report page, from run folders written as `train` does."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.train.report.folders import PAPER, Outline, evaluate, run_folder, text_of, write
 from train.errors import UserError
@@ -285,6 +288,17 @@ def test_a_picture_that_is_too_large_or_damaged_is_said():
   bomb += struct.pack('>I', zlib.crc32(bomb[-17:])) + struct.pack('>I4s', 0, b'IDAT')
   for contents in (bomb, b'', PNG, b'GIF89a'):
     assert pictures.drawing('grid.png', contents) == pictures.Drawing('grid.png')
+
+
+def test_a_moving_picture_moves_in_the_page_unless_it_is_too_large(monkeypatch):
+  frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (0, 128, 255)]
+  file = io.BytesIO()
+  frames[0].save(file, 'PNG', save_all=True, append_images=frames[1:], duration=60, loop=0)
+  drawn = pictures.drawing('episode.png', file.getvalue()).picture
+  assert base64.b64decode(drawn.source.partition(',')[2]) == file.getvalue()
+  monkeypatch.setattr(pictures, 'MOVING', 10)
+  still = pictures.drawing('episode.png', file.getvalue()).picture
+  assert b'acTL' not in base64.b64decode(still.source.partition(',')[2])
 
 
 def test_what_a_page_does_not_show_of_samples_is_named(tmp_path):

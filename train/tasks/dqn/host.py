@@ -25,7 +25,7 @@ from train.tasks.dqn.replay import Experience
 from train.tasks.dqn.source import AgentCarry, ExperienceSource
 
 
-class Player:
+class HostPlayer:
   """R environments on the host, and the histories `[R, H, ...]` that their agents see.
 
   Attributes:
@@ -74,15 +74,16 @@ class Player:
 class HostSource(ExperienceSource):
   """Batches as those of `ExperienceSource`, of environments on the host."""
 
-  def __init__(self, *args: Any, seed: int, mesh: Any, **options: Any):
-    super().__init__(*args, mesh=mesh, **options)
-    if mesh.size > 1:
+  def __init__(self, *args: Any, seed: int, **options: Any):
+    super().__init__(*args, **options)
+    if self.mesh.size > 1:
       raise UserError(
-        f'{self.environment.name}: runs on the host of one device, and there are {mesh.size};'
+        f'{self.environment.name}: runs on the host of one device, and there are {self.mesh.size};'
         ' hide the others, as by CUDA_VISIBLE_DEVICES=0'
       )
-    self.seed, self._player, self._written = seed, None, 0
-    whole = mesh_lib.replicated(mesh)
+    self.seed, self._written = seed, 0
+    self._player: Any = None
+    whole = mesh_lib.replicated(self.mesh)
     self._choose = jax.jit(self._actions)
     self._learn = jax.jit(self._from_rows, donate_argnums=0, out_shardings=whole)
     self._add = jax.jit(self._write, donate_argnums=0, out_shardings=whole)
@@ -100,7 +101,7 @@ class HostSource(ExperienceSource):
     if resumed:
       self._written = int(carry.actors['count'])
       rings = sizes.num_envs * self.layout.seeds
-      self._player = Player(self.environment, rings, self.layout.history, self.seed + step)
+      self._player = HostPlayer(self.environment, rings, self.layout.history, self.seed + step)
     target = self._copy(new) if step % sizes.target_every == 0 else carry.target
     rounds = 1 if self._written else sizes.warmup // sizes.rows
     replay, played = carry.replay, []
@@ -138,8 +139,8 @@ class HostSource(ExperienceSource):
           'frames_a_step': (np.full(seeds, self.sizes.num_envs, np.float32), weight),
         }
       )
-    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return Row(**stacked, value=np.zeros(())), jax.tree.map(lambda *x: np.sum(x, 0), *sums)
+    stacked: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return Row(**stacked, value=jnp.zeros(())), jax.tree.map(lambda *x: np.sum(x, 0), *sums)
 
   # -------- compiled --------
 
@@ -173,7 +174,7 @@ class HostSource(ExperienceSource):
 
 
 def episodes(
-  player: Player, choose: Any, discount: float, clip: bool, max_steps: int
+  player: HostPlayer, choose: Any, discount: float, clip: bool, max_steps: int
 ) -> dict[str, np.ndarray]:
   """Plays the first episode of each environment.
 
@@ -183,7 +184,9 @@ def episodes(
     As the fields of `evaluate.MeasuredEpisodes`, `[R]`.
   """
   count = len(player.open_)
-  going, rewards, values = np.ones(count, bool), [], []
+  going = np.ones(count, bool)
+  rewards: list[np.ndarray] = []
+  values: list[np.ndarray] = []
   total, length = np.zeros(count), np.zeros(count, np.int32)
   while going.any() and len(rewards) < max_steps:
     action, value = (np.asarray(x) for x in choose(player.frames, len(rewards)))
@@ -204,7 +207,9 @@ def episodes(
   }
 
 
-def record(player: Player, choose: Any, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def record(
+  player: HostPlayer, choose: Any, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the first environment's observations `[steps, ...]`, rewards, and where it ended."""
   seen, rewards, ends = [], [], []
   for step in range(steps):

@@ -5,6 +5,8 @@ from typing import Any
 
 from train.errors import UserError
 
+LONGEST = 100  # of a history, or of the rewards that are added up: both are unrolled
+
 
 def require(key: str, value: Any, holds: bool, rule: str) -> None:
   """Raises UserError 'task.key=value: rule' unless it holds."""
@@ -77,7 +79,8 @@ class TargetSettings:
   def __post_init__(self):
     require('target.discount', self.discount, 0 <= self.discount <= 1, 'must be in [0, 1]')
     at_least('target.every', self.every, 1)
-    at_least('target.n_step', self.n_step, 1)
+    rule = f'must be at least 1 and at most {LONGEST}'
+    require('target.n_step', self.n_step, 1 <= self.n_step <= LONGEST, rule)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from data.environments import Environment
+from data.environments import Environment, HostEnvironment
 from train import mesh as mesh_lib
 from train.errors import UserError
 from train.task import Batch, Programs, Variables
@@ -39,11 +39,11 @@ GIB = 2**30
 class AgentCarry:
   """What is carried between training steps.
 
-  actors, replay: `[E S, ...]`, sharded as a batch.
+  actors, replay: `[E S, ...]`, sharded as a batch; actors: `Agents`, or what a host's source keeps.
   target: the variables of the target network.
   """
 
-  actors: Agents
+  actors: Any
   replay: Experience
   target: Any
 
@@ -71,7 +71,7 @@ class ExperienceSource:
 
   def __init__(
     self,
-    environment: Environment,
+    environment: Environment | HostEnvironment,
     layout: Layout,
     sizes: ExperienceSizes,
     exploration: EpsilonSettings,
@@ -94,22 +94,24 @@ class ExperienceSource:
       mesh: over whose batch axes the environments are spread.
       double: see `targets.td_targets`.
       clip: whether rewards are clipped to [-1, 1] in targets.
-
-    Raises:
-      UserError: the replay does not fit into the devices' memory.
     """
-    self.environment, self.layout, self.sizes = environment, layout, sizes
-    self.exploration = exploration
+    self.environment: Any = environment
+    self.layout, self.sizes, self.exploration = layout, sizes, exploration
     self.apply, self.shapes, self.mesh = apply, shapes, mesh
     self.double, self.clip = double, clip
     self.shards = mesh_lib.batch_shards(mesh)
-    check_memory(layout.bytes(sizes.num_envs * layout.seeds), mesh, layout.length * sizes.num_envs)
     rows, whole = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
     self._step = jax.jit(self._next, donate_argnums=(0, 1), out_shardings=(rows, rows, rows))
     self._copy = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=whole)
 
   def init(self, key: Array) -> AgentCarry:
-    """Returns environments at their beginnings and an empty replay, made on the devices."""
+    """Returns environments at their beginnings and an empty replay, made on the devices.
+
+    Raises:
+      UserError: the replay does not fit into their memory.
+    """
+    rings, capacity = self.sizes.num_envs * self.layout.seeds, self.layout.length
+    check_memory(self.layout.bytes(rings), self.mesh, capacity * self.sizes.num_envs)
     return jax.jit(self._init, out_shardings=self._places())(key)
 
   def _places(self) -> Any:
@@ -219,7 +221,7 @@ class ExperienceSource:
     }
     return actors, (row, play)
 
-  def epsilon(self, count: Array) -> Array:
+  def epsilon(self, count: Any) -> Any:
     """Returns the probability of a random action after so many rows of each environment."""
     frames = (count - self.sizes.warmup) * self.sizes.num_envs
     share = jnp.clip(frames / self.exploration.frames, 0.0, 1.0)

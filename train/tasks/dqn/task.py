@@ -23,6 +23,7 @@ from train.tasks import matches
 from train.tasks.dqn import actor, evaluate, host, targets
 from train.tasks.dqn.replay import Layout
 from train.tasks.dqn.settings import (
+  LONGEST,
   EpisodeSettings,
   EpsilonSettings,
   ExperienceSettings,
@@ -31,6 +32,7 @@ from train.tasks.dqn.settings import (
   require,
 )
 from train.tasks.dqn.source import ExperienceSizes, ExperienceSource
+from train.workdir import free_path, write_bytes
 
 
 class DQN(Task):
@@ -87,6 +89,7 @@ class DQN(Task):
       'history': history,
     }.items():
       at_least(key, value, 1)
+    require('history', history, history <= LONGEST, f'must be at most {LONGEST}')
     self.data, self.seeds, self.updates_per_step = data, seeds, updates_per_step
     self.environment: Any = matches.build_spec(environment, ENVIRONMENTS, 'task.environment')
     self.history, self.clip, self.exploration = history, clip_rewards, exploration
@@ -94,10 +97,8 @@ class DQN(Task):
     with user_errors():
       self.model = models.build(**{**model, 'num_actions': self.environment.num_actions})
     frames = frames_per_update * updates_per_step
-    rule = (
-      f'must divide {frames}, the frames between two steps (frames_per_update={frames_per_update}'
-    )
-    rule += f' x updates_per_step={updates_per_step})'
+    product = f'frames_per_update={frames_per_update} x updates_per_step={updates_per_step}'
+    rule = f'must divide {frames}, the frames between two steps ({product})'
     require('num_envs', num_envs, frames % num_envs == 0, rule)
     rows, length = frames // num_envs, replay.capacity // num_envs
     rule = f'must be a multiple of {frames}, the frames of a step'
@@ -229,13 +230,13 @@ class DQN(Task):
   def evals(self, mesh: Mesh) -> Mapping[str, Evaluation]:
     """Returns one evaluation for each group of `evaluate.figures`, all of the same episodes."""
     names = dict.fromkeys(name.partition('/')[0] for name in self.metrics)
-    played: dict[int, Any] = {}
+    last: tuple[Any, Any] = None, None  # variables, and what was found of them
 
     def measure(name: str, variables: Variables) -> Mapping[str, float]:
-      if id(variables) not in played:  # the first to ask plays for all
-        played.clear()
-        played[id(variables)] = self._play(variables)
-      return played[id(variables)][name]
+      nonlocal last
+      if last[0] is not variables:  # the first to ask plays for all
+        last = variables, self._play(variables)
+      return last[1][name]
 
     return {name: functools.partial(measure, name) for name in names}
 
@@ -266,10 +267,11 @@ class DQN(Task):
 
   def _on_host(self, variables: Variables) -> evaluate.MeasuredEpisodes:
     settings, shape = self.evaluation, (self.evaluation.episodes, self.seeds)
-    player = host.Player(self.environment, math.prod(shape), self.history, seed=1)
+    player = host.HostPlayer(self.environment, math.prod(shape), self.history, seed=1)
     choose = functools.partial(self._choose, variables, settings.epsilon)
     found = host.episodes(player, choose, self.target.discount, self.clip, settings.max_steps)
-    return evaluate.MeasuredEpisodes(**{name: x.reshape(shape) for name, x in found.items()})
+    parts: dict[str, Any] = {name: x.reshape(shape) for name, x in found.items()}
+    return evaluate.MeasuredEpisodes(**parts)
 
   @functools.cached_property
   def _choose(self) -> Callable:
@@ -308,7 +310,9 @@ class DQN(Task):
     unboxed = mesh_lib.unbox(dict(variables))
     if not self.environment.on_host:
       return jax.device_get(self._record(unboxed, key, epsilon))
-    player = host.Player(self.environment, self.seeds, self.history, int(jax.random.bits(key) >> 1))
+    player = host.HostPlayer(
+      self.environment, self.seeds, self.history, int(jax.random.bits(key) >> 1)
+    )
     return host.record(player, functools.partial(self._choose, unboxed, epsilon), evaluate.SHOWN)
 
   @functools.cached_property
@@ -327,9 +331,8 @@ class DQN(Task):
     recorded = self._recorded(variables, jax.random.key(seed), epsilon)
     _, rewards, ended = recorded
     steps = int(ended.argmax()) + 1 if ended.any() else len(ended)
-    path = os.path.join(folder, 'episode.png')
     os.makedirs(folder, exist_ok=True)
-    with open(path, 'wb') as file:
-      file.write(evaluate.moving_picture(self.environment, recorded))
+    path = free_path(os.path.join(folder, 'episode.png'))
+    write_bytes(path, evaluate.moving_picture(self.environment, recorded))
     more = '' if ended.any() else ', which go on'
     print(f'{path}: return {rewards[:steps].sum():g} in {steps} steps{more}, epsilon {epsilon:g}')

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.train.tasks.dqn.small_dqn import SMALL, config_of, counting, merged, mesh_of, task_of
+from tests.train.tasks.dqn.small_dqn import SMALL, counting, merged, mesh_of, task_of
 from train import mesh as mesh_lib
 from train import verbs
 from train.errors import UserError
@@ -43,7 +43,7 @@ def straight(one_device, tmp_path_factory):
   return workdir
 
 
-def config_of(model=(), dueling=False, **task):  # noqa: F811 the small one's network may be dueling
+def config_of(model=(), dueling=False, **task):
   config = {**SMALL, 'task': merged(SMALL['task'], task)}
   return verbs.complete_config({**config, 'model': {**SMALL['model'], 'dueling': dueling}})
 
@@ -192,6 +192,14 @@ def begin_counting(made):
   return begin(made)
 
 
+def test_what_a_step_plays_can_be_compiled_without_playing():
+  made = task_of(seeds=2)
+  variables = jax.eval_shape(lambda: dict(made.init(jax.random.key(0))))
+  programs, batch = made.source('train', mesh_of(8), 0).trace(variables)
+  assert list(programs) == ['play'] and programs['play'].lower()
+  assert batch['inputs'].shape == (32, 2, 4)
+
+
 def test_epsilon_falls_after_the_warm_up():
   source, _, _ = begin(task_of())
   rows = jnp.array([0, 8, 12, 16, 999])  # of 8 environments each; 64 frames of warm-up, 64 of fall
@@ -230,6 +238,9 @@ def test_any_number_of_devices_goes_on():
   [
     ({'environment': 'brakeout'}, "task.environment='brakeout': .*did you mean breakout.*cartpole"),
     ({'environment': 'breakout(sticky_prob=2)'}, 'sticky=2.0: must be in'),
+    ({'environment': 'cartpole(time_limit=-5)'}, 'time_limit=-5: must be at least 0'),
+    ({'history': 101}, 'task.history=101: must be at most 100'),
+    ({'target': {'n_step': 101}}, 'task.target.n_step=101: must be at least 1 and at most 100'),
     ({'num_envs': 5}, 'task.num_envs=5: must divide 16, the frames between two steps'),
     ({'replay': {'capacity': 250}}, 'task.replay.capacity=250: must be a multiple of 16'),
     ({'replay': {'min_size': 999}}, 'task.replay.min_size=999: must be at most'),
@@ -247,7 +258,21 @@ def test_what_is_refused(task, words):
 def test_a_replay_that_does_not_fit_is_refused_in_bytes():
   made = task_of(replay={'capacity': 2**40})
   with pytest.raises(UserError, match=r'task.replay.capacity=1099511627776: needs [\d,.]+ GiB of'):
-    made.source('train', mesh_of(1), 0)
+    made.source('train', mesh_of(1), 0).init(jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+  'environment, words',
+  [
+    ('cartpole', r'^model.filters=\(32, 64, 64\): convolutions see pictures .* shape \[4\];'),
+    ('breakout', r'^model.windows: a window of 4 does not fit into 1 x 1$'),
+  ],
+)
+def test_observations_that_a_network_cannot_see_are_refused(environment, words, tmp_path):
+  config = {**SMALL, 'task': merged(SMALL['task'], {'environment': environment})}
+  config = verbs.complete_config({**config, 'model': {'name': 'dqn_nature'}})
+  with pytest.raises(UserError, match=words):
+    verbs.train(config, str(tmp_path))
 
 
 def test_a_network_whose_windows_do_not_fit_its_strides_is_refused():

@@ -48,7 +48,7 @@ ENVIRONMENT = HostEnvironment('lives', 2, SEEN, lives, scores=(1.0, 21.0))
 
 
 def test_a_lost_life_is_terminal_and_the_game_goes_on():
-  player = host.Player(ENVIRONMENT, 2, history=3, seed=0)
+  player = host.HostPlayer(ENVIRONMENT, 2, history=3, seed=0)
   rows, totals = [], []
   for _ in range(9):
     before = player.frames[0, :, 0, 0, 0].tolist()
@@ -111,7 +111,7 @@ def test_atari_is_natures():
   pytest.importorskip('ale_py')
   game = ENVIRONMENTS['atari'](game='breakout')
   assert (game.num_actions, game.observation.shape) == (4, (84, 84, 1))
-  player = host.Player(game, 2, history=4, seed=0)
+  player = host.HostPlayer(game, 2, history=4, seed=0)
   assert player.frames.shape == (2, 4, 84, 84, 1)
   assert player.lives.tolist() == [5, 5]
   ends = 0

@@ -135,6 +135,13 @@ def test_priorities_are_of_the_sampled_rows_and_their_sizes():
   assert np.allclose(again.weight[:, 0][~wrong[:, 0]], 1, rtol=1e-3)
 
 
+def test_the_replay_takes_the_bytes_that_the_docs_say():
+  layout = Layout(jax.ShapeDtypeStruct((10, 10, 4), bool), 6_250)
+  assert layout.bytes(16) == 100_000 * (50 + 11)
+  pixels = Layout(jax.ShapeDtypeStruct((84, 84, 1), np.uint8), 62_500, history=4)
+  assert pixels.bytes(16) == 1_000_000 * (84 * 84 + 11)
+
+
 def test_hubers_gradient_is_the_error_clipped():
   error = jnp.array([-30.0, -1.0, -0.5, 0.0, 0.25, 1.0, 30.0])
   assert np.allclose(jax.vmap(jax.grad(targets.huber))(error), np.clip(error, -1, 1))
