@@ -26,6 +26,9 @@ demo: venv
 	$(BIN)/python launch.py eval --workdir=runs/gpt_python_cpu
 	$(BIN)/python launch.py report --workdir=runs/gpt_python_cpu
 	$(BIN)/python launch.py sample --workdir=runs/gpt_python_cpu --prompt='def ' --temperature=0.8
+	$(BIN)/python launch.py train --config=word2vec_python --workdir=runs/word2vec_python
+	$(BIN)/python launch.py report --workdir=runs/word2vec_python
+	$(BIN)/python launch.py sample --workdir=runs/word2vec_python --word=list --word=error --word=import
 	$(BIN)/python launch.py train --config=diffusion_digits --workdir=runs/diffusion_digits
 	$(BIN)/python launch.py eval --workdir=runs/diffusion_digits
 	$(BIN)/python launch.py report --workdir=runs/diffusion_digits

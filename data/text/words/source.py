@@ -11,7 +11,9 @@ cut, as in word2vec.c, so that a window reaches further.
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,6 +117,7 @@ class WordData:
     min_count: int = 5,
     chunk: int = 8192,
     batch_size: int = 8,
+    phrases: Mapping[str, Any] | None = None,
     **rest,
   ) -> 'WordMetadata | WordData':
     """Returns what programs are built from; the text is read if it is there."""
@@ -122,7 +125,7 @@ class WordData:
     if size and not os.path.exists(dataset):
       return WordMetadata(size, chunk, batch_size)
     rest |= {'min_count': min_count, 'chunk': chunk, 'batch_size': batch_size}
-    return cls(dataset=dataset, **rest)
+    return cls(dataset=dataset, phrases=Phrases(**phrases or {}), **rest)
 
   @property
   def vocab_size(self) -> int:

@@ -24,7 +24,7 @@ class Misfit(ValueError):
 
 
 def is_vectors(path: pathlib.Path) -> bool:
-  """Returns whether a file begins as a file of vectors does."""
+  """Returns whether a file begins as a file of vectors does, whole or not."""
   try:
     with path.open('rb') as file:
       _sizes(path, file)
@@ -44,6 +44,7 @@ def read(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
   try:
     with path.open('rb') as file:
       count, width = _sizes(path, file)
+      _check_size(path, count, width)
       start = file.tell()
       is_text = _is_text(file.readline(LONGEST + 40 * width), width)
       file.seek(start)
@@ -62,14 +63,17 @@ def _sizes(path: pathlib.Path, file: BinaryIO) -> tuple[int, int]:
   count, width = map(int, parts)
   if not (0 < count < LARGEST and 0 < width < LARGEST):
     raise Misfit(f'{path}: says that it has {count} words of {width} dimensions')
-  # A row has at least a letter, a space and a byte a number, so what memory is asked for is there.
+  return count, width
+
+
+def _check_size(path: pathlib.Path, count: int, width: int) -> None:
+  """Raises Misfit if a file is too short for what it says it has, before memory is asked for."""
   size = path.stat().st_size
-  if count * (2 * width) > size:
+  if count * 2 * width > size:  # a number has two bytes or more
     raise Misfit(
       f'{path}: cut short: {size:,} bytes are too few for the {count:,} words of {width} dimensions'
       ' that it says it has'
     )
-  return count, width
 
 
 def _is_text(line: bytes, width: int) -> bool:

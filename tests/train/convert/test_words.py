@@ -95,6 +95,7 @@ def test_a_damaged_file_is_refused_in_a_line(tmp_path, contents, message):
 
 def test_a_file_of_vectors_is_recognised_and_nothing_else_is(tmp_path):
   assert formats.find(Files(written(tmp_path, False)), None).what.startswith("word2vec's vectors")
+  assert vectors.is_vectors(damaged(tmp_path, b'900 50\na 1 2\n'))  # cut short, which is said later
   (tmp_path / 'text').write_text('12 monkeys\n')
   assert not vectors.is_vectors(tmp_path / 'text')
 
