@@ -77,6 +77,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.go
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.gpt
+	$(BIN)/python -m benchmarks.translation
 	$(BIN)/python -m benchmarks.diffusion
 	$(BIN)/python -m benchmarks.selfplay --parts
 	$(BIN)/python -m benchmarks.input

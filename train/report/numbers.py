@@ -216,6 +216,8 @@ def how(run: Folder, evaluation: dict) -> str:
   words += [f'step {step:,}'] if step is not None and which != 'best' else []
   count = members(evaluation)
   words += [f'mean of {count} networks'] if count > 1 else []
+  if (average := evaluation.get('average', 1)) != 1:
+    words.append(f'mean of {average} checkpoints')
   changed = evaluation.get('overrides', {}) | evaluation.get('options', {})
   return ', '.join(words + [f'{key}={value}' for key, value in changed.items()])
 
