@@ -23,7 +23,9 @@ def weights(seed=0):
 
 
 def inputs():
-  return jax.random.normal(jax.random.key(9), (B, T, M)), jnp.arange(T)[None] < jnp.array([[6], [4], [1]])
+  return jax.random.normal(jax.random.key(9), (B, T, M)), jnp.arange(T)[None] < jnp.array(
+    [[6], [4], [1]]
+  )
 
 
 def paper_in_torch(own, x, real, reverse):
