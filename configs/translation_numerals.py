@@ -4,7 +4,8 @@ python launch.py train --config=translation_numerals --workdir=runs/translation_
 python launch.py translate --workdir=runs/translation_numerals --prompt='seven hundred and twelve'
 
 Paper: none; no number on these words is published. 'forty-two' is 'zweiundvierzig': units come
-before tens, and a number is one word. Tests are of numbers that no training sentence has.
+before tens, and a number is one word. Tests are of numbers that no training sentence has; who knows
+nothing pays 5.77 nats for each of 320 pieces.
 Ours: not trained yet.
 """
 

@@ -55,7 +55,7 @@ class Beam:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class State:
+class SearchState:
   """The search of B sources, for targets of L pieces at most.
 
   Attributes:
@@ -151,7 +151,7 @@ def _begin(model, variables, source, *, beam, size):
   done = jnp.full((B, beam.best, L), PAD, jnp.int32)
   live = jnp.full((B, K, L), PAD, jnp.int32)
   never, going = jnp.full((B, beam.best), NEVER), (source != PAD).any(1)
-  state = State(jnp.int32(0), live, scores, done, never, going, jnp.ones(B, bool))
+  state = SearchState(jnp.int32(0), live, scores, done, never, going, jnp.ones(B, bool))
   return memory, cache, state
 
 
@@ -181,7 +181,9 @@ def _search_on(model, variables, memory, cache, state, limits, *, beam, size):
   return lax.while_loop(going, step, (cache, state))
 
 
-def _after(beam: Beam, limits: Array, state: State, logits: Array) -> tuple[Array, State]:
+def _after(
+  beam: Beam, limits: Array, state: SearchState, logits: Array
+) -> tuple[Array, SearchState]:
   """Returns which target each of the K best goes on from, int32 `[B, K]`, and the new state."""
   K, pieces = beam.beams, state.position + 1
   scores, parents, newest = _candidates(state.live_score, logits, 2 * K)
@@ -199,7 +201,7 @@ def _after(beam: Beam, limits: Array, state: State, logits: Array) -> tuple[Arra
   bound = live_score[:, 0] / beam.penalty(limits)
   going = state.going & (pieces < limits) & (bound > done_score[:, -1])
   finite = state.finite & (jnp.isfinite(logits.max(-1)).all(-1) | ~state.going)
-  new = State(pieces, live, live_score, done, done_score, going, finite)
+  new = SearchState(pieces, live, live_score, done, done_score, going, finite)
   # A source that is done stays as it is, whatever others are in its batch.
   same = {'position': new.position, 'going': new.going, 'finite': new.finite}
   kept = jax.tree.map(functools.partial(_where, state.going), new, state)
@@ -222,7 +224,7 @@ def _candidates(scores: Array, logits: Array, count: int) -> tuple[Array, Array,
   return best, index // V, index % V
 
 
-def _extended(state: State, parents: Array, newest: Array) -> Array:
+def _extended(state: SearchState, parents: Array, newest: Array) -> Array:
   """Returns the targets `[B, C, L]` that go on from `parents` by a piece each."""
   targets = _take(state.live, parents)
   return lax.dynamic_update_slice(targets, newest[..., None], (0, 0, state.position))

@@ -14,7 +14,7 @@ ATTENTION = {'query': 'width', 'key': 'width', 'value': 'width', 'out': 'heads'}
 """An attention's products, by the logical axis that each reads."""
 
 
-class Sizes(Protocol):
+class TransformerSizes(Protocol):
   """The fields of the Transformer, where they are explained, that its parameters depend on."""
 
   vocab_size: int
@@ -26,7 +26,7 @@ class Sizes(Protocol):
   positions: str
 
 
-def specs(model: Sizes) -> dict[str, Any]:
+def specs(model: TransformerSizes) -> dict[str, Any]:
   """Returns the model's tree of parameters with a Spec for each leaf."""
   # Logits of unit vectors and the embeddings times sqrt(width) both begin with a variance of 1.
   table = normal(model.width**-0.5)
@@ -43,7 +43,7 @@ def specs(model: Sizes) -> dict[str, Any]:
   return groups
 
 
-def _encoder_layer(model: Sizes) -> dict[str, Specs]:
+def _encoder_layer(model: TransformerSizes) -> dict[str, Specs]:
   return {
     **_attention(model),
     'up': _dense(model.width, model.mlp_width, 'width', 'mlp'),
@@ -52,12 +52,12 @@ def _encoder_layer(model: Sizes) -> dict[str, Specs]:
   }
 
 
-def _decoder_layer(model: Sizes) -> dict[str, Specs]:
+def _decoder_layer(model: TransformerSizes) -> dict[str, Specs]:
   memory = {f'memory_{name}': own for name, own in _attention(model).items()}
   return {**_encoder_layer(model), **memory, 'norm3': _norm(model)}
 
 
-def _attention(model: Sizes) -> dict[str, Specs]:
+def _attention(model: TransformerSizes) -> dict[str, Specs]:
   other = {'width': 'heads', 'heads': 'width'}
   return {
     name: _dense(model.width, model.width, axis, other[axis]) for name, axis in ATTENTION.items()
@@ -68,19 +68,19 @@ def _dense(n: int, m: int, axis: str, axis_out: str) -> Specs:
   return {'kernel': ((n, m), (axis, axis_out), xavier), 'bias': ((m,), (axis_out,), zeros)}
 
 
-def _norm(model: Sizes) -> Specs:
+def _norm(model: TransformerSizes) -> Specs:
   return {name: ((model.width,), ('width',), init) for name, init in _NORM.items()}
 
 
 _NORM = {'scale': ones, 'bias': zeros}
 
 
-def num_params(model: Sizes) -> int:
+def num_params(model: TransformerSizes) -> int:
   """Returns the number of parameters; the one table of pieces counts once."""
   return sum(math.prod(shape) for shape, _, _ in jax.tree.leaves(specs(model), is_leaf=is_spec))
 
 
-def flops_per_pair(model: Sizes, source_length: int, target_length: int) -> float:
+def flops_per_pair(model: TransformerSizes, source_length: int, target_length: int) -> float:
   """Returns the FLOPs of a training step for each pair of these lengths, as PaLM counts them.
 
   6 for each weight in a product and each position that it acts on, and 12 x width for each pair of

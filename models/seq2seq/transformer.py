@@ -39,7 +39,7 @@ Dropout = Callable[[int, Array], Array]
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class SourceMemory:
   """What the decoder sees of the sources.
 
   Attributes:
@@ -55,7 +55,7 @@ class Memory:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Cache:
+class TargetCache:
   """The keys and values of K targets a source, of N pieces at most.
 
   A piece's slot is never moved. What a target is made of is said by `origins`, so that beams which
@@ -134,7 +134,7 @@ class Transformer(nn.Module):
 
   # -------- the two stacks --------
 
-  def encode(self, source: Array, *, train: bool = False) -> Memory:
+  def encode(self, source: Array, *, train: bool = False) -> SourceMemory:
     """Returns the memory of sources, int32 `[B, S]`."""
     real, drop = source != PAD, self.make_dropout(train)
 
@@ -150,9 +150,9 @@ class Transformer(nn.Module):
 
     x = self.embed(source, self.position_table(source.shape[1]), drop)
     hidden = self.last_norm('encoder_norm', self.apply_layers(layer, x, self.encoder)[0])
-    return Memory(*self.memory_keys_values(hidden), real)
+    return SourceMemory(*self.memory_keys_values(hidden), real)
 
-  def decode(self, memory: Memory, tokens: Array, *, train: bool = False) -> Array:
+  def decode(self, memory: SourceMemory, tokens: Array, *, train: bool = False) -> Array:
     """Returns `[B, T, width]` of targets that are shifted right, int32 `[B, T]`."""
     return self.decode_and_look(memory, tokens, train=train, look=False)[0]
 
@@ -162,7 +162,7 @@ class Transformer(nn.Module):
     return jnp.moveaxis(maps, 0, 1)
 
   def decode_and_look(
-    self, memory: Memory, tokens: Array, *, train: bool = False, look: bool
+    self, memory: SourceMemory, tokens: Array, *, train: bool = False, look: bool
   ) -> tuple[Array, Any]:
     """Returns what `decode` does, and each layer's attention to the sources if we `look`."""
     drop = self.make_dropout(train)
@@ -185,29 +185,29 @@ class Transformer(nn.Module):
 
   # -------- decoding --------
 
-  def init_cache(self, memory: Memory, beams: int, length: int) -> Cache:
+  def init_cache(self, memory: SourceMemory, beams: int, length: int) -> TargetCache:
     """Returns an empty cache of `beams` targets a source, for `length` pieces of each."""
     layers, B, _, heads, d = memory.keys.shape
     zeros = jnp.zeros((layers, B, length, beams, heads, d), memory.keys.dtype)
-    return Cache(zeros, zeros, jnp.zeros((B, beams, length), jnp.int32))
+    return TargetCache(zeros, zeros, jnp.zeros((B, beams, length), jnp.int32))
 
-  def grow_cache(self, cache: Cache, length: int) -> Cache:
+  def grow_cache(self, cache: TargetCache, length: int) -> TargetCache:
     """Returns the cache with room for `length` pieces."""
     more = length - cache.keys.shape[2]
 
     def pad(x: Array, axis: int) -> Array:
       return jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
 
-    return Cache(pad(cache.keys, 2), pad(cache.values, 2), pad(cache.origins, 2))
+    return TargetCache(pad(cache.keys, 2), pad(cache.values, 2), pad(cache.origins, 2))
 
-  def select(self, cache: Cache, parents: Array) -> Cache:
+  def select(self, cache: TargetCache, parents: Array) -> TargetCache:
     """Returns the cache in which target k goes on from `parents[b, k]`."""
     origins = jnp.take_along_axis(cache.origins, parents[:, :, None], axis=1)
     return dataclasses.replace(cache, origins=origins)
 
   def step(
-    self, memory: Memory, cache: Cache, token: Array, position: Array
-  ) -> tuple[Array, Cache]:
+    self, memory: SourceMemory, cache: TargetCache, token: Array, position: Array
+  ) -> tuple[Array, TargetCache]:
     """Returns float32 logits `[B, K, vocab_size]` after `token` `[B, K]`, and the cache with it."""
     (B, K), N = token.shape, cache.keys.shape[2]
     mine = lax.broadcasted_iota(jnp.int32, (B, K, 1), 1)
@@ -241,7 +241,7 @@ class Transformer(nn.Module):
       *(self.decoder, memory.keys, memory.values, cache.keys, cache.values),
     )
     hidden = self.last_norm('decoder_norm', x)
-    return loss_lib.logits(hidden, self.head_weight), Cache(keys, values, origins)
+    return loss_lib.logits(hidden, self.head_weight), TargetCache(keys, values, origins)
 
   # -------- what the stacks are made of --------
 

@@ -104,9 +104,7 @@ def evaluate(overrides: Overrides) -> None:
   from train import console, mesh, verbs
 
   with errors.user_errors():
-    result = verbs.evaluate(
-      workdirs, step=step, overrides=overrides, options=options, average=FLAGS.average
-    )
+    result = verbs.evaluate(workdirs, step, overrides, options, average=FLAGS.average)
   if mesh.is_main():
     console.print_metrics(result['metrics'], verbs.complete_config(config)['paper'])
     print(f'step {result["step"]}; more in {result["file"]}')
@@ -147,8 +145,7 @@ def _write_with_run(verb: str, overrides: Overrides) -> None:
   from train import verbs
 
   with errors.user_errors():
-    write = getattr(verbs, verb)
-    write(workdir, step=step, overrides=overrides, options=options, average=FLAGS.average)
+    getattr(verbs, verb)(workdir, step, overrides, options, average=FLAGS.average)
 
 
 def prepare(overrides: Overrides) -> None:

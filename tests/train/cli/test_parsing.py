@@ -66,7 +66,10 @@ def test_help_may_be_asked_for_anywhere(words):
     (['train', '--CONFIG=x'], '--CONFIG=x: no option of train (did you mean config?); '),
     (['train', '--dry_rn'], '--dry_rn: no option of train (did you mean dry_run?); '),
     (['eval', '--workdri=x'], '--workdri=x: no option of eval (did you mean workdir?); '),
-    (['train', '--text=x'], '--text=x: an option of eval, not of train; choose from config, '),
+    (
+      ['train', '--text=x'],
+      '--text=x: an option of eval, translate, not of train; choose from config, ',
+    ),
     (['train', '--seed=3'], '--seed=3: no option of train (did you mean --config.seed?); '),
     (['train', '--train.steps=3'], '--train.steps=3: no option of train (did you mean --config.tr'),
     (['runs', '--seed=3'], '--seed=3: an option of sample, play, match, not of runs; choose from '),

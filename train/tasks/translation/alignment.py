@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 CELL, FONT = 18, 13  # pixels
 LONGEST_LABEL = 14  # characters
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 
 def labelled(weights: np.ndarray, source: Sequence[str], target: Sequence[str]) -> bytes:
   """Returns a PNG of weights `[T, S]` in [0, 1]: the source above, the target at the left.
@@ -42,7 +44,7 @@ def every_head(maps: np.ndarray) -> bytes:
   return _png(image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST))
 
 
-def _names(labels: Sequence[str], font: ImageFont.FreeTypeFont) -> list[Image.Image]:
+def _names(labels: Sequence[str], font: Font) -> list[Image.Image]:
   """Returns each label as a line of text, a cell high."""
   found = []
   for label in labels:

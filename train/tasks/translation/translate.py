@@ -29,7 +29,7 @@ SMALLEST = 16  # pieces; the lengths that are compiled for grow by half or a thi
 
 
 @dataclasses.dataclass(frozen=True)
-class Translation:
+class Translated:
   """One translation.
 
   Attributes:
@@ -65,10 +65,10 @@ class Translator:
     self._model, self._variables, self._data, self._beam = model, variables, data, beam
     self.remarks, self.lines, self.pieces = Remarks(name), 0, 0
 
-  def __call__(self, sentences: Sequence[str]) -> list[Translation]:
+  def __call__(self, sentences: Sequence[str]) -> list[Translated]:
     """Returns a translation of each sentence, in order; that of an empty one is empty."""
     ids = self._data.encode_source(sentences, self.remarks, self.lines + 1)
-    found = [Translation('', (), 0.0)] * len(sentences)
+    found = [Translated('', (), 0.0)] * len(sentences)
     order = sorted((i for i in range(len(ids)) if len(ids[i])), key=lambda i: len(ids[i]))
     with mesh_lib.on_one_device(self._variables) as variables:
       for rows in _batched(order, ROWS):
@@ -80,7 +80,7 @@ class Translator:
     self.pieces += sum(len(one.ids) for one in found)
     return found
 
-  def _search(self, variables: Variables, ids: Sequence[np.ndarray]) -> list[Translation]:
+  def _search(self, variables: Variables, ids: Sequence[np.ndarray]) -> list[Translated]:
     source = np.full((_rows(len(ids)), _length(max(map(len, ids)))), PAD, np.int32)
     for place, own in zip(source, ids, strict=False):
       place[: len(own)] = own
@@ -89,7 +89,7 @@ class Translator:
     except NotFiniteError as error:
       raise UserError(f'{self.remarks.name}: {error}') from error
     return [
-      Translation(self._data.tokenizer.decode(row), tuple(row[row != PAD].tolist()), float(score))
+      Translated(self._data.tokenizer.decode(row), tuple(row[row != PAD].tolist()), float(score))
       for row, score in zip(targets[: len(ids), 0], scores[:, 0], strict=False)
     ]
 
