@@ -9,7 +9,8 @@ python launch.py train --config=rnnsearch_numerals --workdir=runs/rnnenc_numeral
 Paper: none; no number on these words is published. The network is that of Bahdanau, Cho and Bengio,
 ICLR 2015, arXiv 1409.0473, small, and begun by the size of its products. Its picture of attention
 (samples/) shows what the network has to learn: eight of forty-eight comes first in German.
-Ours: 99.2 % of 500 numbers that it has not seen, to the letter (seed 0, JAX 0.10.2, CPU).
+Ours: 99.2 % of 500 numbers that it has not seen, to the letter; 97.6 % without attention (seed 0,
+JAX 0.10.2, CPU).
 """
 
 from ml_collections import ConfigDict

@@ -135,7 +135,9 @@ def _folder(root: pathlib.Path, languages: Languages) -> dict[str, ParallelSplit
     elif one := paths.keys() & {*languages}:
       alone.add('files without a partner', printable(paths[min(one)].name))
   if not splits:
-    _check_languages(where, languages, {x for paths in found.values() for x in paths})
+    # A split has several files; others, such as a README, are no language's.
+    known = {x for paths in found.values() if len(paths) > 1 for x in paths}
+    _check_languages(where, languages, known)
     raise ValueError(f'{where}: no split has files of both {" and ".join(languages)}')
   alone.say()
   return splits

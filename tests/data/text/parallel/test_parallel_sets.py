@@ -125,6 +125,7 @@ def test_files_of_unequal_length_name_the_first_line_without_a_partner(folder):
 
 
 def test_languages_that_are_not_there(folder):
+  (folder / 'README.md').write_text('no sentences')
   with pytest.raises(ValueError, match=r"data.target='fr': .*pairs has no .* choices: de, en$"):
     small(folder, target='fr')
   with pytest.raises(ValueError, match=r"data.source and data.target are both 'de'"):
