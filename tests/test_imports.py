@@ -26,6 +26,7 @@ CORE = (
     'train.muon',
     'train.optim',
     'train.optim_checks',
+    'train.schedules',
   ),
   'train.optim_adversarial',
   *('train.run', 'train.runtime', 'train.step', 'train.task', 'train.workdir'),

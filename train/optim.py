@@ -1,7 +1,7 @@
-"""Optimisers and learning-rate schedules, by the names that a config's section `optimizer` uses."""
+"""Optimisers, by the names that a config's section `optimizer` uses."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -15,9 +15,7 @@ from train import config as config_lib
 from train.errors import UserError, unknown
 from train.muon import apart, hidden, like_adam, matrices
 from train.optim_checks import DECAY_RATE, DIVISOR, Range, check_ranges, doubts
-
-Schedule = Callable[[Any], Array]
-"""Step (an int or a traced int32 scalar, 0 for the first) -> learning rate, a float32 scalar."""
+from train.schedules import SCHEDULES, Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -325,65 +323,6 @@ def odd_settings(name: str, *, steps: int, **options: Any) -> list[str]:
   """Returns a line for each setting of a section `optimizer` with no effect, or an odd one."""
   made = config_lib.build({'name': name, **options}, SECTIONS, 'optimizer')
   return [f'optimizer.{text}' for text in made.doubts(steps)]
-
-
-# -------- schedules, after the warm-up: (options, step, steps) -> learning rate --------
-
-
-def constant(options: Optimizer, step: Array, steps: int) -> Array:
-  """Returns `learning_rate`."""
-  return jnp.full_like(step, options.learning_rate)
-
-
-def linear(options: Optimizer, step: Array, steps: int) -> Array:
-  """Decays linearly from the end of the warm-up to the end of the training."""
-  return _between(options, 1 - _progress(options, step, steps))
-
-
-def cosine(options: Optimizer, step: Array, steps: int) -> Array:
-  """Decays by half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
-  return _between(options, 0.5 * (1 + jnp.cos(jnp.pi * _progress(options, step, steps))))
-
-
-def piecewise(options: Optimizer, step: Array, steps: int) -> Array:
-  """Returns a rate that is constant between milestones."""
-  factors = np.broadcast_to(options.factor, len(options.milestones))
-  levels = options.learning_rate * np.cumprod([1.0, *factors])
-  passed = sum((step >= milestone).astype(int) for milestone in options.milestones)
-  return jnp.asarray(levels, jnp.float32)[passed]
-
-
-def rsqrt(options: Optimizer, step: Array, steps: int) -> Array:
-  """Decays as 1 / sqrt(step) from the warm-up's end (Vaswani 2017, section 5.3, equation 3)."""
-  return options.learning_rate * jnp.sqrt(max(options.warmup_steps, 1) / (step + 1))
-
-
-def exponential(options: Optimizer, step: Array, steps: int) -> Array:
-  """Multiplies the rate by `factor` at each step, down to `final_learning_rate`."""
-  rate = options.learning_rate * jnp.power(jnp.float32(options.factor), step)
-  return jnp.maximum(rate, options.final_learning_rate)
-
-
-SCHEDULES: dict[str, Callable[[Optimizer, Array, int], Array]] = {
-  'constant': constant,
-  'linear': linear,
-  'cosine': cosine,
-  'piecewise': piecewise,
-  'rsqrt': rsqrt,
-  'exponential': exponential,
-}
-
-
-def _progress(options: Optimizer, step: Array, steps: int) -> Array:
-  """Returns 0 at the end of the warm-up, rising linearly to 1 at the end of the training."""
-  span = max(steps - options.warmup_steps, 1)
-  return jnp.clip((step - options.warmup_steps) / span, 0, 1)
-
-
-def _between(options: Optimizer, share: Array) -> Array:
-  """Interpolates from `final_learning_rate` (share 0) to `learning_rate` (share 1)."""
-  final = options.final_learning_rate
-  return final + (options.learning_rate - final) * share
 
 
 # -------- which parameters decay --------

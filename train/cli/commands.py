@@ -190,8 +190,8 @@ def convert(overrides: Overrides) -> None:
   """Makes a workdir of public weights, or files for other programs of a workdir."""
   refuse(overrides)
   source = FLAGS['from'].value or FLAGS.from_hf
-  given = (source, FLAGS.to_hf, FLAGS.to_leelaz, FLAGS.to_word2vec)
-  if sum(path is not None for path in given) != 1:
+  targets = [x for x in ('to_hf', 'to_leelaz', 'to_word2vec') if FLAGS[x].value is not None]
+  if (source is not None) + len(targets) != 1:
     raise UserError(
       'convert: give one of --from=PATH, to read from, and --to_hf=DIR, --to_leelaz=FILE or'
       ' --to_word2vec=FILE, to write to'
@@ -204,12 +204,9 @@ def convert(overrides: Overrides) -> None:
     if source:
       workdir = arguments.new_folder(FLAGS.workdir)
       convert_lib.import_weights(os.path.expanduser(source), workdir, FLAGS.format)
-    elif FLAGS.to_leelaz:
-      convert_lib.export_leelaz(arguments.one_run(FLAGS.workdir), FLAGS.to_leelaz, step)
-    elif FLAGS.to_word2vec:
-      convert_lib.export_word2vec(arguments.one_run(FLAGS.workdir), FLAGS.to_word2vec, step)
-    else:
-      convert_lib.export_hf(arguments.one_run(FLAGS.workdir), FLAGS.to_hf, step)
+    for name in targets:
+      export = getattr(convert_lib, name.replace('to_', 'export_'))
+      export(arguments.one_run(FLAGS.workdir), FLAGS[name].value, step)
 
 
 def play(overrides: Overrides) -> None:
