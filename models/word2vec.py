@@ -246,7 +246,7 @@ def descend(
     (rows, -jnp.minimum(rate, jnp.asarray(limit)[rows])[..., None] * change)
     for limit, (rows, change) in zip(draws.limits, (found.inputs, found.outputs), strict=True)
   ]
-  # Both gradients are there before either table changes, else XLA would copy a table to keep it.
+  # A row that was read after its table changed would make XLA keep a copy of the whole table.
   steps = lax.optimization_barrier(jax.tree.map(gather, steps))
   return {
     name: _add_rows(tables[name], *step)
