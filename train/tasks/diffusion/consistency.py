@@ -1,5 +1,6 @@
 """The task `consistency`: distils a diffusion run into a network that draws in one step."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -167,6 +168,6 @@ def load_teacher(
   pairs += [(f'model.{name}', model.get(name), theirs['model'][name]) for name in names]
   pairs += [(name, meaning.get(name), its) for name, its in weights.meaning.items()]
   for name, ours, its in pairs:
-    if ours != its:
+    if json.loads(json.dumps(ours)) != its:  # as a run keeps it: a tuple is a list
       raise UserError(f'{name}={ours!r}: must be as the teacher in {workdir} has it, {its!r}')
   return weights.variables['params']

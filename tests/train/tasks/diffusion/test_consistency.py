@@ -242,3 +242,16 @@ def test_mismatch_with_the_teacher_is_reported(teacher, monkeypatch, tmp_path):
   monkeypatch.setattr(consistency_task, 'load_weights', lambda workdir: other)
   with pytest.raises(UserError, match='a run of task classify; it must be of diffusion'):
     distil(workdir)
+
+
+def test_a_tuple_of_a_config_is_the_list_that_the_teacher_s_run_keeps(teacher, monkeypatch):
+  workdir, run = teacher
+  kept = {'name': 'unet', 'channel_multipliers': [1, 1]}
+  run = dataclasses.replace(run, config={**run.config, 'model': kept})
+  monkeypatch.setattr(consistency_task, 'load_weights', lambda workdir: run)
+  task = {key: run.config['task'][key] for key in consistency_task.SAME_TASK_KEYS}
+  for multipliers in ((1, 1), [1, 1]):
+    model = {**kept, 'channel_multipliers': multipliers}
+    assert consistency_task.load_teacher(workdir, task, model, {}, 0.0) is not None
+  with pytest.raises(UserError, match=r'channel_multipliers=\(1, 2\): must be as the teacher'):
+    consistency_task.load_teacher(workdir, task, {**kept, 'channel_multipliers': (1, 2)}, {}, 0.0)
