@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -63,10 +63,9 @@ def make_burst(
 ) -> tuple[Burst, int]:
   """Returns a function of n training steps, and the number of parameters of both networks."""
   both = mlp(shape) if model['name'] == 'gan' else dcgan(shape, model['width'])
-  memory: Any = LAYOUTS[layout]  # of which the types of `to` know nothing
-  generator, discriminator = both
-  for net in both:
-    net.to(memory_format=memory)
+  memory = LAYOUTS[layout]
+  # The stubs of `to` know nothing of memory formats.
+  generator, discriminator = (cast(Any, net).to(memory_format=memory) for net in both)
   adams = [
     torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True) for net in both
   ]

@@ -12,7 +12,10 @@ from train import config as config_lib
 from train.errors import UserError
 from train.sections import complete_config
 
-NAMES = 'lenet_digits', 'gpt_python_cpu', 'diffusion_digits', 'tictactoe', 'alphago_policy_cpu'
+NAMES = (
+  *('lenet_digits', 'gpt_python_cpu', 'diffusion_digits', 'gan_digits', 'tictactoe'),
+  'alphago_policy_cpu',
+)
 PATHS = [f'configs/{name}.py' for name in NAMES]
 
 values = st.one_of(
