@@ -48,7 +48,7 @@ class Layer(nn.Module):
   def __init__(self, width, heads, mlp_width, decoder):
     super().__init__()
     self.attend = Attention(width, heads)
-    self.attend_memory = Attention(width, heads) if decoder else None
+    self.attend_memory: Any = Attention(width, heads) if decoder else None
     self.up, self.down = nn.Linear(width, mlp_width), nn.Linear(mlp_width, width)
     self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if decoder else 2))
 
@@ -65,6 +65,10 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
   """As published; by torch.nn's layers if `library`, which also drop attention weights."""
 
+  waves: torch.Tensor
+  encoder: Any
+  decoder: Any
+
   def __init__(self, vocab_size, layers, heads, width, mlp_width, library=False):
     super().__init__()
     self.table, self.library = nn.Embedding(vocab_size, width), library
@@ -74,7 +78,7 @@ class Transformer(nn.Module):
     waves = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
     self.register_buffer('waves', waves, persistent=False)
     if library:
-      options = {'dropout': DROPOUT, 'batch_first': True}
+      options: dict[str, Any] = {'dropout': DROPOUT, 'batch_first': True}
       encoder = nn.TransformerEncoderLayer(width, heads, mlp_width, **options)
       decoder = nn.TransformerDecoderLayer(width, heads, mlp_width, **options)
       self.encoder = nn.TransformerEncoder(encoder, layers, enable_nested_tensor=False)

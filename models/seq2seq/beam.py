@@ -199,7 +199,9 @@ def _after(
   live_score, live, parents = _best(jnp.where(ends, NEVER, scores), targets, parents, count=K)
   # The most that the best of them can come to: at its limit, without another nat.
   bound = live_score[:, 0] / beam.penalty(limits)
-  going = state.going & (pieces < limits) & (bound > done_score[:, -1])
+  # One beam has nothing else to follow: its first end is its end.
+  going = done_score[:, -1] <= NEVER if K == 1 else bound > done_score[:, -1]
+  going &= state.going & (pieces < limits)
   finite = state.finite & (jnp.isfinite(logits.max(-1)).all(-1) | ~state.going)
   new = SearchState(pieces, live, live_score, done, done_score, going, finite)
   # A source that is done stays as it is, whatever others are in its batch.

@@ -1,9 +1,10 @@
-"""The parameters of `models.seq2seq.transformer` as a table; and what it counts."""
+"""The parameters of `models.seq2seq.transformer` as a table, what it counts, and its positions."""
 
 import math
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from flax.linen.initializers import normal, ones, variance_scaling, zeros
 
 from models.transformer import Specs, is_spec, stacked_specs
@@ -93,3 +94,14 @@ def flops_per_pair(model: TransformerSizes, source_length: int, target_length: i
   pairs = S * S + T * T + S * T
   head = T * model.vocab_size * model.width
   return 6.0 * (model.layers * kernels + head) + 12.0 * model.layers * model.width * pairs
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+  """Returns the positions of section 3.5, float32 `[length, width]`, sine and cosine by turns.
+
+  sin(position / 10000^(2i / width)) at unit 2i, the cosine behind it: those of another position are
+  a rotation of them that depends on the distance alone.
+  """
+  rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
+  angles = np.arange(length)[:, None] * rates
+  return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(length, width).astype(np.float32)

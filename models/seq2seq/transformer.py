@@ -14,7 +14,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from models import attention, transformer
@@ -43,13 +42,13 @@ class SourceMemory:
   """What the decoder sees of the sources.
 
   Attributes:
-    keys: `[layers, B, S, heads, d]`, each decoder layer's own of the encoder's output.
+    keys: `[B, S, heads, d]` of the encoder's output, a list of each decoder layer's own.
     values: likewise.
     real: bool `[B, S]`, false for padding.
   """
 
-  keys: Array
-  values: Array
+  keys: list[Array]
+  values: list[Array]
   real: Array
 
 
@@ -62,13 +61,13 @@ class TargetCache:
   go on from another one's pieces copy none.
 
   Attributes:
-    keys: `[layers, B, N, K, heads, d]`; slot (n, j) was written by target j.
+    keys: `[B, N, K, heads, d]`, a list of each layer's; slot (n, j) was written by target j.
     values: likewise.
     origins: int32 `[B, K, N]`: target k's piece n is in slot (n, origins[b, k, n]).
   """
 
-  keys: Array
-  values: Array
+  keys: list[Array]
+  values: list[Array]
   origins: Array
 
 
@@ -180,25 +179,27 @@ class Transformer(nn.Module):
       return shard_tokens(residual(3, x, self.feed_forward(weights))), seen
 
     x = self.embed(tokens, self.position_table(tokens.shape[1]), drop)
-    x, seen = self.apply_layers(layer, x, self.decoder, memory.keys, memory.values)
+    keys, values = jnp.stack(memory.keys), jnp.stack(memory.values)
+    x, seen = self.apply_layers(layer, x, self.decoder, keys, values)
     return self.last_norm('decoder_norm', x), seen
 
   # -------- decoding --------
 
   def init_cache(self, memory: SourceMemory, beams: int, length: int) -> TargetCache:
     """Returns an empty cache of `beams` targets a source, for `length` pieces of each."""
-    layers, B, _, heads, d = memory.keys.shape
-    zeros = jnp.zeros((layers, B, length, beams, heads, d), memory.keys.dtype)
+    B, _, heads, d = memory.keys[0].shape
+    zeros = [jnp.zeros((B, length, beams, heads, d), keys.dtype) for keys in memory.keys]
     return TargetCache(zeros, zeros, jnp.zeros((B, beams, length), jnp.int32))
 
   def grow_cache(self, cache: TargetCache, length: int) -> TargetCache:
     """Returns the cache with room for `length` pieces."""
-    more = length - cache.keys.shape[2]
+    more = length - cache.keys[0].shape[1]
 
     def pad(x: Array, axis: int) -> Array:
       return jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
 
-    return TargetCache(pad(cache.keys, 2), pad(cache.values, 2), pad(cache.origins, 2))
+    keys, values = ([pad(x, 1) for x in layers] for layers in (cache.keys, cache.values))
+    return TargetCache(keys, values, pad(cache.origins, 2))
 
   def select(self, cache: TargetCache, parents: Array) -> TargetCache:
     """Returns the cache in which target k goes on from `parents[b, k]`."""
@@ -209,39 +210,38 @@ class Transformer(nn.Module):
     self, memory: SourceMemory, cache: TargetCache, token: Array, position: Array
   ) -> tuple[Array, TargetCache]:
     """Returns float32 logits `[B, K, vocab_size]` after `token` `[B, K]`, and the cache with it."""
-    (B, K), N = token.shape, cache.keys.shape[2]
+    (B, K), N = token.shape, cache.keys[0].shape[1]
     mine = lax.broadcasted_iota(jnp.int32, (B, K, 1), 1)
     origins = lax.dynamic_update_slice(cache.origins, mine, (0, 0, position))
     # [B, K, N, K']: whether piece n of target k is in the slot of target k'.
     slot, piece = (lax.broadcasted_iota(jnp.int32, (B, K, N, K), axis) for axis in (3, 2))
     seen = ((origins[..., None] == slot) & (piece <= position)).reshape(B, K, N * K)
-
-    def layer(x: Array, own: Any) -> tuple[Array, Any]:
-      weights, _, *memory_of_layer, keys, values = own
+    x = self.embed(token, lax.dynamic_slice_in_dim(self.position_table(N), position, 1))
+    keys, values = [*cache.keys], [*cache.values]
+    for i, weights in enumerate(transformer.unstack(self.decoder)):
       residual = self.residual(weights)
-
-      def attend(x: Array) -> Array:
-        nonlocal keys, values
-        q, k, v = self.project(weights, x)
-        keys, values = (
-          lax.dynamic_update_slice(slots, new[:, None], (0, position, 0, 0, 0))
-          for slots, new in ((keys, k), (values, v))
-        )
-        slots = (y.reshape(B, N * K, *y.shape[3:]) for y in (keys, values))
-        return self.attention_out(weights, attention.explicit(q, *slots, seen))
-
-      x = residual(1, x, attend)
-      x = residual(2, x, self.attend_memory(weights, *memory_of_layer, memory.real))
-      return residual(3, x, self.feed_forward(weights)), (keys, values)
-
-    at = lax.dynamic_slice_in_dim(self.position_table(N), position, 1)
-    x, (keys, values) = self.apply_layers(
-      layer,
-      self.embed(token, at),
-      *(self.decoder, memory.keys, memory.values, cache.keys, cache.values),
-    )
+      x, keys[i], values[i] = self.attend_cache(weights, x, keys[i], values[i], seen, position)
+      of_memory = self.attend_memory(weights, memory.keys[i], memory.values[i], memory.real)
+      x = residual(3, residual(2, x, of_memory), self.feed_forward(weights))
     hidden = self.last_norm('decoder_norm', x)
     return loss_lib.logits(hidden, self.head_weight), TargetCache(keys, values, origins)
+
+  def attend_cache(
+    self, weights: Any, x: Array, keys: Array, values: Array, seen: Array, position: Array
+  ) -> tuple[Array, Array, Array]:
+    """Returns x `[B, K, width]` behind the first sub-layer, and a layer's cache with its pieces."""
+
+    def attend(x: Array) -> Array:
+      nonlocal keys, values
+      q, k, v = self.project(weights, x)
+      at = (0, position, 0, 0, 0)
+      keys = lax.dynamic_update_slice(keys, k[:, None], at)
+      values = lax.dynamic_update_slice(values, v[:, None], at)
+      B, N, K, *head = keys.shape
+      slots = keys.reshape(B, N * K, *head), values.reshape(B, N * K, *head)
+      return self.attention_out(weights, attention.explicit(q, slots[0], slots[1], seen))
+
+    return self.residual(weights)(1, x, attend), keys, values
 
   # -------- what the stacks are made of --------
 
@@ -255,7 +255,7 @@ class Transformer(nn.Module):
   def position_table(self, length: int) -> Array:
     """Returns the first `length` positions, `[length, width]`."""
     if self.positions == 'sinusoid':
-      return jnp.asarray(sinusoids(length, self.width))
+      return jnp.asarray(parameters.sinusoids(length, self.width))
     if length > self.block_size:
       raise ValueError(f'{length} pieces: model.block_size={self.block_size} is the most')
     return self.position_embed['embedding'][:length]
@@ -271,9 +271,10 @@ class Transformer(nn.Module):
 
     return add
 
-  def project(self, weights: Any, x: Array) -> list[Array]:
+  def project(self, weights: Any, x: Array) -> tuple[Array, Array, Array]:
     """Returns queries, keys and values `[B, T, heads, d]` of x `[B, T, width]`."""
-    return [self.by_head(y) for y in dense_each(x, [weights[name] for name in QKV])]
+    q, k, v = (self.by_head(y) for y in dense_each(x, [weights[name] for name in QKV]))
+    return q, k, v
 
   def attention_out(self, weights: Any, y: Array, name: str = 'out') -> Array:
     """Returns the product `[B, T, width]` of the heads' outputs `[B, T, heads, d]`."""
@@ -296,12 +297,12 @@ class Transformer(nn.Module):
     units = jnp.broadcast_to(jnp.eye(S)[:, None], (B, S, H, S))
     return jnp.moveaxis(attention.unpadded(q, keys, units, real), 2, 1)
 
-  def memory_keys_values(self, hidden: Array) -> tuple[Array, Array]:
+  def memory_keys_values(self, hidden: Array) -> tuple[list[Array], list[Array]]:
     """Returns every decoder layer's keys and values of the encoder's output, in one product."""
     names = ('memory_key', 'memory_value')
     own = [transformer.unstack(self.decoder[name]) for name in names]
     products = [self.by_head(y) for y in dense_each(hidden, own[0] + own[1])]
-    return jnp.stack(products[: self.layers]), jnp.stack(products[self.layers :])
+    return products[: self.layers], products[self.layers :]
 
   def feed_forward(self, weights: Any) -> Callable[[Array], Array]:
     """Returns the sub-layer of two products around a ReLU, at each position by itself."""
@@ -336,14 +337,3 @@ class Transformer(nn.Module):
   def flops_per_pair(self, source_length: int, target_length: int) -> float:
     """Returns `parameters.flops_per_pair` of the model."""
     return parameters.flops_per_pair(self, source_length, target_length)
-
-
-def sinusoids(length: int, width: int) -> np.ndarray:
-  """Returns the positions of section 3.5, float32 `[length, width]`, sine and cosine by turns.
-
-  sin(position / 10000^(2i / width)) at unit 2i, the cosine behind it: those of another position are
-  a rotation of them that depends on the distance alone.
-  """
-  rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
-  angles = np.arange(length)[:, None] * rates
-  return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(length, width).astype(np.float32)

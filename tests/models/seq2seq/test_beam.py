@@ -111,6 +111,12 @@ def test_the_penalty_prefers_longer_targets():
   assert lengths[0] == 1 < lengths[1]
 
 
+def test_one_beam_ends_where_the_end_is_likeliest_whatever_the_penalty():
+  found = beam_lib.search(Endless(0.5), {}, SOURCE[:1], Beam(beams=1, alpha=4.0, extra=30))
+  assert found.targets[0, 0].tolist() == [EOS] + [0] * 33
+  assert (beam_lib.search(Endless(0.5), {}, SOURCE[:1], Beam(2, 4.0, 30)).targets != 0).sum() > 1
+
+
 def test_a_row_of_padding_is_not_searched_for():
   source = np.concatenate([SOURCE, np.zeros((1, 4), np.int32)])
   found = beam_lib.search(Endless(0.4), {}, source, Beam(beams=2))

@@ -10,7 +10,7 @@ import pytest
 import models
 from models import forms
 from models.seq2seq import contract, parameters
-from models.seq2seq.transformer import sinusoids
+from models.seq2seq.parameters import sinusoids
 from tests.models.seq2seq.small_seq2seq import sentences, small, start
 
 SOURCE, TARGET = sentences((5, 3, 6), 6), sentences((4, 7, 2), 7, seed=1)
