@@ -63,7 +63,7 @@ class ParallelText:
       in evaluations they are cut.
     batch_tokens: places of a training batch a side, with padding: the shorter its sentences, the
       more it has.
-    buckets: lengths to which sentences are padded, beside `block_size`.
+    buckets: lengths to which sentences are padded, beside `block_size`; larger ones have no effect.
     batch_size: the rows of every batch are a multiple of it, so that devices and microbatches can
       share them.
     eval_batch_size: rows of an evaluation's batch.
@@ -102,7 +102,7 @@ class ParallelText:
     folder: str | None = None,
     read: bool = True,
   ):
-    checks.at_least(2, block_size=block_size)
+    checks.at_least(2, block_size=block_size, buckets=min(buckets, default=2))
     checks.at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
     checks.at_least(0, prefetch=prefetch)
     checks.share(val_fraction=val_fraction)

@@ -202,6 +202,7 @@ def test_settings_that_cannot_be(folder):
     ('batch_tokens', 511): 'data.batch_tokens=511: must be at least 512',
     ('eval_split', 'tset'): "split 'tset': not in this set; choices: test, train, val",
     ('test_split', 'tset'): "split 'tset': not in this set",
+    ('buckets', (16, -1)): r'data.buckets=-1: must be at least 2',
     ('eval_batch_size', 0): 'data.eval_batch_size=0: must be at least 1',
   }.items():
     with pytest.raises(ValueError, match=message):
