@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
         test_split='test_2016_flickr',
         block_size=64,
         batch_tokens=2048,
+        buckets=(16, 24, 32),  # one pair in a hundred is longer; each length is compiled once
       ),
       optimizer=dict(
         name='adam',
