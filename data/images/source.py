@@ -179,11 +179,8 @@ class ImageData:
     order: pipeline.EpochOrder | None = None,
     batch_size: int = 0,
   ) -> pipeline.TrainSource:
-    """Returns batches without end, cut over axis 0 as `sharding` says: shuffled, or in `order`.
-
-    batch_size: if not the config's.
-    """
-    batch_size = batch_size or self.batch_size
+    """Returns endless batches, shuffled or in `order`, cut over axis 0 as `sharding` says."""
+    batch_size = batch_size or self.batch_size  # of the config
     pipeline.check_divisible('batch_size', batch_size, sharding)
     self._check_classes()
     order = order or pipeline.EpochOrder(seed, self.num_examples(self.train_split))

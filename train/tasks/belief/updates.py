@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 from models import boltzmann, dbn
 from models.axes import bound_size, shard_batch
@@ -115,7 +116,9 @@ class Updates:
   def _descend(self, now: Now, weights: Any, velocity: Any, grads: Any) -> tuple[Any, Any]:
     """Returns weights and momenta after one update; grads: sums over this device's images."""
     if bound_size('data'):  # under pmap each device has its part of the mini-batch
-      grads = lax.psum(grads, 'data')
+      # One sum for all: XLA for a CPU mixes up several at a time of a program from its cache.
+      flat, unflatten = ravel_pytree(grads)
+      grads = unflatten(lax.psum(flat, 'data'))
 
     def moved(w: Array, v: Array, g: Array) -> Array:
       decay = now.weight_decay if w.ndim == 2 else 0.0
