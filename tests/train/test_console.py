@@ -101,7 +101,7 @@ def test_data_describe_themselves(tmp_path):
   assert SelfPlayData().describe() == 'games that the network plays while it trains'
 
 
-SAMPLED = 'language', 'diffusion', 'consistency', 'gan', 'belief', 'words'
+SAMPLED = 'language', 'diffusion', 'consistency', 'gan', 'belief', 'dqn', 'words'
 
 
 @pytest.mark.parametrize('name', DECLARATIONS)

@@ -9,6 +9,7 @@ import pytest
 from train import mesh as mesh_lib
 from train.optim import make_optimizer
 from train.step import init_state, make_step
+from train.task import Task
 
 RATE = 0.1
 
@@ -103,7 +104,7 @@ def test_a_convolution_is_one_matrix_of_all_its_places():
   np.testing.assert_allclose(*both, atol=1e-6)
 
 
-class Regression:
+class Regression(Task):
   """A stack of two layers that multiply what is read; sharded by logical names."""
 
   throughput = 'rows', 16

@@ -67,7 +67,7 @@ def test_a_record_replaces_a_record_and_no_other_file(tmp_path):
 
 def test_an_evaluation_of_something_else_is_kept(tmp_path, capsys):
   path = tmp_path / 'eval.json'
-  last = {'step': 4, 'workdirs': ['a'], 'overrides': {}, 'options': {}}
+  last = {'step': 4, 'workdirs': ['a'], 'overrides': {}, 'options': {}, 'average': 1}
   verbs.keep_other(str(path), last)
   for old, kept in ((last, False), (last | {'step': 2}, True), ('half', True)):
     path.write_text(json.dumps(old) if isinstance(old, dict) else '{"step"')
