@@ -54,6 +54,7 @@ def test_sampler_draws_from_the_mixture():
   np.testing.assert_allclose(pairs[:, 0], pairs[:, 1], atol=0.02)  # three standard errors
 
 
+@pytest.mark.long
 def test_gpt_has_the_loss_of_a_guess_and_goes_on_from_its_prompts():
   printed = run('-m', 'examples.gpt')
   loss = float(re.search(r'loss (\S+)', printed)[1])

@@ -111,6 +111,7 @@ def test_contrast_has_the_statistics_of_contrastive_divergence():
     np.testing.assert_allclose(grads[name], value, atol=1e-5)
 
 
+@pytest.mark.long
 def test_gibbs_sampling_ends_in_the_machines_distribution():
   rbm, (v, _) = machine(), everything()
   count = 20_000

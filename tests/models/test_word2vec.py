@@ -69,6 +69,7 @@ def test_pairs_are_within_reach_and_never_of_two_sentences():
   assert 0 < found.sum() < found.size / 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('objective', word2vec.OBJECTIVES)
 def test_the_gradient_is_that_of_the_loss(objective):
   model, draws = model_and_draws(objective=objective)
@@ -190,6 +191,7 @@ def test_negatives_are_drawn_by_the_power_of_their_counts():
   np.testing.assert_allclose(share, wanted / wanted.sum(), atol=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('architecture', word2vec.ARCHITECTURES)
 @pytest.mark.parametrize('objective', word2vec.OBJECTIVES)
 def test_few_words_and_large_blocks_do_not_diverge(architecture, objective):

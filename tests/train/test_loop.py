@@ -95,6 +95,7 @@ def test_a_finished_run_has_nothing_left_to_do(straight, capfd):
   assert (straight / 'metrics.jsonl').read_text() == before
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(straight, tmp_path, caplog):
   toy.train(tmp_path, **{**SETTINGS, 'steps': 8})
   for path in (tmp_path / 'checkpoints' / '8' / 'params').rglob('d/*'):
@@ -112,6 +113,7 @@ def test_a_run_moves_to_another_number_of_devices(straight, tmp_path):
   same(params(tmp_path)[1], params(straight)[1], 1e-5)
 
 
+@pytest.mark.long
 def test_pmap_and_fsdp_train_to_the_numbers_of_jit(straight, tmp_path):
   toy.train(tmp_path / 'pmap', **SETTINGS, parallel='pmap')
   toy.train(tmp_path / 'fsdp', **SETTINGS, layout=(2, 4, 1))

@@ -71,6 +71,7 @@ def test_rules_may_be_others_than_those_of_training(workdir):
   assert final_analysis(engine, Position(5, 7.5, superko='situational'), 0).visits == 2
 
 
+@pytest.mark.long
 def test_a_board_of_another_size_is_refused(workdir):
   engine = play.load_engine(workdir)
   session = Session(engine, RuleSet(5))

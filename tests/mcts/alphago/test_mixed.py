@@ -57,6 +57,7 @@ def test_lambda_weighs_the_two():
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_outcome_is_of_the_player_to_move():
   state = jax.tree.map(lambda x: x[0], boards(BLACKS))
   passed = GAME.step(state, jnp.int32(9))

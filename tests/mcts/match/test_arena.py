@@ -159,6 +159,7 @@ def test_networks_play_in_one_batch():
     replayed(game, played.terms)
 
 
+@pytest.mark.long
 def test_what_a_match_leaves_behind(tmp_path):
   from sgfmill import sgf, sgf_moves
 

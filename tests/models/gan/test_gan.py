@@ -48,6 +48,7 @@ def test_dcgan_of_64_pixels_is_the_papers():
   assert kernels == [(5, 5, 512, 1024), (5, 5, 256, 512), (5, 5, 128, 256), (5, 5, 3, 128)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('shape', 'grid'), [((28, 28, 1), 7), ((32, 32, 3), 4), ((64, 64, 3), 4), ((8, 8, 1), 4)]
 )

@@ -23,6 +23,7 @@ def plainly(hidden, head, smoothing):
   return -(WEIGHTS[..., None] * label * log_p).sum()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 @pytest.mark.parametrize('chunk', [0, 4])
 def test_it_is_the_cross_entropy_with_the_smoothed_label(smoothing, chunk):

@@ -84,6 +84,7 @@ def by_hand(params, source, target, attention):
   return np.array(logits), np.array(weights)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('attention', [True, False])
 def test_it_is_the_papers_equations(attention):
   model, variables, source, target = build(attention=attention)

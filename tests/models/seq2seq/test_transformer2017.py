@@ -166,6 +166,7 @@ def test_scanned_layers_and_recomputed_ones_drop_and_give_what_plain_ones_do():
   assert not np.allclose(expected[0], slopes(rate=0.0, scan=True)[0])  # dropout acts
 
 
+@pytest.mark.long
 def test_attention_maps_are_shares_of_the_source():
   model = small()
   maps = np.asarray(model.apply(start(model), SOURCE, TARGET, method='attention_maps'))

@@ -27,6 +27,7 @@ def losses(made, variables, batch, key=None, train=False):
 # -------- the loss --------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('model', small.MODELS)
 @pytest.mark.parametrize('loss', ['non_saturating', 'hinge'])
 def test_each_network_has_the_gradient_of_its_own_loss(model, loss):

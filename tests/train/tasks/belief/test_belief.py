@@ -132,6 +132,7 @@ def test_a_step_of_the_first_stage_is_contrastive_divergence_by_hand(whole):
   assert metrics[0]['loss'] == pytest.approx(errors, rel=1e-4)
 
 
+@pytest.mark.long
 def test_momentum_begins_anew_with_each_stage_and_small_if_asked():
   """With momentum 0.9 from the first step on, one of two mini-batches carries it."""
   made = task(greedy={'steps': (2, 1, 1), 'initial_momentum': 0.0, 'initial_steps': 1})

@@ -156,6 +156,7 @@ def gradients(made, params, batch):
   return jax.grad(loss)(params)
 
 
+@pytest.mark.long
 def test_a_seed_learns_as_it_would_alone():
   together, alone = task_of(seeds=3), task_of()
   batch = batch_of(together)

@@ -64,6 +64,7 @@ def by_hand(layout, rows, at):
   return history(at), history(i), reward, discount
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('rounds', [1, 3, 4, 7])  # empty but for one write, not full, full, past it
 @pytest.mark.parametrize('options', [{}, {'history': 3, 'n_step': 3}, {'priority': 0.6}])
 @pytest.mark.parametrize('truncated', [False, True])
@@ -116,6 +117,7 @@ def test_an_episode_that_the_time_limit_ends_is_not_over():
   assert rows[5]['reward'] == 0
 
 
+@pytest.mark.long
 def test_priorities_are_of_the_sampled_rows_and_their_sizes():
   environment = counting(5, truncated=False)
   layout, ring, _ = played(environment, 3, priority=1.0, correction=1.0)

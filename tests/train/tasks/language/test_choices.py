@@ -16,6 +16,7 @@ from train.tasks.language.evaluate import Scorer, accuracies
 cache, file, data, network = small.cache, small.file, small.data, small.network  # fixtures
 
 
+@pytest.mark.long
 def test_answers_are_chosen_as_by_a_plain_loop(network, file):
   language, variables = network()
   nats, a_byte = [], []

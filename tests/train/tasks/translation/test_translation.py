@@ -54,6 +54,7 @@ def one_device():
   return mesh_lib.make_mesh(1, 1, 1, devices=jax.devices()[:1])
 
 
+@pytest.mark.long
 def test_the_loss_counts_real_pieces_alone_and_evaluations_do_not_smooth(data):
   task = task_of(data, label_smoothing=0.2)
   variables, key = fresh(task), jax.random.key(0)
