@@ -306,9 +306,9 @@ def make_optimizer(
   return config_lib.build({'name': name, **options}, SECTIONS, 'optimizer').make(steps)
 
 
-def check_rate_only(name: str, *, steps: int, **options: Any) -> None:
-  """Raises UserError if a section `optimizer` says more than a rate, for `Task.updates_itself`."""
-  made = OPTIMIZERS[name](**options)
+def check_rate_only(name: str, *, accumulate: int, steps: int, **options: Any) -> None:
+  """Raises UserError if a config says more of its steps than a rate, for `Task.updates_itself`."""
+  made = config_lib.build({'name': name, **options}, SECTIONS, 'optimizer')
   rules = {'momentum': 0, 'clip_norm': None, 'weight_decay': 0}
   wrong = [key for key, value in rules.items() if getattr(made, key, value) != value]
   if name != 'sgd' or wrong:
@@ -316,6 +316,10 @@ def check_rate_only(name: str, *, steps: int, **options: Any) -> None:
     raise UserError(
       f'optimizer.{said}: this task takes its steps itself, by plain gradient descent; choose'
       " name='sgd' with momentum=0 and neither clip_norm nor weight_decay"
+    )
+  if accumulate > 1:
+    raise UserError(
+      f'train.accumulate={accumulate}: must be 1, as this task takes its steps itself'
     )
 
 

@@ -147,7 +147,7 @@ def train(
   loop = Loop(**config['train'])
   updates = loop.steps * task.updates_per_step
   if task.updates_itself:
-    check_rate_only(**config['optimizer'], steps=updates)
+    check_rate_only(**config['optimizer'], accumulate=loop.accumulate, steps=updates)
   tx, schedule = make_optimizer(**config['optimizer'], steps=updates)
   for line in odd_settings(**config['optimizer'], steps=updates) if mesh_lib.is_main() else ():
     print(line, file=sys.stderr)

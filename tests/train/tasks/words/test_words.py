@@ -165,6 +165,7 @@ def test_a_run_is_evaluated_sampled_and_shown(text, tmp_path, capsys):
     ({'optimizer': {'name': 'adam', 'momentum': None}}, r"optimizer\.name='adam': this task takes"),
     ({'optimizer': {'momentum': 0.9}}, r'optimizer\.momentum=0\.9: this task takes its steps itse'),
     ({'optimizer': {'clip_norm': 1.0}}, r'optimizer\.clip_norm=1\.0: this task takes its steps i'),
+    ({'train': {'accumulate': 2}}, r'train\.accumulate=2: must be 1, as this task takes its steps'),
     ({'model': {'name': 'word2vec', 'window': -1}}, r'model\.window=-1: must be at least 1'),
     ({'task': {'analogies': 'nowhere.txt'}}, r'nowhere\.txt: cannot be read: '),
   ],
