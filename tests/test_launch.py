@@ -69,7 +69,7 @@ def test_help_of_a_verb_imports_nothing_heavy():
     (['train', '--workdir=nowhere'], 'holds no config.json; give --config=FILE'),
     (
       ['train', '--step=3'],
-      '--step=3: an option of eval, sample, convert, play, not of train; choose from config, ',
+      '--step=3: an option of eval, sample, translate, convert, play, not of train; choose ',
     ),
     (['train', '--config.seed'], '--config.seed: needs a value, as in --config.seed=VALUE'),
     (['train', '--config=lenet_digits', '--profile=9:3'], '--profile=9:3: must be START:STOP'),

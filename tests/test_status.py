@@ -29,7 +29,7 @@ def asked_to_stop(workdir, number):
   return process.returncode, error
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_run_that_was_asked_to_stop_is_no_finished_one(tmp_path, number, status):
   """A cluster starts it again after 75; whoever pressed Ctrl-C wants it stopped."""

@@ -36,7 +36,7 @@ def hop(workdir, layout, monkeypatch, stop=None, **settings):
     toy.train(workdir, STEPS, layout, devices=math.prod(layout), **options)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_goes_from_mesh_to_mesh_and_ends_as_one_that_stayed(tmp_path, monkeypatch, capsys):
   """SGD with momentum, averaged weights, running statistics: each step on another mesh."""
   hop(tmp_path / 'stayed', (1, 1, 1), monkeypatch)

@@ -86,7 +86,7 @@ ORDERS = [
 ]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize('lines', ORDERS, ids=lambda lines: lines[0])
 def test_nothing_is_compiled_while_a_clock_runs(lines):
   session, compiled = new_session(rollout(num_simulations=4), size=3), []

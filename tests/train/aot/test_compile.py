@@ -85,7 +85,7 @@ def test_a_step_is_compiled_and_described(tmp_path, capsys):
   assert 61706 * 4 * 14 / 8 <= sent < 61706 * 4 * 14 / 8 + 1000
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_does_not_fit_is_said_with_what_would_help(tmp_path, capsys, monkeypatch):
   config = load('gpt_python', **SMALL_GPT)
   chip = topology.CHIPS['cpu']

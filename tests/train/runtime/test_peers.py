@@ -94,7 +94,7 @@ def test_a_step_that_never_returns(tmp_path):
     assert 'time.sleep(120)' in (tmp_path / f'stuck-{index}.txt').read_text()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_process_that_does_not_come(tmp_path):
   [(status, lines)] = start('absent', tmp_path, [0])
   assert status == 76

@@ -269,7 +269,7 @@ def test_values_need_results(games):
 # -------- all of AlphaGo --------
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_value_run_searches_with_the_policies_of_other_runs(run, values, games, tmp_path):
   verbs.train(config(games, ROLLOUT), str(tmp_path))
   data = GoGames(values, size=SIZE, test_fraction=0.3, with_result=True)

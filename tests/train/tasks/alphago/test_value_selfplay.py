@@ -207,7 +207,7 @@ def test_a_run_that_was_interrupted_ends_where_an_undisturbed_one_does(player, t
     np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_value_of_played_games_is_learnt(player, tmp_path):
   verbs.train(config(player, steps=60, round_every=10, min_games=512, window=512), str(tmp_path))
   found = verbs.evaluate([str(tmp_path)])

@@ -79,7 +79,7 @@ def assert_same(found, expected):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize(
   'layout', [(2, 2, 2), pytest.param((8, 1, 1), marks=pytest.mark.slow)], ids=str
