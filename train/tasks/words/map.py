@@ -8,7 +8,7 @@ import numpy as np
 from train.tasks.words.neighbours import Vectors
 
 NEAR = 11  # words that are drawn around each of those that were chosen
-SIZE = (9, 7)  # inches
+SIZE = (9, 8)  # inches
 
 
 def draw(vectors: Vectors, words: Sequence[str]) -> bytes:
@@ -35,18 +35,23 @@ def draw(vectors: Vectors, words: Sequence[str]) -> bytes:
     axes.plot(x, y, '.', color=colour, markersize=9 if chosen else 4)
     text = word.replace('$', r'\$')  # which would begin a formula
     weight = 'bold' if chosen else 'normal'
-    axes.annotate(text, (x, y), (3, 2), textcoords='offset points', color=colour, weight=weight)
+    axes.annotate(
+      text, (x, y), (3, 2), textcoords='offset points', color=colour, weight=weight, fontsize=8
+    )
   file = io.BytesIO()
   figure.savefig(file, format='png')
   return file.getvalue()
 
 
 def positions(rows: np.ndarray) -> np.ndarray:
-  """Returns `[N, 2]`: places of vectors `[N, D]` of length 1."""
+  """Returns `[N, 2]`: places of vectors `[N, D]` of length 1, their ranks along either axis.
+
+  Ranks keep who is near whom, and give each word's label a line of its own.
+  """
   if len(rows) < 4:
     return np.stack([np.arange(len(rows)), np.zeros(len(rows))], 1)
   from sklearn.manifold import TSNE
 
-  perplexity = min(12.0, (len(rows) - 1) / 3)
+  perplexity = (len(rows) - 1) / 3
   model = TSNE(perplexity=perplexity, metric='cosine', init='random', random_state=0)
-  return model.fit_transform(rows)
+  return np.argsort(np.argsort(model.fit_transform(rows), axis=0), axis=0)
