@@ -5,8 +5,8 @@ python launch.py train --config=dqn_cartpole --workdir=runs/dqn_cartpole
 Paper: Mnih et al., Human-level control through deep reinforcement learning, 2015, whose method this
 is; it has no cart-pole. An episode ends after 500 steps, each of which is worth 1, so the number is
 500 steps.
-Ours: 500 steps in each of 20 episodes after 500 steps of training, 128,000 frames (seed 0), 58
-seconds of one core's time.
+With returns of five steps (Sutton 1988) all three seeds that were tried hold the pole; with those of
+one step one of three did not. Ours: README's table, docs/results.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
         updates_per_step=128,
         exploration=dict(final=0.04, frames=8_000),
         replay=dict(capacity=102_400, min_size=1_024),
-        target=dict(every=256, double=True),
+        target=dict(every=256, double=True, n_step=5),
         evaluation=dict(episodes=20, epsilon=0.0, max_steps=500),
       ),
       model=dict(name='dqn_mlp', hidden=(256, 256)),
