@@ -5,8 +5,8 @@ python launch.py train --config=dqn_cartpole --workdir=runs/dqn_cartpole
 Paper: Mnih et al., Human-level control through deep reinforcement learning, 2015, whose method this
 is; it has no cart-pole. An episode ends after 500 steps, each of which is worth 1, so the number is
 500 steps.
-With returns of five steps (Sutton 1988) all three seeds that were tried hold the pole; with those of
-one step one of three did not. Ours: README's table, docs/results.
+Ours: README's table, docs/results. Its targets are returns of five steps (Sutton 1988): with those
+of one step three seeds ended at 452, 336 and 98. One of the three still ends below 500.
 """
 
 from ml_collections import ConfigDict
