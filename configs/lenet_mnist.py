@@ -8,7 +8,8 @@ python launch.py train --config=lenet_mnist --workdir=runs/lenet_mnist_distorted
 Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition,
 1998, section III-C: 0.95 % (20 passes), 0.8 % with distortions. Ours: 0.85 +- 0.03 % (5 seeds);
 0.47 +- 0.02 % with distortions (5 seeds of the ReLU and max-pool network; of LeNet-5 itself
-0.56 +- 0.08 %, without --config.model=lenet). Versions, commit and each seed's number are in docs/results.
+0.56 +- 0.08 %, without --config.model=lenet). Versions, commit and each seed's number are in
+docs/results.
 
 The architecture is the paper's (with a linear output in place of the RBF units), the training is
 today's: cross-entropy and SGD with momentum, for squared error and diagonal Levenberg-Marquardt.
