@@ -1,4 +1,4 @@
-"""A small network for CIFAR-10 by today's recipe: an hour on two cores.
+"""A small network for CIFAR-10 by today's recipe: an hour on two cores, by estimate.
 
 python launch.py train --config=airbench_cifar10 --workdir=runs/airbench_cifar10
 

@@ -1,4 +1,4 @@
-"""DCGAN on MNIST, 20 epochs: a quarter of an hour on two free cores.
+"""DCGAN on MNIST, 20 epochs: a quarter of an hour on two cores, by estimate.
 
 python launch.py train --config=dcgan_mnist --workdir=runs/dcgan_mnist
 python launch.py eval --workdir=runs/dcgan_mnist --samples=10000 --classifier=runs/lenet_mnist

@@ -1,4 +1,4 @@
-"""The GAN of 2014 on MNIST, 250 epochs: half an hour on two free cores.
+"""The GAN of 2014 on MNIST, 250 epochs: half an hour on two cores, by estimate.
 
 python launch.py train --config=gan_mnist --workdir=runs/gan_mnist
 python launch.py eval --workdir=runs/gan_mnist --parzen=test

@@ -1,4 +1,4 @@
-"""Transformer "Tiny" of 2.3 M parameters on Multi30k, English to German: an hour on two cores.
+"""Transformer "Tiny" of 2.3 M parameters on Multi30k, English to German: an estimated hour.
 
 python launch.py train --config=transformer_tiny --config.data.dataset=FOLDER
 python launch.py eval --workdir=runs/transformer_tiny

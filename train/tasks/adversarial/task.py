@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh
 
-import models.summary
+import models
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from models import ops
@@ -19,13 +19,14 @@ from models.gan.losses import LOSSES
 from train import mesh as mesh_lib
 from train.errors import UserError, unknown, user_errors
 from train.step import make_eval
-from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Variables
+from train.task import Batch, Evaluation, Metrics, Programs, Source, Variables
 from train.tasks import reading
 from train.tasks.adversarial import evaluate
 from train.tasks.adversarial import sample as sample_lib
 from train.tasks.adversarial.drawing import ImageDrawer, record_keys
 from train.tasks.adversarial.options import REGULARIZATION, SAMPLING, DrawingOptions, Regularization
 from train.tasks.images import grids
+from train.tasks.images.task import ImageTask
 
 NETWORKS = ('gan', 'dcgan')
 # Of a pixel, whose logit is an initial bias. A border that is never quite black gives images away.
@@ -46,7 +47,7 @@ class Judged(NamedTuple):
   fooled: Array
 
 
-class GAN(Task):
+class GAN(ImageTask):
   """The task `gan`; images are floats in [0, 1].
 
   One scalar loss is differentiated once, as the loop has it: the sum of both networks' losses, in
@@ -107,30 +108,6 @@ class GAN(Task):
   def metrics(self) -> Sequence[str]:
     names = 'discriminator_loss', 'generator_loss', 'accuracy_real', 'accuracy_fake', 'loss'
     return [f'val/{name}' for name in names]
-
-  @property
-  def batch_size(self) -> int:
-    return self.data.batch_size
-
-  @property
-  def throughput(self) -> tuple[str, int]:
-    return 'images', self.data.batch_size
-
-  def summary(self) -> str:
-    """Returns the table of both networks' parameters."""
-    shapes = jax.eval_shape(self.init, jax.random.key(0))
-    return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
-
-  def close(self) -> None:
-    self.data.close()
-
-  def meaning(self) -> dict[str, Any]:
-    """Returns the shape of the images and, of conditional networks, their classes in order."""
-    shape = {'image_shape': list(self.data.image_shape)}
-    return {**shape, 'classes': list(self.classes)} if self.classes else shape
-
-  def fingerprints(self) -> Mapping[str, str]:
-    return self.data.fingerprints()
 
   def source(self, split: str, mesh: Mesh, seed: int) -> Source:
     return reading.training(self.data, split, mesh, seed)

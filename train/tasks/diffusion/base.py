@@ -10,7 +10,6 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh
 
-import models.summary
 from data.images import augment as augment_lib
 from data.images.source import ImageData
 from models.diffusion import checks, parameterization, samplers
@@ -21,13 +20,14 @@ from models.diffusion.table_sampler import Constraint, Sampler
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Evaluation, Metrics, Programs, Source, Task, Variables
+from train.task import Batch, Evaluation, Metrics, Programs, Source, Variables
 from train.tasks import reading
 from train.tasks.diffusion import sample as sample_lib
 from train.tasks.diffusion.captions import Captions
 from train.tasks.diffusion.network import ConditionalNetwork
 from train.tasks.diffusion.options import Conditioning, build_spec, require_choice
 from train.tasks.images import grids
+from train.tasks.images.task import ImageTask
 
 TRAJECTORY_BATCH = 8  # images whose trajectories are drawn at a time
 FRAMES = 11  # states of a trajectory that are shown
@@ -35,7 +35,7 @@ FRAMES = 11  # states of a trajectory that are shown
 Guide = Callable[[Denoiser, Array], Denoiser]  # (denoiser, labels `[B]`) to a guided denoiser
 
 
-class ImageGeneration(Task):
+class ImageGeneration(ImageTask):
   """A task whose network removes noise and draws images, which are floats in [-1, 1].
 
   A subclass says `loss`, `sampler`, `timesteps` and perhaps `denoiser`. The byte k of an image is
@@ -76,30 +76,6 @@ class ImageGeneration(Task):
   @property
   def metrics(self) -> Sequence[str]:
     return ('val/loss',)
-
-  @property
-  def batch_size(self) -> int:
-    return self.data.batch_size
-
-  @property
-  def throughput(self) -> tuple[str, int]:
-    return 'images', self.data.batch_size
-
-  def summary(self) -> str:
-    """Returns the table of the network's parameters."""
-    shapes = jax.eval_shape(self.init, jax.random.key(0))
-    return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
-
-  def close(self) -> None:
-    self.data.close()
-
-  def meaning(self) -> dict[str, Any]:
-    """Returns the shape of the images and, of a conditional network, its classes in their order."""
-    shape = {'image_shape': list(self.data.image_shape)}
-    return {**shape, 'classes': list(self.classes)} if self.classes else shape
-
-  def fingerprints(self) -> Mapping[str, str]:
-    return self.data.fingerprints()
 
   def init(self, key: Array) -> Variables:
     return self.network.init(key, self.data.image_shape)

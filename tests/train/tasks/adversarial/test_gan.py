@@ -1,14 +1,13 @@
 """The task `gan`: both networks' gradients, its steps on any layout of devices, and images."""
 
 import json
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.train.stopping import StoppingSource
 from tests.train.tasks.adversarial import small_gan as small
 from train import mesh as mesh_lib
 from train.errors import Halted, UserError
@@ -159,17 +158,7 @@ class Interrupted(GAN):
   """A task that is interrupted at step 2."""
 
   def source(self, split, mesh, seed):
-    source = super().source(split, mesh, seed)
-
-    class Stopping:
-      init = source.init
-
-      def next(self, carry, step, variables):
-        if step == 2:
-          os.kill(os.getpid(), signal.SIGTERM)
-        return source.next(carry, step, variables)
-
-    return Stopping()
+    return StoppingSource(super().source(split, mesh, seed), 2)
 
 
 def train(workdir, kind=GAN, model='dcgan', **section):

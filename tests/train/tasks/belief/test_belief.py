@@ -1,13 +1,9 @@
 """Deep belief nets as a task: stages, mini-batches, any layout of devices, and what is refused."""
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import math
-import os
-import signal
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +13,7 @@ import pytest
 
 from data.images.source import ImageData
 from models import boltzmann, dbn
+from tests.train.stopping import StoppingSource
 from train import config as config_lib
 from train import mesh as mesh_lib
 from train.errors import Halted, UserError
@@ -178,22 +175,6 @@ def test_microbatches_are_refused():
 def test_mini_batches_that_devices_cannot_share_are_refused():
   with pytest.raises(UserError, match=r'data.batch_size=36: must be divisible by the 8 parts'):
     task(data={'batch_size': 36}).source('train', mesh_of((8, 1, 1)), 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class StoppingSource:
-  """A source that sends SIGTERM to the process when the batch of a step is asked for."""
-
-  source: Any
-  step: int
-
-  def init(self, key):
-    return self.source.init(key)
-
-  def next(self, carry, step, variables):
-    if step == self.step:
-      os.kill(os.getpid(), signal.SIGTERM)
-    return self.source.next(carry, step, variables)
 
 
 class Interrupted(Belief):

@@ -1,10 +1,6 @@
 """Diffusion models as a task: the loss, its evaluation, and images on any layout of devices."""
 
-import dataclasses
 import json
-import os
-import signal
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +11,7 @@ import pytest
 from models.diffusion import guidance
 from models.diffusion.denoiser import NetworkDenoiser
 from tests.models.diffusion.denoising import jit
+from tests.train.stopping import StoppingSource
 from tests.train.tasks.diffusion import toy_diffusion as small
 from train import mesh as mesh_lib
 from train.errors import UserError
@@ -100,22 +97,6 @@ def test_the_lattice_is_even_for_any_number_of_records():
     u = np.sort(lattice(jnp.arange(count)))
     assert abs(u - (np.arange(count) + 0.5) / count).max() < 4 / count
   assert lattice(jnp.array([0, -1])).min() > 0 and lattice(jnp.arange(10**5)).max() < 1
-
-
-@dataclasses.dataclass(frozen=True)
-class StoppingSource:
-  """A source that sends SIGTERM to the process when the batch of a step is asked for."""
-
-  source: Any
-  step: int
-
-  def init(self, key):
-    return self.source.init(key)
-
-  def next(self, carry, step, variables):
-    if step == self.step:
-      os.kill(os.getpid(), signal.SIGTERM)
-    return self.source.next(carry, step, variables)
 
 
 class Interrupted(Diffusion):
