@@ -216,9 +216,9 @@ class LocalResponseNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     # [B, H, W, columns, C / columns]: no sum of squares reaches over to the other column.
-    columns = x.astype(jnp.float32).reshape(*x.shape[:-1], self.columns, -1)
+    columns = x.reshape(*x.shape[:-1], self.columns, -1)
     y = ops.local_response_norm(columns, self.size, self.k, self.alpha, self.beta)
-    return y.reshape(x.shape).astype(x.dtype)
+    return y.reshape(x.shape)
 
 
 class Dropout(nn.Module):

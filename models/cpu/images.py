@@ -107,6 +107,7 @@ def _max_backward(window, strides, pads, saved, dy):
   sides = [(a, n - size) for a, n, size in zip(above, tiles, dy.shape[1:3], strict=True)]
   padded = [_pad(x, *sides) for x in (dy, where)]
   dy, where = apart(padded)
+  dtype, dy = dy.dtype, dy.astype(jnp.float32)  # in which XLA's CPU backend adds in any case
   # One array for each place within a tile, so that all slices have stride 1.
   phases = [[jnp.zeros((shape[0], *tiles, shape[3]), dy.dtype)] * w for _ in range(h)]
   for number, (i, j) in enumerate(np.ndindex(window)):
@@ -117,7 +118,7 @@ def _max_backward(window, strides, pads, saved, dy):
   dx = jnp.stack([jnp.stack(row, 3) for row in phases], 2)  # [B, T, s, T, s, C]
   dx = dx.reshape(shape[0], tiles[0] * h, tiles[1] * w, shape[3])
   # What falls on the padding is dropped.
-  return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]],)
+  return (dx[:, pads[0][0] :, pads[1][0] :][:, : shape[1], : shape[2]].astype(dtype),)
 
 
 def _pad(x, height, width):

@@ -1,4 +1,7 @@
-// oneDNN's convolution and its two gradients as a call of XLA:CPU's programs, float32.
+// oneDNN's convolution and its two gradients as a call of XLA:CPU's programs.
+//
+// Arrays are float32, or all bfloat16, whose products are summed in float32; a kernel's gradient is
+// float32 always, since the jobs' parts of it are yet to be summed.
 //
 // XLA's own threads do the work. A call is cut into equal jobs, each of them one oneDNN primitive
 // that one thread runs: no second pool of threads fights with XLA's, and the bits of a result
@@ -30,7 +33,7 @@ enum { X, K, Y, ARRAYS };  // images, kernel, outputs: two are given, one is the
 // the ALL_C channels and F of the ALL_F outputs; the next one's arrays begin STEP numbers later.
 enum {
   KIND, JOBS, N, C, F, STEP, ALL_C = STEP + ARRAYS, ALL_F, H, W, OUT_H, OUT_W, KERNEL_H, KERNEL_W,
-  GROUPS, STRIDE_H, STRIDE_W, TOP, LEFT, BOTTOM, RIGHT, SIZE
+  GROUPS, STRIDE_H, STRIDE_W, TOP, LEFT, BOTTOM, RIGHT, HALF, SIZE
 };
 
 typedef struct {
@@ -54,29 +57,47 @@ static dnnl_engine_t engine;
 
 int onednn_start(void) { return dnnl_engine_create(&engine, dnnl_cpu, 0); }
 
+// Whether the processor multiplies bfloat16 itself; oneDNN emulates it on others, slowly.
+int onednn_has_bfloat16(void) {
+  const int isa = dnnl_get_effective_cpu_isa(), bfloat16 = dnnl_cpu_isa_avx512_core_bf16;
+  return (isa & bfloat16) == bfloat16;
+}
+
 // -------- plans --------
 
-static dnnl_status_t images(dnnl_memory_desc_t *desc, int64_t n, int64_t h, int64_t w,
-                            int64_t channels, int64_t all_channels) {
+static dnnl_data_type_t type_of(const int64_t *g, int array) {
+  const int half = g[HALF] && !(array == K && g[KIND] == KERNEL_GRADIENT);
+  return half ? dnnl_bf16 : dnnl_f32;
+}
+
+static dnnl_status_t images(dnnl_memory_desc_t *desc, dnnl_data_type_t type, int64_t n, int64_t h,
+                            int64_t w, int64_t channels, int64_t all_channels) {
   const dnnl_dims_t sizes = {n, channels, h, w};
   const dnnl_dims_t strides = {h * w * all_channels, 1, w * all_channels, all_channels};
-  return dnnl_memory_desc_create_with_strides(desc, 4, sizes, dnnl_f32, strides);
+  return dnnl_memory_desc_create_with_strides(desc, 4, sizes, type, strides);
+}
+
+// A kernel in whatever layout oneDNN chooses.
+static dnnl_status_t kernel_of(const int64_t *g, dnnl_data_type_t type, dnnl_memory_desc_t *desc) {
+  const int64_t G = g[GROUPS];
+  const dnnl_dims_t sizes = {G, g[F] / G, g[C] / G, g[KERNEL_H], g[KERNEL_W]};
+  const int skip = G == 1;
+  return dnnl_memory_desc_create_with_tag(desc, 5 - skip, sizes + skip, type, dnnl_format_tag_any);
 }
 
 // Images and outputs [N, H, W, C], dense; of kernels [h, w, C / groups, F] oneDNN chooses a layout.
 static dnnl_status_t describe(const int64_t *g, Array *a) {
-  TRY(images(&a[X].given, g[N], g[H], g[W], g[C], g[ALL_C]));
-  TRY(images(&a[X].wanted, g[N], g[H], g[W], g[C], g[C]));
-  TRY(images(&a[Y].given, g[N], g[OUT_H], g[OUT_W], g[F], g[ALL_F]));
-  TRY(images(&a[Y].wanted, g[N], g[OUT_H], g[OUT_W], g[F], g[F]));
+  TRY(images(&a[X].given, type_of(g, X), g[N], g[H], g[W], g[C], g[ALL_C]));
+  TRY(images(&a[X].wanted, type_of(g, X), g[N], g[H], g[W], g[C], g[C]));
+  TRY(images(&a[Y].given, type_of(g, Y), g[N], g[OUT_H], g[OUT_W], g[F], g[ALL_F]));
+  TRY(images(&a[Y].wanted, type_of(g, Y), g[N], g[OUT_H], g[OUT_W], g[F], g[F]));
   const int64_t G = g[GROUPS], pixel = g[ALL_C] / G * g[ALL_F];
   const dnnl_dims_t sizes = {G, g[F] / G, g[C] / G, g[KERNEL_H], g[KERNEL_W]};
   const dnnl_dims_t strides = {g[F] / G, 1, g[ALL_F], g[KERNEL_W] * pixel, pixel};
   const int skip = G == 1;  // groups are an axis only where there are several
-  TRY(dnnl_memory_desc_create_with_strides(&a[K].given, 5 - skip, sizes + skip, dnnl_f32,
+  TRY(dnnl_memory_desc_create_with_strides(&a[K].given, 5 - skip, sizes + skip, type_of(g, K),
                                            strides + skip));
-  return dnnl_memory_desc_create_with_tag(&a[K].wanted, 5 - skip, sizes + skip, dnnl_f32,
-                                          dnnl_format_tag_any);
+  return kernel_of(g, type_of(g, K), &a[K].wanted);
 }
 
 static dnnl_status_t choose(const int64_t *g, const Array *a, dnnl_primitive_desc_t *chosen) {
@@ -85,12 +106,15 @@ static dnnl_status_t choose(const int64_t *g, const Array *a, dnnl_primitive_des
   const dnnl_alg_kind_t direct = dnnl_convolution_direct;
   const_dnnl_memory_desc_t x = a[X].wanted, k = a[K].wanted, y = a[Y].wanted;
   dnnl_primitive_attr_t attr;
+  dnnl_memory_desc_t weights;     // of the forward pass, whatever the gradient's type
   dnnl_primitive_desc_t forward;  // a hint for the gradients
+  TRY(kernel_of(g, type_of(g, X), &weights));
   TRY(dnnl_primitive_attr_create(&attr));
   TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
   TRY(dnnl_convolution_forward_primitive_desc_create(
-      &forward, engine, dnnl_forward_training, direct, x, k, NULL, y, strides, dilation, low, high,
-      attr));
+      &forward, engine, dnnl_forward_training, direct, x, weights, NULL, y, strides, dilation, low,
+      high, attr));
+  dnnl_memory_desc_destroy(weights);
   *chosen = forward;
   if (g[KIND] == INPUT_GRADIENT)
     TRY(dnnl_convolution_backward_data_primitive_desc_create(
@@ -173,7 +197,7 @@ int64_t onednn_conv_workspace(const int64_t *g) {
 
 typedef struct {
   const Plan *plan;
-  float *arrays[ARRAYS];
+  char *arrays[ARRAYS];
   char *workspace;
   int64_t jobs, next, done, users;
   dnnl_status_t status;
@@ -199,7 +223,8 @@ static dnnl_status_t run_job(const Run *run, int64_t job) {
   TRY(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
   TRY(dnnl_memory_create(&scratch, plan->scratch, engine, workspace + plan->scratch_offset));
   for (int i = 0; i < ARRAYS; i++) {
-    float *data = run->arrays[i] + job * g[STEP + i];
+    const size_t size = dnnl_data_type_size(type_of(g, i));
+    char *data = run->arrays[i] + job * g[STEP + i] * size;
     TRY(dnnl_memory_create(&given[i], a[i].given, engine, data));
     void *own = a[i].reorder ? (void *)(workspace + a[i].offset) : data;
     TRY(dnnl_memory_create(&wanted[i], a[i].wanted, engine, own));

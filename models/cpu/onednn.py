@@ -1,7 +1,8 @@
 """Convolution and its two gradients by oneDNN, inside of XLA's programs for a CPU.
 
 One of three calls, each with a result of its own: outputs of (x, kernel), the gradient of x of
-(kernel, dy), the gradient of the kernel of (x, dy). `onednn.c` is the other side.
+(kernel, dy), the gradient of the kernel of (x, dy). `onednn.c` is the other side. In bfloat16 where
+the processor multiplies it, else in float32.
 """
 
 import functools
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from models.axes import over_batch, vary_alike
 from models.cpu import build
@@ -36,7 +38,7 @@ def takes(x: Array | jax.ShapeDtypeStruct, kernel: Array, *settings) -> bool:
   kinds = (FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT)
   # All three calls or none: a forward pass whose gradient is missing would fail late.
   return all(map(math.prod, shapes)) and all(
-    _workspace(_numbers(kind, shapes, *settings)) >= 0 for kind in kinds
+    _workspace(_numbers(kind, shapes, _width(x.dtype), *settings)) >= 0 for kind in kinds
   )
 
 
@@ -45,7 +47,8 @@ def description() -> str:
   if reason := build.why_not():
     return f"XLA's own, since {reason}"
   package = build.PACKAGES[0]
-  return f'oneDNN ({package} {importlib.metadata.version(package)}), {threads()} threads'
+  half = ', bfloat16' if build.library().onednn_has_bfloat16() else ''
+  return f'oneDNN ({package} {importlib.metadata.version(package)}), {threads()} threads{half}'
 
 
 def threads() -> int:
@@ -64,9 +67,9 @@ def conv(x: Array, kernel: Array, *settings) -> Array:
 
 def _on_one_device(x, kernel, *settings):
   x, kernel = vary_alike(x, kernel)
-  # Half precision is computed in float32, and its gradients come back through these casts.
-  wide = (a.astype(np.float32) for a in (x, kernel))
-  return _conv(*wide, *settings).astype(x.dtype)
+  # Where half precision is computed in float32 its gradients come back through these casts.
+  cast = (a.astype(_width(x.dtype)) for a in (x, kernel))
+  return _conv(*cast, *settings).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -82,12 +85,16 @@ def _backward(*arguments):
   *settings, (x, kernel), dy = arguments
   shapes = x.shape, kernel.shape, dy.shape
   dx = _call(INPUT_GRADIENT, kernel, dy, shapes, settings)
-  sums = _call(KERNEL_GRADIENT, x, dy, shapes, settings)
-  # [n, h, w, C / groups, F]: each job wrote its own; the order of the sum is always the same.
-  return dx, functools.reduce(lax.add, [sums[i] for i in range(len(sums))])
+  return dx, _kernel_gradient(x, dy, shapes, settings)
 
 
 _conv.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(x: Array, dy: Array, shapes: Shapes, settings) -> Array:
+  sums = _call(KERNEL_GRADIENT, x, dy, shapes, settings)
+  # [n, h, w, C / groups, F]: each job wrote its own; the order of the sum is always the same.
+  return functools.reduce(lax.add, [sums[i] for i in range(len(sums))]).astype(x.dtype)
 
 
 def conv_transpose(x: Array, kernel: Array, image: tuple[int, ...], *settings) -> Array:
@@ -98,8 +105,8 @@ def conv_transpose(x: Array, kernel: Array, image: tuple[int, ...], *settings) -
 
   def on_one_device(x: Array, kernel: Array) -> Array:
     x, kernel = vary_alike(x, kernel)
-    wide = (a.astype(np.float32) for a in (x, kernel))
-    return _conv_transpose(*wide, image, *settings).astype(x.dtype)
+    cast = (a.astype(_width(x.dtype)) for a in (x, kernel))
+    return _conv_transpose(*cast, image, *settings).astype(x.dtype)
 
   return over_batch(on_one_device, x, kernel)
 
@@ -117,10 +124,8 @@ def _transpose_forward(x, kernel, image, *settings):
 def _transpose_backward(image, *arguments):
   *settings, (x, kernel), dy = arguments
   shapes = dy.shape, kernel.shape, x.shape
-  sums = _call(KERNEL_GRADIENT, dy, x, shapes, settings)
-  return _call(FORWARD, dy, kernel, shapes, settings), functools.reduce(
-    lax.add, [sums[i] for i in range(len(sums))]
-  )
+  dx = _call(FORWARD, dy, kernel, shapes, settings)
+  return dx, _kernel_gradient(dy, x, shapes, settings)
 
 
 _conv_transpose.defvjp(_transpose_forward, _transpose_backward)
@@ -145,13 +150,14 @@ def plain_conv(x: Array, kernel: Array, strides: Pair, pads: Pads, groups: int) 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3, 4))
 def _call(kind: int, a: Array, b: Array, shapes: Shapes, settings) -> Array:
   """Returns y or dx; or `[n, h, w, C / groups, F]`, whose sum is the kernel's gradient."""
-  numbers = _numbers(kind, shapes, *settings)
+  numbers = _numbers(kind, shapes, a.dtype, *settings)
   kernels = _job(kind, shapes, settings[2]).kernels
-  result = {FORWARD: shapes[2], INPUT_GRADIENT: shapes[0]}.get(kind, (kernels, *shapes[1]))
+  shape = {FORWARD: shapes[2], INPUT_GRADIENT: shapes[0]}.get(kind, (kernels, *shapes[1]))
+  dtype = np.float32 if kind == KERNEL_GRADIENT else a.dtype
   # Scratch is a result of the call, so that XLA plans its memory with all the rest.
   workspace = jax.ShapeDtypeStruct((_workspace(numbers),), np.uint8)
   call = jax.ffi.ffi_call(
-    'onednn_conv', (jax.ShapeDtypeStruct(result, np.float32), workspace), vmap_method='sequential'
+    'onednn_conv', (jax.ShapeDtypeStruct(shape, dtype), workspace), vmap_method='sequential'
   )
   y, _ = call(a, b, numbers=np.array(numbers, np.int64))
   varying = tuple(jax.typeof(a).manual_axis_type.varying)  # which the call's result forgets
@@ -216,13 +222,23 @@ def _divisor(whole: int, count: int, *, most: bool = False) -> int:
   return min((n for n in divisors if n >= count), default=whole)
 
 
-def _numbers(kind: int, shapes: Shapes, strides: Pair, pads: Pads, groups: int) -> tuple[int, ...]:
+def _numbers(
+  kind: int, shapes: Shapes, dtype: DTypeLike, strides: Pair, pads: Pads, groups: int
+) -> tuple[int, ...]:
   """Returns the call's attribute, in the order of the enum in `onednn.c`."""
   (_, H, W, C), (h, w, _, _), (_, out_h, out_w, F) = shapes
   (top, bottom), (left, right) = pads
   job = _job(kind, shapes, groups)
   sizes = C, F, H, W, out_h, out_w, h, w
-  return kind, job.jobs, *job.sizes, *job.steps, *sizes, groups, *strides, top, left, bottom, right
+  edges = top, left, bottom, right
+  half = int(dtype == jnp.bfloat16)
+  return kind, job.jobs, *job.sizes, *job.steps, *sizes, groups, *strides, *edges, half
+
+
+def _width(dtype: DTypeLike) -> DTypeLike:
+  """Returns what arrays of `dtype` are convolved in."""
+  half = dtype == jnp.bfloat16 and build.library().onednn_has_bfloat16()
+  return jnp.bfloat16 if half else np.float32
 
 
 # oneDNN plans the convolution to answer, and tracing asks more than once.

@@ -82,12 +82,34 @@ def test_any_number_of_threads(threads, monkeypatch):
     test_values_and_gradients_are_those_of_xla(case)
 
 
-def test_half_precision_is_computed_in_float32():
-  x, kernel = (jnp.asarray(normal(i, *s), jnp.bfloat16) for i, s in enumerate(CASES['groups'][:2]))
-  ours = ops.conv(x, kernel, groups=2)
-  wide = ops.conv(x.astype(jnp.float32), kernel.astype(jnp.float32), groups=2)
-  assert ours.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(ours, wide.astype(jnp.bfloat16))
+def half(case, dtype):
+  *shapes, settings = CASES[case]
+  return [jnp.asarray(normal(i, *shape), dtype) for i, shape in enumerate(shapes)], settings
+
+
+def test_float16_is_computed_in_float32():
+  (x, kernel), settings = half('groups', jnp.float16)
+  ours = ops.conv(x, kernel, **settings)
+  wide = ops.conv(x.astype(jnp.float32), kernel.astype(jnp.float32), **settings)
+  assert ours.dtype == jnp.float16
+  np.testing.assert_array_equal(ours, wide.astype(jnp.float16))
+
+
+@pytest.mark.parametrize('native', [True, False])
+@pytest.mark.parametrize('case', CASES)
+def test_bfloat16_is_summed_in_float32(case, native, monkeypatch):
+  """Values and gradients are the sums rounded once, whether the processor multiplies it or not."""
+  if not native:
+    monkeypatch.setattr(onednn, '_width', lambda dtype: np.float32)
+  (x, kernel), settings = half(case, jnp.bfloat16)
+  ours, pullback = jax.vjp(lambda x, kernel: ops.conv(x, kernel, **settings), x, kernel)
+  dy = jnp.asarray(normal(2, *ours.shape), jnp.bfloat16)
+  found = ours, *pullback(dy)
+  wide = [a.astype(jnp.float32) for a in (x, kernel)]
+  y, pullback = jax.vjp(lambda x, kernel: ops.conv(x, kernel, **settings), *wide)
+  assert all(a.dtype == jnp.bfloat16 for a in found)
+  # 8 bits of precision, and sums in another order.
+  assert_close([a.astype(jnp.float32) for a in found], (y, *pullback(dy.astype(y.dtype))), 2**-8)
 
 
 def test_no_pixel_and_no_image():

@@ -125,6 +125,13 @@ def test_local_response_norm(size, beta):
   np.testing.assert_allclose(ops.local_response_norm(x, size, 2.0, 0.1, beta), expected, rtol=1e-5)
 
 
+def test_local_response_norm_of_half_precision_is_computed_in_float32():
+  x = jax.random.normal(jax.random.key(0), (2, 3, 3, 8), jnp.bfloat16)
+  y = ops.local_response_norm(x, 5, 2.0, 0.1, 0.75)
+  wide = ops.local_response_norm(x.astype(jnp.float32), 5, 2.0, 0.1, 0.75)
+  np.testing.assert_array_equal(y, wide.astype(jnp.bfloat16))
+
+
 def test_local_response_norm_by_hand():
   """One of three channels: 3 / (1 + 0.5 * (4 + 9))^0.75, section 3.3's formula."""
   y = ops.local_response_norm(jnp.array([[2.0, 3.0, 0.0, 7.0]]), 3, 1.0, 0.5, 0.75)
