@@ -202,7 +202,7 @@ def main() -> None:
   for name in names:
     found[name] = measure(name, options.rounds, options.core)
     print(f'{name:15} on {devices} {sent_line(found[name]["program"], devices)}', flush=True)
-  turns.save(options.json, figures=found)
+    turns.save(options.json, figures=found)  # whatever becomes of the next one
 
 
 if __name__ == '__main__':

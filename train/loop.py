@@ -153,6 +153,7 @@ class _Session:
     self.evals = task.evals(mesh)
     check_best(task, self.evals, settings.best, settings.best_mode, default=Loop.best)
     self.log: MetricLog = log(workdir, write=mesh_lib.is_main())
+    mesh_lib.barrier('start')  # the checkpointer waits with less patience
     self.checkpoints = Checkpointer(
       os.path.join(workdir, 'checkpoints'),
       keep=settings.keep,

@@ -11,6 +11,7 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.errors import UserError
+from train.runtime import peers
 
 BATCH_AXES = ('data', 'fsdp')
 
@@ -270,8 +271,9 @@ def per_device(function: Callable, mesh: Mesh) -> Callable:
 
 
 def barrier(name: str) -> None:
-  """Waits until every process is here."""
+  """Waits until every process is here; once for each name."""
   if jax.process_count() > 1:
+    peers.gather(name)
     multihost_utils.sync_global_devices(name)
 
 

@@ -151,6 +151,16 @@ def index() -> int:
   return _peers.index if _peers else 0
 
 
+def gather(name: str) -> None:
+  """Waits until every process is here, as long as it takes; once for each name.
+
+  Gloo waits for the others no longer than half a minute as two devices first talk, which is short
+  where they compile on different machines, or all on one.
+  """
+  if _peers:
+    _peers.client.wait_at_barrier(f'launch/{name}', DAY)
+
+
 # -------- how this process ends --------
 
 

@@ -101,6 +101,22 @@ def test_what_does_not_fit_is_said_with_what_would_help(tmp_path, capsys, monkey
   assert tried[0]['needs'] < json.loads((tmp_path / 'compile.json').read_text())['needs']
 
 
+@pytest.mark.parametrize(
+  'said, gib',
+  [
+    ('Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded by 4.75G.', 20.5),
+    ('the total memory required for HLO temporaries (28.44G) exceeds available HBM', 28.44),
+  ],
+)
+def test_what_libtpu_refuses_is_read_in_both_of_its_wordings(said, gib, monkeypatch):
+  def refuse(*_):
+    raise jax.errors.JaxRuntimeError(f'RESOURCE_EXHAUSTED: {said}')
+
+  monkeypatch.setattr(compile_lib, '_compile', refuse)
+  found = compile_lib.attempt(load('lenet_digits'), topology.find('cpu:8'))
+  assert found.needs == int(gib * 2**30) and found.memory is None
+
+
 def test_sharded_parameters_are_gathered_by_layer_and_gradients_cross_replicas_once():
   config = load('gpt_shakespeare_cpu', **SMALL_GPT, mesh__data='2', mesh__fsdp='4')
   found = compile_lib.attempt(config, topology.find('cpu:8'))
