@@ -120,15 +120,16 @@ def _which(index: int, processes: int) -> list[str]:
 
 
 def _start(verb: str, arguments: Sequence[str], devices: int, core: int) -> subprocess.Popen[str]:
-  return subprocess.Popen(
+  process = subprocess.Popen(
     [sys.executable, 'launch.py', verb, *arguments],
     cwd=turns.ROOT,
     env={**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'},
-    preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True,
   )
+  os.sched_setaffinity(process.pid, {core})  # long before it counts the cores
+  return process
 
 
 # -------- what is sent --------

@@ -21,6 +21,7 @@ from models.forms import formulation as formulation
 from models.forms import use as use
 
 Padding = str | Sequence[tuple[int, int]]
+BLOCK = 64  # numbers of which `top_k` first takes the largest
 
 
 # -------- products --------
@@ -89,6 +90,36 @@ def dense_transposed(x: Array, kernel: Array, dtype: DTypeLike | None = None) ->
     return decode.dense_transposed(x, kernel).astype(dtype or x.dtype)
   axes = (((1,), (1,)), ((), ()))  # contracts the last axes of both
   return lax.dot_general(x, kernel, axes, preferred_element_type=dtype)
+
+
+# -------- ranks --------
+
+
+def top_k(x: Array, k: int) -> tuple[Array, Array]:
+  """Returns the k largest of each row `[..., C]`, the largest first, and where they are.
+
+  As `lax.top_k`: of equal ones the first; zeros of either sign are equal, NaN has no rank. Sorts
+  few numbers where k is small beside C: the k blocks with the largest maxima hold all of them.
+  """
+  x = jnp.where(x == 0, 0.0, x)  # lax.top_k has -0 below 0
+  rows, C = x.shape[:-1], x.shape[-1]
+  blocks = -(-C // BLOCK)
+  if 4 * k > blocks:
+    return lax.top_k(x, k)
+  edge = [(0, 0)] * len(rows) + [(0, blocks * BLOCK - C)]
+  x = jnp.pad(x, edge, constant_values=-jnp.inf).reshape(*rows, blocks, BLOCK)
+  # In the order of their places, so that of equal numbers the first is the first of these, too.
+  chosen = jnp.sort(lax.top_k(x.max(-1), k)[1], axis=-1)
+  near = jnp.take_along_axis(x, chosen[..., None], axis=-2).reshape(*rows, -1)
+  largest, at = lax.top_k(near, k)
+  block = jnp.take_along_axis(chosen, at // BLOCK, axis=-1)
+  return largest, block * BLOCK + at % BLOCK
+
+
+def has_largest(x: Array) -> Array:
+  """Returns whether each row `[..., C]` has a finite largest number and no NaN: `[...]`."""
+  # XLA's CPU backend leaves NaN out of the maximum of a long row.
+  return jnp.isfinite(x.max(-1)) & ~jnp.isnan(x).any(-1)
 
 
 # -------- pooling --------

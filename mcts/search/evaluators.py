@@ -86,8 +86,8 @@ def masked(logits: Array, values: Array, legal: Array) -> tuple[Array, Array]:
     if x.shape != shape:
       raise ValueError(f'evaluator: {name} have shape {x.shape}, must have {shape}')
   logits = jnp.where(legal, logits.astype(jnp.float32), -jnp.inf)
-  # The search's softmax needs the highest logit anyway; a NaN or inf among them is the highest.
-  sound = jnp.isfinite(logits.max(-1)) & jnp.isfinite(values)
+  # XLA's CPU backend leaves NaN out of the maximum of a long row.
+  sound = jnp.isfinite(logits.max(-1)) & ~jnp.isnan(logits).any(-1) & jnp.isfinite(values)
   return logits, jnp.where(sound, values.astype(jnp.float32), jnp.nan)
 
 

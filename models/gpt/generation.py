@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from models import forms
+from models import forms, ops
 from models.gpt.language_model import LanguageModel
 from models.gpt.sampling import Filters, Sampling, sample_tokens
 
@@ -97,8 +97,8 @@ def _run(model, variables, cache, state, keys, stops, numbers, limit, *, filters
     now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.count)
     logits = logits[:, 0].astype(jnp.float32)
     token = sample_tokens(logits, now, filters, numbers, state.seen)
-    # The largest is NaN if any is. A network may rule out tokens by -inf, but not all of them.
-    token = jnp.where(jnp.isfinite(logits.max(-1)), token, NOT_FINITE)
+    # A network may rule out tokens by -inf, but not all of them.
+    token = jnp.where(ops.has_largest(logits), token, NOT_FINITE)
     # Sequences that are done go on in the batch, unseen: a lane cannot be taken out.
     written = jnp.where(state.done, NO_TOKEN, token)
     out = lax.dynamic_update_slice(out, written[:, None], (0, made))

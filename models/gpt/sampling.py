@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from models import ops
+
 Numbers = Mapping[str, Any]  # float32 scalars
 TINY, HUGE = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
@@ -135,14 +137,9 @@ def _penalised(logits, filters: Filters, numbers: Numbers, seen: Array | None):
 
 def _most_likely(logits, k: int):
   """Returns bool `[B, V]`: the k largest of each row."""
-  ids = _top_k(logits, k)
+  _, ids = ops.top_k(logits, k)
   rows = jnp.arange(logits.shape[0])[:, None]
   return jnp.zeros(logits.shape, bool).at[rows, ids].set(True)
-
-
-def _top_k(logits, k: int):
-  """Returns the ids of the k largest, lower ids first among equals, as 0 and -0 are."""
-  return lax.top_k(jnp.where(logits == 0, 0.0, logits), k)[1]
 
 
 def _nucleus(weights, share):
@@ -202,5 +199,5 @@ def sample_tokens(
     seen: see `filter_logits`.
   """
   if filters.greedy:
-    return _top_k(_penalised(logits, filters, numbers, seen), 1)[:, 0]
+    return ops.top_k(_penalised(logits, filters, numbers, seen), 1)[1][:, 0]
   return jax.vmap(_draw)(keys, jnp.exp(_filter(logits, filters, numbers, seen)))

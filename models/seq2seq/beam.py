@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from models import ops
 from models.gpt.generation import NotFiniteError
 from models.seq2seq.contract import BOS, EOS, PAD, Seq2Seq
 
@@ -186,7 +187,8 @@ def _after(
 ) -> tuple[Array, SearchState]:
   """Returns which target each of the K best goes on from, int32 `[B, K]`, and the new state."""
   K, pieces = beam.beams, state.position + 1
-  scores, parents, newest = _candidates(state.live_score, logits, 2 * K)
+  total = jax.nn.logsumexp(logits, axis=-1)  # not finite if a logit is NaN or inf
+  scores, parents, newest = _candidates(state.live_score - total, logits, 2 * K)
   # At most K of 2 K end, one for each target, so that K go on. An end counts if it is among the K
   # best: with one beam, if it is the likeliest piece.
   ends, targets = newest == EOS, _extended(state, parents, newest)
@@ -202,7 +204,7 @@ def _after(
   # One beam has nothing else to follow: its first end is its end.
   going = done_score[:, -1] <= NEVER if K == 1 else bound > done_score[:, -1]
   going &= state.going & (pieces < limits)
-  finite = state.finite & (jnp.isfinite(logits.max(-1)).all(-1) | ~state.going)
+  finite = state.finite & (jnp.isfinite(total).all(-1) | ~state.going)
   new = SearchState(pieces, live, live_score, done, done_score, going, finite)
   # A source that is done stays as it is, whatever others are in its batch.
   same = {'position': new.position, 'going': new.going, 'finite': new.finite}
@@ -210,19 +212,18 @@ def _after(
   return parents, dataclasses.replace(kept, **same)
 
 
-def _candidates(scores: Array, logits: Array, count: int) -> tuple[Array, Array, Array]:
+def _candidates(known: Array, logits: Array, count: int) -> tuple[Array, Array, Array]:
   """Returns the best pieces to go on by: log-probabilities, parents and pieces, `[B, count]` each.
 
   Args:
-    scores: log-probabilities of K targets, `[B, K]`.
+    known: log-probabilities of K targets, less what normalises their logits, `[B, K]`.
     logits: of their next pieces, `[B, K, V]`.
     count: how many are returned.
   """
   V = logits.shape[-1]
-  known = scores[..., None] - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
   no_text = np.isin(np.arange(V), (PAD, BOS))[None, None]
-  every = jnp.where(no_text, NEVER, jnp.maximum(known + logits, NEVER))
-  best, index = lax.top_k(every.reshape(len(every), -1), count)
+  every = jnp.where(no_text, NEVER, jnp.maximum(known[..., None] + logits, NEVER))
+  best, index = ops.top_k(every.reshape(len(every), -1), count)
   return best, index // V, index % V
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import lax
 
 from models import ops
 from models.cpu import build
@@ -148,3 +149,23 @@ def test_batch_moments():
 def test_padding_has_a_name_or_numbers():
   with pytest.raises(ValueError, match="padding 'same': choose from SAME, VALID"):
     ops.max_pool(jnp.zeros((1, 4, 4, 1)), (2, 2), (2, 2), 'same')
+
+
+@given(st.integers(1, 12), st.integers(0, 3000), st.integers(1, 4), st.integers(0, 99))
+@few
+def test_top_k_is_that_of_lax_with_the_first_of_equals(k, more, largest, seed):
+  """Few different numbers, -inf among them, and zeros of both signs."""
+  rng = np.random.default_rng(seed)
+  x = rng.integers(0, largest, (2, k + more)).astype(np.float32)
+  x[rng.random(x.shape) < seed / 100] = -np.inf
+  signed = np.where((x == 0) & (rng.random(x.shape) < 0.5), np.float32(-0.0), x)
+  for ours, expected in zip(ops.top_k(jnp.array(signed), k), lax.top_k(x, k), strict=True):
+    np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize('size', [3, 100, 1000, 50_257])
+def test_a_number_that_is_none_is_seen_wherever_it_stands(size):
+  rows = jnp.zeros((6, size)).at[1, 0].set(jnp.nan).at[2, size - 1].set(jnp.nan)
+  rows = rows.at[3, 1].set(jnp.inf).at[4].set(-jnp.inf).at[5, 1].set(-jnp.inf)
+  found = jax.jit(ops.has_largest)(rows)
+  np.testing.assert_array_equal(found, [True, False, False, False, False, True])

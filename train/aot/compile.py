@@ -24,7 +24,7 @@ from train.workdir import write_json
 
 ROOT = str(pathlib.Path(__file__).parents[2])
 TICK = 20  # seconds between two lines that say that a compiler is still at work
-# Of libtpu, which refuses what does not fit: early, by the temporaries alone, or once all is placed.
+# Of libtpu, which refuses what does not fit: early, by the temporaries alone, or once it is placed.
 USED = re.compile(r'(?:Used |for HLO temporaries \()([\d.]+)([KMG])\b')
 LONG = 8192  # tokens of a text that is worth sharing among devices
 # Without the card nothing is tuned: Triton's products would get their first tiles, which need not
