@@ -43,7 +43,8 @@ def least(record: Mapping[str, Any]) -> float | None:
   """Returns the bytes that a device must send in a step; None where another axis cuts layers.
 
   All gradients in float32 cross `data` once, by a ring; with `fsdp` each microbatch gathers all
-  weights forward and backward, and scatters their gradients, in the network's dtype.
+  weights forward and backward, and scatters their gradients, in the network's dtype. A step of
+  several updates does so for each.
   """
   mesh, config = record['mesh'], record['config']
   data, fsdp = mesh['data'], mesh['fsdp']
@@ -52,7 +53,8 @@ def least(record: Mapping[str, Any]) -> float | None:
   held = record['memory']['parameters']
   half = config['model'].get('dtype') == 'bfloat16'
   parts = 3 * config['train']['accumulate'] * (fsdp - 1) * held / (2 if half else 1)
-  return parts + 2 * (data - 1) / data * held
+  updates = config['task'].get('updates_per_step', 1)
+  return updates * (parts + 2 * (data - 1) / data * held)
 
 
 def keep(folders: Sequence[str], root: Path) -> None:

@@ -11,7 +11,7 @@ from train.errors import UserError
 ROOT = Path(__file__).parents[3]
 
 
-def record(data=1, fsdp=1, tensor=1, accumulate=1, dtype='float32', parameters=800):
+def record(data=1, fsdp=1, tensor=1, accumulate=1, dtype='float32', parameters=800, **task):
   return {
     'topology': 'cpu:8',
     'device': 'cpu',
@@ -19,7 +19,7 @@ def record(data=1, fsdp=1, tensor=1, accumulate=1, dtype='float32', parameters=8
     'command': 'python launch.py compile --config=toy --topology=cpu:8 --workdir=/home/me/x'
     ' --config.data.batch_size=16',
     'mesh': {'data': data, 'fsdp': fsdp, 'tensor': tensor},
-    'config': {'model': {'dtype': dtype}, 'train': {'accumulate': accumulate}},
+    'config': {'task': task, 'model': {'dtype': dtype}, 'train': {'accumulate': accumulate}},
     'memory': {'parameters': parameters},
     'needs': 3 * 2**20,
     'limit': 2**30,
@@ -39,6 +39,7 @@ def record(data=1, fsdp=1, tensor=1, accumulate=1, dtype='float32', parameters=8
     # A ring of 8 sends 2 x 7/8 of what a device holds.
     ({'data': 8}, 1400),
     ({'data': 8, 'dtype': 'bfloat16', 'accumulate': 4}, 1400),
+    ({'data': 8, 'updates_per_step': 16}, 16 * 1400),
     # Of 8 parts of 800 bytes 7 arrive for each of two gathers, and 7 leave for the scatter.
     ({'fsdp': 8}, 3 * 7 * 800),
     ({'fsdp': 8, 'accumulate': 4, 'dtype': 'bfloat16'}, 4 * 3 * 7 * 800 / 2),
