@@ -53,7 +53,8 @@ def least(record: Mapping[str, Any]) -> float | None:
   held = record['memory']['parameters']
   half = config['model'].get('dtype') == 'bfloat16'
   parts = 3 * config['train']['accumulate'] * (fsdp - 1) * held / (2 if half else 1)
-  updates = config['task'].get('updates_per_step', 1)
+  task = config['task']
+  updates = task.get('updates_per_step', task.get('mini_batches', 1))
   return updates * (parts + 2 * (data - 1) / data * held)
 
 
