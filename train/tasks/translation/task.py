@@ -243,8 +243,8 @@ class Translation(Task):
     source, tokenizer = [*self.data.tokenizer.encode(sentence), contract.EOS], self.data.tokenizer
     with mesh_lib.on_one_device(variables) as whole:
       pieces = (jnp.asarray([side], jnp.int32) for side in (source, target))
-      maps: Any = self.model.apply(whole, *pieces, method='attention_maps')
-    maps = np.asarray(maps[0])  # [layers, heads, T, S]
+      of_pairs: Any = self.model.apply(whole, *pieces, method='attention_maps')
+    maps = np.asarray(of_pairs)[0]  # [layers, heads, T, S]
     if not maps.size:
       return {}
     of_layer = maps.mean(1)
