@@ -176,6 +176,10 @@ def knobs(config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     yield {'task.chunk': str(chunk // 2 or 1)}
   elif chunk == 0:
     yield {'task.chunk': '128'}
+  if envs := config['task'].get('num_envs'):  # each has a search tree
+    yield {'task.num_envs': str(envs // 2 or 1)}
+  if window := config['task'].get('replay', {}).get('window'):
+    yield {'task.replay.window': str(window // 2 or 1)}
   for factor in (2, 4):
     yield {'train.accumulate': str(accumulate * factor)}
   if config['data'].get('block_size', 0) >= LONG and config['mesh']['context'] == 1:

@@ -101,6 +101,12 @@ def test_what_does_not_fit_is_said_with_what_would_help(tmp_path, capsys, monkey
   assert tried[0]['needs'] < json.loads((tmp_path / 'compile.json').read_text())['needs']
 
 
+def test_of_self_play_fewer_games_and_a_shorter_replay_are_tried():
+  overrides = list(compile_lib.knobs(load('go_19x19')))
+  assert {'task.num_envs': '768'} in overrides
+  assert {'task.replay.window': '50000000'} in overrides
+
+
 @pytest.mark.parametrize(
   'said, gib',
   [
