@@ -53,5 +53,5 @@ def test_two_processes_give_the_numbers_of_one(config, tmp_path):
   alone, two = (train(tmp_path / str(count), config, count) for count in (1, 2))
   assert len(alone) == len(two)
   for a, b in zip(alone, two, strict=True):
-    # Sums over devices in another order, steps after them, and units sampled and examples told apart by them.
+    # Sums are in another order, and sampled units and counted examples may tip over by them.
     assert a == pytest.approx(b, rel=1e-2, abs=2e-2)

@@ -32,8 +32,10 @@ GREATER = (
   'likelihood',
 )
 SHARES = 'as_first', 'as_second', 'agreement', 'winner', 'won', 'play_draws', 'play_resigned'
-# Where a run lies and what it keeps, not what it computes: runs may differ in these as in the seed.
+# Where a run lies and what it keeps, not what it computes: runs may differ in these as in the seed,
+# and each seed may have been distilled from the teacher of its own.
 PLACE = (
+  'task.teacher',
   *('data.data_dir', 'data.workers', 'data.processes', 'data.prefetch', 'data.in_memory'),
   *('train.checkpoint_every', 'train.keep'),
 )
