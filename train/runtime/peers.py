@@ -30,6 +30,7 @@ KEY = 'launch/stopped'
 GRACE = 2.0  # seconds to come to an error of one's own: one mistake may stop all at the same time
 DELAY = 0.05  # seconds from the first line of a dump to the one that says what it is, at most
 DAY = 24 * 3600 * 1000  # milliseconds
+PATIENCE = 600  # seconds at a barrier
 FATAL = b'JAX distributed service detected fatal errors'
 
 
@@ -152,13 +153,23 @@ def index() -> int:
 
 
 def gather(name: str) -> None:
-  """Waits until every process is here, as long as it takes; once for each name.
+  """Waits until every process is here; once for each name.
 
   Gloo waits for the others no longer than half a minute as two devices first talk, which is short
   where they compile on different machines, or all on one.
+
+  Raises:
+    PeerError: one of them does not come in ten minutes.
   """
-  if _peers:
-    _peers.client.wait_at_barrier(f'launch/{name}', DAY)
+  if _peers is None:
+    return
+  try:
+    _peers.client.wait_at_barrier(f'launch/{name}', PATIENCE * 1000)
+  except Exception as error:
+    if 'DEADLINE_EXCEEDED' not in str(error):
+      raise
+    who = f'not all of the {_peers.count} processes'
+    raise PeerError(f'{who} have come to the barrier {name!r} in {PATIENCE} s') from error
 
 
 # -------- how this process ends --------

@@ -94,6 +94,14 @@ def test_a_step_that_never_returns(tmp_path):
     assert 'time.sleep(120)' in (tmp_path / f'stuck-{index}.txt').read_text()
 
 
+@pytest.mark.long
+def test_a_process_that_does_not_come_to_a_barrier(tmp_path):
+  line = "not all of the 2 processes have come to the barrier 'start' in 3 s"
+  waited, late = start('late', tmp_path)
+  assert waited == (76, [f'launch.py: {line}'])
+  assert late == (76, [f'launch.py: process 0 of 2 stopped: {line}'])
+
+
 @pytest.mark.slow
 def test_a_process_that_does_not_come(tmp_path):
   [(status, lines)] = start('absent', tmp_path, [0])

@@ -29,6 +29,9 @@ def run(argv):
     raise UserError(f'a mistake in process {index}')
   if int(index) == victim:
     befall(deed.rstrip('01'))
+  if deed == 'late' and int(index) != victim:
+    peers.PATIENCE = 3
+    peers.gather('start')
   if deed != 'finish':
     wait_in_vain(deed)
 
