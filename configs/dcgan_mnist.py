@@ -7,8 +7,8 @@ python launch.py train --config=dcgan_mnist --workdir=runs/dcgan_mnist_labels \
 
 Paper: Radford, Metz, Chintala, Unsupervised representation learning with deep convolutional
 generative adversarial networks, 2016. It has no number of its images; its discriminator's features
-classify CIFAR-10 with an accuracy of 82.8 %. Ours: FD-lenet5 6.29 of 10,000 samples, precision 0.67,
-recall 0.90 (seed 0).
+classify CIFAR-10 with an accuracy of 82.8 %. Ours: FD-lenet5 6.29 of 10,000 samples,
+precision 0.67, recall 0.90 (seed 0).
 
 A quarter of the paper's width, and two levels rather than four: images have 28 x 28 pixels.
 """
