@@ -172,6 +172,7 @@ def save(path: str | None, **figures: Any) -> None:
   """Writes the figures and their provenance as JSON, if a path is given."""
   if path:
     from train import provenance
-    from train.workdir import write_json
+    from train.workdir import portable, write_json
 
-    write_json(path, {**provenance.provenance(), **figures})
+    command = portable(['python', *sys.orig_argv[1:]])
+    write_json(path, {**provenance.provenance(), 'command': command, **figures})

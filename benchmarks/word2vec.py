@@ -5,6 +5,7 @@ workers on the same text, in memory as lists of words. Words a second are of the
 out included. A ratio is of neighbouring bursts: median, and 10th to 90th percentile.
 """
 
+import os
 import statistics
 from typing import Any
 
@@ -127,7 +128,8 @@ def main() -> None:
       results[case][engine] = row
       ratio = turns.show(row) if 'ratio' in row else ''
       print(f'{case:14} {engine:8} {row["words_per_second"]:12,.0f} words/s {ratio}')
-    turns.save(options.json, rounds=options.rounds, text=options.text, cases=results)
+    name = os.path.basename(options.text)
+    turns.save(options.json, rounds=options.rounds, text=name, cases=results)
 
 
 if __name__ == '__main__':

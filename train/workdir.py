@@ -7,9 +7,10 @@ import itertools
 import json
 import os
 import re
+import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from train.errors import UserError, shown
@@ -146,3 +147,8 @@ def write_bytes(path: str, contents: bytes) -> None:
 def write_json(path: str, value: Any) -> None:
   """Replaces the file by a value as indented JSON, as `write_bytes`."""
   write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def portable(words: Sequence[str]) -> str:
+  """Returns a command for other machines: of absolute paths the last part alone."""
+  return shlex.join(re.sub(r'(?:^|(?<=[=,]))/[^,]*/(?=[^/,])', '', word) for word in words)

@@ -17,6 +17,7 @@ from train import config as config_lib
 from train.declaration import Declaration
 from train.report.folder import Folder, members
 from train.tasks import DECLARATIONS
+from train.workdir import portable
 
 # Shares of 1, which read best in percent: words in their names, and whole names.
 FRACTIONS = 'error', 'accuracy', 'share', 'optimal', 'mfu'
@@ -254,7 +255,7 @@ def command(run: Folder) -> str:
   own = '--workdir', '--seed', '--config.seed', '--nohost_tuning'
   kept = [word for word in words if word.partition('=')[0] not in own]
   start = next((i for i, word in enumerate(kept) if word.endswith('launch.py')), None)
-  return shlex.join(kept if start is None else ['python', 'launch.py', *kept[start + 1 :]])
+  return portable(kept if start is None else ['python', 'launch.py', *kept[start + 1 :]])
 
 
 def joined(parts: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Numbers over seeds, their records, and the README's table."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -231,6 +232,19 @@ def test_the_command_is_the_last_start_s_and_a_quote_left_open_does_no_harm(tmp_
   assert numbers.command(read(run)) == 'python launch.py x -y'
   write(tmp_path / 'a' / 'run.json', {'starts': starts[:1]})
   assert numbers.command(read(run)) == starts[0]['command']
+
+
+def test_a_command_has_the_last_part_of_paths_that_lie_on_this_machine_alone(tmp_path):
+  run = run_folder(tmp_path / 'a')
+  said = 'python launch.py train --config.task.teacher=/home/me/runs/t --config=a /x/y=1 --b=c/d'
+  write(tmp_path / 'a' / 'run.json', {'starts': [{'command': said}]})
+  shown = 'python launch.py train --config.task.teacher=t --config=a y=1 --b=c/d'
+  assert numbers.command(read(run)) == shown
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('docs/results/**/*.json')), ids=lambda x: x.name)
+def test_no_kept_record_has_a_path_of_the_machine(path):
+  assert not re.search(r'(?<![\w.)])/(work|home|root|tmp|mnt|Users)/', path.read_text())
 
 
 # -------- README's table --------

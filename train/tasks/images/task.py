@@ -1,4 +1,4 @@
-"""What every task that draws images has in common, whatever its networks are."""
+"""Holds what the tasks that draw images have in common, whatever their networks are."""
 
 from collections.abc import Mapping
 from typing import Any
