@@ -22,9 +22,10 @@ from data.images.source import ImageData
 from train import mesh as mesh_lib
 from train.errors import UserError, shown, user_errors
 from train.step import make_eval
-from train.task import Batch, Metrics, Source, Task, Variables
+from train.task import Batch, Metrics, Source, Variables
 from train.tasks import classifier as classifier_lib
 from train.tasks import reading
+from train.tasks.images.task import ImageTask
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
@@ -51,7 +52,7 @@ LOSSES: Mapping[str, Callable[[Array, Array], Array]] = {
 NUM_PREVIEW_SAMPLES = 32  # images in the report: half of them misclassified, if there are so many
 
 
-class Classify(Task):
+class Classify(ImageTask):
   """The task `classify`.
 
   Args:
@@ -111,31 +112,9 @@ class Classify(Task):
       *(f'test/{name}' for name in classifier_lib.errors(np.zeros(1), len(self.data.classes))),
     ]
 
-  @property
-  def batch_size(self) -> int:
-    """Images in a training batch."""
-    return self.data.batch_size
-
-  @property
-  def throughput(self) -> tuple[str, int]:
-    """What rates count, and how many of it a batch has."""
-    return 'images', self.data.batch_size
-
   def summary(self) -> str:
     """Returns a table of the network's layers."""
     return models.summary.table(self.model, self.input_shape)
-
-  def close(self) -> None:
-    """Closes the data."""
-    self.data.close()
-
-  def meaning(self) -> dict[str, Any]:
-    """Returns the classes, whose order the scores have, and the shape of the images."""
-    return {'classes': list(self.data.classes), 'image_shape': list(self.data.image_shape)}
-
-  def fingerprints(self) -> Mapping[str, str]:
-    """Returns split -> a hash of its data."""
-    return self.data.fingerprints()
 
   @property
   def input_shape(self) -> tuple[int, int, int]:

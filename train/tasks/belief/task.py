@@ -13,20 +13,20 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 import models
-import models.summary
 from data.images.source import ImageData
 from models import dbn
 from models.axes import bound_size
 from train import mesh as mesh_lib
 from train.errors import UserError, user_errors
 from train.step import make_eval
-from train.task import Batch, Batches, Evaluation, Metrics, Source, Task, Variables
+from train.task import Batch, Batches, Evaluation, Metrics, Source, Variables
 from train.tasks import classifier as classifier_lib
 from train.tasks import reading
 from train.tasks.belief import batches as batches_lib
 from train.tasks.belief import evaluate, pictures
 from train.tasks.belief.schedule import Greedy, Stage, UpDown, make_schedule
 from train.tasks.belief.updates import Updates
+from train.tasks.images.task import ImageTask
 from train.workdir import write_bytes
 
 PREVIEW = 10  # images of each class, drawn at each evaluation
@@ -34,7 +34,7 @@ PREVIEW_GIBBS = 200  # steps of their chains
 MOVED = 'belief'  # the collection of momenta
 
 
-class Belief(Task):
+class Belief(ImageTask):
   """The task `belief`.
 
   A step of the training loop is `mini_batches` updates in one compiled scan, each of
@@ -102,28 +102,6 @@ class Belief(Task):
   def batch_size(self) -> int:
     """Images in a step."""
     return self.mini_batches * self.data.batch_size
-
-  @property
-  def throughput(self) -> tuple[str, int]:
-    """What rates count, and how many of it a step has."""
-    return 'images', self.batch_size
-
-  def summary(self) -> str:
-    """Returns a table of the net's arrays."""
-    shapes = jax.eval_shape(self.init, jax.random.key(0))
-    return models.summary.parameter_table(mesh_lib.unbox(shapes)['params'])
-
-  def close(self) -> None:
-    """Closes the data."""
-    self.data.close()
-
-  def meaning(self) -> dict[str, Any]:
-    """Returns the classes, whose order the labels have, and the shape of the images."""
-    return {'classes': list(self.data.classes), 'image_shape': list(self.data.image_shape)}
-
-  def fingerprints(self) -> Mapping[str, str]:
-    """Returns split -> a hash of its data."""
-    return self.data.fingerprints()
 
   def init(self, key: Array) -> Variables:
     """Returns the net's initial weights, and their momenta, which are 0."""

@@ -1,4 +1,4 @@
-"""Holds what the tasks that draw images have in common, whatever their networks are."""
+"""Holds what the tasks of images have in common, whatever their networks are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from train.task import Task
 
 
 class ImageTask(Task):
-  """A task of images, which its networks may be told the classes of.
+  """A task of images, whose classes its networks may be told.
 
   Attributes:
     data: the images.
@@ -22,8 +22,8 @@ class ImageTask(Task):
 
   @property
   def classes(self) -> tuple[str, ...]:
-    """The classes that the networks are told; () for none."""
-    raise NotImplementedError
+    """The classes that the networks are told, in the order of their numbers; () for none."""
+    return tuple(self.data.classes)
 
   @property
   def batch_size(self) -> int:
@@ -31,7 +31,7 @@ class ImageTask(Task):
 
   @property
   def throughput(self) -> tuple[str, int]:
-    return 'images', self.data.batch_size
+    return 'images', self.batch_size
 
   def summary(self) -> str:
     """Returns the table of the parameters."""
@@ -42,7 +42,7 @@ class ImageTask(Task):
     self.data.close()
 
   def meaning(self) -> dict[str, Any]:
-    """Returns the shape of the images and, of conditional networks, their classes in order."""
+    """Returns the shape of the images and the classes that networks are told, in order."""
     shape = {'image_shape': list(self.data.image_shape)}
     return {**shape, 'classes': list(self.classes)} if self.classes else shape
 
